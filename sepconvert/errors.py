@@ -1,0 +1,47 @@
+"""Errors that a user can cause and can mend.
+
+Every message is one sentence (or two short ones) that names the input, says what is wrong with it, and what to do. The
+command line prints the message on stderr without a traceback and ends with ``exit_code``.
+"""
+
+
+class SepconvertError(Exception):
+    """Base of all errors that are the input's, not the program's."""
+
+    exit_code = 1
+
+
+class UsageError(SepconvertError):
+    """Options that contradict each other or lack a companion (exit code 2)."""
+
+    exit_code = 2
+
+
+class ModelError(SepconvertError):
+    """The model cannot be read, is invalid, or holds values that make a rewrite meaningless."""
+
+
+class DataError(SepconvertError):
+    """Calibration or test inputs that do not fit the model or cannot be read."""
+
+
+class OutputError(SepconvertError):
+    """The result cannot be written where it was asked for."""
+
+
+class NothingToDoError(SepconvertError):
+    """No site can be rewritten, or the budget is out of reach; nothing is written."""
+
+
+class DeviceError(SepconvertError):
+    """The asked execution provider is missing or did not run the model."""
+
+
+class VerificationError(SepconvertError):
+    """The self-check of a rewrite failed: a bug of this tool, never to be written to disk."""
+
+
+class GateError(SepconvertError):
+    """A ``--fail-above`` limit was exceeded (exit code 3)."""
+
+    exit_code = 3

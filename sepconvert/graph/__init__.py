@@ -1,0 +1,1 @@
+"""The only room that uses onnx-ir, onnx and networkx: load, survey, count, lower, rewrite, save."""

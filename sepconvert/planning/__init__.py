@@ -1,0 +1,1 @@
+"""Which site becomes which form at which rank, under a budget."""

@@ -1,0 +1,1 @@
+"""One record becomes one self-contained HTML page."""

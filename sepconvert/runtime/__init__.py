@@ -1,0 +1,1 @@
+"""The only room that imports onnxruntime: sessions, provider proof, capture, interleaved timing."""

@@ -1,0 +1,1 @@
+"""Pure arithmetic of separable convolutions: geometry, cost, forms, fits. Knows no graph."""

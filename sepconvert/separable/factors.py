@@ -1,0 +1,54 @@
+"""The result of every factorisation: a form and its arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Arrays that replace the weight of one convolution.
+
+    ``form`` is a key of ``sepconvert.separable.forms.FORMS``; ``rank`` is r (depthwise forms) or R (bottleneck forms);
+    ``kernel`` is the kernel of the convolution they replace. The arrays are read-only. Their names and shapes, with
+    ``k`` for the kernel's sides:
+
+    ==============  =============================================================================
+    ``dw_pw``       ``depthwise`` (C, r, *k), ``pointwise`` (M, C, r)
+    ``pw_dw``       ``pointwise`` (M, r, C), ``depthwise`` (M, r, *k)
+    ``pw_dw_pw``    ``reduce`` (R, C), ``depthwise`` (R, *k), ``expand`` (M, R)
+    ``spatial``     ``first`` (R, C, *k1), ``second`` (M, R, *k2): k1 and k2 are the kernel with one side each set to
+                    1, or (1-D) k and 1; which is which says what runs first
+    ==============  =============================================================================
+    """
+
+    form: str
+    rank: int
+    kernel: tuple[int, ...]
+    arrays: Mapping[str, NDArray[np.floating]]
+
+    def __post_init__(self) -> None:
+        frozen = {}
+        for name, array in self.arrays.items():
+            view = array.view()
+            view.flags.writeable = False
+            frozen[name] = view
+        object.__setattr__(self, "arrays", MappingProxyType(frozen))
+
+    def astype(self, dtype: DTypeLike) -> "Factors":
+        """Round the arrays to ``dtype``: what is written into the model."""
+        return Factors(self.form, self.rank, self.kernel, {n: a.astype(dtype) for n, a in self.arrays.items()})
+
+    @property
+    def params(self) -> int:
+        """Number of weights."""
+        return sum(a.size for a in self.arrays.values())
+
+    def reconstruct(self) -> NDArray[np.float64]:
+        """Return the equivalent dense kernel, shape (M, C, *kernel), accumulated in float64."""
+        from sepconvert.separable.forms import FORMS
+
+        return FORMS[self.form].reconstruct(self)
