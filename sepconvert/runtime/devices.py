@@ -1,0 +1,86 @@
+"""Names that ``--device`` accepts, and what the installed onnxruntime can offer for them.
+
+A *device* is a short name (``cpu``, ``cuda``, ``openvino`` …); a *provider* is onnxruntime's execution provider behind
+it. Nothing here trusts the distribution's name (``onnxruntime``, ``onnxruntime-gpu`` …): what counts is the list of
+providers of the module that is really imported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sepconvert.errors import DeviceError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One target: its short name, its provider, the provider's options, and the distribution that brings it."""
+
+    name: str
+    provider: str
+    distribution: str
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether this is onnxruntime's own CPU provider, which every model can fall back to."""
+        return self.provider == CPU_PROVIDER
+
+    def providers(self) -> list[tuple[str, dict[str, str]]]:
+        """Providers in order of preference; the CPU one always last, for the few nodes the others refuse."""
+        chosen = [(self.provider, dict(self.options))]
+        return chosen if self.is_cpu else [*chosen, (CPU_PROVIDER, {})]
+
+
+DEVICES: Mapping[str, Device] = MappingProxyType(
+    {
+        device.name: device
+        for device in (
+            Device("cpu", CPU_PROVIDER, "onnxruntime"),
+            Device("cuda", "CUDAExecutionProvider", "onnxruntime-gpu"),
+            Device("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu"),
+            Device("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino"),
+            Device("coreml", "CoreMLExecutionProvider", "onnxruntime (macOS)"),
+            Device("dml", "DmlExecutionProvider", "onnxruntime-directml (Windows)"),
+            Device("rocm", "ROCMExecutionProvider", "onnxruntime-rocm"),
+            Device("migraphx", "MIGraphXExecutionProvider", "onnxruntime-migraphx"),
+            Device("qnn", "QNNExecutionProvider", "onnxruntime-qnn"),
+            Device("xnnpack", "XnnpackExecutionProvider", "an onnxruntime built with XNNPACK"),
+        )
+    }
+)
+
+
+def available_devices() -> list[str]:
+    """Return the device names whose provider the installed onnxruntime has, ``cpu`` first."""
+    present = set(installed_providers())
+    return [name for name, device in DEVICES.items() if device.provider in present]
+
+
+def installed_providers() -> list[str]:
+    """Return the execution providers of the installed onnxruntime."""
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def find_device(name: str) -> Device:
+    """Return the device called ``name``.
+
+    Raises:
+        DeviceError: the name is unknown, or the installed onnxruntime lacks its provider; the message says what is
+            available and what to install.
+    """
+    device = DEVICES.get(name.lower())
+    if device is None:
+        raise DeviceError(f"Device '{name}' is not known; choose one of {', '.join(DEVICES)}.")
+    available = available_devices()
+    if device.name not in available:
+        raise DeviceError(
+            f"Device '{device.name}' needs {device.provider}, which the installed onnxruntime does not have "
+            f"(it has: {', '.join(available)}); install {device.distribution} instead of the present onnxruntime, "
+            "in an environment of its own."
+        )
+    return device
