@@ -231,8 +231,85 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One whole model of a sweep: what was asked (``label``), what it costs and what it loses.
+
+    ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
+    measured against the original; ``on_front`` says that no other point is both faster and closer to the original.
+    ``command`` is the shell line that makes this model.
+    """
+
+    label: str
+    macs: int | None
+    params: int | None
+    latency_ms: float | None
+    speedup: float | None
+    speedup_ci95: list[float] | None
+    error: float | None
+    top1: float | None = None
+    on_front: bool = False
+    stable: bool | None = None
+    sites_rewritten: int | None = None
+    file_bytes: int | None = None
+    form: str | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The points of a sweep, and those of other methods on the same model; ``device`` is where they were timed."""
+
+    points: list[SweepPoint]
+    baselines: list[SweepPoint] = field(default_factory=list)
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """A node of the condensed network; ``output`` matches ``SiteRecord.output`` or ``Skip.output``.
+
+    ``status`` is ``eligible``, ``rewritten`` or ``kept`` (sites), ``skipped`` (other Conv-like nodes), ``join`` (where
+    paths meet: Add, Concat, Mul, …), ``input`` or ``output``.
+    """
+
+    output: str
+    op: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkGraph:
+    """The original network, condensed to convolutions, joins, inputs and outputs.
+
+    ``edges`` are pairs of indices into ``nodes``, from producer to consumer, with everything between them left out.
+    """
+
+    nodes: list[GraphNode]
+    edges: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleImages:
+    """One sample as pictures: small PNGs as ``data:image/png;base64,…`` URIs, None where there is none to show.
+
+    ``note_before`` and ``note_after`` are short texts such as the predicted class and its probability.
+    """
+
+    label: str
+    input: str | None = None
+    before: str | None = None
+    after: str | None = None
+    difference: str | None = None
+    note_before: str | None = None
+    note_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """Everything one command found out; see the field types."""
+    """Everything one command found out; see the field types.
+
+    ``command`` is the sub-command's name; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
+    """
 
     command: str
     environment: Environment
@@ -248,8 +325,11 @@ class Record:
     plan: Plan | None = None
     self_check: SelfCheck | None = None
     fine_tune: dict[str, Any] | None = None
-    sweep: dict[str, Any] | None = None
+    sweep: Sweep | None = None
     warnings: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    graph: NetworkGraph | None = None
+    samples: list[SampleImages] = field(default_factory=list)
     schema: int = SCHEMA
 
     def to_json(self) -> str:
