@@ -5,7 +5,7 @@ multiply-add; FLOPs are 2·MACs. Costs are per sample (batch 1). 1-D and 2-D con
 the tuples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 
@@ -65,3 +65,76 @@ class ConvGeometry:
         """Cost of the convolution as it stands."""
         params = prod(self.weight_shape)
         return Cost(params, None if self.out_positions is None else params * self.out_positions)
+
+    def at(self, in_spatial: tuple[int, ...] | None) -> "ConvGeometry":
+        """Return this geometry with the given input size, and the output size that follows from it."""
+        out = None if in_spatial is None else output_spatial(self, in_spatial)
+        return replace(self, in_spatial=in_spatial, out_spatial=out)
+
+    def along(self, axis: int) -> "AxisGeometry":
+        """Return the attributes of one spatial axis."""
+        half = len(self.kernel)
+        return AxisGeometry(
+            self.kernel[axis],
+            self.stride[axis],
+            self.dilation[axis],
+            self.pads[axis],
+            self.pads[axis + half],
+            self.auto_pad,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisGeometry:
+    """One spatial axis of a convolution: kernel side, stride, dilation, begin and end pad, auto_pad."""
+
+    kernel: int
+    stride: int
+    dilation: int
+    begin: int
+    end: int
+    auto_pad: str
+
+    @property
+    def reach(self) -> int:
+        """Number of input positions from the first tap to the last, both included."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    def resolve(self, size: int) -> tuple[int, int]:
+        """Begin and end pad at this input size.
+
+        ``SAME_UPPER`` and ``SAME_LOWER`` pad until the output has ceil(size / stride) positions and put the odd one at
+        the end or at the beginning; they never crop.
+        """
+        if self.auto_pad in ("", "NOTSET"):
+            return self.begin, self.end
+        if self.auto_pad == "VALID":
+            return 0, 0
+        if self.auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
+            raise ValueError(f"auto_pad '{self.auto_pad}' is not one of NOTSET, VALID, SAME_UPPER, SAME_LOWER")
+        outputs = -(-size // self.stride)
+        missing = max(0, (outputs - 1) * self.stride + self.reach - size)
+        small = missing // 2
+        return (small, missing - small) if self.auto_pad == "SAME_UPPER" else (missing - small, small)
+
+    def outputs(self, size: int) -> int:
+        """Number of output positions at this input size (0 where the kernel does not fit)."""
+        begin, end = self.resolve(size)
+        return max(0, (size + begin + end - self.reach) // self.stride + 1)
+
+
+def resolved_pads(geometry: ConvGeometry, in_spatial: tuple[int, ...]) -> tuple[int, ...]:
+    """Explicit pads (all begins, then all ends) at an input size, whatever ``auto_pad`` says."""
+    pairs = [geometry.along(axis).resolve(size) for axis, size in enumerate(in_spatial)]
+    return (*(begin for begin, _ in pairs), *(end for _, end in pairs))
+
+
+def output_spatial(geometry: ConvGeometry, in_spatial: tuple[int, ...]) -> tuple[int, ...]:
+    """Size of the convolution's output at an input size, as ONNX defines it.
+
+    Raises:
+        ValueError: ``in_spatial`` has not as many sides as the kernel.
+    """
+    if len(in_spatial) != len(geometry.kernel):
+        raise ValueError(f"input size {in_spatial} does not fit a kernel of {len(geometry.kernel)} sides")
+    return tuple(geometry.along(axis).outputs(size) for axis, size in enumerate(in_spatial))
