@@ -1,0 +1,195 @@
+"""One type for all inputs: samples that can be sampled, split, hashed and fed batch by batch."""
+
+import hashlib
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.errors import DataError
+
+Feeds = dict[str, NDArray[Any]]
+
+
+class Source(Protocol):
+    """Where samples come from. ``read`` gives arrays that are ready for the model, with a leading batch axis.
+
+    ``constant`` names the inputs that are fed whole to every batch.
+    """
+
+    @property
+    def constant(self) -> frozenset[str]:
+        """Inputs without a sample axis."""
+        ...
+
+    def read(self, indices: NDArray[np.int64]) -> Feeds:
+        """Return the samples at ``indices``, which all have the same ``group``."""
+        ...
+
+    def group(self, index: int) -> Hashable:
+        """Return a key that samples of equal shapes share: only those can be in one batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Samples for a model's inputs, in a fixed order.
+
+    ``batch`` is the model's static batch size, or None where it is dynamic; with a static batch, ``count`` is always a
+    multiple of it. ``labels`` (count,) are class numbers or None. ``origin`` says in words where the samples come from.
+    ``warnings`` are sentences for the record, for instance about samples left out.
+    """
+
+    source: Source
+    indices: NDArray[np.int64]
+    origin: str
+    batch: int | None = None
+    labels: NDArray[np.int64] | None = None
+    warnings: tuple[str, ...] = ()
+    synthetic: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.indices.flags.writeable = False
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(self.indices)
+
+    def batches(self, size: int = 32) -> Iterator[Feeds]:
+        """Yield feeds of ``size`` samples in order (a static batch overrides ``size``; the last may be smaller).
+
+        Samples of different shapes never share a batch, so batches can be smaller where the shape changes.
+        """
+        limit = self.batch or size
+        start = 0
+        while start < self.count:
+            stop = self._end_of_group(start, min(start + limit, self.count))
+            if self.batch is not None and stop - start < self.batch:
+                raise DataError(
+                    f"{self.origin}: the model takes {self.batch} samples of equal shape at a time, but sample {stop} "
+                    "differs in shape from the one before; give it batches of one shape."
+                )
+            yield self.source.read(self.indices[start:stop])
+            start = stop
+
+    def _end_of_group(self, start: int, stop: int) -> int:
+        key = self.source.group(int(self.indices[start]))
+        for position in range(start + 1, stop):
+            if self.source.group(int(self.indices[position])) != key:
+                return position
+        return stop
+
+    def first(self, count: int) -> "Dataset":
+        """Return the first ``count`` samples (rounded up to a whole static batch; all if there are fewer)."""
+        return self._take(np.arange(min(self._whole(count), self.count)))
+
+    def sample(self, count: int, rng: np.random.Generator) -> "Dataset":
+        """Return ``count`` samples drawn without replacement, in their original order (see ``first`` for rounding)."""
+        wanted = min(self._whole(count), self.count)
+        return self._take(np.sort(rng.choice(self.count, wanted, replace=False)))
+
+    def split(self, share: float, rng: np.random.Generator) -> tuple["Dataset", "Dataset"]:
+        """Split the samples at random into two sets without a common sample.
+
+        Args:
+            share: part of the samples that the second set gets, in (0, 1); each set gets at least one static batch.
+            rng: decides which.
+
+        Raises:
+            DataError: there are not two batches to split.
+        """
+        unit = self.batch or 1
+        groups = self.count // unit
+        if groups < 2:
+            raise DataError(
+                f"{self.origin} holds {self.count} sample(s), too few to hold some out; give at least {2 * unit}."
+            )
+        second = min(max(round(groups * share), 1), groups - 1) * unit
+        order = rng.permutation(self.count)
+        return self._take(np.sort(order[second:])), self._take(np.sort(order[:second]))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one feed: the static batch, or a batch of one."""
+        return {name: array.shape for name, array in next(self.first(1).batches(1)).items()}
+
+    def sample_hashes(self) -> list[str]:
+        """Return a hash of every sample, equal for equal samples.
+
+        Floats are hashed as float16, so that a file stored in half precision is recognised as the same images.
+        """
+        hashes = []
+        for feeds in self.batches(64):
+            varying = {name: array for name, array in feeds.items() if name not in self.source.constant}
+            hashes += [
+                _hash({n: a[row] for n, a in varying.items()}) for row in range(len(next(iter(varying.values()))))
+            ]
+        return hashes
+
+    def _whole(self, count: int) -> int:
+        unit = self.batch or 1
+        return -(-max(count, 1) // unit) * unit
+
+    def _take(self, positions: NDArray[np.int64]) -> "Dataset":
+        labels = None if self.labels is None else self.labels[positions]
+        return replace(self, indices=self.indices[positions], labels=labels)
+
+
+def make_dataset(
+    source: Source,
+    count: int,
+    origin: str,
+    *,
+    batch: int | None = None,
+    labels: NDArray[np.int64] | None = None,
+    synthetic: bool = False,
+) -> Dataset:
+    """Make a dataset of all ``count`` samples of a source; a rest that fills no static batch is left out, and said.
+
+    Raises:
+        DataError: no samples, fewer than one static batch, or a number of labels other than ``count``.
+    """
+    if count == 0:
+        raise DataError(f"{origin} holds no samples; give at least one.")
+    if labels is not None and len(labels) != count:
+        raise DataError(f"{origin} has {len(labels)} labels for {count} samples; give one label for each sample.")
+    rest = count % (batch or 1)
+    if rest == count:
+        raise DataError(
+            f"{origin} holds {count} sample(s) but the model takes {batch} at a time; give at least that many."
+        )
+    warnings: tuple[str, ...] = ()
+    if rest:
+        warnings = (f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time.",)
+    used = np.arange(count - rest)
+    return Dataset(
+        source, used, origin, batch, None if labels is None else labels[: len(used)], warnings, synthetic=synthetic
+    )
+
+
+def count_overlap(first: Dataset, second: Dataset) -> int:
+    """Return how many samples of ``second`` are in ``first`` too: test data must share none with calibration data."""
+    known = set(first.sample_hashes())
+    return sum(value in known for value in second.sample_hashes())
+
+
+def _hash(sample: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(sample):
+        array = _coarse(sample[name])
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _coarse(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind not in "fV":  # V: bfloat16
+        return array
+    values = array.astype(np.float32)
+    largest = np.abs(values).max(initial=0)
+    # Outside float16's normal range rounding would make different samples equal; nobody stores those in half.
+    if largest > np.finfo(np.float16).max or largest < np.finfo(np.float16).tiny:
+        return values
+    return values.astype(np.float16)

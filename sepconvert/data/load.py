@@ -1,0 +1,50 @@
+"""What ``--data`` names, by kind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepconvert.data.dataset import Dataset
+from sepconvert.data.preprocess import Preprocess
+from sepconvert.errors import DataError
+from sepconvert.record import InputInfo
+
+
+def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
+    """Read inputs for a model.
+
+    Args:
+        spec: an ``.npz`` (arrays named after the inputs, or ``x`` for a single one; optional integer labels ``y``), an
+            ``.npy`` (a single input), a folder of images (class sub-folders give labels), or ``pkg.module:callable``
+            yielding dicts of arrays.
+        inputs: the model's inputs.
+        preprocess: how raw values become the model's.
+
+    Raises:
+        DataError: missing, damaged, or not fitting the inputs; the message names the culprit and the remedy.
+    """
+    options = preprocess or Preprocess()
+    path = Path(spec)
+    if path.is_dir():
+        from sepconvert.data.images import load_images
+
+        return load_images(path, inputs, options)
+    if path.is_file():
+        return _load_file(path, inputs, options)
+    if ":" in str(spec):
+        from sepconvert.data.callables import load_yielded
+
+        return load_yielded(str(spec), inputs, options)
+    raise DataError(f"{path} does not exist; give an .npz, an .npy, a folder of images, or pkg.module:callable.")
+
+
+def _load_file(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) -> Dataset:
+    from sepconvert.data.arrays import load_npy, load_npz
+
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return load_npz(path, inputs, preprocess)
+    if suffix == ".npy":
+        return load_npy(path, inputs, preprocess)
+    raise DataError(
+        f"{path} is none of the known kinds; give an .npz, an .npy, a folder of images, or pkg.module:callable."
+    )

@@ -1,0 +1,47 @@
+"""Random inputs, for when there is no data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sepconvert.data.dataset import Dataset, Feeds, make_dataset
+from sepconvert.data.matching import ArraySource, input_dtype, static_batch
+from sepconvert.data.preprocess import Preprocess, show
+from sepconvert.errors import DataError
+from sepconvert.record import InputInfo
+
+
+def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Generator) -> Dataset:
+    """Draw ``count`` samples: normal floats, bytes 0–255, other integers and booleans 0 or 1 (valid as indices).
+
+    Dimensions come from ``used_shape``, else from the static declared ones.
+
+    Raises:
+        DataError: a dimension other than the batch is unknown, or an input takes no numbers.
+    """
+    origin = f"random inputs (standard normal, seeded), {count} samples"
+    constant = frozenset(info.name for info in inputs if not info.declared_shape)
+    batch = static_batch(inputs, constant, origin)
+    total = -(-count // (batch or 1)) * (batch or 1)
+    arrays: Feeds = {}
+    for info in inputs:
+        shape = () if info.name in constant else (total, *_sample_shape(info))
+        dtype = input_dtype(info, origin)
+        if dtype.kind == "f" or info.dtype == "bfloat16":
+            arrays[info.name] = rng.standard_normal(shape, np.float32).astype(dtype)
+        else:
+            high = 256 if dtype == np.uint8 else 2
+            arrays[info.name] = rng.integers(0, high, shape).astype(dtype)
+    source = ArraySource(arrays, tuple(inputs), Preprocess(), constant)
+    return make_dataset(source, total, origin, batch=batch, synthetic=True)
+
+
+def _sample_shape(info: InputInfo) -> tuple[int, ...]:
+    used = info.used_shape if info.used_shape is not None else info.declared_shape
+    sides = [side for side in used[1:] if isinstance(side, int)]
+    if len(sides) != len(used) - 1:
+        raise DataError(
+            f"Input '{info.name}' has unknown dimensions {show(info.declared_shape)}; pass --data, or "
+            f"--input {info.name}:1x3x224x224 with the model's own sizes."
+        )
+    return tuple(sides)
