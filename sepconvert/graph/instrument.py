@@ -1,0 +1,156 @@
+"""Cut a model out of a model: from these values to those, as bytes that a runtime can open.
+
+The part keeps the value names, opsets and functions of the whole, so a site in it is still found by its output's name.
+Nothing of the given model is changed; tensors are shared until they are serialised.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.uses import node_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """What must be known of a value to feed it: its numpy type and its number of dimensions."""
+
+    dtype: np.dtype
+    rank: int
+
+    @staticmethod
+    def of(array: NDArray[np.generic]) -> "ValueType":
+        """Return the type of an array."""
+        return ValueType(array.dtype, array.ndim)
+
+
+def extract(model: ir.Model, inputs: Mapping[str, ValueType], outputs: Sequence[str]) -> ir.Model:
+    """Return the part of a model that computes ``outputs`` from ``inputs``.
+
+    Args:
+        model: the whole, in topological order.
+        inputs: values to be fed, by name. Those that no output depends on are left out of the part's inputs.
+        outputs: names of values that nodes of the main graph compute.
+
+    Raises:
+        ModelError: an output is not computed in the main graph, or needs a model input that is not in ``inputs``.
+    """
+    values = _values_by_name(model.graph)
+    wanted = [_find(values, name) for name in outputs]
+    nodes, leaves = _between(model.graph, wanted, set(inputs))
+    fed = [value for value in leaves if value.name in inputs]
+    constants = [value for value in leaves if value.name not in inputs]
+    for value in constants:
+        if not value.is_initializer():
+            raise ModelError(
+                f"'{outputs[0]}' cannot be computed from {', '.join(inputs)}: it needs '{value.name}' too."
+            )
+    view = ir.GraphView(
+        fed, wanted, nodes=nodes, initializers=constants, opset_imports=model.graph.opset_imports, name="part"
+    )
+    graph = view.clone()
+    for value in graph.inputs:
+        given = inputs[str(value.name)]
+        value.type = ir.TensorType(ir.DataType.from_numpy(given.dtype))
+        value.shape = ir.Shape([None] * given.rank)
+        value.const_value = None
+    functions = [function.clone() for function in model.functions.values()]
+    return ir.Model(graph, ir_version=model.ir_version, functions=functions)
+
+
+def serialise(model: ir.Model) -> bytes:
+    """Return a model as bytes with all weights inside (below protobuf's 2 GB).
+
+    Raises:
+        ModelError: the model is too large for one protobuf message.
+    """
+    from onnx_ir import external_data
+
+    external_data.load_to_model(model)
+    try:
+        data: bytes = ir.to_proto(model).SerializeToString()
+    except ValueError as error:
+        raise ModelError(f"A part of the model is above protobuf's 2 GB ({error}).") from None
+    return data
+
+
+def with_kernels(model: ir.Model, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> ir.Model:
+    """Return a copy of a model in which some Convs carry another weight and bias.
+
+    Args:
+        model: stays as it is.
+        kernels: by the Conv's output: weight (M, C, *kernel) and bias (M,); rounded to the old weight's type.
+
+    Raises:
+        ModelError: an output is not a Conv's.
+    """
+    copy = model.clone()
+    convs = {str(node.outputs[0].name): node for node in copy.graph if node.op_type == "Conv"}
+    for output, (weight, bias) in kernels.items():
+        if output not in convs:
+            raise ModelError(f"'{output}' is not the output of a Conv in the main graph.")
+        _replace_kernel(copy.graph, convs[output], weight, bias)
+    return copy
+
+
+def _replace_kernel(graph: ir.Graph, node: ir.Node, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+    old = node.inputs[1]
+    assert old is not None
+    assert old.dtype is not None
+    dtype = old.dtype.numpy()
+    stem = str(node.outputs[0].name)
+    arrays = [("refitted_weight", weight), ("refitted_bias", bias)]
+    values = [_add_initializer(graph, f"{stem}_{role}", array.astype(dtype)) for role, array in arrays]
+    dropped = [value for value in node.inputs[1:] if value is not None]
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    for position, value in enumerate(values, start=1):
+        node.replace_input_with(position, value)
+    for value in dropped:
+        if value.is_initializer() and not value.uses() and value not in graph.inputs:
+            graph.initializers.pop(str(value.name))
+
+
+def _add_initializer(graph: ir.Graph, hint: str, array: NDArray[np.floating]) -> ir.Value:
+    taken = _values_by_name(graph).keys() | graph.initializers.keys()
+    name = hint
+    while name in taken:
+        name += "_"
+    value = ir.Value(
+        name=name,
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        shape=ir.Shape(array.shape),
+        const_value=ir.tensor(array, name=name),
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def _between(graph: ir.Graph, wanted: Sequence[ir.Value], stop: set[str]) -> tuple[list[ir.Node], list[ir.Value]]:
+    """Return the nodes behind ``wanted``, in the graph's order, and the values they start from."""
+    nodes: set[ir.Node] = set()
+    leaves: dict[ir.Value, None] = {}
+    stack = list(wanted)
+    while stack:
+        value = stack.pop()
+        producer = value.producer()
+        if producer is None or value.name in stop:
+            leaves[value] = None
+        elif producer not in nodes:
+            nodes.add(producer)
+            stack += node_inputs(producer)
+    return [node for node in graph if node in nodes], list(leaves)
+
+
+def _values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
+    return {str(value.name): value for node in graph for value in node.outputs if value.name}
+
+
+def _find(values: Mapping[str, ir.Value], name: str) -> ir.Value:
+    if name not in values:
+        raise ModelError(f"'{name}' is not computed in the model's main graph.")
+    return values[name]
