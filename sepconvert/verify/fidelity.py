@@ -1,0 +1,158 @@
+"""Fidelity of a rewritten model: both models run on the same inputs, batch by batch, output by output."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.data import Dataset
+from sepconvert.record import Fidelity, OutputFidelity
+from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.verify.deviation import Deviation, Figures
+from sepconvert.verify.pairing import OutputPair, adapt_feeds, pair_inputs, pair_outputs
+from sepconvert.verify.topone import TopOne
+
+_BATCH_VALUES = 1 << 20  # input values per batch: large images go one at a time
+_LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityResult:
+    """The record's figures, and sentences about what has none and why."""
+
+    fidelity: Fidelity
+    warnings: tuple[str, ...]
+
+
+def measure_fidelity(
+    before: bytes | Path,
+    after: bytes | Path,
+    dataset: Dataset,
+    *,
+    pre: Mapping[str, str] | None = None,
+    pre_after: Mapping[str, str] | None = None,
+    outputs: Sequence[str] | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    batch_size: int | None = None,
+) -> FidelityResult:
+    """Run both models on every sample and measure how far their outputs are apart.
+
+    Both models' outputs are matched by name, or by position where all the names differ. Only one batch is in memory
+    at a time. Top-1 is read from the first floating output of shape (samples, classes ≥ 2, 1…) whose classes hold all
+    labels; without labels only the agreement is given.
+
+    Args:
+        before: the original model.
+        after: the rewritten one.
+        dataset: inputs for ``before``; a single input of another name, and other float types, are adapted.
+        pre: for outputs made by Softmax, LogSoftmax or Sigmoid: the name of the value before it. These values must be
+            outputs of both models (instrument them first).
+        pre_after: the same for ``after`` where its value names differ.
+        outputs: the outputs to compare; None for all but the values of ``pre``.
+        device: where both models run.
+        threads: threads of each session.
+        batch_size: samples per run; None chooses by the size of the inputs. A static batch rules.
+
+    Raises:
+        ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
+        DataError: an input cannot be read.
+    """
+    first = open_session(before, device=device, threads=threads)
+    second = open_session(after, device=device, threads=threads)
+    pairs = pair_outputs(first, second, pre or {}, pre_after or pre or {}, outputs)
+    inputs = pair_inputs(first, second)
+    comparisons = [_Comparison(pair, tuple(Deviation() for _ in pair.before)) for pair in pairs]
+    # dict.fromkeys: a value before an activation may be an output of its own, but is computed once.
+    names = list(dict.fromkeys(name for pair in pairs for name in pair.before))
+    partners = list(dict.fromkeys(name for pair in pairs for name in pair.after))
+    top = TopOne(dataset.labels)
+    seen = 0
+    for feeds in dataset.batches(batch_size or _choose_batch(dataset, second)):
+        rows = _count_rows(feeds, dataset, seen)
+        old = first.run(feeds, names)
+        new = second.run(adapt_feeds(feeds, inputs), partners)
+        for comparison in comparisons:
+            comparison.add(old, new, rows)
+        top.add([(p.before[0], old[p.before[0]], new[p.after[0]]) for p in pairs if p.numeric], rows)
+        seen += rows
+    return _summarise(comparisons, top, dataset)
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """What has been seen of one pair of outputs so far."""
+
+    pair: OutputPair
+    deviations: tuple[Deviation, ...]
+    mismatch: str | None = None
+
+    def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int) -> None:
+        if not self.pair.numeric or self.mismatch:
+            return
+        for name, partner, deviation in zip(self.pair.before, self.pair.after, self.deviations, strict=True):
+            y, y_hat = old[name], new[partner]
+            if y.shape != y_hat.shape:
+                self.mismatch = f"{y.shape} before but {y_hat.shape} after"
+                return
+            # An output whose first axis is not the batch is one observation per run.
+            batched = y.ndim > 0 and len(y) == rows
+            deviation.add(y if batched else y[np.newaxis], y_hat if batched else y_hat[np.newaxis])
+
+
+def _choose_batch(dataset: Dataset, second: Session) -> int:
+    if any(info.shape[:1] == (1,) for info in second.inputs):
+        return 1
+    values = max(prod(shape[1:]) for shape in dataset.shapes().values())
+    return min(max(_BATCH_VALUES // max(values, 1), 1), _LARGEST_BATCH)
+
+
+def _count_rows(feeds: Mapping[str, NDArray[Any]], dataset: Dataset, seen: int) -> int:
+    varying = [len(array) for name, array in feeds.items() if name not in dataset.source.constant]
+    return varying[0] if varying else dataset.count - seen
+
+
+def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset) -> FidelityResult:
+    warnings = list(dataset.warnings)
+    outputs = []
+    for comparison in comparisons:
+        figures = [deviation.figures() for deviation in comparison.deviations]
+        warnings += _explain(comparison, figures)
+        known = figures if comparison.pair.numeric and not comparison.mismatch else [Figures(0, None, None, None, None)]
+        outputs.append(
+            OutputFidelity(
+                name=comparison.pair.info.name,
+                relative_error=known[0].relative_error,
+                pre_activation_relative_error=known[1].relative_error if len(known) > 1 else None,
+                max_abs=known[0].max_abs,
+                cosine=known[0].cosine,
+                sqnr_db=known[0].sqnr_db,
+            )
+        )
+    warnings += top.warnings()
+    fidelity = Fidelity(outputs, dataset.count, dataset.origin, *top.shares())
+    return FidelityResult(fidelity, tuple(warnings))
+
+
+def _explain(comparison: _Comparison, figures: Sequence[Figures]) -> list[str]:
+    """Say why figures of this output are missing."""
+    name = comparison.pair.info.name
+    if not comparison.pair.numeric:
+        return [f"Output '{name}' is {comparison.pair.info.dtype}, which cannot be compared as numbers."]
+    if comparison.mismatch:
+        return [f"Output '{name}' has shape {comparison.mismatch} on the same input, so it cannot be compared."]
+    said = []
+    if comparison.pair.missing:
+        said.append(f"The value '{comparison.pair.missing}' before the activation of '{name}' is not in both models.")
+    for value, found in zip(comparison.pair.before, figures, strict=True):
+        for bad, which in ((found.bad_before, "original"), (found.bad_after, "rewritten")):
+            if bad:
+                said.append(f"'{value}' of the {which} model holds NaN or Inf in {bad} of {found.samples} samples.")
+        if found.relative_error is None and not found.bad_before and not found.bad_after:
+            why = "there is only one sample" if found.samples < 2 else "the original's value is constant"
+            said.append(f"'{value}' has no relative error because {why}.")
+    return said

@@ -1,0 +1,180 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sepconvert.data import Dataset, Preprocess
+from sepconvert.data.arrays import from_arrays
+from sepconvert.errors import ModelError
+from sepconvert.record import InputInfo
+from sepconvert.verify.fidelity import measure_fidelity
+
+WEIGHT = np.random.default_rng(5).standard_normal((3, 4)).astype(np.float32)
+
+
+def linear(
+    weight: np.ndarray,
+    *,
+    softmax: bool = False,
+    logits_out: bool = True,
+    names: tuple[str, str] = ("x", "p"),
+    batch: int | str = "N",
+    dtype: int = TensorProto.FLOAT,
+) -> bytes:
+    """x (N, 3) → logits (N, 4) [→ Softmax p]; ``logits_out`` also gives the logits as an output."""
+    source, result = names
+    kind = helper.tensor_dtype_to_np_dtype(dtype)
+    value = "logits" if softmax else result
+    nodes = [helper.make_node("MatMul", [source, "w"], [value])]
+    outputs = [helper.make_tensor_value_info(result, dtype, [batch, weight.shape[1]])]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["logits"], [result], axis=1))
+        if logits_out:
+            outputs.append(helper.make_tensor_value_info("logits", dtype, [batch, weight.shape[1]]))
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info(source, dtype, [batch, 3])],
+        outputs,
+        [numpy_helper.from_array(weight.astype(kind), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def samples(count: int = 20, batch: int | str = "N", *, labels: np.ndarray | None = None) -> Dataset:
+    x = np.random.default_rng(0).standard_normal((count, 3)).astype(np.float32)
+    arrays = {"x": x} if labels is None else {"x": x, "y": labels}
+    return from_arrays(arrays, [InputInfo("x", "float32", [batch, 3], None)], Preprocess(), "the samples")
+
+
+def reference(weight: np.ndarray, count: int = 20) -> np.ndarray:
+    x = np.random.default_rng(0).standard_normal((count, 3)).astype(np.float32)
+    return x.astype(np.float64) @ weight.astype(np.float64)
+
+
+def test_a_model_equals_itself() -> None:
+    result = measure_fidelity(linear(WEIGHT), linear(WEIGHT), samples())
+    (output,) = result.fidelity.outputs
+    assert (output.name, output.relative_error, output.max_abs, output.sqnr_db) == ("p", 0.0, 0.0, None)
+    assert (result.fidelity.samples, result.fidelity.data) == (20, "the samples")
+    assert (result.fidelity.top1_before, result.fidelity.top1_agreement) == (None, 1.0)
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_the_relative_error_is_that_of_the_definition(batch_size: int | None) -> None:
+    other = WEIGHT + np.float32(0.1)
+    result = measure_fidelity(linear(WEIGHT), linear(other), samples(), batch_size=batch_size)
+    y, y_hat = reference(WEIGHT), reference(other)
+    expected = np.square(y - y_hat).sum() / np.square(y - y.mean(axis=0)).sum()
+    # The models compute in float32: three products, relative 3·2^-24 each, of values ten times the difference.
+    assert result.fidelity.outputs[0].relative_error == pytest.approx(expected, rel=3 * 2**-24 * 100)
+
+
+def test_top_one_is_counted_against_the_labels() -> None:
+    other = WEIGHT[:, ::-1].copy()
+    before, after = reference(WEIGHT).argmax(axis=1), reference(other).argmax(axis=1)
+    labels = np.where(np.arange(20) < 15, before, (before + 1) % 4)
+    fidelity = measure_fidelity(linear(WEIGHT), linear(other), samples(labels=labels), batch_size=6).fidelity
+    assert fidelity.top1_before == 15 / 20
+    assert fidelity.top1_after == (after == labels).mean()
+    assert fidelity.top1_agreement == (before == after).mean()
+
+
+def test_labels_beyond_the_classes_leave_top_one_out_and_say_so() -> None:
+    result = measure_fidelity(linear(WEIGHT), linear(WEIGHT), samples(labels=np.arange(20)))
+    assert (result.fidelity.top1_before, result.fidelity.top1_agreement) == (None, None)
+    assert "labels go up to 19" in result.warnings[0]
+
+
+def test_a_saturated_softmax_hides_what_its_input_shows() -> None:
+    sharp = WEIGHT * 200
+    damaged = sharp * np.float32(1.5)
+    pre = {"p": "logits"}
+    result = measure_fidelity(linear(sharp, softmax=True), linear(damaged, softmax=True), samples(), pre=pre)
+    (output,) = result.fidelity.outputs
+    assert output.pre_activation_relative_error == pytest.approx(
+        0.25 * np.square(reference(sharp)).sum() / np.square(reference(sharp) - reference(sharp).mean(axis=0)).sum(),
+        rel=1e-4,
+    )
+    assert output.relative_error is not None
+    assert output.relative_error < 0.05 < output.pre_activation_relative_error
+    assert output.decisive_error == output.pre_activation_relative_error
+
+
+def test_logits_that_are_an_output_too_are_compared_as_such_when_asked() -> None:
+    model = linear(WEIGHT, softmax=True)
+    result = measure_fidelity(model, model, samples(), pre={"p": "logits"}, outputs=["p", "logits"])
+    assert [output.name for output in result.fidelity.outputs] == ["p", "logits"]
+    assert result.fidelity.outputs[1].pre_activation_relative_error is None
+
+
+def test_a_missing_pre_activation_value_is_said() -> None:
+    result = measure_fidelity(
+        linear(WEIGHT, softmax=True), linear(WEIGHT, softmax=True, logits_out=False), samples(), pre={"p": "logits"}
+    )
+    assert result.fidelity.outputs[0].pre_activation_relative_error is None
+    assert result.warnings == ("The value 'logits' before the activation of 'p' is not in both models.",)
+
+
+def test_outputs_with_nan_have_no_figures_and_a_warning() -> None:
+    broken = WEIGHT.copy()
+    broken[0, 0] = np.nan
+    result = measure_fidelity(linear(WEIGHT), linear(broken), samples(labels=np.zeros(20, int)))
+    (output,) = result.fidelity.outputs
+    assert (output.relative_error, output.max_abs, output.cosine, output.sqnr_db) == (None, None, None, None)
+    assert result.warnings[0] == "'p' of the rewritten model holds NaN or Inf in 20 of 20 samples."
+    assert "Top-1 is left out" in result.warnings[1]
+    assert result.fidelity.top1_after is None
+
+
+def test_one_sample_has_no_relative_error_but_the_other_figures() -> None:
+    result = measure_fidelity(linear(WEIGHT), linear(WEIGHT * 2), samples(1))
+    assert result.fidelity.outputs[0].relative_error is None
+    assert result.fidelity.outputs[0].cosine == pytest.approx(1.0, rel=1e-12)
+    assert result.warnings == ("'p' has no relative error because there is only one sample.",)
+
+
+def test_a_static_batch_is_fed_whole_and_left_over_samples_are_said() -> None:
+    model = linear(WEIGHT, batch=8)
+    result = measure_fidelity(model, model, samples(20, 8))
+    assert result.fidelity.samples == 16
+    assert "last 4 of 20 samples were left out" in result.warnings[0]
+
+
+def test_names_types_and_batch_of_the_second_model_may_differ() -> None:
+    half = linear(WEIGHT, names=("image", "scores"), dtype=TensorProto.FLOAT16, batch=1)
+    (output,) = measure_fidelity(linear(WEIGHT), half, samples()).fidelity.outputs
+    assert output.name == "p"
+    assert output.relative_error is not None
+    # float16 rounds input, weight and output by 2^-11 each; three terms: their squares, relative to the spread.
+    assert 0 < output.relative_error < (5 * 2**-11) ** 2
+
+
+def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"'p' has shape \['N', 4\] before but \['N', 2\] after"):
+        measure_fidelity(linear(WEIGHT), linear(WEIGHT[:, :2]), samples())
+    with pytest.raises(ModelError, match="outputs do not correspond: p, logits before, p after"):
+        measure_fidelity(linear(WEIGHT, softmax=True), linear(WEIGHT), samples())
+
+
+def test_an_output_whose_shape_depends_on_its_values_is_left_out_and_said() -> None:
+    def positives(weight: np.ndarray) -> bytes:
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["v"]), helper.make_node("Relu", ["v"], ["r"])]
+        nodes.append(helper.make_node("NonZero", ["r"], ["p"]))
+        graph = helper.make_graph(
+            nodes,
+            "positives",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+            [helper.make_tensor_value_info("p", TensorProto.INT64, [2, "K"])],
+            [numpy_helper.from_array(weight, "w")],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+    result = measure_fidelity(positives(WEIGHT), positives(WEIGHT * 0), samples())
+    assert result.fidelity.outputs[0].relative_error is None
+    assert "on the same input, so it cannot be compared" in result.warnings[0]
