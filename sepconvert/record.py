@@ -308,7 +308,7 @@ class SampleImages:
 class Record:
     """Everything one command found out; see the field types.
 
-    ``command`` is the sub-command's name; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
+    ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
     """
 
     command: str

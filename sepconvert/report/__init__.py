@@ -1,1 +1,1 @@
-"""One record becomes one self-contained HTML page."""
+"""From a record to one self-contained HTML page: plain data first, then markup."""

@@ -1,0 +1,197 @@
+"""What a record lets us claim, one claim per question a reader has: how much faster, how much worse, which layers.
+
+A claim is only as strong as what was measured: an unstable timing gives no speed-up, missing data no accuracy.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sepconvert.record import Fidelity, Latency, Record, SiteRecord
+from sepconvert.report import figures
+
+GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
+
+# Shares of the output's variation that are lost: below 1 % is hard to notice, above 10 % most tasks suffer.
+SMALL_ERROR, LARGE_ERROR = 0.01, 0.1
+# Points of top-1.
+SMALL_DROP, LARGE_DROP = 0.005, 0.02
+ROUNDING_ERROR = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``short`` fits a headline, ``sentence`` says it in full, ``tone`` is good, mixed, bad or neutral.
+
+    ``device`` names the device a claim about speed is true of.
+    """
+
+    short: str
+    sentence: str
+    tone: str
+    device: str = ""
+
+
+def threads(number: int) -> str:
+    """Return ``one thread`` or ``4 threads``."""
+    return "one thread" if number == 1 else f"{number} threads"
+
+
+def speed(record: Record) -> list[Claim]:
+    """One claim per device, the first of them the deciding one; a single claim where nothing was timed."""
+    compared = [timed for timed in record.latency if timed.after is not None]
+    if compared:
+        return [_speed_on(timed) for timed in compared]
+    return [
+        Claim(
+            "speed not measured",
+            "Speed was not measured, so no speed-up is claimed; fewer multiply-adds alone do not make a network "
+            "faster.",
+            MIXED,
+        )
+    ]
+
+
+def _speed_on(timed: Latency) -> Claim:
+    where = f"on {timed.device}, {threads(timed.threads)}"
+    assert timed.after is not None
+    medians = f"{figures.milliseconds(timed.before.median_ms)} → {figures.milliseconds(timed.after.median_ms)}"
+    if not timed.provider_verified:
+        text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
+        return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
+    if not timed.stable or timed.speedup is None:
+        text = (
+            f"Timing {where} was too noisy to compare ({medians}), so no speed-up is claimed; "
+            "measure again on an idle machine."
+        )
+        return Claim("speed uncertain", text, MIXED, timed.device)
+    bounds = figures.interval(timed.speedup_ci95)
+    interval = f"95{figures.SPACE}% interval {bounds}" if bounds else "no interval was computed"
+    low, high = timed.speedup_ci95 if bounds and timed.speedup_ci95 else (timed.speedup, timed.speedup)
+    factor = figures.ratio(timed.speedup)
+    if low <= 1 <= high:
+        text = f"No measurable difference in speed {where}: {factor}, {interval} ({medians})."
+        return Claim("no measurable difference in speed", text, MIXED, timed.device)
+    if timed.speedup > 1:
+        text = f"{factor} faster {where} ({interval}): {medians}."
+        return Claim(f"{factor} faster", text, GOOD, timed.device)
+    short = f"{figures.ratio(1 / timed.speedup)} slower"
+    text = f"{short} {where} (speed-up {factor}, {interval}): {medians}."
+    return Claim(short, text, BAD, timed.device)
+
+
+def quality(record: Record) -> Claim:
+    """How far the new outputs are from the original's, in the terms nearest to the user's task."""
+    fidelity = record.fidelity
+    if fidelity is None:
+        return Claim(
+            "accuracy not measured",
+            "What the rewrite costs in accuracy was not measured: give --data or --test-data. "
+            "Without calibration data a rewrite usually costs accuracy.",
+            MIXED,
+        )
+    claim = _top1(fidelity) or _worst_output(fidelity)
+    if "random" not in fidelity.data.lower():
+        return claim
+    text = f"{claim.sentence} The inputs were random numbers: errors on real data can be quite different."
+    return Claim(f"{claim.short} on random inputs", text, BAD if claim.tone == BAD else MIXED)
+
+
+def _top1(fidelity: Fidelity) -> Claim | None:
+    before, after = fidelity.top1_before, fidelity.top1_after
+    if before is None or after is None:
+        return None
+    drop = before - after
+    points = (
+        f"{100 * abs(drop):.1f} points {'lower' if drop > 0 else 'higher'}"
+        if f"{100 * drop:.1f}" not in ("0.0", "-0.0")
+        else "unchanged"
+    )
+    short = f"top-1 {figures.percent(before)} → {figures.percent(after)}"
+    text = f"T{short[1:]} ({points}) on {figures.plural(fidelity.samples, 'labelled sample')} ({fidelity.data})"
+    if fidelity.top1_agreement is not None:
+        text += f"; the two models give the same answer on {figures.percent(fidelity.top1_agreement)} of them"
+    tone = GOOD if drop <= SMALL_DROP else MIXED if drop <= LARGE_DROP else BAD
+    return Claim(short, text + ".", tone)
+
+
+def _worst_output(fidelity: Fidelity) -> Claim:
+    measured = [(o.decisive_error, o) for o in fidelity.outputs if o.decisive_error is not None]
+    on = f"on {figures.plural(fidelity.samples, 'sample')} ({fidelity.data})"
+    if not measured:
+        text = f"The relative error cannot be computed {on}: it takes at least two samples and an output that varies."
+        return Claim("accuracy not comparable", text, MIXED)
+    worst, output = max(measured, key=lambda pair: (pair[0] != pair[0], pair[0]))
+    which = "" if len(fidelity.outputs) == 1 else f" (the worst of {len(fidelity.outputs)} outputs, “{output.name}”)"
+    number = figures.error(worst)
+    if worst < ROUNDING_ERROR:
+        text = f"The outputs equal the original's to rounding{which}: relative error {number} {on}."
+        return Claim("outputs equal to rounding", text, GOOD)
+    if worst >= 1 or worst != worst:
+        text = (
+            "The new model is unusable: its outputs are no closer to the original's than a constant answer"
+            f"{which}, relative error {number} {on}."
+        )
+        return Claim(f"unusable: relative error {number}", text, BAD)
+    size, tone = (
+        ("small", GOOD) if worst < SMALL_ERROR else ("noticeable", MIXED) if worst < LARGE_ERROR else ("large", BAD)
+    )
+    kept = figures.percent(1 - worst, decimals=2 if worst < SMALL_ERROR else 1)
+    text = (
+        f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of the original "
+        "output's variation."
+    )
+    return Claim(f"relative error {number}", text, tone)
+
+
+def layers(record: Record) -> Claim:
+    """Which sites were rewritten, and why the others were not."""
+    total = len(record.sites)
+    rewritten = sum(site.status == "rewritten" for site in record.sites)
+    kept = [site for site in record.sites if site.status != "rewritten"]
+    short = f"{rewritten} of {figures.plural(total, 'layer')} rewritten"
+    if not kept:
+        return Claim(short, f"{short}.", NEUTRAL)
+    return Claim(short, f"{short}; {len(kept)} kept dense{_because(kept)}.", NEUTRAL)
+
+
+def _because(kept: list[SiteRecord]) -> str:
+    reasons = Counter(site.reason.rstrip(". ") for site in kept if site.reason)
+    if not reasons:
+        return " (no reason was recorded)"
+    shown = [f"{reason} ({n})" if len(kept) > 1 else reason for reason, n in reasons.most_common(2)]
+    rest = len(reasons) - len(shown)
+    more = f"; and {figures.plural(rest, 'other reason')}, listed under Layers" if rest else ""
+    return f": {'; '.join(shown)}{more}"
+
+
+def cost(record: Record) -> Claim | None:
+    """Multiply-adds, parameters and bytes before and after."""
+    before, after = record.totals.before, record.totals.after
+    if after is None:
+        return None
+    parts = [
+        f"{name} {show(old)} → {show(new)} ({change(old, new, less, more)})"
+        for name, old, new, show, less, more in (
+            ("multiply-adds per sample", before.macs, after.macs, figures.count, "fewer", "more"),
+            ("parameters", before.params, after.params, figures.count, "fewer", "more"),
+            ("file", before.file_bytes, after.file_bytes, figures.size, "smaller", "larger"),
+        )
+        if old is not None or new is not None
+    ]
+    if not parts:
+        return None
+    text = ", ".join(parts)
+    return Claim(text, f"{text[0].upper()}{text[1:]}.", NEUTRAL)
+
+
+def change(before: float | None, after: float | None, less: str, more: str) -> str:
+    """Return ``1.85× fewer``, ``1.10× more``, ``unchanged`` or ``unknown``."""
+    if before is None or after is None:
+        return figures.UNKNOWN
+    if before == after:
+        return "unchanged"
+    if not before or not after:
+        return less if after < before else more
+    factor = before / after if after < before else after / before
+    text = figures.ratio(factor)
+    return f"{'less than 1.01×' if text == '1.00×' else text} {less if after < before else more}"

@@ -1,0 +1,116 @@
+"""Numbers as people read them. An unknown figure says so; it never becomes 0.
+
+Units are SI: k = 10³, M = 10⁶, G = 10⁹; sizes in bytes with the same prefixes; times in milliseconds. A narrow no-break
+space keeps a number and its unit on one line.
+"""
+
+import math
+
+SPACE = "\u202f"
+UNKNOWN = "unknown"
+NOT_MEASURED = "not measured"
+NOT_FINITE = "not a finite number"
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return ``value`` with ``digits`` significant digits and no exponent, integers above that in full."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = round(value, decimals)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else decimals
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def count(value: float | None, missing: str = UNKNOWN) -> str:
+    """Return a count such as MACs or parameters: ``1.07 G``, ``304 k``, ``512``."""
+    if value is None:
+        return missing
+    if not math.isfinite(value):
+        return NOT_FINITE
+    for scale, prefix in _PREFIXES:
+        if abs(value) >= scale * 0.9995:
+            return f"{significant(value / scale)}{SPACE}{prefix}"
+    return significant(value) if value != int(value) else str(int(value))
+
+
+def exact(value: int | None, missing: str = UNKNOWN) -> str:
+    """Return a count in full, grouped by thousands: ``1 073 741 824``."""
+    return missing if value is None else f"{value:,}".replace(",", SPACE)
+
+
+def size(value: int | None, missing: str = UNKNOWN) -> str:
+    """Return a size in bytes: ``23.6 MB``, ``812 B``."""
+    if value is None:
+        return missing
+    text = count(value)
+    return f"{text}B" if SPACE in text else f"{text}{SPACE}B"
+
+
+def milliseconds(value: float | None, missing: str = NOT_MEASURED) -> str:
+    """Return a time: ``12.3 ms``."""
+    if value is None:
+        return missing
+    return f"{significant(value)}{SPACE}ms" if math.isfinite(value) else NOT_FINITE
+
+
+def ratio(value: float | None, missing: str = UNKNOWN) -> str:
+    """Return a factor: ``2.14×``, ``0.98×``."""
+    if value is None:
+        return missing
+    if not math.isfinite(value):
+        return NOT_FINITE
+    return f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+
+
+def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> str:
+    """Return a share in [0, 1] as a percentage: ``92.8 %``."""
+    if value is None:
+        return missing
+    if not math.isfinite(value):
+        return NOT_FINITE
+    return f"{100 * value:.{decimals}f}{SPACE}%".replace("-", "−")
+
+
+def error(value: float | None, missing: str = NOT_MEASURED) -> str:
+    """Return an error: ``0.0031``, and ``6.2×10⁻⁵`` below 0.001; a rounding-level zero stays visible as a power."""
+    if value is None:
+        return missing
+    if not math.isfinite(value):
+        return NOT_FINITE
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e-3:
+        return significant(value, 2)
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−", 1)
+
+
+def decibels(value: float | None, missing: str = NOT_MEASURED) -> str:
+    """Return a level in dB: ``31.4 dB``."""
+    if value is None:
+        return missing
+    return f"{value:.1f}{SPACE}dB".replace("-", "−") if math.isfinite(value) else NOT_FINITE
+
+
+def interval(bounds: list[float] | None) -> str | None:
+    """Return a 95 % interval of a factor as ``2.05 to 2.21``, or None without one."""
+    if bounds is None or len(bounds) != 2 or not all(math.isfinite(b) for b in bounds):
+        return None
+    low, high = (ratio(b).removesuffix("×") for b in bounds)
+    return f"{low} to {high}"
+
+
+def dimensions(values: list[int] | list[int | None] | None, missing: str = UNKNOWN) -> str:
+    """Return sides or a shape: ``3×3``, ``1×3×224×224``; an unknown side is ``?``."""
+    if values is None:
+        return missing
+    return "×".join("?" if v is None else str(v) for v in values) or "scalar"
+
+
+def plural(number: int, noun: str, plural_noun: str | None = None) -> str:
+    """Return ``1 layer``, ``17 layers``."""
+    return f"{exact(number)} {noun if number == 1 else plural_noun or noun + 's'}"

@@ -1,0 +1,229 @@
+"""The table of sites: one row per layer, each with the figures to sort by and the details it opens into."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sepconvert.record import Record, SiteRecord, Skip
+from sepconvert.report import figures
+
+Pairs = tuple[tuple[str, str], ...]
+
+STATUS_WORDS = {"rewritten": "rewritten", "kept": "kept dense", "eligible": "can be rewritten"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a table cell shows and what it sorts by (``key`` is None where the figure is unknown: sorts last)."""
+
+    text: str
+    key: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One site. ``became`` is a short text such as ``dw-pw, rank 2``; the pairs are label and value."""
+
+    number: int
+    name: str
+    output: str
+    status: str
+    status_words: str
+    became: str
+    shape: str
+    shape_key: int
+    macs: Cell
+    macs_after: Cell
+    params: Cell
+    params_after: Cell
+    error: Cell
+    latency: Cell
+    latency_after: Cell
+    reason: str | None
+    geometry: Pairs
+    errors: Pairs
+    costs: Pairs
+    candidate: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTable:
+    """All rows, and which columns have anything to show."""
+
+    rows: tuple[LayerRow, ...]
+    counts: Pairs
+    has_after: bool
+    has_error: bool
+    has_latency: bool
+    has_candidate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SkipGroup:
+    """Skipped nodes of one kind; ``reason`` is theirs in common, or None where the members give their own."""
+
+    kind: str
+    title: str
+    reason: str | None
+    members: tuple[Skip, ...]
+
+
+_KIND_TITLES = {
+    "pointwise": "Pointwise (1×1): already the cheap half of a separable pair",
+    "depthwise": "Depthwise: already separable",
+    "grouped": "Grouped",
+    "transposed": "Transposed",
+    "quantized": "Quantized",
+    "dynamic-weight": "Weight computed while running",
+    "shared-weight": "Weight used more than once",
+    "overridable-weight": "Weight that a caller may override",
+    "subgraph": "Inside a control-flow subgraph",
+    "3d": "Three-dimensional",
+    "dtype": "Number type",
+    "excluded": "Excluded by the command",
+}
+
+
+def tabulate(record: Record) -> LayerTable:
+    """Return the sites of a record as table rows, in the model's order."""
+    repeated = {name for name, n in Counter(site.name for site in record.sites).items() if n > 1}
+    rows = tuple(_row(i, site, repeated) for i, site in enumerate(record.sites, start=1))
+    statuses = Counter(row.status for row in rows)
+    return LayerTable(
+        rows=rows,
+        counts=tuple((status, f"{STATUS_WORDS.get(status, status)} ({n})") for status, n in statuses.items()),
+        has_after=any(site.status == "rewritten" for site in record.sites),
+        has_error=any(row.error.key is not None for row in rows),
+        has_latency=any(row.latency.key is not None or row.latency_after.key is not None for row in rows),
+        has_candidate=any(row.candidate for row in rows),
+    )
+
+
+def display_name(site: SiteRecord, repeated: set[str]) -> str:
+    """Return the node's name, or its output's where the name is empty or not the only one."""
+    return site.output if not site.name or site.name in repeated else site.name
+
+
+def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
+    rewritten = site.status == "rewritten"
+    error = next((e for e in (site.error_heldout, site.error_calibration, site.error_weights) if e is not None), None)
+    kernel = figures.dimensions(site.kernel)
+    none = Cell("–", None)
+    return LayerRow(
+        number=number,
+        name=display_name(site, repeated),
+        output=site.output,
+        status=site.status,
+        status_words=STATUS_WORDS.get(site.status, site.status),
+        became=_became(site),
+        shape=f"{kernel}, {site.in_channels} → {site.out_channels}",
+        shape_key=site.params,
+        macs=Cell(figures.count(site.macs), site.macs),
+        macs_after=Cell(figures.count(site.macs_after), site.macs_after) if rewritten else none,
+        params=Cell(figures.count(site.params), site.params),
+        params_after=Cell(figures.count(site.params_after), site.params_after) if rewritten else none,
+        error=Cell(figures.error(error), error) if rewritten or error is not None else none,
+        latency=Cell(figures.milliseconds(site.latency_ms), site.latency_ms),
+        latency_after=Cell(figures.milliseconds(site.latency_ms_after), site.latency_ms_after) if rewritten else none,
+        reason=site.reason,
+        geometry=_geometry(site),
+        errors=_errors(site),
+        costs=_costs(site, rewritten),
+        candidate=_candidate(site.best_candidate),
+    )
+
+
+def _became(site: SiteRecord) -> str:
+    if site.status == "rewritten":
+        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", site.lowering or ""]
+        return ", ".join(part for part in parts if part)
+    if site.best_candidate and site.best_candidate.get("form"):
+        rank = site.best_candidate.get("rank")
+        return f"best: {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")
+    return "–"
+
+
+def _geometry(site: SiteRecord) -> Pairs:
+    pads = site.auto_pad if site.auto_pad != "NOTSET" else _pads(site.pads)
+    spatial = f"{figures.dimensions(site.in_spatial)} → {figures.dimensions(site.out_spatial)}"
+    pairs = [
+        ("Output value", site.output),
+        ("Kernel", figures.dimensions(site.kernel)),
+        ("Channels", f"{site.in_channels} → {site.out_channels}"),
+        ("Positions", spatial if site.in_spatial or site.out_spatial else figures.UNKNOWN),
+        ("Stride", figures.dimensions(site.stride)),
+        ("Dilation", figures.dimensions(site.dilation)),
+        ("Padding", pads),
+        ("Number type", site.dtype),
+    ]
+    return tuple(pairs)
+
+
+def _pads(pads: list[int]) -> str:
+    if not any(pads):
+        return "none"
+    half = len(pads) // 2
+    if len(set(pads)) == 1:
+        return f"{pads[0]} on every side"
+    return f"{figures.dimensions(pads[:half])} before, {figures.dimensions(pads[half:])} after"
+
+
+def _errors(site: SiteRecord) -> Pairs:
+    named = (
+        ("Held-out inputs", site.error_heldout),
+        ("Calibration inputs", site.error_calibration),
+        ("Weights alone", site.error_weights),
+    )
+    return tuple((label, figures.error(value)) for label, value in named if value is not None)
+
+
+def _costs(site: SiteRecord, rewritten: bool) -> Pairs:
+    named = (
+        ("Multiply-adds", figures.count(site.macs), figures.count(site.macs_after)),
+        ("Parameters", figures.count(site.params), figures.count(site.params_after)),
+        ("Latency alone", figures.milliseconds(site.latency_ms), figures.milliseconds(site.latency_ms_after)),
+    )
+    return tuple((label, f"{before} → {after}" if rewritten else before) for label, before, after in named)
+
+
+def _candidate(candidate: dict[str, Any] | None) -> Pairs:
+    if not candidate:
+        return ()
+    return tuple(
+        (label.replace("_", " ").capitalize(), plain_value(label, value)) for label, value in candidate.items()
+    )
+
+
+def words(label: str) -> str:
+    """Return a field's name as words: ``macs_ratio`` → ``MACs ratio``."""
+    text = label.replace("_", " ")
+    return "MACs" + text[4:] if text.startswith("macs") else text[:1].upper() + text[1:]
+
+
+def plain_value(label: str, value: Any) -> str:
+    """Show a value of an open dictionary by what its name says it is."""
+    if value is None:
+        return figures.UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if "error" in label or "damage" in label:
+        return figures.error(value)
+    if label.endswith("_ms"):
+        return figures.milliseconds(value)
+    if isinstance(value, float):
+        return figures.significant(value)
+    return figures.count(value) if label in ("macs", "params") else str(value)
+
+
+def group_skips(record: Record) -> tuple[SkipGroup, ...]:
+    """Return the skipped nodes by kind, the largest group first."""
+    kinds = Counter(skip.kind for skip in record.skipped)
+    groups = []
+    for kind, _ in kinds.most_common():
+        members = tuple(skip for skip in record.skipped if skip.kind == kind)
+        reasons = {skip.reason for skip in members}
+        common = reasons.pop() if len(reasons) == 1 else None
+        groups.append(SkipGroup(kind, _KIND_TITLES.get(kind, kind.capitalize()), common, members))
+    return tuple(groups)

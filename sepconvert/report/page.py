@@ -1,0 +1,53 @@
+"""A record as one self-contained HTML page: no network, works from disk, every name from a model escaped."""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from sepconvert.record import Record
+from sepconvert.report.view import view
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+_BREAK_AFTER = re.compile(r"(?<=[/._:\-])(?=[^/._:\-])")
+_STYLES = ("page.css",)
+_SCRIPTS = ("page.js",)
+
+
+def render(record: Record) -> str:
+    """Return the page of a record as HTML text."""
+    from markupsafe import Markup
+
+    # Our own files, the same for every page: the only text that is not escaped.
+    style = Markup("\n".join(_own(name) for name in _STYLES))
+    script = Markup("\n".join(_own(name) for name in _SCRIPTS))
+    return _templates().get_template("page.html.j2").render(page=view(record), style=style, script=script)
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sepconvert.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _own(name: str) -> str:
+    return (files("sepconvert.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _breakable(text: str) -> "Markup":
+    """Let a long name break after its separators."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(_BREAK_AFTER.split(text))

@@ -1,0 +1,300 @@
+"""The measured parts of the page as plain data: headline figures, totals, fidelity, latency, plan, environment."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sepconvert.record import Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
+from sepconvert.report import claims, figures
+from sepconvert.report.layers import Pairs, plain_value, words
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A headline figure. ``after`` is None where there is only one model; ``change`` and ``note`` may be empty."""
+
+    label: str
+    before: str
+    after: str | None
+    change: str
+    note: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class TotalRow:
+    """One line of the table of totals."""
+
+    label: str
+    before: str
+    after: str
+    change: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """How far one output is from the original's."""
+
+    name: str
+    error: str
+    pre_activation: str
+    max_abs: str
+    cosine: str
+    sqnr: str
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityView:
+    """Outputs of both models on the same inputs."""
+
+    outputs: tuple[OutputRow, ...]
+    samples: str
+    data: str
+    top1: Pairs
+    has_pre_activation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """The timing on one device."""
+
+    device: str
+    provider: str
+    threads: int
+    shapes: str
+    before: str
+    before_range: str
+    after: str
+    after_range: str
+    speedup: str
+    interval: str
+    verdict: str
+    tone: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One quantity of the plan: asked, predicted, measured."""
+
+    label: str
+    asked: str
+    predicted: str
+    measured: str
+
+
+def headline_figures(record: Record) -> tuple[Figure, ...]:
+    """Return the figures at the top of the page; a figure that was not measured says so."""
+    after = record.totals.after
+    found = [
+        _cost_figure("Multiply-adds", "macs", record.totals, figures.count, ("fewer", "more")),
+        _cost_figure("Parameters", "params", record.totals, figures.count, ("fewer", "more")),
+        _cost_figure("Model file", "file_bytes", record.totals, figures.size, ("smaller", "larger")),
+    ]
+    if after is not None or record.latency:
+        found.insert(0, _latency_figure(record, after is not None))
+    if after is not None:
+        found.insert(1, _quality_figure(record))
+    return tuple(found)
+
+
+def _cost_figure(
+    label: str, field: str, totals: TotalsPair, show: Callable[[int | None], str], words: tuple[str, str]
+) -> Figure:
+    before = getattr(totals.before, field)
+    if totals.after is None:
+        return Figure(label, show(before), None, "", "per sample" if field == "macs" else "", claims.NEUTRAL)
+    after = getattr(totals.after, field)
+    if before is None or after is None or before == after:
+        change = "unchanged" if before is not None and before == after else ""
+        return Figure(label, show(before), show(after), change, "", claims.NEUTRAL)
+    note = f"{figures.percent(after / before, decimals=0)} of before" if before else ""
+    tone = claims.GOOD if after < before else claims.BAD
+    return Figure(label, show(before), show(after), claims.change(before, after, *words), note, tone)
+
+
+def _latency_figure(record: Record, pair: bool) -> Figure:
+    if not record.latency:
+        return Figure("Latency", figures.NOT_MEASURED, None, "", "", claims.NEUTRAL)
+    timed = record.latency[0]
+    note = f"{timed.device}, {claims.threads(timed.threads)}, median"
+    before = figures.milliseconds(timed.before.median_ms)
+    if not pair or timed.after is None:
+        return Figure("Latency", before, None, "", note, claims.NEUTRAL)
+    claim = claims.speed(record)[0]
+    bounds = figures.interval(timed.speedup_ci95)
+    if bounds and claim.tone != claims.MIXED:
+        note = f"95{figures.SPACE}% interval {bounds}; {note}"
+    return Figure("Latency", before, figures.milliseconds(timed.after.median_ms), claim.short, note, claim.tone)
+
+
+def _quality_figure(record: Record) -> Figure:
+    fidelity = record.fidelity
+    if fidelity is None:
+        return Figure("Accuracy", figures.NOT_MEASURED, None, "", "", claims.MIXED)
+    claim = claims.quality(record)
+    note = f"{figures.plural(fidelity.samples, 'sample')}, {fidelity.data}"
+    if fidelity.top1_before is not None and fidelity.top1_after is not None:
+        points = 100 * (fidelity.top1_after - fidelity.top1_before)
+        sign = "+" if points > 0 else "−" if points < 0 else "±"
+        before, after = figures.percent(fidelity.top1_before), figures.percent(fidelity.top1_after)
+        return Figure("Top-1", before, after, f"{sign}{abs(points):.1f} points", note, claim.tone)
+    errors = [o.decisive_error for o in fidelity.outputs if o.decisive_error is not None]
+    worst = max(errors) if errors else None
+    label = "Relative error" if len(fidelity.outputs) == 1 else "Relative error, worst output"
+    return Figure(
+        label, figures.error(worst, "not comparable"), None, "0 is identical, 1 a constant answer", note, claim.tone
+    )
+
+
+def total_rows(record: Record) -> tuple[TotalRow, ...]:
+    """Return the table of totals, per sample."""
+    before, after = record.totals.before, record.totals.after
+    rows = []
+    for label, field, show, meaning in (
+        ("MACs", "macs", figures.count, "multiply-adds of Conv, Gemm, MatMul and recurrent operators"),
+        ("FLOPs", "flops", figures.count, "2 · MACs"),
+        ("MACs of convolutions", "conv_macs", figures.count, "the Conv family alone"),
+        (
+            "MACs of the layers listed here",
+            "site_macs",
+            figures.count,
+            "after a rewrite: of what stands in their place",
+        ),
+        (
+            "Other operations",
+            "element_ops",
+            figures.count,
+            "one per element: activations, additions, pooling, normalisation",
+        ),
+        ("Parameters", "params", figures.count, ""),
+        ("File", "file_bytes", figures.size, "with external data"),
+    ):
+        old = getattr(before, field)
+        new = getattr(after, field) if after else None
+        change = "" if after is None else claims.change(old, new, "less", "more")
+        rows.append(TotalRow(label, show(old), show(new) if after else "", change, meaning))
+    return tuple(rows)
+
+
+def uncounted(totals: Totals) -> str:
+    """Name the operators whose cost is not in the totals, or return an empty text."""
+    return ", ".join(f"{item.op} ({item.count})" for item in totals.uncounted)
+
+
+def fidelity_view(record: Record) -> FidelityView | None:
+    """Return the comparison of outputs, or None where there was none."""
+    fidelity = record.fidelity
+    if fidelity is None:
+        return None
+    named = (
+        ("Original", fidelity.top1_before),
+        ("New model", fidelity.top1_after),
+        ("Both give the same answer", fidelity.top1_agreement),
+    )
+    return FidelityView(
+        outputs=tuple(_output_row(output) for output in fidelity.outputs),
+        samples=figures.plural(fidelity.samples, "sample"),
+        data=fidelity.data,
+        top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
+        has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
+    )
+
+
+def _output_row(output: OutputFidelity) -> OutputRow:
+    return OutputRow(
+        name=output.name,
+        error=figures.error(output.relative_error, figures.UNKNOWN),
+        pre_activation=figures.error(output.pre_activation_relative_error, "–"),
+        max_abs=figures.error(output.max_abs, figures.UNKNOWN),
+        cosine=figures.UNKNOWN if output.cosine is None else f"{output.cosine:.6f}",
+        sqnr=figures.decibels(output.sqnr_db, figures.UNKNOWN),
+    )
+
+
+def device_rows(record: Record) -> tuple[DeviceRow, ...]:
+    """Return the timing per device."""
+    speeds = {claim.device: claim for claim in claims.speed(record)}
+    return tuple(_device_row(timed, speeds.get(timed.device)) for timed in record.latency)
+
+
+def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
+    stable = "stable" if timed.stable else "unstable: not a result"
+    return DeviceRow(
+        device=timed.device,
+        provider=f"{timed.provider}, {'' if timed.provider_verified else 'not '}proven to run the model",
+        threads=timed.threads,
+        shapes=", ".join(f"{name} {figures.dimensions(shape)}" for name, shape in timed.input_shapes.items()),
+        before=figures.milliseconds(timed.before.median_ms),
+        before_range=_range(timed.before),
+        after=figures.milliseconds(timed.after.median_ms if timed.after else None, ""),
+        after_range=_range(timed.after) if timed.after else "",
+        speedup=figures.ratio(timed.speedup, "") if timed.stable else "none claimed" if timed.after else "",
+        interval=figures.interval(timed.speedup_ci95) or "",
+        verdict=stable,
+        tone=claim.tone if claim and timed.stable else claims.NEUTRAL if timed.stable else claims.MIXED,
+        warnings=tuple(timed.warnings),
+    )
+
+
+def _range(timing: Timing) -> str:
+    low, high = figures.milliseconds(timing.p10_ms), figures.milliseconds(timing.p90_ms)
+    return f"{low} to {high}, {figures.plural(len(timing.samples_ms), 'run')}"
+
+
+def plan_rows(record: Record) -> tuple[PlanRow, ...]:
+    """Return what was asked, predicted and measured, one line per quantity that is a single value."""
+    if record.plan is None:
+        return ()
+    asked, predicted, measured = record.plan.budget, record.plan.predicted or {}, record.plan.measured or {}
+    labels = list(dict.fromkeys([*asked, *predicted, *measured]))
+    rows = []
+    for label in labels:
+        values = [table.get(label) for table in (asked, predicted, measured)]
+        if any(isinstance(value, dict | list) for value in values):
+            continue
+        texts = ["" if value is None else plain_value(label, value) for value in values]
+        if any(texts):
+            rows.append(PlanRow(words(label), *texts))
+    return tuple(rows)
+
+
+def environment_pairs(record: Record) -> Pairs:
+    """Return where and with what the record was made."""
+    env = record.environment
+    versions = ", ".join(f"{name} {version}" for name, version in env.versions.items())
+    pairs = [
+        ("Processor", f"{env.cpu}, {figures.plural(env.cores, 'core')}"),
+        ("Threads for timing", str(env.threads)),
+        ("Devices", ", ".join(env.devices)),
+        ("System", f"{env.platform}, Python {env.python}"),
+        ("Versions", f"{record.tool.name} {record.tool.version}, {versions}"),
+        ("Made", env.time),
+    ]
+    return tuple((label, value) for label, value in pairs if value)
+
+
+def file_pairs(record: Record) -> Pairs:
+    """Return the model files with their checksums, so that a reader can be sure to have the same ones."""
+    pairs = []
+    for label, file in (("Original", record.source), ("New model", record.output)):
+        if file is not None:
+            pairs.append((label, f"{file.path} ({figures.size(file.bytes)})"))
+            pairs.append((f"SHA-256 of the {label.lower()}", file.sha256 or figures.UNKNOWN))
+    return tuple(pairs)
+
+
+def input_pairs(record: Record) -> Pairs:
+    """Return the model's inputs with the shape that was counted and timed."""
+    pairs = []
+    for item in record.inputs:
+        declared = "×".join("?" if side is None else str(side) for side in item.declared_shape) or "scalar"
+        used = figures.dimensions(item.used_shape, "an unknown shape")
+        pairs.append((item.name, f"{item.dtype}, declared {declared}, counted at {used}"))
+    return tuple(pairs)
+
+
+def reproduce(record: Record) -> str | None:
+    """Return the shell line that does it again, or None where the arguments were not recorded."""
+    return f"sepconvert {shlex.join(record.arguments)}" if record.arguments else None

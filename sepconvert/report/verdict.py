@@ -1,0 +1,114 @@
+"""The verdict: a few plain sentences at the top of the page, made of claims. No loss is left out of the headline."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sepconvert.record import Record, SweepPoint
+from sepconvert.report import claims, figures
+from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``headline`` is the answer in one line, ``sentences`` say it in full; ``tone`` is good, mixed, bad or neutral."""
+
+    headline: str
+    sentences: tuple[str, ...]
+    tone: str
+
+
+def judge(record: Record) -> Verdict:
+    """Return the verdict of a record, whichever command made it."""
+    if record.sweep is not None:
+        return _judge_sweep(record)
+    if record.totals.after is None and record.output is None:
+        return _judge_survey(record)
+    return _judge_change(record)
+
+
+def _judge_change(record: Record) -> Verdict:
+    speeds, quality = claims.speed(record), claims.quality(record)
+    headline = [speeds[0].short, quality.short]
+    headline += [f"{claim.short} on {claim.device}" for claim in speeds[1:] if claim.tone == BAD]
+    sentences = [c.sentence for c in speeds] + [quality.sentence]
+    if record.sites:
+        layers = claims.layers(record)
+        sentences.append(layers.sentence)
+    cost = claims.cost(record)
+    if cost is not None:
+        sentences.append(cost.sentence)
+    return Verdict(_capital("; ".join(headline)), tuple(_capital(s) for s in sentences), _worst([*speeds, quality]))
+
+
+def _judge_survey(record: Record) -> Verdict:
+    sites = [site for site in record.sites if site.status == "eligible"]
+    total = len(record.sites) + len(record.skipped)
+    if not total:
+        return Verdict("No convolution was found in this model", ("There is nothing to make separable here.",), NEUTRAL)
+    share = _share_of_macs(record)
+    held = "" if share is None else f"; they hold {share} of its multiply-adds"
+    if not sites:
+        headline = f"None of {figures.plural(total, 'convolution')} can be made separable"
+    else:
+        headline = f"{len(sites)} of {figures.plural(total, 'convolution')} can be made separable{held}"
+    sentences = []
+    macs = record.totals.before.macs
+    if macs is not None:
+        sentences.append(f"One sample takes {figures.count(macs)} multiply-adds ({figures.count(2 * macs)} FLOPs).")
+    else:
+        sentences.append("The multiply-adds are unknown, because an input dimension is: give it with --input.")
+    kept = len(record.sites) - len(sites)
+    if kept:
+        are = "is" if kept == 1 else "are"
+        sentences.append(
+            f"{figures.plural(kept, 'layer')} that could be rewritten {are} kept: Layers gives the reasons."
+        )
+    if record.skipped:
+        kinds = Counter(skip.kind for skip in record.skipped).most_common()
+        listed = ", ".join(f"{n} {kind}" for kind, n in kinds)
+        sentences.append(f"Left as they are: {listed}. The reasons are under “Not rewritten”.")
+    return Verdict(headline, tuple(sentences), NEUTRAL)
+
+
+def _share_of_macs(record: Record) -> str | None:
+    before = record.totals.before
+    if not before.macs or before.site_macs is None:
+        return None
+    return figures.percent(before.site_macs / before.macs, decimals=0)
+
+
+def _judge_sweep(record: Record) -> Verdict:
+    assert record.sweep is not None
+    points = [p for p in record.sweep.points if p.speedup is not None and p.error is not None]
+    tried = figures.plural(len(record.sweep.points), "model")
+    if not points:
+        return Verdict(f"{tried} tried, none measured in full", ("No point has both a speed-up and an error.",), MIXED)
+    front = sorted((p for p in points if p.on_front), key=lambda p: p.speedup or 0) or points
+    sentences = [_describe(p) for p in front]
+    if len(front) < len(record.sweep.points):
+        rest = len(record.sweep.points) - len(front)
+        sentences.append(f"The other {rest} of {tried} are no better than one of these, or were not measured in full.")
+    gentle = [p for p in front if (p.error or 0) < claims.SMALL_ERROR and (p.speedup or 0) > 1]
+    if not gentle:
+        return Verdict("No model of this sweep is faster with a small error", tuple(sentences), BAD)
+    best = gentle[-1]
+    headline = f"Up to {figures.ratio(best.speedup)} faster with a relative error of {figures.error(best.error)}"
+    return Verdict(headline, tuple(sentences), GOOD)
+
+
+def _describe(point: SweepPoint) -> str:
+    bounds = figures.interval(point.speedup_ci95)
+    interval = f" (95{figures.SPACE}% interval {bounds})" if bounds else ""
+    noisy = " – timing was noisy" if point.stable is False else ""
+    top1 = f", top-1 {figures.percent(point.top1)}" if point.top1 is not None else ""
+    speed = f"{figures.ratio(point.speedup)} the speed{interval}{noisy}"
+    return f"{point.label}: {speed}, relative error {figures.error(point.error)}{top1}."
+
+
+def _worst(parts: list[claims.Claim]) -> str:
+    tones = {part.tone for part in parts}
+    return next((tone for tone in (BAD, MIXED) if tone in tones), GOOD)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

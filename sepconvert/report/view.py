@@ -1,0 +1,89 @@
+"""The page as plain data: everything the templates show, already in words, and nothing else."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+
+from sepconvert.record import Record
+from sepconvert.report import figures, layers, sections
+from sepconvert.report.layers import LayerTable, Pairs, SkipGroup
+from sepconvert.report.verdict import Verdict, judge
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """One page. Empty tuples and None mean that the section is left out."""
+
+    title: str
+    command: str
+    source: str
+    output: str | None
+    made: str
+    verdict: Verdict
+    figures: tuple[sections.Figure, ...]
+    warnings: tuple[str, ...]
+    layers: LayerTable
+    skips: tuple[SkipGroup, ...]
+    skipped: int
+    totals: tuple[sections.TotalRow, ...]
+    has_after: bool
+    uncounted_before: str
+    uncounted_after: str
+    fidelity: sections.FidelityView | None
+    devices: tuple[sections.DeviceRow, ...]
+    plan: tuple[sections.PlanRow, ...]
+    self_check: str | None
+    environment: Pairs
+    files: Pairs
+    inputs: Pairs
+    reproduce: str | None
+
+
+_TITLES = {"analyze": "What can be made separable", "rewrite": "Rewritten", "compare": "Compared", "sweep": "Sweep"}
+
+
+def view(record: Record) -> PageView:
+    """Turn a record into what its page shows."""
+    after = record.totals.after
+    source = file_name(record.source.path)
+    return PageView(
+        title=f"{source}: {_TITLES.get(record.command, record.command)}",
+        command=record.command,
+        source=source,
+        output=file_name(record.output.path) if record.output else None,
+        made=record.environment.time,
+        verdict=judge(record),
+        figures=sections.headline_figures(record),
+        warnings=tuple(record.warnings),
+        layers=layers.tabulate(record),
+        skips=layers.group_skips(record),
+        skipped=len(record.skipped),
+        totals=sections.total_rows(record),
+        has_after=after is not None,
+        uncounted_before=sections.uncounted(record.totals.before),
+        uncounted_after=sections.uncounted(after) if after else "",
+        fidelity=sections.fidelity_view(record),
+        devices=sections.device_rows(record),
+        plan=sections.plan_rows(record),
+        self_check=_self_check(record),
+        environment=sections.environment_pairs(record),
+        files=sections.file_pairs(record),
+        inputs=sections.input_pairs(record),
+        reproduce=sections.reproduce(record),
+    )
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path of either system, or the path where there is none."""
+    return PureWindowsPath(path).name or PurePosixPath(path).name or path
+
+
+def _self_check(record: Record) -> str | None:
+    check = record.self_check
+    if check is None:
+        return None
+    passed = check.max_relative <= check.tolerance
+    return (
+        f"{'Passed' if passed else 'FAILED'} at {figures.plural(check.sites, 'layer')}: each written replacement was "
+        f"run against the convolution it stands for; the largest deviation is {figures.error(check.max_relative)}, "
+        f"rounding alone allows {figures.error(check.tolerance)}."
+    )

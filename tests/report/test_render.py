@@ -1,0 +1,55 @@
+"""The page's text: complete, honest about what is unknown, and safe with any name."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sepconvert.record import Totals, TotalsPair
+from sepconvert.report.page import render
+
+UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, None, [])
+
+
+@pytest.mark.parametrize("command", ["analyze", "rewrite", "compare", "sweep"])
+def test_every_commands_record_becomes_a_page_within_the_size_limit(records: Any, command: str) -> None:
+    html = render(getattr(records, command)())
+    assert html.startswith("<!doctype html>")
+    assert len(html.encode()) <= 1_500_000
+
+
+def test_names_from_a_model_are_shown_as_text(records: Any) -> None:
+    record = records.rewrite()
+    nasty = '<script>alert(1)</script>"]}\u2028<!--'
+    sites = [replace(record.sites[0], name=nasty, output=nasty, reason=nasty), *record.sites[1:]]
+    skips = [replace(record.skipped[0], name=nasty, reason=nasty), *record.skipped[1:]]
+    html = render(replace(record, sites=sites, skipped=skips, warnings=[nasty]))
+    assert "<script>alert" not in html
+    assert "<!--" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_unknown_figures_are_called_unknown_and_never_zero(records: Any) -> None:
+    record = records.analyze(totals=TotalsPair(UNKNOWN_TOTALS), latency=[])
+    record = replace(record, sites=[replace(s, macs=None, latency_ms=None) for s in record.sites])
+    html = render(record)
+    assert "unknown" in html
+    assert "<b>0</b>" not in html
+    assert ">None<" not in html
+
+
+def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
+    html = render(records.rewrite(fidelity=None, latency=[]))
+    assert "Speed not measured; accuracy not measured" in html
+    assert "faster on" not in html
+
+
+def test_importing_the_report_imports_neither_altair_nor_jinja2() -> None:
+    code = (
+        "import sys, sepconvert.report.page; "
+        "print([m for m in ('altair', 'vl_convert', 'jinja2', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
