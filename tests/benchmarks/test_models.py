@@ -1,0 +1,52 @@
+"""The benchmark models are trained networks of the stated size, and their data sets share no photograph."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from tests.benchmarks import hed
+from tests.benchmarks.images import SOURCES, natural_crops, photograph
+from tests.benchmarks.models import Unavailable, open_case
+
+
+@pytest.fixture(scope="module")
+def edge_detector() -> Path:
+    try:
+        return open_case("hed").model
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def test_calibration_and_test_crops_come_from_different_photographs() -> None:
+    assert not set(SOURCES["calibration"]) & set(SOURCES["test"])
+
+
+def test_crops_are_the_same_for_the_same_seed() -> None:
+    first, again = (natural_crops("test", 6, 64, np.random.default_rng(3)) for _ in range(2))
+    assert first.shape == (6, 64, 64, 3)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_edge_detector_has_the_convolutions_of_vgg16(edge_detector: Path) -> None:
+    graph = onnx.load(edge_detector).graph
+    sizes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    kernels = [sizes[node.input[1]] for node in graph.node if node.op_type == "Conv"]
+    standard = [kernel for kernel in kernels if kernel[2] == 3]
+    assert len(standard) == 13
+    assert sum(int(np.prod(kernel)) for kernel in standard) == 14_710_464
+
+
+def test_the_edge_detector_finds_the_edge_of_a_cup(edge_detector: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(edge_detector, options, providers=["CPUExecutionProvider"])
+    cup = photograph("coffee")[:320, 100:420]
+    (edges,) = session.run([hed.OUTPUT], {hed.INPUT: hed.preprocess(cup[None])})
+    assert edges.shape == (1, 1, 320, 320)
+    rim, coffee = edges[0, 0, 90:110, 60:95], edges[0, 0, 140:160, 140:200]
+    assert (rim.max(axis=1) > 0.5).all()  # the cup's left side against the table, in every row
+    assert coffee.max() < 0.1
