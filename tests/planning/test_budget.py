@@ -1,0 +1,127 @@
+"""The knapsack: against brute force, at its limits, and what it says when there is no way."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepconvert.errors import NothingToDoError
+from sepconvert.planning.budget import SOLVER_TOLERANCE, OutOfReachError, least_total, select
+
+WHOLE = st.integers(-50, 200)
+REAL = st.floats(1e-6, 10.0)
+
+
+def problems(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[list[list[dict[str, float]]]]:
+    option = st.fixed_dictionaries({"damage": numbers, "ms": numbers, "macs": numbers})
+    return st.lists(st.lists(option, min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+def total(options: list[list[dict[str, float]]], picks: tuple[int, ...], name: str) -> float:
+    return sum(site[pick][name] for site, pick in zip(options, picks, strict=True))
+
+
+def brute_force(
+    options: list[list[dict[str, float]]], minimise: str, limits: dict[str, float]
+) -> tuple[int, ...] | None:
+    allowed = [
+        picks
+        for picks in product(*(range(len(site)) for site in options))
+        if all(total(options, picks, name) <= bound for name, bound in limits.items())
+    ]
+    return min(allowed, key=lambda picks: total(options, picks, minimise), default=None)
+
+
+@settings(deadline=None, max_examples=120)
+@given(problems(WHOLE), st.integers(-100, 600), st.integers(-100, 600))
+def test_the_selection_is_as_good_as_brute_force_under_two_limits(
+    options: list[list[dict[str, float]]], ms: int, macs: int
+) -> None:
+    limits = {"ms": float(ms), "macs": float(macs)}
+    best = brute_force(options, "damage", limits)
+    if best is None:
+        with pytest.raises(OutOfReachError) as caught:
+            select(options, "damage", limits)
+        assert caught.value.best > caught.value.bound
+        return
+    found = select(options, "damage", limits)
+    assert total(options, found.picks, "damage") == total(options, best, "damage")
+    assert all(total(options, found.picks, name) <= bound for name, bound in limits.items())
+    assert found.totals["damage"] == total(options, found.picks, "damage")
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems(REAL), st.floats(0.0, 1.0))
+def test_real_figures_keep_the_limit_and_are_optimal_to_the_solver_s_tolerance(
+    options: list[list[dict[str, float]]], share: float
+) -> None:
+    lowest = least_total(options, "damage")
+    bound = lowest + share * (sum(max(o["damage"] for o in site) for site in options) - lowest)
+    found = select(options, "ms", {"damage": bound})
+    assert total(options, found.picks, "damage") <= bound * (1 + 1e-9)
+    # A limit may be kept too strictly by the solver's tolerance, once for its slip and once to undo it.
+    strict = lowest + (bound - lowest) * (1 - 4 * SOLVER_TOLERANCE)
+    best = brute_force(options, "ms", {"damage": strict})
+    if best is not None:
+        assert total(options, found.picks, "ms") <= total(options, best, "ms") + 1e-8
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems(WHOLE), st.integers(-100, 600), st.randoms(use_true_random=False))
+def test_the_totals_do_not_depend_on_the_order_of_sites_and_options(
+    options: list[list[dict[str, float]]], ms: int, random: object
+) -> None:
+    try:
+        found = select(options, "damage", {"ms": float(ms)})
+    except OutOfReachError:
+        return
+    shuffled = [list(site) for site in options]
+    for site in shuffled:
+        random.shuffle(site)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = select(shuffled, "damage", {"ms": float(ms)})
+    assert (again.totals["damage"], again.totals["ms"]) == (found.totals["damage"], found.totals["ms"])
+
+
+def test_of_equal_damage_the_faster_selection_is_taken_and_of_equal_options_the_first() -> None:
+    slow, fast = {"damage": 1.0, "ms": 5.0}, {"damage": 1.0, "ms": 2.0}
+    assert select([[slow, fast, fast]], "damage", {"ms": 9.0}).picks == (1,)
+
+
+def test_without_limits_every_site_takes_its_least_option() -> None:
+    assert select([[{"damage": 2.0}, {"damage": 1.0}], [{"damage": 0.0}]], "damage", {}).picks == (1, 0)
+
+
+def test_no_sites_is_an_empty_selection() -> None:
+    assert select([], "damage", {"ms": 1.0}).picks == ()
+
+
+def test_a_bound_that_is_exactly_the_least_total_is_reached() -> None:
+    options = [[{"damage": 0.0, "ms": 0.3}, {"damage": 1.0, "ms": 0.1}] for _ in range(7)]
+    assert select(options, "damage", {"ms": least_total(options, "ms")}).picks == (1,) * 7
+
+
+def test_an_infeasible_budget_names_the_best_reachable_value() -> None:
+    options = [[{"damage": 0.0, "ms": 3.0}, {"damage": 1.0, "ms": 1.25}]]
+    with pytest.raises(NothingToDoError, match=r"ms of 1 is out of reach; the best reachable is 1.25"):
+        select(options, "damage", {"ms": 1.0})
+
+
+def test_of_two_limits_the_one_that_cannot_be_kept_beside_the_other_is_named() -> None:
+    options = [[{"damage": 0.0, "ms": 3.0, "macs": 1.0}, {"damage": 0.0, "ms": 1.0, "macs": 4.0}]]
+    with pytest.raises(OutOfReachError) as caught:
+        select(options, "damage", {"ms": 2.0, "macs": 2.0})
+    assert (caught.value.figure, caught.value.best) == ("macs", 4.0)
+
+
+def test_a_site_without_options_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one option"):
+        select([[]], "damage", {})
+
+
+def test_the_selection_is_optimal_for_a_hundred_sites() -> None:
+    # Two options per site, all with the same saving: the fifty cheapest in damage must be taken.
+    options = [[{"damage": 0.0, "ms": 2.0}, {"damage": 1e-4 * (i + 1), "ms": 1.0}] for i in range(100)]
+    found = select(options, "damage", {"ms": 150.0})
+    assert found.picks == (1,) * 50 + (0,) * 50
