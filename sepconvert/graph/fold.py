@@ -1,0 +1,143 @@
+"""Fold the small sub-graphs that compute shapes from shapes.
+
+Exporters write ``Shape → Gather → Concat → Reshape`` where the sizes are in fact fixed. Once the input shapes are known
+these sub-graphs are constants, and shape inference can go on behind them.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+SMALL = 1024
+"""Values with more elements are not followed: they are data, not shapes."""
+
+_STANDARD = ("", "ai.onnx")
+_NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
+_NEVER_EITHER = frozenset({"Bernoulli", "Dropout", "If", "Loop", "Scan", "SequenceMap", "Constant", "StringNormalizer"})
+
+# What numpy and the reference operators raise on values an operator does not accept.
+_CANNOT_EVALUATE = (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError, ArithmeticError)
+
+Known = dict[str, NDArray[np.generic]]
+
+
+def fold_known_values(proto: onnx.ModelProto) -> bool:
+    """Turn nodes whose outputs are small and known into initializers, in place.
+
+    Args:
+        proto: a weightless model on which shape inference has run.
+
+    Returns:
+        Whether anything was folded, so that running inference again can learn more.
+    """
+    graph = proto.graph
+    shapes = _static_shapes(graph)
+    known = _small_constants(graph)
+    folded: set[int] = set()
+    for position, node in enumerate(graph.node):
+        results = _evaluate(node, known, shapes, proto.opset_import)
+        if results is None:
+            continue
+        folded.add(position)
+        known.update(results)
+        graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in results.items())
+    if folded:
+        _drop(graph, folded)
+    return bool(folded)
+
+
+def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for values in (graph.input, graph.value_info, graph.output):
+        for value in values:
+            kind = value.type.tensor_type
+            if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+                found[value.name] = tuple(d.dim_value for d in kind.shape.dim)
+    return found
+
+
+def _small_constants(graph: onnx.GraphProto) -> Known:
+    overridable = {value.name for value in graph.input}
+    known = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if prod(tensor.dims) <= SMALL and tensor.name not in overridable
+    }
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in _STANDARD:
+            array = _constant(node)
+            if array is not None and array.size <= SMALL:
+                known[node.output[0]] = array
+    return known
+
+
+def _constant(node: onnx.NodeProto) -> NDArray[np.generic] | None:
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return numpy_helper.to_array(attribute.t)
+    if attribute.name in ("value_int", "value_ints"):
+        return np.asarray(onnx.helper.get_attribute_value(attribute), dtype=np.int64)
+    if attribute.name in ("value_float", "value_floats"):
+        return np.asarray(onnx.helper.get_attribute_value(attribute), dtype=np.float32)
+    return None
+
+
+def _evaluate(
+    node: onnx.NodeProto,
+    known: Known,
+    shapes: dict[str, tuple[int, ...]],
+    opsets: Sequence[onnx.OperatorSetIdProto],
+) -> Known | None:
+    """Return the node's outputs if they are small and follow from what is known."""
+    if node.domain not in _STANDARD or node.op_type in _NEVER or node.op_type in _NEVER_EITHER:
+        return None
+    if node.op_type in ("Shape", "Size"):
+        shape = shapes.get(node.input[0])
+        return None if shape is None else {node.output[0]: _shape_value(node, shape)}
+    if any(name and name not in known for name in node.input):
+        return None
+    if any(prod(shapes.get(name, (0,))) > SMALL for name in node.output) or _is_large_fill(node, known):
+        return None
+    return _run(node, known, opsets)
+
+
+def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    if node.op_type == "Size":
+        return np.asarray(prod(shape), dtype=np.int64)
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.asarray(shape[slice(bounds.get("start", 0), bounds.get("end"))], dtype=np.int64)
+
+
+def _is_large_fill(node: onnx.NodeProto, known: Known) -> bool:
+    """Whether evaluating the node would make an array that is large although its inputs are small."""
+    if node.op_type in ("ConstantOfShape", "Expand"):
+        sizes = known[node.input[-1]]
+        return bool(np.prod(np.maximum(sizes.astype(np.float64), 1)) > SMALL)
+    return node.op_type in ("Tile", "Range", "Resize", "Upsample", "EyeLike", "Pad", "OneHot")
+
+
+def _run(node: onnx.NodeProto, known: Known, opsets: Sequence[onnx.OperatorSetIdProto]) -> Known | None:
+    from onnx.reference import ReferenceEvaluator
+
+    names = [name for name in node.input if name]
+    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(names)]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.output if name]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, {name: known[name] for name in names})
+    except _CANNOT_EVALUATE:
+        return None
+    named = zip((name for name in node.output if name), results, strict=True)
+    arrays = {name: np.asarray(result) for name, result in named}
+    return arrays if all(array.size <= SMALL and array.dtype.kind in "biuf" for array in arrays.values()) else None
+
+
+def _drop(graph: onnx.GraphProto, positions: set[int]) -> None:
+    kept = [node for position, node in enumerate(graph.node) if position not in positions]
+    del graph.node[:]
+    graph.node.extend(kept)

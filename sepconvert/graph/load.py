@@ -1,0 +1,175 @@
+"""Read an ONNX model into memory without reading its external weights."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.skeleton import weightless_copy
+from sepconvert.graph.tensors import check_tensor, tensor_protos
+
+OLDEST_OPSET = 7
+PROTOBUF_LIMIT = 2**31 - 1
+
+# onnx-ir logs what it repairs (unnamed initializers, outputs without producer); the checker reports it as an error.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model and where it came from.
+
+    ``ir`` must not be mutated: clone it (``ir.clone()``) first. External weights are mapped on first access. ``sha256``
+    is of the model file itself; ``bytes`` includes its external data files. All three are None for a model that
+    never was a file.
+    """
+
+    ir: ir.Model
+    path: Path | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read and check the model at ``path``.
+
+    Raises:
+        ModelError: the file is missing, is not a complete ONNX model, is invalid, or refers to external data that is
+            missing, truncated or outside its folder.
+    """
+    return load_bytes(_read(path), path)
+
+
+def load_bytes(data: bytes, path: Path | None = None) -> LoadedModel:
+    """Read and check a serialized model; external data is looked for beside ``path``.
+
+    Raises:
+        ModelError: as ``load_model``.
+    """
+    label = "The model" if path is None else str(path)
+    proto = _parse(data, label)
+    _check_versions(proto, label)
+    external = _check_tensors(proto, path, label)
+    model = _to_ir(proto, label)
+    del proto
+    if path is not None:
+        _anchor_external_data(model, path)
+    _check_graph(model, label)
+    return LoadedModel(
+        ir=model,
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data) + sum(file.stat().st_size for file in external),
+    )
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; pass the .onnx file in it.")
+    try:
+        size = path.stat().st_size
+        if size > PROTOBUF_LIMIT:
+            raise ModelError(
+                f"{path} is larger than the 2 GB an ONNX file may have; save its weights as external data."
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}); check the path.") from None
+    if not data:
+        raise ModelError(f"{path} is empty; export or download the model again.")
+    return data
+
+
+def _parse(data: bytes, label: str) -> onnx.ModelProto:
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError(f"{label} is not an ONNX model, or is cut off; export or download the model again.") from None
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError(f"{label} is not an ONNX model (it holds no graph); pass a file written by an ONNX exporter.")
+    return proto
+
+
+def _check_versions(proto: onnx.ModelProto, label: str) -> None:
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{label} has IR version {proto.ir_version}, the installed onnx package knows up to {onnx.IR_VERSION}; "
+            "upgrade onnx or export with an older version."
+        )
+    newest = onnx.defs.onnx_opset_version()
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    if opset is None:
+        raise ModelError(f"{label} imports no ONNX operator set; export it again with an opset of at least 7.")
+    if opset > newest:
+        raise ModelError(
+            f"{label} uses opset {opset}, the installed onnx package knows up to {newest}; "
+            "upgrade onnx or export with an older opset."
+        )
+    if opset < OLDEST_OPSET:
+        raise ModelError(
+            f"{label} uses opset {opset}, older than the {OLDEST_OPSET} supported here; "
+            "convert it with onnx.version_converter first."
+        )
+
+
+def _check_tensors(proto: onnx.ModelProto, path: Path | None, label: str) -> set[Path]:
+    """Check every stored tensor's size; return the external files."""
+    if _has_sparse_tensors(proto):
+        raise ModelError(f"{label} has sparse tensors, which are not supported; make them dense and save it again.")
+    folder = None if path is None else path.parent
+    files = (check_tensor(tensor, folder, label) for tensor in tensor_protos(proto))
+    return {file for file in files if file is not None}
+
+
+def _has_sparse_tensors(proto: onnx.ModelProto) -> bool:
+    # onnx-ir drops sparse initializers silently; nodes with a sparse attribute cannot be read at all.
+    if proto.graph.sparse_initializer:
+        return True
+    return any(
+        attribute.type in (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
+        for node in proto.graph.node
+        for attribute in node.attribute
+    )
+
+
+def _to_ir(proto: onnx.ModelProto, label: str) -> ir.Model:
+    try:
+        return ir.from_proto(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
+        raise ModelError(f"{label} is not a valid ONNX model ({_first_cause(error)}); export it again.") from None
+
+
+def _anchor_external_data(model: ir.Model, path: Path) -> None:
+    folder = path.parent.absolute()
+    for graph in _graphs(model):
+        ir.external_data.set_base_dir(graph, folder)
+
+
+def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    yield model.graph
+    for function in model.functions.values():
+        yield function.graph
+
+
+def _check_graph(model: ir.Model, label: str) -> None:
+    try:
+        onnx.checker.check_model(weightless_copy(model))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{label} is not a valid ONNX model ({_one_line(str(error))}); export it again.") from None
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _one_line(str(error) or type(error).__name__)
+
+
+def _one_line(text: str, limit: int = 200) -> str:
+    line = next((part.strip() for part in text.splitlines() if part.strip()), "no details").rstrip(".")
+    return line if len(line) <= limit else line[: limit - 1] + "…"

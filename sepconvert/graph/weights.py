@@ -1,0 +1,161 @@
+"""Which values of a graph are constants, and what they hold.
+
+A weight may be an initializer (stored inline or in an external file), a ``Constant`` node, or the result of a sub-graph
+of constants: ``ConstantOfShape``, ``Identity``, ``Cast``, ``Transpose`` and so on. Runtimes fold all of them.
+"""
+
+from enum import Enum
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+
+OVERRIDABLE_SINCE_IR = 4
+"""From this IR version on, an initializer that is a graph input too is only a default; before, it is a constant."""
+
+
+class Origin(Enum):
+    """Where a value comes from, as far as rewriting it is concerned."""
+
+    CONSTANT = "constant"
+    OVERRIDABLE = "overridable"
+    QUANTIZED = "quantized"
+    DYNAMIC = "dynamic"
+
+
+def origin_of(value: ir.Value, ir_version: int) -> Origin:
+    """Tell whether ``value`` is fixed, and if not why; the worst of what it is computed from wins."""
+    found = Origin.CONSTANT
+    stack, seen = [value], {value}
+    while stack:
+        current = stack.pop()
+        origin = _own_origin(current, ir_version)
+        if origin is Origin.DYNAMIC:
+            return origin
+        if origin is not Origin.CONSTANT and found is not Origin.QUANTIZED:
+            found = origin
+        node = current.producer()
+        sources = [] if node is None else [v for v in node.inputs if v is not None and v not in seen]
+        seen.update(sources)
+        stack += sources
+    return found
+
+
+def _own_origin(value: ir.Value, ir_version: int) -> Origin:
+    node = value.producer()
+    if node is None:
+        if not value.is_initializer():
+            return Origin.DYNAMIC
+        overridable = value.is_graph_input() and ir_version >= OVERRIDABLE_SINCE_IR
+        return Origin.OVERRIDABLE if overridable else Origin.CONSTANT
+    if node.op_type in ("DequantizeLinear", "DynamicQuantizeLinear"):
+        return Origin.QUANTIZED
+    if node.domain != "" or node.op_type in _RANDOM or _has_subgraph(node):
+        return Origin.DYNAMIC
+    return Origin.CONSTANT
+
+
+def _has_subgraph(node: ir.Node) -> bool:
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def is_shared(value: ir.Value) -> bool:
+    """Tell whether anything but one node input uses the value, or what it merely renames, casts or reshapes."""
+    current: ir.Value | None = value
+    while current is not None:
+        if len(current.uses()) != 1 or current.is_graph_output():
+            return True
+        node = current.producer()
+        current = node.inputs[0] if node is not None and node.op_type in _VIEWS else None
+    return False
+
+
+def numpy_dtype(name: str) -> np.dtype[np.generic]:
+    """Return the numpy type spelled ``name`` in a site (``float16``, ``bfloat16``, ``float32`` or ``float64``)."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        dtype: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+        return dtype
+    return np.dtype(name)
+
+
+def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
+    """Read a constant of the main graph in its own type (``ml_dtypes.bfloat16`` included).
+
+    Args:
+        model: stays as it is.
+        value_name: an initializer, or the output of a node that depends on constants alone.
+
+    Raises:
+        ModelError: the value is not a constant of the main graph, cannot be evaluated, or holds NaN or infinity.
+    """
+    value = find_value(model, value_name)
+    if value is None or origin_of(value, model.ir.ir_version) is Origin.DYNAMIC:
+        raise ModelError(f"'{value_name}' is not a constant of the model's main graph.")
+    array = _evaluate(value, model)
+    # bfloat16 has numpy kind 'V'; numpy.isfinite understands it through ml_dtypes.
+    if (array.dtype.kind in "fc" or array.dtype.name == "bfloat16") and not np.isfinite(array).all():
+        raise ModelError(
+            f"Weight '{value_name}' holds NaN or infinite values, from which nothing can be computed; "
+            "train or export the model again."
+        )
+    return array
+
+
+def find_value(model: LoadedModel, name: str) -> ir.Value | None:
+    """Return the value called ``name`` in the main graph, if there is one."""
+    graph = model.ir.graph
+    if name in graph.initializers:
+        return graph.initializers[name]
+    values = (output for node in graph for output in node.outputs)
+    return next((value for value in values if value.name == name), None)
+
+
+def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return _to_numpy(tensor)
+    node = value.producer()
+    assert node is not None
+    if node.op_type == "ConstantOfShape" and node.inputs[0] is not None:
+        return _filled(node, _evaluate(node.inputs[0], model))
+    if node.op_type == "Identity" and node.inputs[0] is not None:
+        return _evaluate(node.inputs[0], model)
+    return _run(value, model)
+
+
+def _to_numpy(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
+    try:
+        return tensor.numpy()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Tensor '{tensor.name}' cannot be read ({error}); check the external data file.") from None
+
+
+def _filled(node: ir.Node, shape: NDArray[np.generic]) -> NDArray[np.generic]:
+    attribute = node.attributes.get("value")
+    fill = np.zeros(1, dtype=np.float32) if attribute is None else attribute.as_tensor().numpy()
+    return np.full(tuple(int(d) for d in shape.ravel()), fill.ravel()[0], dtype=fill.dtype)
+
+
+def _run(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
+    """Evaluate the constants behind ``value`` with onnx's reference operators."""
+    from onnx.reference import ReferenceEvaluator
+
+    from sepconvert.graph.instrument import extract, serialise
+
+    name = str(value.name)
+    part = extract(model.ir, {}, [name])
+    try:
+        (array,) = ReferenceEvaluator(serialise(part)).run([name], {})
+    except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"The constant sub-graph behind '{name}' cannot be evaluated ({error}).") from None
+    return np.asarray(array)
