@@ -1,0 +1,161 @@
+"""Count what a model costs per sample, from shapes alone.
+
+What is counted: multiply-adds of the contractions (``contractions.py``), element operations of other arithmetic
+(``elementwise.py``), nothing for data movement. Nodes that depend on no graph input count nothing, since runtimes fold
+them; neither does the arithmetic on shapes that ``shapes.py`` folded. Of an ``If`` the dearer branch counts. What
+cannot be counted (an operator without a formula, a shape that is unknown, the body of a ``Loop`` or ``Scan``) is
+listed by operator, never taken as zero.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from sepconvert.graph.contractions import CONVOLUTIONS, contraction_macs, is_contraction
+from sepconvert.graph.elementwise import MOVEMENT, element_operations, is_elementwise
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import bodies, operator_name
+from sepconvert.graph.params import count_params
+from sepconvert.graph.shapes import Shapes, typed_values
+from sepconvert.record import Totals, Uncounted
+
+Known = Mapping[str, tuple[int, ...]]
+
+_RANDOM = frozenset({"RandomNormal", "RandomUniform"})
+
+
+def macs_by_output(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | None]:
+    """Return the MACs per sample of every contraction of the main graph, by the name of its first output.
+
+    None where they are unknown. The insides of functions and subgraphs are not listed.
+    """
+    own = {output.name for node in model.ir.graph for output in node.outputs}
+    known = _known(shapes.graph, {})
+    return {
+        node.output[0]: _per_sample(contraction_macs(node, known), shapes.batch)
+        for node in _computed(shapes.graph, _fed(shapes))
+        if is_contraction(node) and node.output[0] in own
+    }
+
+
+def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[str]) -> Totals:
+    """Count the whole model per sample.
+
+    Args:
+        model: the model; ``shapes`` must have been inferred from it.
+        shapes: figures that need an unknown shape are None.
+        site_outputs: outputs of the Convs that are sites, or (after a rewrite) of what stands in their place.
+
+    ``flops`` is 2·``macs``. ``macs`` is None as soon as one contraction's shape is unknown, ``element_ops`` as soon as
+    one element-wise operator's is; both are listed in ``uncounted`` then.
+    """
+    tally = _tally(shapes.graph, _fed(shapes), {})
+    by_output = macs_by_output(model, shapes)
+    macs = _per_sample(tally.macs, shapes.batch)
+    return Totals(
+        params=count_params(model, shapes),
+        macs=macs,
+        flops=None if macs is None else 2 * macs,
+        conv_macs=_per_sample(tally.conv_macs, shapes.batch),
+        site_macs=_sum([by_output.get(name) for name in site_outputs]),
+        element_ops=_per_sample(tally.element_ops, shapes.batch),
+        file_bytes=model.bytes,
+        uncounted=[Uncounted(op, count) for op, count in sorted(tally.uncounted.items())],
+    )
+
+
+@dataclass(slots=True)
+class _Tally:
+    macs: int | None = 0
+    conv_macs: int | None = 0
+    element_ops: int | None = 0
+    uncounted: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "_Tally") -> None:
+        self.macs = _sum([self.macs, other.macs])
+        self.conv_macs = _sum([self.conv_macs, other.conv_macs])
+        self.element_ops = _sum([self.element_ops, other.element_ops])
+        self.uncounted += other.uncounted
+
+
+def _tally(graph: onnx.GraphProto, varying: set[str], outer: Known) -> _Tally:
+    """Count one graph in the order of its nodes; ``outer`` are the shapes of the values around it."""
+    known = _known(graph, outer)
+    tally = _Tally()
+    for node in _computed(graph, varying):
+        tally.add(_count_node(node, known, varying))
+    return tally
+
+
+def _count_node(node: onnx.NodeProto, known: Known, varying: set[str]) -> _Tally:
+    name = operator_name(node)
+    if name == "If":
+        return max((_tally(body, set(varying), known) for body in bodies(node)), key=_cost)
+    if is_contraction(node):
+        macs = contraction_macs(node, known)
+        conv = macs if name in CONVOLUTIONS else 0
+        return _Tally(macs, conv, uncounted=Counter({name: 1} if macs is None else {}))
+    if is_elementwise(node):
+        operations = element_operations(node, known)
+        return _Tally(element_ops=operations, uncounted=Counter({name: 1} if operations is None else {}))
+    if name in MOVEMENT:
+        return _Tally()
+    tally = _Tally(uncounted=Counter({name: 1}))
+    for inner in _contractions_inside(node):
+        is_conv = operator_name(inner) in CONVOLUTIONS
+        tally.add(_Tally(None, None if is_conv else 0, uncounted=Counter({operator_name(inner): 1})))
+    return tally
+
+
+def _cost(tally: _Tally) -> tuple[bool, int, int]:
+    """Order branches: an unknown cost is the worst."""
+    return tally.macs is None, tally.macs or 0, tally.element_ops or 0
+
+
+def _contractions_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for body in bodies(node):
+        for inner in body.node:
+            if is_contraction(inner):
+                yield inner
+            yield from _contractions_inside(inner)
+
+
+def _computed(graph: onnx.GraphProto, varying: set[str]) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that depend on the graph's inputs (or on chance); ``varying`` grows by what they make."""
+    for node in graph.node:
+        if operator_name(node) in _RANDOM or any(name in varying for name in _reads(node)):
+            varying.update(name for name in node.output if name)
+            yield node
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for body in bodies(node):
+        for inner in body.node:
+            yield from _reads(inner)
+        yield from (output.name for output in body.output)
+
+
+def _fed(shapes: Shapes) -> set[str]:
+    return {info.name for info in shapes.inputs}
+
+
+def _known(graph: onnx.GraphProto, outer: Known) -> Known:
+    """Return the fully known shapes of a graph's values and of those around it."""
+    known = dict(outer)
+    for name, _, shape in typed_values(graph):
+        sizes = tuple(dim for dim in shape or () if dim is not None)
+        if shape is not None and len(sizes) == len(shape):
+            known[name] = sizes
+    return known
+
+
+def _sum(parts: Collection[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _per_sample(figure: int | None, batch: int) -> int | None:
+    return None if figure is None else -(-figure // batch)

@@ -1,0 +1,59 @@
+"""Read nodes of an ONNX graph: attributes with their defaults, operator names, einsum equations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import onnx
+
+T = TypeVar("T", int, str, list[int])
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A node with the shapes of its inputs and of its first output, None where absent or not fully known."""
+
+    node: onnx.NodeProto
+    inputs: tuple[Shape | None, ...]
+    output: Shape | None
+
+    @staticmethod
+    def of(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> "Call":
+        """Look up the shapes of ``node`` among the fully known ones."""
+        return Call(node, tuple(shapes.get(name) if name else None for name in node.input), shapes.get(node.output[0]))
+
+
+def operator_name(node: onnx.NodeProto) -> str:
+    """Return ``Conv`` for ONNX's own operators and ``com.microsoft.FusedConv`` for those of other domains."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: T) -> T:
+    """Return an attribute's value (text as ``str``), or ``default`` where it is absent or of another type."""
+    for candidate in node.attribute:
+        if candidate.name == name:
+            value = onnx.helper.get_attribute_value(candidate)
+            if isinstance(value, bytes):
+                value = value.decode("utf-8", "replace")
+            if isinstance(value, type(default)):
+                return value
+    return default
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs inside a control-flow node, in the order of its attributes."""
+    found = []
+    for candidate in node.attribute:
+        if candidate.type == onnx.AttributeProto.GRAPH:
+            found.append(candidate.g)
+        found.extend(candidate.graphs)
+    return found
+
+
+def einsum_terms(node: onnx.NodeProto) -> list[str] | None:
+    """Return the index letters of an Einsum's operands, None where an ellipsis leaves them open."""
+    equation = attribute(node, "equation", "").replace(" ", "")
+    if not equation or "." in equation:
+        return None
+    return equation.partition("->")[0].split(",")

@@ -1,0 +1,63 @@
+"""Count a model's parameters without reading them."""
+
+from collections.abc import Iterable, Iterator
+from math import prod
+
+import onnx_ir as ir
+
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.shapes import Shapes
+from sepconvert.graph.weights import Origin, origin_of
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+_QUANTIZED_WEIGHTS = frozenset(
+    {("ConvInteger", 1), ("QLinearConv", 3), ("MatMulInteger", 1), ("QLinearMatMul", 3), ("DequantizeLinear", 0)}
+)
+"""(operator, position): integer tensors that stand for real-valued weights."""
+
+
+def count_params(model: LoadedModel, shapes: Shapes) -> int:
+    """Count the stored parameters that the model uses.
+
+    A parameter is one element of: a floating-point initializer or ``Constant`` (constants of activations and
+    normalisation included), the floating-point result of a ``ConstantOfShape`` whose shape is fixed, or the integer
+    weight of a quantized operator. Each tensor counts once, however often it is used, and not at all where nothing
+    uses it; subgraphs count, function bodies count once per definition.
+    """
+    graphs = [model.ir.graph, *(function.graph for function in model.ir.functions.values())]
+    return sum(_elements(value, shapes) for graph in graphs for value in _stored(graph, model.ir.ir_version))
+
+
+def _stored(graph: ir.Graph, ir_version: int) -> Iterator[ir.Value]:
+    yield from _used(graph.initializers.values())
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type == "Constant" or _is_fixed_fill(node, ir_version):
+            yield from _used(node.outputs)
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _used(attribute.as_graph().initializers.values())
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for body in attribute.as_graphs():
+                    yield from _used(body.initializers.values())
+
+
+def _is_fixed_fill(node: ir.Node, ir_version: int) -> bool:
+    return node.op_type == "ConstantOfShape" and origin_of(node.outputs[0], ir_version) is Origin.CONSTANT
+
+
+def _used(values: Iterable[ir.Value]) -> Iterator[ir.Value]:
+    return (value for value in values if value.uses() or value.is_graph_output())
+
+
+def _elements(value: ir.Value, shapes: Shapes) -> int:
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.size if tensor.dtype in _FLOATS or _is_quantized_weight(value) else 0
+    shape = shapes.shapes.get(str(value.name))
+    is_float = shapes.dtypes.get(str(value.name)) in ("float16", "bfloat16", "float32", "float64")
+    return prod(dim or 0 for dim in shape) if shape is not None and is_float else 0
+
+
+def _is_quantized_weight(value: ir.Value) -> bool:
+    return any((node.op_type, position) in _QUANTIZED_WEIGHTS for node, position in value.uses())
