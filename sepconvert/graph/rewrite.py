@@ -1,0 +1,155 @@
+"""Put separable chains in the place of convolutions, in a copy of the model.
+
+1. The given model is never changed: the copy shares the (immutable) tensors and nothing else.
+2. The chain's last value takes the name, type, shape and metadata of the site's output; every user of it, graph
+   outputs and subgraphs included, sees no difference.
+3. New names collide with no name anywhere in the model, subgraphs and functions included.
+4. A weight or bias (an initializer, or the constant nodes that make it) goes once nothing uses it any more; what
+   produces the site's input never does.
+5. Before IR version 4 every initializer must also be a graph input; there the new weights are Constant nodes, so that
+   the model's inputs stay what they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.lower import Chain, constant_value, lower, store_constants
+from sepconvert.graph.names import Namer, fresh_names, names_in
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR, numpy_dtype
+from sepconvert.separable.factors import Factors
+
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What to put in the place of a site: factors, how to write them, and a new bias (M,) or None to keep its own."""
+
+    site: ConvSite
+    factors: Factors
+    lowering: str
+    bias: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A rewritten model, and per site (by its output's name) the outputs of the convolutions that replace it."""
+
+    model: LoadedModel
+    emitted: Mapping[str, tuple[str, ...]]
+
+
+def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Rewritten:
+    """Return a copy of the model with every given site replaced.
+
+    Factors and biases are rounded to the site's own dtype.
+
+    Raises:
+        ModelError: a site is not (or no longer) a Conv of this model, or its factors exceed its dtype.
+        ValueError: a lowering does not apply to its factors.
+    """
+    copy = model.ir.clone()
+    unique = fresh_names(names_in(copy))
+    nodes = {node.outputs[0].name: node for node in copy.graph if node.op_type == "Conv"}
+    emitted: dict[str, tuple[str, ...]] = {}
+    for replacement in replacements:
+        output = replacement.site.output
+        if output not in nodes:
+            raise ModelError(
+                f"{model.path} has no Conv left with output '{output}'; survey the model that is rewritten."
+            )
+        chain = _replace(copy, nodes.pop(output), replacement, unique)
+        emitted[output] = tuple(str(node.outputs[0].name) for node in chain.convolutions)
+    return Rewritten(replace(model, ir=copy, sha256=None, bytes=None), MappingProxyType(emitted))
+
+
+def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: Namer) -> Chain:
+    site = replacement.site
+    source, weight, own_bias = (*node.inputs, None)[:3]
+    assert source is not None
+    new_bias = _new_bias(replacement, unique)
+    factors = replace(
+        replacement.factors, arrays={name: _rounded(a, site) for name, a in replacement.factors.arrays.items()}
+    )
+    chain = lower(site, factors, replacement.lowering, source, new_bias or own_bias, unique)
+    _insert(model, node, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
+    _take_over(node.outputs[0], chain.output)
+    model.graph.remove(node, safe=True)
+    for value in (weight, own_bias):
+        if value is not None:
+            _discard_unused(model, value)
+    return chain
+
+
+def _new_bias(replacement: Replacement, unique: Namer) -> ir.Value | None:
+    site, bias = replacement.site, replacement.bias
+    if bias is None:
+        return None
+    if bias.shape != (site.geometry.out_channels,):
+        raise ValueError(f"a bias of shape {bias.shape} does not fit site {site.output}")
+    return constant_value(unique(f"{site.output}/bias"), _rounded(bias, site))
+
+
+def _rounded(array: NDArray[np.floating], site: ConvSite) -> NDArray[np.floating]:
+    """Round to the site's dtype; a narrow type may be too narrow."""
+    with np.errstate(over="ignore"):
+        rounded: NDArray[np.floating] = array.astype(numpy_dtype(site.dtype))
+    if not np.isfinite(rounded).all():
+        raise ModelError(
+            f"The factors of site '{site.output}' do not fit into {site.dtype}; exclude it, or convert the model to "
+            "float32 first."
+        )
+    return rounded
+
+
+def _insert(model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir.Value], unique: Namer) -> None:
+    """Put the chain where the node stands, and its constants where this IR version wants them."""
+    for new in chain.nodes:
+        new.metadata_props.update(node.metadata_props)
+    made = store_constants(model.graph, model.ir_version, constants, unique)
+    model.graph.insert_before(node, [*made, *chain.nodes])
+
+
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let ``new`` stand for ``old``: everything the model says about it, and all its users."""
+    new.name, new.type, new.shape, new.doc_string = old.name, old.type, old.shape, old.doc_string
+    new.metadata_props.update(old.metadata_props)
+    new.meta.update(old.meta)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def _discard_unused(model: ir.Model, value: ir.Value) -> None:
+    """Remove a constant that nothing uses any more, and then what made it."""
+    graph, producer = model.graph, value.producer()
+    if value.uses() or value.is_graph_output():
+        return
+    if producer is None:
+        _discard_initializer(model, value)
+        return
+    used = any(output.uses() or output.is_graph_output() for output in producer.outputs)
+    # A node with a subgraph may read values that it does not list: it stays.
+    if used or producer.graph is not graph or any(attr.type in _GRAPHS for attr in producer.attributes.values()):
+        return
+    inputs = [value for value in producer.inputs if value is not None]
+    graph.remove(producer, safe=True)
+    for source in inputs:
+        _discard_unused(model, source)
+
+
+def _discard_initializer(model: ir.Model, value: ir.Value) -> None:
+    graph = model.graph
+    if not value.is_initializer() or value.graph is not graph:
+        return
+    if value.is_graph_input():
+        if model.ir_version >= OVERRIDABLE_SINCE_IR:
+            return  # a caller may still feed it: part of the model's interface
+        graph.inputs.remove(value)
+    del graph.initializers[str(value.name)]
