@@ -1,0 +1,113 @@
+"""Stand-alone models of one site: the dense convolution, and the chain that replaces it.
+
+For the exact oracle, which compares the two, and for timing candidates on a device. Both have one input ``x`` and one
+output ``y``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sepconvert.graph.lower import Chain, constant_value, lower, store_constants
+from sepconvert.graph.names import Namer, fresh_names
+from sepconvert.graph.rewrite import Replacement
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.weights import numpy_dtype
+
+INPUT, OUTPUT = "x", "y"
+
+# Makes the nodes of a model from its input value and a source of names.
+Build = Callable[[ir.Value, Namer], Chain]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a stand-alone model takes from the model its site is in.
+
+    ``batch`` and ``spatial`` are the input's sizes, None where they stay open. ``following`` is an activation without
+    attributes (such as ``Relu``) put behind, because runtimes fuse it into the convolution before; None for none.
+    """
+
+    opset: int
+    ir_version: int
+    batch: int | None = None
+    spatial: tuple[int, ...] | None = None
+    following: str | None = None
+
+    @staticmethod
+    def of(model: ir.Model, following: str | None = None) -> "Surroundings":
+        """Opset and IR version of a model, sizes open."""
+        return Surroundings(model.opset_imports[""], model.ir_version, following=following)
+
+
+def dense_site_model(
+    site: ConvSite, kernel: NDArray[np.floating], bias: NDArray[np.floating] | None, around: Surroundings
+) -> bytes:
+    """Serialise the site's own convolution with the given kernel (M, C, *k) and bias (M,), rounded to its dtype."""
+    return site_model(site, around, lambda source, unique: _dense_chain(site, kernel, bias, source, unique))
+
+
+def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | None, around: Surroundings) -> bytes:
+    """Serialise the chain that would replace the site.
+
+    Args:
+        replacement: what to write; factors are rounded to the site's dtype.
+        bias: the site's own bias (M,), which stays where the replacement brings none; None without one.
+        around: opset, sizes and what follows.
+    """
+    chosen = bias if replacement.bias is None else replacement.bias
+    return site_model(
+        replacement.site, around, lambda source, unique: _lowered_chain(replacement, chosen, source, unique)
+    )
+
+
+def site_model(site: ConvSite, around: Surroundings, build: Build) -> bytes:
+    """Serialise a model around the nodes that ``build`` makes from the input and a source of names."""
+    kind = ir.TensorType(ir.DataType.from_numpy(numpy_dtype(site.dtype)))
+    axes = len(site.geometry.kernel)
+    sizes: tuple[int | str, ...] = around.spatial or tuple(f"in_{axis}" for axis in range(axes))
+    shape = ir.Shape([around.batch or "batch", site.geometry.in_channels, *sizes])
+    source = ir.Value(name=INPUT, type=kind, shape=shape)
+    unique = fresh_names([INPUT, OUTPUT])
+    chain = build(source, unique)
+    nodes, output = list(chain.nodes), chain.output
+    if around.following is not None:
+        nodes.append(ir.node(around.following, [output], name=unique("following")))
+        output = nodes[-1].outputs[0]
+    output.name, output.type = OUTPUT, kind
+    output.shape = ir.Shape(
+        [around.batch or "batch", site.geometry.out_channels, *(f"out_{axis}" for axis in range(axes))]
+    )
+    graph = ir.Graph([source], [output], nodes=(), opset_imports={"": around.opset}, name="site")
+    graph.extend([*store_constants(graph, around.ir_version, chain.weights, unique), *nodes])
+    data: bytes = ir.to_proto(ir.Model(graph, ir_version=around.ir_version)).SerializeToString()
+    return data
+
+
+def _dense_chain(
+    site: ConvSite,
+    kernel: NDArray[np.floating],
+    bias: NDArray[np.floating] | None,
+    source: ir.Value,
+    unique: Namer,
+) -> Chain:
+    geometry, dtype = site.geometry, numpy_dtype(site.dtype)
+    weights = [constant_value(unique("weight"), kernel.astype(dtype))]
+    if bias is not None:
+        weights.append(constant_value(unique("bias"), bias.astype(dtype)))
+    padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
+    attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
+    node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
+    return Chain((node,), tuple(weights))
+
+
+def _lowered_chain(
+    replacement: Replacement, bias: NDArray[np.floating] | None, source: ir.Value, unique: Namer
+) -> Chain:
+    dtype = numpy_dtype(replacement.site.dtype)
+    held = None if bias is None else constant_value(unique("bias"), bias.astype(dtype))
+    chain = lower(replacement.site, replacement.factors.astype(dtype), replacement.lowering, source, held, unique)
+    return chain if held is None else Chain(chain.nodes, (*chain.weights, held))
