@@ -30,7 +30,8 @@ class Shapes:
     ``shapes`` maps value names to dimensions, None where a dimension (or the whole shape) is unknown; ``dtypes`` maps
     them to numpy's spelling of their type. ``inputs`` are the graph inputs that a caller must feed. ``graph`` is the
     weightless, function-free graph the shapes belong to; ``constants`` are the names of its inputs that stand for
-    weights. ``batch`` is the first dimension that all inputs share (1 where there is none).
+    weights. ``batch`` is the first dimension that all inputs share and that divides the batch of every Conv; figures
+    per sample are divided by it (1 where there is no such dimension).
     """
 
     shapes: Mapping[str, Shape | None]
@@ -74,7 +75,7 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
         warnings=_warnings(infos),
         graph=graph,
         constants=constants,
-        batch=_batch(infos),
+        batch=_batch(infos, graph, shapes),
     )
 
 
@@ -186,10 +187,15 @@ def _suggestion(info: InputInfo) -> str:
     return "1x3x224x224" if info.used_shape is None else _spell(224 if d is None else d for d in info.used_shape)
 
 
-def _batch(infos: Sequence[InputInfo]) -> int:
+def _batch(infos: Sequence[InputInfo], graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> int:
+    """Return the first dimension of all inputs, if the convolutions bear out that it is a batch."""
     firsts = {info.used_shape[0] for info in infos if info.used_shape}
     (first,) = firsts if len(firsts) == 1 else (None,)
-    return first or 1
+    images = [shapes.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    known = [shape[0] for shape in images if shape]
+    if first is None or not known or any(size is None or size % first for size in known):
+        return 1
+    return first
 
 
 def _make_initializers_constant(proto: onnx.ModelProto) -> None:

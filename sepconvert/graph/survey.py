@@ -145,6 +145,7 @@ def _geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> ConvGeo
         auto_pad=_auto_pad(node),
         in_spatial=_spatial(shapes, node.inputs[0]),
         out_spatial=_spatial(shapes, node.outputs[0]),
+        images=_images(shapes, node.inputs[0]),
     )
 
 
@@ -192,11 +193,17 @@ def _channels(shapes: Shapes, value: ir.Value | None) -> int | None:
 
 
 def _spatial(shapes: Shapes, value: ir.Value | None) -> tuple[int, ...] | None:
+    """Return the spatial size of a value that is known altogether (an open batch leaves the cost open too)."""
     shape = None if value is None else shapes.shapes.get(str(value.name))
     if shape is None:
         return None
-    known = tuple(dim for dim in shape[2:] if dim is not None)
-    return known if len(known) == len(shape) - 2 else None
+    known = tuple(dim for dim in shape if dim is not None)
+    return known[2:] if len(known) == len(shape) else None
+
+
+def _images(shapes: Shapes, value: ir.Value | None) -> int:
+    shape = None if value is None else shapes.shapes.get(str(value.name))
+    return max(1, (shape[0] or 1) // shapes.batch) if shape else 1
 
 
 def _in_subgraphs(node: ir.Node, model: ir.Model) -> Iterator[Skip]:

@@ -27,7 +27,8 @@ class ConvGeometry:
 
     ``pads`` follows ONNX: all begins, then all ends (``(top, left, bottom, right)`` in 2-D). With ``auto_pad`` other
     than ``NOTSET`` the pads are all zero and the runtime derives them. ``in_spatial``/``out_spatial`` are None where
-    the input size is not known.
+    the input size is not known. ``images`` is how many images the convolution sees per sample: more than 1 where the
+    network folds frames, crops or tiles into the batch.
     """
 
     in_channels: int
@@ -39,6 +40,7 @@ class ConvGeometry:
     auto_pad: str = "NOTSET"
     in_spatial: tuple[int, ...] | None = None
     out_spatial: tuple[int, ...] | None = None
+    images: int = 1
 
     @property
     def taps(self) -> int:
@@ -52,13 +54,13 @@ class ConvGeometry:
 
     @property
     def in_positions(self) -> int | None:
-        """Number of input positions (H·W), or None when unknown."""
-        return None if self.in_spatial is None else prod(self.in_spatial)
+        """Number of input positions per sample (images·H·W), or None when unknown."""
+        return None if self.in_spatial is None else self.images * prod(self.in_spatial)
 
     @property
     def out_positions(self) -> int | None:
-        """Number of output positions, or None when unknown."""
-        return None if self.out_spatial is None else prod(self.out_spatial)
+        """Number of output positions per sample, or None when unknown."""
+        return None if self.out_spatial is None else self.images * prod(self.out_spatial)
 
     @property
     def dense_cost(self) -> Cost:

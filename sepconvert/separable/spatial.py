@@ -146,4 +146,4 @@ def _order_cost(geometry: ConvGeometry, rank: int, axis: int) -> Cost:
         return Cost(first + second, None)
     before, after = _sides(geometry.in_spatial), _sides(geometry.out_spatial)
     between = after[axis] * before[1 - axis]
-    return Cost(first + second, first * between + second * prod(after))
+    return Cost(first + second, geometry.images * (first * between + second * prod(after)))
