@@ -80,7 +80,11 @@ class RankError:
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
-    """One site: its geometry, what became of it and why."""
+    """One site: its geometry, what became of it and why.
+
+    ``latency_ms`` and ``latency_ms_after`` time the site and its replacement alone. ``spectrum`` holds the singular
+    values σ, the largest first. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
+    """
 
     name: str
     output: str
@@ -112,6 +116,7 @@ class SiteRecord:
     best_candidate: dict[str, Any] | None = None
     auto_pad: str = "NOTSET"
     dtype: str = "float32"
+    first_kernel: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,13 +155,19 @@ def layers(record: Record) -> Claim:
 
 
 def _because(kept: list[SiteRecord]) -> str:
-    reasons = Counter(site.reason.rstrip(". ") for site in kept if site.reason)
+    reasons = Counter(_inside_a_sentence(site.reason) for site in kept if site.reason)
     if not reasons:
         return " (no reason was recorded)"
     shown = [f"{reason} ({n})" if len(kept) > 1 else reason for reason, n in reasons.most_common(2)]
     rest = len(reasons) - len(shown)
     more = f"; and {figures.plural(rest, 'other reason')}, listed under Layers" if rest else ""
     return f": {'; '.join(shown)}{more}"
+
+
+def _inside_a_sentence(text: str) -> str:
+    """Lower the first letter, unless it begins an abbreviation, and drop the full stop."""
+    text = text.rstrip(". ")
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 
 def cost(record: Record) -> Claim | None:

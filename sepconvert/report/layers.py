@@ -6,6 +6,7 @@ from typing import Any
 
 from sepconvert.record import Record, SiteRecord, Skip
 from sepconvert.report import figures
+from sepconvert.report.drawing import Drawing, draw_after, draw_before
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -22,7 +23,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One site. ``became`` is a short text such as ``dw-pw, rank 2``; the pairs are label and value."""
+    """One site. ``became`` is a text such as ``dw-pw, rank 2``, ``label`` a word or two; pairs are name and value.
+
+    ``before`` and ``after`` are the small drawings of a rewritten site, else None.
+    """
 
     number: int
     name: str
@@ -30,6 +34,8 @@ class LayerRow:
     status: str
     status_words: str
     became: str
+    label: str
+    kernel: str
     shape: str
     shape_key: int
     macs: Cell
@@ -44,6 +50,8 @@ class LayerRow:
     errors: Pairs
     costs: Pairs
     candidate: Pairs
+    before: Drawing | None
+    after: Drawing | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,8 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
         status=site.status,
         status_words=STATUS_WORDS.get(site.status, site.status),
         became=_became(site),
+        label=_label(site),
+        kernel=kernel,
         shape=f"{kernel}, {site.in_channels} → {site.out_channels}",
         shape_key=site.params,
         macs=Cell(figures.count(site.macs), site.macs),
@@ -130,6 +140,8 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
         errors=_errors(site),
         costs=_costs(site, rewritten),
         candidate=_candidate(site.best_candidate),
+        before=draw_before(site) if rewritten else None,
+        after=draw_after(site),
     )
 
 
@@ -141,6 +153,12 @@ def _became(site: SiteRecord) -> str:
         rank = site.best_candidate.get("rank")
         return f"best: {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")
     return "–"
+
+
+def _label(site: SiteRecord) -> str:
+    if site.status == "rewritten":
+        return f"{site.form} {'' if site.rank is None else site.rank}".strip()
+    return "kept" if site.status == "kept" else "possible"
 
 
 def _geometry(site: SiteRecord) -> Pairs:

@@ -6,6 +6,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from sepconvert.record import Record
+from sepconvert.report import charts
+from sepconvert.report.layers import tabulate
+from sepconvert.report.payload import collect
 from sepconvert.report.view import view
 
 if TYPE_CHECKING:
@@ -14,17 +17,28 @@ if TYPE_CHECKING:
 
 _BREAK_AFTER = re.compile(r"(?<=[/._:\-])(?=[^/._:\-])")
 _STYLES = ("page.css",)
-_SCRIPTS = ("page.js",)
+_SCRIPTS = ("core.js", "table.js", "charts.js", "network.js")
 
 
 def render(record: Record) -> str:
     """Return the page of a record as HTML text."""
     from markupsafe import Markup
 
-    # Our own files, the same for every page: the only text that is not escaped.
-    style = Markup("\n".join(_own(name) for name in _STYLES))
-    script = Markup("\n".join(_own(name) for name in _SCRIPTS))
-    return _templates().get_template("page.html.j2").render(page=view(record), style=style, script=script)
+    table = tabulate(record)
+    specs = charts.draw(record)
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            page=view(record, table, tuple(specs)),
+            data=collect(record, table),
+            charts=specs,
+            # Our own files, the same for every page: the only text that is not escaped.
+            style=Markup("\n".join(_own(name) for name in _STYLES)),
+            script=Markup("\n".join(_own(name) for name in _SCRIPTS)),
+            vega=charts.runtime() if specs else "",
+        )
+    )
 
 
 @cache
@@ -38,6 +52,7 @@ def _templates() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters["breakable"] = _breakable
     return environment
 

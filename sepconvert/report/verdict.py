@@ -86,8 +86,8 @@ def _judge_sweep(record: Record) -> Verdict:
     front = sorted((p for p in points if p.on_front), key=lambda p: p.speedup or 0) or points
     sentences = [_describe(p) for p in front]
     if len(front) < len(record.sweep.points):
-        rest = len(record.sweep.points) - len(front)
-        sentences.append(f"The other {rest} of {tried} are no better than one of these, or were not measured in full.")
+        rest = figures.plural(len(record.sweep.points) - len(front), "more model")
+        sentences.append(f"{rest} tried: no better than one of these, or not measured in full.")
     gentle = [p for p in front if (p.error or 0) < claims.SMALL_ERROR and (p.speedup or 0) > 1]
     if not gentle:
         return Verdict("No model of this sweep is faster with a small error", tuple(sentences), BAD)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
 from sepconvert.record import Record
-from sepconvert.report import figures, layers, sections
+from sepconvert.report import figures, layers, origin, sections, trials
 from sepconvert.report.layers import LayerTable, Pairs, SkipGroup
 from sepconvert.report.verdict import Verdict, judge
 
@@ -21,7 +21,11 @@ class PageView:
     verdict: Verdict
     figures: tuple[sections.Figure, ...]
     warnings: tuple[str, ...]
+    sweep: tuple[trials.SweepRow, ...]
+    sweep_device: str | None
     layers: LayerTable
+    has_network: bool
+    network_key: Pairs
     skips: tuple[SkipGroup, ...]
     skipped: int
     totals: tuple[sections.TotalRow, ...]
@@ -29,6 +33,8 @@ class PageView:
     uncounted_before: str
     uncounted_after: str
     fidelity: sections.FidelityView | None
+    samples: tuple[trials.SampleView, ...]
+    samples_left_out: int
     devices: tuple[sections.DeviceRow, ...]
     plan: tuple[sections.PlanRow, ...]
     self_check: str | None
@@ -36,15 +42,17 @@ class PageView:
     files: Pairs
     inputs: Pairs
     reproduce: str | None
+    charts: tuple[str, ...]
 
 
 _TITLES = {"analyze": "What can be made separable", "rewrite": "Rewritten", "compare": "Compared", "sweep": "Sweep"}
 
 
-def view(record: Record) -> PageView:
-    """Turn a record into what its page shows."""
+def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView:
+    """Turn a record into what its page shows, around the table of its layers and the charts there are."""
     after = record.totals.after
     source = file_name(record.source.path)
+    samples = trials.sample_views(record)
     return PageView(
         title=f"{source}: {_TITLES.get(record.command, record.command)}",
         command=record.command,
@@ -54,7 +62,11 @@ def view(record: Record) -> PageView:
         verdict=judge(record),
         figures=sections.headline_figures(record),
         warnings=tuple(record.warnings),
-        layers=layers.tabulate(record),
+        sweep=trials.sweep_rows(record),
+        sweep_device=record.sweep.device if record.sweep else None,
+        layers=table,
+        has_network=record.graph is not None and bool(record.graph.nodes),
+        network_key=_network_key(record),
         skips=layers.group_skips(record),
         skipped=len(record.skipped),
         totals=sections.total_rows(record),
@@ -62,19 +74,28 @@ def view(record: Record) -> PageView:
         uncounted_before=sections.uncounted(record.totals.before),
         uncounted_after=sections.uncounted(after) if after else "",
         fidelity=sections.fidelity_view(record),
+        samples=samples,
+        samples_left_out=len(record.samples) - len(samples),
         devices=sections.device_rows(record),
         plan=sections.plan_rows(record),
         self_check=_self_check(record),
-        environment=sections.environment_pairs(record),
-        files=sections.file_pairs(record),
-        inputs=sections.input_pairs(record),
-        reproduce=sections.reproduce(record),
+        environment=origin.environment_pairs(record),
+        files=origin.file_pairs(record),
+        inputs=origin.input_pairs(record),
+        reproduce=origin.reproduce(record),
+        charts=charts,
     )
 
 
 def file_name(path: str) -> str:
     """Return the last part of a path of either system, or the path where there is none."""
     return PureWindowsPath(path).name or PurePosixPath(path).name or path
+
+
+def _network_key(record: Record) -> Pairs:
+    present = {node.status for node in record.graph.nodes} if record.graph else set()
+    words = {**layers.STATUS_WORDS, "skipped": "no site"}
+    return tuple((status, text) for status, text in words.items() if status in present)
 
 
 def _self_check(record: Record) -> str | None:

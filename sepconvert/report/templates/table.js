@@ -1,29 +1,4 @@
-"use strict";
-(() => {
-  const theme = document.getElementById("theme");
-  const root = document.documentElement;
-  const remembered = (value) => {
-    // Storage is forbidden to pages from disk in some browsers; the page then just forgets.
-    try { return value === undefined ? localStorage.getItem("sepconvert-theme") : localStorage.setItem("sepconvert-theme", value); } catch { return null; }
-  };
-  const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const name = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
-  if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
-  theme.hidden = false;
-  name();
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; remembered(root.dataset.theme); name(); });
-})();
-
-(() => {
-  const copy = document.getElementById("copy");
-  if (!copy || !navigator.clipboard) return;
-  copy.hidden = false;
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(document.getElementById("command").textContent);
-    copy.textContent = "Copied";
-  });
-})();
-
+// The table of layers: sorts, filters, opens.
 (() => {
   const table = document.getElementById("layer-table");
   if (!table) return;
@@ -72,9 +47,20 @@
   table.addEventListener("click", (event) => {
     const row = event.target.closest("tr.row");
     if (!row || getSelection().toString()) return;
-    const button = row.querySelector(".open");
-    const open = button.getAttribute("aria-expanded") !== "true";
-    button.setAttribute("aria-expanded", String(open));
-    row.nextElementSibling.hidden = !open;
+    toggle(row.parentElement, row.querySelector(".open").getAttribute("aria-expanded") !== "true");
+    page.choose(groups.indexOf(row.parentElement));
   });
+
+  const toggle = (group, open) => {
+    group.querySelector(".open").setAttribute("aria-expanded", String(open));
+    group.rows[1].hidden = !open;
+  };
+  page.onChoose((index) => groups.forEach((group, i) => group.classList.toggle("chosen", i === index)));
+  page.showRow = (index) => {
+    text.value = status.value = "";
+    filter();
+    toggle(groups[index], true);
+    groups[index].scrollIntoView({ block: "center" });
+    groups[index].querySelector(".open").focus({ preventScroll: true });
+  };
 })();

@@ -1,0 +1,164 @@
+"""The data the page's script draws from: compact, of plain JSON types, thinned where a picture cannot show more."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sepconvert.record import Record, SiteRecord, SweepPoint
+from sepconvert.report import figures
+from sepconvert.report.layers import LayerTable
+from sepconvert.report.network import lay_out
+
+_CURVE_POINTS = 16
+_SPECTRUM_POINTS = 48
+_TIMING_SAMPLES = 150
+
+_SKIP_LABELS = {"pointwise": "1×1", "transposed": "transp.", "quantized": "int8", "grouped": "grouped"}
+
+
+def collect(record: Record, table: LayerTable) -> dict[str, Any]:
+    """Return everything the script needs, by the names the charts and the network use."""
+    collected = {
+        "layers": [_layer(site, row) for site, row in zip(record.sites, table.rows, strict=True)],
+        "curves": [_curve(site) for site in record.sites],
+        "spectra": [_spectrum(site) for site in record.sites],
+        "samples": _samples(record),
+        "points": _points(record),
+        "network": _network(record, table),
+    }
+    return {name: _finite(value) for name, value in collected.items()}
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON has no word for by null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _layer(site: SiteRecord, row: Any) -> dict[str, Any]:
+    def pair(before: str, after: str) -> str:
+        return f"{before} → {after}" if site.status == "rewritten" else before
+
+    return {
+        "n": row.number,
+        "name": row.name,
+        "code": site.status,
+        "status": row.status_words if row.became == "–" else f"{row.status_words}: {row.became}",
+        "macs": site.macs,
+        "macs_after": site.macs_after,
+        "macs_text": pair(row.macs.text, row.macs_after.text),
+        "params": site.params,
+        "params_after": site.params_after,
+        "params_text": pair(row.params.text, row.params_after.text),
+        "latency": site.latency_ms,
+        "latency_after": site.latency_ms_after,
+        "latency_text": pair(row.latency.text, row.latency_after.text),
+    }
+
+
+def _curve(site: SiteRecord) -> list[list[Any]]:
+    """Rows [form, rank, error, text, taken]; an error of 0 (exact) has no place on a logarithmic axis: left out."""
+    forms: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for point in site.error_by_rank or []:
+        if math.isfinite(point.error) and point.error > 0:
+            forms[point.form].append((point.rank, point.error))
+    rows: list[list[Any]] = []
+    for form, points in forms.items():
+        points.sort()
+        taken = site.rank if site.status == "rewritten" and form == site.form else None
+        kept = {points[i] for i in _thin(len(points), _CURVE_POINTS)} | {p for p in points if p[0] == taken}
+        rows += [[form, rank, _round(e), figures.error(e), rank == taken] for rank, e in sorted(kept)]
+    return rows
+
+
+def _spectrum(site: SiteRecord) -> list[list[float]]:
+    """Rows [index, share of the largest], thinned evenly."""
+    values = [v for v in site.spectrum or [] if math.isfinite(v)]
+    if not values or values[0] <= 0:
+        return []
+    return [[i + 1, _round(values[i] / values[0])] for i in _thin(len(values), _SPECTRUM_POINTS)]
+
+
+def _samples(record: Record) -> list[dict[str, Any]]:
+    rows = []
+    for timed in record.latency:
+        for when, timing in (("before", timed.before), ("after", timed.after)):
+            if timing is None:
+                continue
+            series = f"{timed.device}, {when}" if timed.after is not None else timed.device
+            values = timing.samples_ms
+            rows += [
+                {"series": series, "when": when, "ms": _round(values[i], 5)}
+                for i in _thin(len(values), _TIMING_SAMPLES)
+                if math.isfinite(values[i])
+            ]
+    return rows
+
+
+def _points(record: Record) -> list[dict[str, Any]]:
+    if record.sweep is None:
+        return []
+    rows = []
+    for point in record.sweep.points:
+        rows.append(_point(point, "this sweep, best" if point.on_front else "this sweep, beaten"))
+    rows += [_point(point, "other methods") for point in record.sweep.baselines]
+    return [row for row in rows if row["error"] and row["x"]]
+
+
+def _point(point: SweepPoint, group: str) -> dict[str, Any]:
+    low, high = point.speedup_ci95 or (point.speedup, point.speedup)
+    return {
+        "label": point.label,
+        "group": group,
+        "x": point.speedup,
+        "low": low,
+        "high": high,
+        "x_text": figures.ratio(point.speedup),
+        "error": point.error,
+        "error_text": figures.error(point.error),
+        "top1_text": figures.percent(point.top1, figures.NOT_MEASURED),
+    }
+
+
+def _network(record: Record, table: LayerTable) -> dict[str, Any] | None:
+    if record.graph is None or not record.graph.nodes:
+        return None
+    sites = {site.output: row for site, row in zip(record.sites, table.rows, strict=True)}
+    skips = {skip.output: skip for skip in record.skipped if skip.output}
+    strip = lay_out(record.graph)
+    nodes = []
+    for node, place in zip(record.graph.nodes, strip.places, strict=True):
+        row, skip = sites.get(node.output), skips.get(node.output)
+        described: dict[str, Any] = {
+            "op": node.op,
+            "status": node.status,
+            "name": node.output,
+            "place": [place.column, place.lane],
+        }
+        if row is not None:
+            described |= {"status": row.status, "name": row.name, "n": row.number}
+            described |= {"kernel": row.kernel, "label": row.label, "reason": row.reason or ""}
+        elif skip is not None:
+            described |= {"label": _SKIP_LABELS.get(skip.kind, skip.kind), "reason": skip.reason}
+            described |= {"name": skip.name or node.output}
+        nodes.append(described)
+    return {
+        "nodes": nodes,
+        "direct": [list(edge) for edge in strip.direct],
+        "buses": [[bus.source, bus.track, list(bus.targets)] for bus in strip.buses],
+    }
+
+
+def _thin(length: int, wanted: int) -> Sequence[int]:
+    """Return at most ``wanted`` indices of a sequence, evenly spaced, with the first and the last."""
+    if length <= wanted:
+        return range(length)
+    return [round(i * (length - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+def _round(value: float, digits: int = 3) -> float:
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,86 @@
+"""The models of a sweep, the sample pictures and the fine-tuning, as plain data."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from sepconvert.record import Record, SampleImages, SweepPoint
+from sepconvert.report import figures
+
+# Only pictures that are in the page already: anything else would be fetched, or run.
+_PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
+_PICTURE_BUDGET = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One model of a sweep; ``place`` says whether another one is better in every way."""
+
+    label: str
+    speedup: str
+    interval: str
+    error: str
+    top1: str
+    macs: str
+    params: str
+    rewritten: str
+    place: str
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """One sample: title, picture (a data URI or None) and note of each stage."""
+
+    label: str
+    pictures: tuple[tuple[str, str | None, str | None], ...]
+
+
+def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
+    """Return the models of a sweep, the slowest first, then those of other methods."""
+    if record.sweep is None:
+        return ()
+    points = sorted(record.sweep.points, key=lambda p: p.speedup if p.speedup is not None else math.inf)
+    rows = [_sweep_row(p, "best" if p.on_front else "beaten by another") for p in points]
+    return tuple(rows + [_sweep_row(p, "another method") for p in record.sweep.baselines])
+
+
+def _sweep_row(point: SweepPoint, place: str) -> SweepRow:
+    return SweepRow(
+        label=point.label,
+        speedup=figures.ratio(point.speedup, figures.NOT_MEASURED),
+        interval=figures.interval(point.speedup_ci95) or "",
+        error=figures.error(point.error),
+        top1=figures.percent(point.top1, figures.NOT_MEASURED),
+        macs=figures.count(point.macs),
+        params=figures.count(point.params),
+        rewritten=figures.exact(point.sites_rewritten),
+        place=place if point.stable is not False else f"{place}; timing was noisy",
+        command=point.command,
+    )
+
+
+def sample_views(record: Record) -> tuple[SampleView, ...]:
+    """Return the samples whose pictures fit the page, in order."""
+    views = []
+    room = _PICTURE_BUDGET
+    for sample in record.samples:
+        view = _sample_view(sample)
+        room -= sum(len(uri) for _, uri, _ in view.pictures if uri)
+        if room < 0:
+            break
+        views.append(view)
+    return tuple(views)
+
+
+def _sample_view(sample: SampleImages) -> SampleView:
+    stages = (
+        ("Input", sample.input, None),
+        ("Original’s output", sample.before, sample.note_before),
+        ("New output", sample.after, sample.note_after),
+        ("Difference", sample.difference, None),
+    )
+    shown = tuple(
+        (title, uri if uri and _PICTURE.fullmatch(uri) else None, note) for title, uri, note in stages if uri or note
+    )
+    return SampleView(sample.label, shown)
