@@ -16,11 +16,15 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One target: its short name, its provider, the provider's options, and the distribution that brings it."""
+    """One target: its short name, its provider, the distribution that brings it, and the provider's options.
+
+    ``memory`` is where the provider's tensors live, by onnxruntime's name: timing binds inputs and outputs there.
+    """
 
     name: str
     provider: str
     distribution: str
+    memory: str = "cpu"
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -39,8 +43,8 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
         device.name: device
         for device in (
             Device("cpu", CPU_PROVIDER, "onnxruntime"),
-            Device("cuda", "CUDAExecutionProvider", "onnxruntime-gpu"),
-            Device("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu"),
+            Device("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", memory="cuda"),
+            Device("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", memory="cuda"),
             Device("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino"),
             Device("coreml", "CoreMLExecutionProvider", "onnxruntime (macOS)"),
             Device("dml", "DmlExecutionProvider", "onnxruntime-directml (Windows)"),

@@ -84,7 +84,7 @@ class Session:
             with model_errors("run the model"):
                 return self._run_bfloat16(feeds, names)
         with model_errors("run the model"):
-            values = self.raw.run(names, dict(feeds), _quiet_run())
+            values = self.raw.run(names, dict(feeds), quiet_run())
         return dict(zip(names, values, strict=True))
 
     def _run_bfloat16(self, feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Arrays:
@@ -98,7 +98,7 @@ class Session:
                 values[name] = OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _BFLOAT16)
             else:
                 values[name] = OrtValue.ortvalue_from_numpy(array)
-        results = self.raw.run_with_ort_values(names, values, _quiet_run())
+        results = self.raw.run_with_ort_values(names, values, quiet_run())
         return {name: _to_numpy(value) for name, value in zip(names, results, strict=True)}
 
 
@@ -200,7 +200,8 @@ def capture(
         yield session.run(feed, outputs)
 
 
-def _quiet_run() -> Any:
+def quiet_run() -> Any:
+    """Return ``onnxruntime.RunOptions`` that log nothing: errors arrive as exceptions."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()

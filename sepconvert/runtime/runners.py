@@ -1,0 +1,74 @@
+"""One timed run of a session as a plain function, with everything that is not the model taken out of it."""
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.runtime.failures import model_errors
+from sepconvert.runtime.sessions import Session, quiet_run
+
+Runner = Callable[[], object]
+
+_WARM_SECONDS = 0.1
+_WARM_RUNS = 3
+_ACCELERATOR_WARM_RUNS = 10  # kernels are compiled and chosen for a shape during its first runs
+
+
+def make_runner(session: Session, feeds: Mapping[str, NDArray[Any]]) -> Runner:
+    """Return a function that runs the session once on ``feeds`` and comes back when the result is complete.
+
+    On a device with memory of its own, inputs are copied there beforehand and outputs stay there, so that transfers
+    are not timed; each run ends by waiting for the device.
+    """
+    special = any(info.dtype == "bfloat16" for info in (*session.inputs, *session.outputs))
+    if session.device.memory != "cpu" or special:
+        return bind_runner(session, feeds, session.device.memory)
+    names = [info.name for info in session.outputs]
+    given, options, run = dict(feeds), quiet_run(), session.raw.run
+    return lambda: run(names, given, options)
+
+
+def bind_runner(session: Session, feeds: Mapping[str, NDArray[Any]], memory: str) -> Runner:
+    """Return a runner whose inputs and outputs are bound in ``memory`` (``cpu``, ``cuda``)."""
+    binding = session.raw.io_binding()
+    for name, array in feeds.items():
+        binding.bind_ortvalue_input(name, _to_device(array, memory))
+    for info in session.outputs:
+        binding.bind_output(info.name, memory)
+    options, run = quiet_run(), session.raw.run_with_iobinding
+
+    def run_and_wait() -> None:
+        run(binding, options)
+        # Without this a GPU's kernels are only queued when the clock is read.
+        binding.synchronize_outputs()
+
+    return run_and_wait
+
+
+def _to_device(array: NDArray[Any], memory: str) -> Any:
+    from onnxruntime import OrtValue
+
+    if array.dtype.name == "bfloat16":
+        if memory != "cpu":
+            return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), 16, memory, 0)
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), 16)
+    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), memory, 0)
+
+
+def warm_up(runner: Runner, *, accelerator: bool) -> float:
+    """Run until caches are warm, kernels chosen and memory allocated for this shape; return the fastest run in seconds.
+
+    Raises:
+        ModelError: the model cannot run on these inputs.
+    """
+    least = _ACCELERATOR_WARM_RUNS if accelerator else _WARM_RUNS
+    times: list[float] = []
+    with model_errors("run the model"):
+        while len(times) < least or (sum(times) < _WARM_SECONDS and len(times) < 100):
+            start = perf_counter()
+            runner()
+            times.append(perf_counter() - start)
+    return min(times)

@@ -1,0 +1,206 @@
+"""Latency, measured so that it can be believed.
+
+Two models are timed in turns, in random order within each round, so that both see the same machine; one pair of
+sessions is alive at a time, with sleeping threads; every session is warmed up on the very shape that is timed; fast
+models are looped so that a sample is long against the timer. All samples are kept.
+"""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.record import Latency, Timing
+from sepconvert.runtime.devices import Device, find_device
+from sepconvert.runtime.intervals import Samples, judge_stability, median_interval, ratio_interval, summarise
+from sepconvert.runtime.proof import prove_provider
+from sepconvert.runtime.runners import Runner, make_runner, warm_up
+from sepconvert.runtime.sessions import open_session
+
+Feeds = Mapping[str, NDArray[Any]]
+
+_LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
+_MOST_ROUNDS = 400
+_EPOCHS = 6
+_FEWEST_EPOCHS = 4  # with fewer, the t interval over the epochs is too wide to say anything
+_SETTLE_BELOW = 0.02  # seconds: shorter runs feel the caches that the other model has emptied
+
+
+def time_pair(
+    before: bytes | Path,
+    after: bytes | Path | None,
+    feeds: Feeds,
+    *,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    threads: int = 1,
+    seconds: float = 3.0,
+    least_rounds: int = 20,
+    feeds_after: Feeds | None = None,
+) -> Latency:
+    """Time two models against each other (or one alone) on one device.
+
+    Args:
+        before: the original model.
+        after: the rewritten one, or None.
+        feeds: inputs of the models, also the shape they are timed at.
+        rng: order of the runs, and the bootstrap.
+        device: a name from ``devices.DEVICES``.
+        threads: threads inside an operator.
+        seconds: time to spend on samples, warm-up and loading aside; more where ``least_rounds`` need it.
+        least_rounds: fewest samples of each model.
+        feeds_after: inputs of ``after`` where its names or types differ.
+
+    Returns:
+        The timing; ``speedup`` is before/after with a 95 % interval. Where ``stable`` is false, ``warnings`` say why.
+
+    Raises:
+        DeviceError: the device is missing or did not run the models.
+        ModelError: a model cannot be loaded or run.
+    """
+    target = find_device(device)
+    models = [before] if after is None else [before, after]
+    inputs = [feeds, feeds if feeds_after is None else feeds_after][: len(models)]
+    verified, warnings = _prove(models, inputs, target, threads)
+    epochs = _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng)
+    samples = np.concatenate(epochs)
+    speedup, interval = None, None
+    if after is None:
+        low, high = median_interval(epochs, rng)
+    else:
+        speedup, low, high = ratio_interval(epochs, rng)
+        interval = [low, high]
+    unstable = judge_stability(epochs, low, high, "median" if after is None else "speed-up")
+    return Latency(
+        device=target.name,
+        provider=target.provider,
+        provider_verified=verified,
+        threads=threads,
+        input_shapes={name: list(array.shape) for name, array in feeds.items()},
+        before=summarise(samples[:, 0]),
+        after=None if after is None else summarise(samples[:, 1]),
+        speedup=speedup,
+        speedup_ci95=interval,
+        stable=not unstable,
+        warnings=[*warnings, *unstable],
+    )
+
+
+def time_model(
+    model: bytes | Path,
+    feeds: Feeds,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    seconds: float = 0.2,
+    least_rounds: int = 5,
+) -> Timing:
+    """Time one model in one session: quick, for choosing between many candidates, with no claim about stability.
+
+    Raises:
+        DeviceError: the device is missing.
+        ModelError: the model cannot be loaded or run.
+    """
+    target = find_device(device)
+    with _running([model], [feeds], target, threads) as runners:
+        rounds = (least_rounds, _MOST_ROUNDS)
+        samples = _sample(runners, seconds, rounds, np.random.default_rng(0), not target.is_cpu)
+    return summarise(samples[:, 0])
+
+
+def _prove(
+    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int
+) -> tuple[bool, list[str]]:
+    if device.is_cpu:
+        return True, []  # nothing but the CPU provider is in these sessions, and opening them checks that
+    proofs = [prove_provider(m, f, device=device.name, threads=threads) for m, f in zip(models, inputs, strict=True)]
+    verified = all(proof.verified for proof in proofs)
+    warnings = list(dict.fromkeys(text for proof in proofs for text in proof.warnings))
+    if not verified:
+        warnings.append(f"The time is not {device.name}'s alone: convolutions or matrix products ran elsewhere.")
+    return verified, warnings
+
+
+def _sample_epochs(
+    models: Sequence[bytes | Path],
+    inputs: Sequence[Feeds],
+    device: Device,
+    threads: int,
+    seconds: float,
+    least_rounds: int,
+    rng: np.random.Generator,
+) -> list[Samples]:
+    """Return samples in ms for each epoch: as many epochs as loading the models allows, at least four."""
+    epochs: list[Samples] = []
+    wanted = _EPOCHS
+    while len(epochs) < wanted:
+        start = perf_counter()
+        with _running(models, inputs, device, threads) as runners:
+            opening = perf_counter() - start
+            if not epochs and opening * _EPOCHS > seconds:
+                wanted = _FEWEST_EPOCHS
+            rounds = (ceil(least_rounds / wanted), _MOST_ROUNDS // wanted)
+            samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
+        epochs.append(samples)
+    return epochs
+
+
+@contextmanager
+def _running(
+    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int
+) -> Iterator[list[Runner]]:
+    """Open one session for each model for as long as the block lasts."""
+    runners = [
+        make_runner(open_session(model, device=device.name, threads=threads), feeds)
+        for model, feeds in zip(models, inputs, strict=True)
+    ]
+    try:
+        yield runners
+    finally:
+        runners.clear()
+
+
+def _sample(
+    runners: Sequence[Runner], seconds: float, limits: tuple[int, int], rng: np.random.Generator, accelerator: bool
+) -> Samples:
+    """Time all runners in turns; (rounds, runners) in ms per run. ``limits``: fewest and most rounds."""
+    single = [warm_up(runner, accelerator=accelerator) for runner in runners]
+    fewest, most = limits
+    least = max(_LEAST_SAMPLE, seconds / most / len(runners))
+    loops = [max(1, ceil(least / time)) for time in single]
+    settle = [time < _SETTLE_BELOW for time in single]
+    each = sum(time * (loop + rest) for time, loop, rest in zip(single, loops, settle, strict=True))
+    rounds = int(min(max(seconds / each, fewest), most))
+    samples = np.empty((rounds, len(runners)))
+    with _no_collection():
+        for row in samples:
+            for place in rng.permutation(len(runners)):
+                row[place] = _time(runners[place], loops[place], settle[place])
+    return samples
+
+
+def _time(runner: Runner, loops: int, settle: bool) -> float:
+    if settle:
+        runner()
+    start = perf_counter()
+    for _ in range(loops):
+        runner()
+    return (perf_counter() - start) / loops * 1e3
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector out of the samples, as timeit does."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sepconvert.runtime import intervals
+from sepconvert.runtime.intervals import judge_stability, median_interval, ratio_interval, summarise
+
+
+def noisy_epochs(
+    rng: np.random.Generator, *, ratio: float = 1.0, epochs: int = 6, rounds: int = 24, layout: float = 0.006
+) -> list[np.ndarray]:
+    """Times like those of a shared machine: bursts over several rounds, own noise, and a bias of each session."""
+    result = []
+    for _ in range(epochs):
+        common = 1 + 0.1 * np.abs(np.convolve(rng.standard_normal(rounds + 4), np.ones(5) / 5, "valid"))
+        own = 1 + 0.02 * np.abs(rng.standard_normal((rounds, 2)))
+        bias = np.exp(layout * rng.standard_normal(2))
+        result.append(common[:, None] * own * bias * [ratio, 1.0])
+    return result
+
+
+@pytest.mark.parametrize("layout", [0.0, 0.006, 0.03])
+def test_equal_models_are_called_equal_in_nineteen_of_twenty(layout: float) -> None:
+    rng = np.random.default_rng(7)
+    runs = 100
+    equal = 0
+    for _ in range(runs):
+        _, low, high = ratio_interval(noisy_epochs(rng, layout=layout), rng)
+        equal += low <= 1 <= high
+    # 95 % coverage, less three standard deviations of that count.
+    assert equal >= 0.95 * runs - 3 * (runs * 0.95 * 0.05) ** 0.5
+
+
+def test_a_real_difference_is_seen() -> None:
+    ratio, low, high = ratio_interval(noisy_epochs(np.random.default_rng(0), ratio=1.5), np.random.default_rng(1))
+    assert 1.4 < low < ratio < high < 1.6
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(1e-3, 1e3), st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**32))
+def test_the_interval_holds_the_ratio_and_turns_round_with_it(unit: float, epochs: int, rounds: int, seed: int) -> None:
+    samples = noisy_epochs(np.random.default_rng(seed), epochs=epochs, rounds=rounds)
+    ratio, low, high = ratio_interval([unit * s for s in samples], np.random.default_rng(0))
+    assert 0 < low <= ratio <= high
+    medians = np.median(np.concatenate(samples), axis=0)
+    assert ratio == pytest.approx(medians[0] / medians[1], rel=1e-12)
+    inverse, low_inverse, high_inverse = ratio_interval([s[:, ::-1] for s in samples], np.random.default_rng(0))
+    assert inverse == pytest.approx(1 / ratio, rel=1e-12)
+    # The same resamples, so the ends change places, up to the interpolation between two neighbouring quantiles.
+    assert low_inverse == pytest.approx(1 / high, rel=0.02)
+    assert high_inverse == pytest.approx(1 / low, rel=0.02)
+
+
+def test_the_t_table_is_students() -> None:
+    for freedom, value in intervals._T95.items():
+        assert value == pytest.approx(stats.t.ppf(0.975, freedom), abs=5e-4)
+
+
+def test_samples_become_median_and_percentiles() -> None:
+    timing = summarise(np.arange(1.0, 12.0))
+    assert (timing.median_ms, timing.p10_ms, timing.p90_ms) == (6.0, 2.0, 10.0)
+    assert timing.samples_ms == [float(v) for v in range(1, 12)]
+
+
+def test_the_median_of_one_model_has_an_interval_too() -> None:
+    low, high = median_interval([s[:, :1] for s in noisy_epochs(np.random.default_rng(0))], np.random.default_rng(0))
+    assert low < high < 1.1 * low
+
+
+def test_a_quiet_measurement_is_stable() -> None:
+    assert judge_stability([np.ones((20, 2))], 0.99, 1.01, "speed-up") == []
+
+
+def test_a_wide_interval_is_unstable() -> None:
+    (reason,) = judge_stability([np.ones((20, 2))], 0.9, 1.1, "speed-up")
+    assert "interval of the speed-up is 22% wide" in reason
+
+
+def test_drift_is_unstable() -> None:
+    drifting = np.linspace(1, 2, 40)[:, None] * np.ones((1, 2))
+    (reason,) = judge_stability([drifting[:20], drifting[20:]], 0.999, 1.001, "speed-up")
+    assert "speed changed by" in reason

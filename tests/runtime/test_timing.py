@@ -1,0 +1,68 @@
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepconvert.errors import DeviceError, ModelError
+from sepconvert.runtime.timing import time_model, time_pair
+
+FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
+
+
+def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], tmp_path: Path) -> None:
+    small, large = conv_net(width=4, size=16), tmp_path / "large.onnx"
+    large.write_bytes(conv_net(width=64, size=16))
+    latency = time_pair(large, small, FEEDS, rng=np.random.default_rng(0), seconds=0.05, least_rounds=12)
+    assert latency.after is not None
+    assert latency.speedup_ci95 is not None
+    assert (latency.device, latency.provider, latency.provider_verified) == ("cpu", "CPUExecutionProvider", True)
+    assert latency.threads == 1
+    assert latency.input_shapes == {"x": [1, 3, 16, 16]}
+    assert len(latency.before.samples_ms) == len(latency.after.samples_ms) >= 12
+    assert latency.before.p10_ms <= latency.before.median_ms <= latency.before.p90_ms
+    assert latency.speedup == pytest.approx(latency.before.median_ms / latency.after.median_ms, rel=1e-12)
+    assert latency.speedup_ci95[0] <= latency.speedup <= latency.speedup_ci95[1]
+    assert latency.stable == (not latency.warnings)
+
+
+def test_one_model_alone_has_no_speed_up(conv_net: Callable[..., bytes]) -> None:
+    latency = time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.02, least_rounds=4)
+    assert (latency.after, latency.speedup, latency.speedup_ci95) == (None, None, None)
+    assert latency.before.median_ms > 0
+
+
+def test_inputs_of_another_name_can_be_given_for_the_second_model(conv_net: Callable[..., bytes]) -> None:
+    latency = time_pair(
+        conv_net(size=16),
+        conv_net(size=8),
+        FEEDS,
+        feeds_after={"x": np.zeros((1, 3, 8, 8), np.float32)},
+        rng=np.random.default_rng(0),
+        seconds=0.02,
+        least_rounds=4,
+    )
+    assert latency.after is not None
+
+
+def test_one_model_is_timed_quickly(conv_net: Callable[..., bytes]) -> None:
+    timing = time_model(conv_net(size=16), FEEDS, seconds=0.02, least_rounds=3)
+    assert len(timing.samples_ms) >= 3
+    assert min(timing.samples_ms) > 0
+
+
+def test_the_garbage_collector_is_as_it_was(conv_net: Callable[..., bytes]) -> None:
+    assert gc.isenabled()
+    time_model(conv_net(size=16), FEEDS, seconds=0.01)
+    assert gc.isenabled()
+
+
+def test_a_missing_device_is_an_error_before_anything_is_timed(conv_net: Callable[..., bytes]) -> None:
+    with pytest.raises(DeviceError, match="needs CUDAExecutionProvider"):
+        time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), device="cuda")
+
+
+def test_wrong_inputs_are_one_sentence(conv_net: Callable[..., bytes]) -> None:
+    with pytest.raises(ModelError, match=r"^onnxruntime could not run the model: [^\n]*\.$"):
+        time_model(conv_net(size=16), {"x": np.zeros((1, 4, 16, 16), np.float32)})
