@@ -1,7 +1,7 @@
 """Multiply-adds of the operators that are made of them, from shapes alone.
 
 Each formula takes a node with the shapes around it and gives MACs, None where a needed shape is unknown. Bias
-additions are no multiply-adds and are not counted.
+additions and fused activations are no multiply-adds and are not counted.
 """
 
 from collections.abc import Callable, Mapping

@@ -93,6 +93,8 @@ def _parse(data: bytes, label: str) -> onnx.ModelProto:
         raise ModelError(f"{label} is not an ONNX model, or is cut off; export or download the model again.") from None
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise ModelError(f"{label} is not an ONNX model (it holds no graph); pass a file written by an ONNX exporter.")
+    if not proto.graph.output:
+        raise ModelError(f"{label} has no outputs; export the model again.")
     return proto
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import onnx
+import onnx_ir as ir
 
 T = TypeVar("T", int, str, list[int])
 Shape = tuple[int, ...]
@@ -57,3 +58,11 @@ def einsum_terms(node: onnx.NodeProto) -> list[str] | None:
     if not equation or "." in equation:
         return None
     return equation.partition("->")[0].split(",")
+
+
+def dtype_name(elem_type: int) -> str:
+    """Return numpy's (or ml_dtypes') spelling of an ONNX element type, ``unknown`` where there is none."""
+    try:
+        return str(ir.DataType(elem_type).numpy().name)
+    except (ValueError, TypeError):
+        return "unknown"

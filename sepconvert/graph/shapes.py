@@ -5,20 +5,20 @@ whose sizes the graph computes from other shapes, those integer sub-graphs are f
 again, until nothing new becomes known.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import onnx
-import onnx_ir as ir
 
-from sepconvert.errors import ModelError, UsageError
+from sepconvert.errors import ModelError
+from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import fold_known_values
+from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import dtype_name
 from sepconvert.graph.skeleton import weightless_copy
 from sepconvert.record import InputInfo
-
-Shape = tuple[int | None, ...]
 
 _MAX_ROUNDS = 200
 
@@ -29,7 +29,7 @@ class Shapes:
 
     ``shapes`` maps value names to dimensions, None where a dimension (or the whole shape) is unknown; ``dtypes`` maps
     them to numpy's spelling of their type. ``inputs`` are the graph inputs that a caller must feed. ``graph`` is the
-    weightless, function-free graph the shapes belong to; ``constants`` are the names of its inputs that stand for
+    weightless, function-free graph the shapes belong to; ``constants`` are those of its inputs that stand for large
     weights. ``batch`` is the first dimension that all inputs share and that divides the batch of every Conv; figures
     per sample are divided by it (1 where there is no such dimension).
     """
@@ -55,10 +55,10 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
     """
     given = {name: tuple(int(d) for d in shape) for name, shape in (input_shapes or {}).items()}
     fed = [value for value in model.ir.graph.inputs if not value.is_initializer()]
-    _check_names(given, fed)
-    used = _used_shapes(fed, given)
+    check_names(given, fed)
+    used = used_shapes(fed, given)
     proto = weightless_copy(model.ir)
-    constants = frozenset(value.name for value in proto.graph.input) - {str(value.name) for value in fed}
+    constants = frozenset(value.name for value in proto.graph.input) - used.keys()
     if proto.functions:
         from onnx import inliner
 
@@ -66,125 +66,35 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
     _make_initializers_constant(proto)
     _forget_shapes(proto.graph, used)
     graph = _infer(proto).graph
-    infos = [_input_info(value, used[str(value.name)]) for value in fed]
+    infos = [input_info(value, used[str(value.name)]) for value in fed]
     shapes, dtypes = _collect(graph)
+    _check_sizes(graph, shapes)
     return Shapes(
         shapes=MappingProxyType(shapes),
         dtypes=MappingProxyType(dtypes),
         inputs=infos,
-        warnings=_warnings(infos),
+        warnings=unknown_sizes(infos) or _unresolved(graph, shapes),
         graph=graph,
         constants=constants,
         batch=_batch(infos, graph, shapes),
     )
 
 
-def _check_names(given: Mapping[str, tuple[int, ...]], fed: Sequence[ir.Value]) -> None:
-    names = [str(value.name) for value in fed]
-    for name, shape in given.items():
-        if name not in names:
-            raise UsageError(f"--input names '{name}', but the model's inputs are {', '.join(names) or 'none'}.")
-        if any(dim < 1 for dim in shape):
-            raise UsageError(f"--input {name}:{_spell(shape)} has a dimension below 1; pass positive sizes.")
-
-
-def _used_shapes(fed: Iterable[ir.Value], given: Mapping[str, tuple[int, ...]]) -> dict[str, Shape | None]:
-    fed = list(fed)
-    bound: dict[str, int] = {}
-    for value in fed:
-        if value.name in given and value.shape is not None:
-            _bind(value, given[str(value.name)], bound)
-    return {str(value.name): _used_shape(value, given.get(str(value.name)), bound) for value in fed}
-
-
-def _bind(value: ir.Value, shape: tuple[int, ...], bound: dict[str, int]) -> None:
-    """Check a given shape against the declared one and note what its named dimensions stand for."""
-    assert value.shape is not None
-    declared = list(value.shape)
-    if len(declared) != len(shape):
-        raise UsageError(
-            f"--input {value.name}:{_spell(shape)} has {len(shape)} dimensions, the model's input has {len(declared)}."
-        )
-    for dim, size in zip(declared, shape, strict=True):
-        if isinstance(dim, int) and dim > 0 and dim != size:
-            raise ModelError(
-                f"--input {value.name}:{_spell(shape)} contradicts the model's input "
-                f"{_spell(_declared(value))}; its fixed dimensions cannot be changed."
-            )
-        name = _dim_name(dim)
-        if name is not None:
-            bound.setdefault(name, size)
-
-
-def _used_shape(value: ir.Value, given: tuple[int, ...] | None, bound: Mapping[str, int]) -> Shape | None:
-    if given is not None:
-        return given
-    if value.shape is None:
-        return None
-    used: list[int | None] = []
-    for axis, dim in enumerate(value.shape):
-        if dim == 0:
-            raise ModelError(
-                f"Input '{value.name}' has a zero-sized dimension ({_spell(_declared(value))}); "
-                "export the model with a real or a dynamic size."
-            )
-        name = _dim_name(dim)
-        if isinstance(dim, int) and dim > 0:
-            used.append(dim)
-        elif name is not None and name in bound:
-            used.append(bound[name])
-        else:
-            used.append(1 if axis == 0 else None)
-    return tuple(used)
-
-
-def _dim_name(dim: object) -> str | None:
-    """Return the name of a symbolic dimension; exporters write '?' and the like for 'unknown', which names nothing."""
-    name = dim.value if isinstance(dim, ir.SymbolicDim) else None
-    return name if isinstance(name, str) and any(c.isalnum() for c in name) else None
-
-
-def _declared(value: ir.Value) -> list[int | str | None]:
-    if value.shape is None:
-        return []
-    dims: list[int | str | None] = []
-    for dim in value.shape:
-        if isinstance(dim, ir.SymbolicDim):
-            dims.append(dim.value if isinstance(dim.value, str) else None)
-        else:
-            # Some exporters write -1 for "dynamic".
-            dims.append(int(dim) if int(dim) >= 0 else None)
-    return dims
-
-
-def _spell(dims: Iterable[int | str | None]) -> str:
-    return "x".join("?" if dim is None else str(dim) for dim in dims)
-
-
-def _input_info(value: ir.Value, used: Shape | None) -> InputInfo:
-    return InputInfo(
-        name=str(value.name),
-        dtype="unknown" if value.dtype is None else dtype_name(int(value.dtype)),
-        declared_shape=_declared(value),
-        used_shape=None if used is None else list(used),
-    )
-
-
-def _warnings(infos: Sequence[InputInfo]) -> tuple[str, ...]:
-    unknown = [info for info in infos if info.used_shape is None or None in info.used_shape]
-    if not unknown:
+def _unresolved(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> tuple[str, ...]:
+    """Say which multiply-adds stay unknown although the inputs are known."""
+    missing = [node for node in graph.node if is_contraction(node) and not _is_full(shapes.get(node.output[0]))]
+    if not missing:
         return ()
-    names = " and ".join(f"'{info.name}'" for info in unknown)
-    options = " ".join(f"--input {info.name}:{_suggestion(info)}" for info in unknown)
-    plural = "s have" if len(unknown) > 1 else " has"
+    first = missing[0]
+    more = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
     return (
-        f"Input{plural} unknown dimensions ({names}), so figures that depend on them are unknown; "
-        f"pass for example {options}.",
+        f"The shape of '{first.output[0]}' ({first.op_type}){more} depends on data or on an operator without shape "
+        "inference, so figures that depend on it are unknown.",
     )
 
 
-def _suggestion(info: InputInfo) -> str:
-    return "1x3x224x224" if info.used_shape is None else _spell(224 if d is None else d for d in info.used_shape)
+def _is_full(shape: Shape | None) -> bool:
+    return shape is not None and None not in shape
 
 
 def _batch(infos: Sequence[InputInfo], graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> int:
@@ -214,13 +124,17 @@ def _forget_shapes(graph: onnx.GraphProto, used: Mapping[str, Shape | None]) -> 
     for value in graph.input:
         if value.name in used:
             _set_shape(value, used[value.name])
-    standard = {name for node in graph.node if node.domain in ("", "ai.onnx") for name in node.output}
+    standard = {name for node in graph.node if _is_inferable(node) for name in node.output}
     kept = [info for info in graph.value_info if info.name not in standard]
     del graph.value_info[:]
     graph.value_info.extend(kept)
     for value in graph.output:
         if value.name in standard and value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
+
+
+def _is_inferable(node: onnx.NodeProto) -> bool:
+    return node.domain in ("", "ai.onnx") and node.op_type not in ("If", "Loop", "Scan")
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
@@ -247,6 +161,15 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
+def _check_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> None:
+    for node in graph.node:
+        if is_contraction(node) and any(dim is not None and dim < 1 for dim in shapes.get(node.output[0]) or ()):
+            raise ModelError(
+                f"{node.op_type} '{node.name or node.output[0]}' has nothing to compute on: the model's input is too "
+                "small for it, or empty; use larger input dimensions."
+            )
+
+
 def _collect(graph: onnx.GraphProto) -> tuple[dict[str, Shape | None], dict[str, str]]:
     shapes: dict[str, Shape | None] = {}
     dtypes: dict[str, str] = {}
@@ -269,11 +192,3 @@ def typed_values(graph: onnx.GraphProto) -> Iterator[tuple[str, int, Shape | Non
                 kind = value.type.tensor_type
                 dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
                 yield value.name, kind.elem_type, dims if kind.HasField("shape") else None
-
-
-def dtype_name(elem_type: int) -> str:
-    """Return numpy's (or ml_dtypes') spelling of an ONNX element type, ``unknown`` where there is none."""
-    try:
-        return str(ir.DataType(elem_type).numpy().name)
-    except (ValueError, TypeError):
-        return "unknown"
