@@ -1,0 +1,74 @@
+"""The methods that are compared: the peers (data-free) and this project's forms, data-free and fitted to data."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from tests.benchmarks.decompose import PEERS
+from tests.benchmarks.emit import rewritten, sites
+from tests.benchmarks.models import Case
+
+
+@dataclass(frozen=True)
+class Method:
+    """``convert(case, share, path)`` writes the converted model to ``path`` and returns the seconds it took."""
+
+    name: str
+    label: str
+    ours: bool
+    fitted: bool
+    convert: Callable[[Case, float, Path], float]
+
+
+def peer(name: str, label: str) -> Method:
+    def convert(case: Case, share: float, path: Path) -> float:
+        start = time.perf_counter()
+        model = onnx.load(case.model)
+        found = sites(model, {case.input: case.shape})
+        options = {
+            output: PEERS[name](weight, geometry, share * geometry.dense_cost.macs)
+            for output, (weight, geometry) in found.items()
+        }
+        onnx.save(rewritten(model, {output: option for output, option in options.items() if option}), path)
+        return time.perf_counter() - start
+
+    return Method(name, label, False, False, convert)
+
+
+def ours(form: str, fitted: bool) -> Method:
+    def convert(case: Case, share: float, path: Path) -> float:
+        from sepconvert.workflows import rewrite
+        from sepconvert.workflows.options import Measure
+
+        start = time.perf_counter()
+        rewrite(
+            case.model,
+            path,
+            form=form,
+            rank=share,
+            data=str(case.calibration) if fitted else None,
+            input_shapes={case.input: case.shape},
+            measure=Measure(latency=False),
+        )
+        return time.perf_counter() - start
+
+    kind = "fitted" if fitted else "data-free"
+    return Method(f"ours_{form.replace('-', '_')}_{kind}", f"sepconvert {form}, {kind}", True, fitted, convert)
+
+
+FORMS = ("dw-pw", "pw-dw", "pw-dw-pw", "spatial")
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        peer("nd_dw_pw", "Network Decoupling, DW→PW"),
+        peer("nd_pw_dw", "Network Decoupling, PW→DW"),
+        peer("gdws", "GDWS"),
+        peer("spatial_svd", "spatial SVD"),
+        peer("tucker2", "Tucker-2 (TensorLy)"),
+        *(ours(form, fitted=False) for form in FORMS),
+        *(ours(form, fitted=True) for form in (*FORMS, "auto", "any")),
+    )
+}
