@@ -82,7 +82,7 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
 
 def _unresolved(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> tuple[str, ...]:
     """Say which multiply-adds stay unknown although the inputs are known."""
-    missing = [node for node in graph.node if is_contraction(node) and not _is_full(shapes.get(node.output[0]))]
+    missing = [node for node in graph.node if is_contraction(node) and not is_full(shapes.get(node.output[0]))]
     if not missing:
         return ()
     first = missing[0]
@@ -93,7 +93,8 @@ def _unresolved(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> t
     )
 
 
-def _is_full(shape: Shape | None) -> bool:
+def is_full(shape: Shape | None) -> bool:
+    """Tell whether every dimension is known."""
     return shape is not None and None not in shape
 
 
@@ -174,7 +175,9 @@ def _collect(graph: onnx.GraphProto) -> tuple[dict[str, Shape | None], dict[str,
     shapes: dict[str, Shape | None] = {}
     dtypes: dict[str, str] = {}
     for name, elem_type, shape in typed_values(graph):
-        shapes[name] = shape
+        if not is_full(shapes.get(name)):
+            # A value that is an output too has two entries, of which one may say less.
+            shapes[name] = shape
         dtypes[name] = dtype_name(elem_type)
     for node in graph.node:
         for name in node.output:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.inputs import Shape
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
@@ -154,7 +155,10 @@ def _check_weight(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> Non
     if len(weight) < 3 or 0 in weight:
         raise ModelError(f"{what}, which no convolution can have; export the model again.")
     group = _group(node)
-    channels = _channels(shapes, node.inputs[0])
+    image = _shape(shapes, node.inputs[0])
+    if image is not None and len(image) != len(weight):
+        raise ModelError(f"{what}, but its input has {len(image)} dimensions; export the model again.")
+    channels = None if image is None else image[1]
     if channels is not None and channels != weight[1] * group:
         raise ModelError(
             f"{what} for {weight[1] * group} input channels, but its input has {channels}; export the model again."
@@ -165,7 +169,7 @@ def _check_weight(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> Non
     if stated is not None and tuple(stated) != weight[2:]:
         raise ModelError(f"{what}, but its kernel_shape is {list(stated)}; export the model again.")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    bias_shape = None if bias is None else shapes.shapes.get(str(bias.name))
+    bias_shape = _shape(shapes, bias)
     if bias_shape is not None and None not in bias_shape and bias_shape != weight[:1]:
         raise ModelError(f"{what}, but a bias of shape {list(bias_shape)}; export the model again.")
 
@@ -187,14 +191,9 @@ def _auto_pad(node: ir.Node) -> str:
     return str(node.attributes.get_string("auto_pad", "NOTSET"))
 
 
-def _channels(shapes: Shapes, value: ir.Value | None) -> int | None:
-    shape = None if value is None else shapes.shapes.get(str(value.name))
-    return shape[1] if shape is not None and len(shape) > 1 else None
-
-
 def _spatial(shapes: Shapes, value: ir.Value | None) -> tuple[int, ...] | None:
     """Return the spatial size of a value that is known altogether (an open batch leaves the cost open too)."""
-    shape = None if value is None else shapes.shapes.get(str(value.name))
+    shape = _shape(shapes, value)
     if shape is None:
         return None
     known = tuple(dim for dim in shape if dim is not None)
@@ -202,8 +201,12 @@ def _spatial(shapes: Shapes, value: ir.Value | None) -> tuple[int, ...] | None:
 
 
 def _images(shapes: Shapes, value: ir.Value | None) -> int:
-    shape = None if value is None else shapes.shapes.get(str(value.name))
+    shape = _shape(shapes, value)
     return max(1, (shape[0] or 1) // shapes.batch) if shape else 1
+
+
+def _shape(shapes: Shapes, value: ir.Value | None) -> Shape | None:
+    return None if value is None else shapes.shapes.get(str(value.name))
 
 
 def _in_subgraphs(node: ir.Node, model: ir.Model) -> Iterator[Skip]:

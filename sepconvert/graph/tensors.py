@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from sepconvert.errors import ModelError
 
-_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
 def tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -65,9 +65,14 @@ def check_tensor(tensor: onnx.TensorProto, folder: Path | None, label: str) -> P
                 f"{label}: tensor '{name}' holds {len(tensor.raw_data)} bytes instead of {expected}; "
                 "export the model again."
             )
-    elif expected and not any(len(getattr(tensor, field)) for field in _TYPED_FIELDS):
-        raise ModelError(f"{label}: tensor '{name}' holds no data; export the model again.")
+    elif _stored_numbers(tensor) < -(-prod(tensor.dims) * min(dtype.bitwidth, 8) // 8):
+        raise ModelError(f"{label}: tensor '{name}' holds fewer numbers than its shape says; export the model again.")
     return None
+
+
+def _stored_numbers(tensor: onnx.TensorProto) -> int:
+    # Types below 8 bits are packed, several to one number.
+    return sum(len(getattr(tensor, field)) for field in _TYPED_FIELDS)
 
 
 def _check_external(tensor: onnx.TensorProto, expected: int, folder: Path | None, label: str) -> Path:
