@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import VerificationError
-from sepconvert.graph.lower import Chain, constant_value
+from sepconvert.graph.chain import Chain, constant_value
 from sepconvert.graph.names import Namer
 from sepconvert.graph.single import Surroundings, site_model
 from sepconvert.graph.sites import ConvSite

@@ -19,8 +19,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.chain import Chain, constant_value, store_constants
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.lower import Chain, constant_value, lower, store_constants
+from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names, names_in
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR, numpy_dtype

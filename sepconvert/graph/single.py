@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.lower import Chain, constant_value, lower, store_constants
+from sepconvert.graph.chain import Chain, constant_value, store_constants
+from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
@@ -40,7 +41,9 @@ class Surroundings:
     @staticmethod
     def of(model: ir.Model, following: str | None = None) -> "Surroundings":
         """Opset and IR version of a model, sizes open."""
-        return Surroundings(model.opset_imports[""], model.ir_version, following=following)
+        imports = model.opset_imports
+        opset = imports[""] if "" in imports else imports["ai.onnx"]
+        return Surroundings(opset, model.ir_version, following=following)
 
 
 def dense_site_model(

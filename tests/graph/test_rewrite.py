@@ -254,3 +254,9 @@ def test_external_weights_are_shared_not_read(tmp_path: Path):
     bias = result.model.ir.graph.initializers["b"].const_value
     assert isinstance(bias, ir.ExternalTensor)
     assert bias is model.ir.graph.initializers["b"].const_value
+
+
+def test_the_long_spelling_of_the_standard_domain_is_understood():
+    proto = conv_proto(GEOMETRY, rng())
+    proto.opset_import[0].domain = "ai.onnx"
+    assert rewritten(proto).opset_import[0].domain == "ai.onnx"
