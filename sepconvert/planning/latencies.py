@@ -1,0 +1,124 @@
+"""Where the time of a site comes from: a table from elsewhere, the cache, a measurement now, or the roofline model.
+
+In that order; the first that knows a way to write the site gives its time, and every time keeps the name of its source.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sepconvert.errors import ModelError
+from sepconvert.planning.latency_cache import LatencyCache
+from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
+from sepconvert.planning.roofline import candidate_ms, dense_ms
+from sepconvert.planning.site_timing import Effort, Format, time_ways
+
+MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What may be asked for times.
+
+    ``table`` is one from another run or machine; ``cache`` is None with ``--no-cache``; without ``timing`` nothing is
+    measured. ``written`` is the opset and IR version of the timed models.
+    """
+
+    setting: Setting
+    table: Table | None = None
+    cache: LatencyCache | None = None
+    timing: bool = True
+    written: Format = field(default_factory=Format)
+    effort: Effort = field(default_factory=Effort)
+
+
+class Latencies:
+    """Times of sites in one setting; what was found out stays known for the rest of the run."""
+
+    def __init__(self, sources: Sources, seed: int, warn: Callable[[str], None]) -> None:
+        """``warn`` is called with a sentence where a measurement was not possible."""
+        self._sources = sources
+        self._seed = seed
+        self._warn = warn
+        self._known: dict[Workload, SiteTimes] = {}
+
+    @property
+    def setting(self) -> Setting:
+        """Where the times hold: the table's setting if there is a table and nothing is measured."""
+        table = self._sources.table
+        return table.setting if table is not None and not self._sources.timing else self._sources.setting
+
+    def times(self, workload: Workload, ways: Sequence[Way]) -> SiteTimes:
+        """Times of the given ways to write a site; more may be known and are returned too.
+
+        Raises:
+            ValueError: the site's spatial size is not known.
+        """
+        known = self._recall(workload)
+        missing = [way for way in ways if known is None or way not in known.pairs]
+        if missing:
+            found = self._find_out(workload, missing, known)
+            (known,) = merged([found] if known is None else [known, found])
+        assert known is not None
+        self._known[workload] = known
+        return known
+
+    def table(self, models: Sequence[WholeModel] = ()) -> Table:
+        """Everything that is known now, for ``--export-table``."""
+        return Table(self.setting, tuple(self._known.values()), tuple(models))
+
+    def _recall(self, workload: Workload) -> SiteTimes | None:
+        if workload in self._known:
+            return self._known[workload]
+        parts = []
+        if self._sources.cache is not None and (cached := self._sources.cache.load(workload)) is not None:
+            parts.append(_relabelled(cached, CACHE))
+        if self._sources.table is not None and (given := self._sources.table.find(workload)) is not None:
+            parts.append(_relabelled(given, TABLE))
+        return merged(parts)[0] if parts else None
+
+    def _find_out(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+        if self._sources.timing:
+            try:
+                return self._measure(workload, ways)
+            except ModelError as error:
+                self._warn(f"A {workload.dtype} convolution could not be timed ({error}) and counts by the roofline.")
+        return _roofline(workload, ways, known)
+
+    def _measure(self, workload: Workload, ways: Sequence[Way]) -> SiteTimes:
+        setting = self._sources.setting
+        pairs = time_ways(
+            workload,
+            ways,
+            setting.device,
+            setting.threads,
+            np.random.default_rng(self._seed),
+            self._sources.written,
+            self._sources.effort,
+        )
+        times = SiteTimes(workload, pairs, dict.fromkeys(pairs, MEASURED))
+        if self._sources.cache is not None:
+            self._sources.cache.store(times)
+        return times
+
+
+def _relabelled(times: SiteTimes, source: str) -> SiteTimes:
+    """Say where times came from to this run; a roofline figure stays one wherever it was stored."""
+    return replace(times, source={way: ROOFLINE if old == ROOFLINE else source for way, old in times.source.items()})
+
+
+def _roofline(workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+    """Model times; where the dense convolution's real time is known, scaled to it."""
+    geometry = workload.geometry
+    modelled = dense_ms(geometry, workload.dtype) * workload.batch
+    dense = modelled if known is None else known.dense_ms
+    pairs = {
+        way: Pair(
+            dense
+            * (candidate_ms(geometry, way.form, way.rank, way.lowering, workload.dtype) * workload.batch / modelled),
+            dense,
+        )
+        for way in ways
+    }
+    return SiteTimes(workload, pairs, dict.fromkeys(pairs, ROOFLINE))

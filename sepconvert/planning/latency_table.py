@@ -1,0 +1,201 @@
+"""Times of single sites: what they are keyed by, and the JSON they travel in.
+
+A time holds for one *setting* (runtime and its version, provider, CPU, threads) and one *workload* (geometry, dtype,
+batch, the activation behind). A candidate's time is kept together with the dense convolution's from the same
+interleaved run, because only their ratio survives a machine that is faster one minute and slower the next.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sepconvert.errors import DataError
+from sepconvert.separable.geometry import ConvGeometry
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where times hold. ``runtime`` is name and version, as ``onnxruntime 1.32.0``."""
+
+    runtime: str
+    device: str
+    provider: str
+    cpu: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The convolution that is timed: its geometry (sizes known), dtype, batch and the fused activation behind."""
+
+    geometry: ConvGeometry
+    dtype: str = "float32"
+    batch: int = 1
+    following: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Way:
+    """One way to write a site: form (key of ``FORMS``), rank, lowering."""
+
+    form: str
+    rank: int
+    lowering: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Median times in ms of a candidate and of the dense convolution, from one interleaved run."""
+
+    ms: float
+    dense_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTimes:
+    """All times of one workload; ``source`` says per way where it is from (measured, cache, table or roofline)."""
+
+    workload: Workload
+    pairs: Mapping[Way, Pair]
+    source: Mapping[Way, str]
+
+    @property
+    def dense_ms(self) -> float:
+        """The dense convolution's time: the median over all runs."""
+        return median(pair.dense_ms for pair in self.pairs.values())
+
+    def ms(self, way: Way) -> float:
+        """A candidate's time: its ratio to the dense convolution in its own run, times ``dense_ms``."""
+        pair = self.pairs[way]
+        return self.dense_ms * pair.ms / pair.dense_ms
+
+
+@dataclass(frozen=True, slots=True)
+class WholeModel:
+    """Measured time of a whole original model in a setting, by the sha256 of its file."""
+
+    sha256: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What ``--export-table`` writes and ``--latency-table`` reads."""
+
+    setting: Setting
+    sites: tuple[SiteTimes, ...]
+    models: tuple[WholeModel, ...] = ()
+
+    def find(self, workload: Workload) -> SiteTimes | None:
+        """Times of a workload, or None."""
+        return next((times for times in self.sites if times.workload == workload), None)
+
+    def model_ms(self, sha256: str | None) -> float | None:
+        """Time of a whole model, or None."""
+        return next((model.ms for model in self.models if model.sha256 == sha256), None)
+
+
+def key(setting: Setting, workload: Workload) -> str:
+    """File name stem for a workload in a setting: the same on every machine and in every process."""
+    text = json.dumps([SCHEMA, asdict(setting), asdict(workload)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def table_to_json(table: Table) -> str:
+    """Serialise a table."""
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "kind": "sepconvert latency table",
+            "setting": asdict(table.setting),
+            "models": [asdict(model) for model in table.models],
+            "sites": [_site_to_plain(times) for times in table.sites],
+        },
+        indent=1,
+    )
+
+
+def table_from_json(text: str, origin: str) -> Table:
+    """Read a table back.
+
+    Raises:
+        DataError: the text is not a table of this schema; the message names ``origin``.
+    """
+    try:
+        data = json.loads(text)
+        if data["schema"] != SCHEMA:
+            raise DataError(f"{origin} has latency-table schema {data['schema']}, this version reads {SCHEMA}.")
+        return Table(
+            Setting(**data["setting"]),
+            tuple(_site_from_plain(item) for item in data["sites"]),
+            tuple(WholeModel(**item) for item in data["models"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{origin} is not a latency table ({type(error).__name__}: {error}); make one with sweep --export-table."
+        ) from None
+
+
+def read_table(path: Path) -> Table:
+    """Read a table from a file.
+
+    Raises:
+        DataError: it cannot be read or is no table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); make a latency table with sweep --export-table.") from None
+    return table_from_json(text, str(path))
+
+
+def merged(parts: Iterable[SiteTimes]) -> tuple[SiteTimes, ...]:
+    """One entry per workload; later times of the same way win."""
+    found: dict[Workload, SiteTimes] = {}
+    for times in parts:
+        old = found.get(times.workload)
+        if old is None:
+            found[times.workload] = times
+        else:
+            found[times.workload] = SiteTimes(
+                times.workload, {**old.pairs, **times.pairs}, {**old.source, **times.source}
+            )
+    return tuple(found.values())
+
+
+def _site_to_plain(times: SiteTimes) -> dict[str, Any]:
+    rows = [{**asdict(way), **asdict(pair), "source": times.source[way]} for way, pair in sorted(times.pairs.items())]
+    return {"workload": asdict(times.workload), "times": rows}
+
+
+def _site_from_plain(data: Mapping[str, Any]) -> SiteTimes:
+    pairs, source = {}, {}
+    for row in data["times"]:
+        way = Way(str(row["form"]), int(row["rank"]), str(row["lowering"]))
+        pairs[way] = Pair(_positive(row["ms"]), _positive(row["dense_ms"]))
+        source[way] = str(row["source"])
+    return SiteTimes(_workload(data["workload"]), pairs, source)
+
+
+def _workload(data: Mapping[str, Any]) -> Workload:
+    plain = dict(data)
+    raw = plain.pop("geometry")
+    geometry = {name: _tuple(value) for name, value in raw.items()}
+    return Workload(ConvGeometry(**geometry), **plain)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{value} is not a time")
+    return number

@@ -1,0 +1,138 @@
+"""Time the ways to write one site against its dense convolution, interleaved, in the runtime itself.
+
+Speed does not depend on the values of the weights, so they are drawn at random and nothing is fitted before it is
+known to be fast. Rounds go through all open sessions in turn; a few sessions are alive at a time, because idle worker
+threads and full caches of many sessions falsify each other's times.
+
+On one CPU thread the calling thread does all the work, so its CPU time is taken: the same as the elapsed time on an
+idle machine, and within 2 % of it where other programs keep taking the core away (medians of elapsed time were off by a
+factor of 2.6 at a load of 8). With several threads, or on another device, the elapsed time is taken.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.graph.rewrite import Replacement
+from sepconvert.graph.single import INPUT, Surroundings, dense_site_model, lowered_site_model
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.latency_table import Pair, Way, Workload
+from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+
+CANDIDATES_ALIVE = 2  # besides the dense convolution
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to time one group of sessions: rounds over all of them, until ``seconds`` have passed."""
+
+    seconds: float = 0.15
+    fewest_rounds: int = 7
+    most_rounds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Versions that the stand-alone models are written in: those of the model the site is in."""
+
+    opset: int = 17
+    ir_version: int = 9
+
+
+def time_ways(
+    workload: Workload,
+    ways: Sequence[Way],
+    device: str,
+    threads: int,
+    rng: np.random.Generator,
+    written: Format = Format(),
+    effort: Effort = Effort(),
+) -> dict[Way, Pair]:
+    """Time every way to write a site, and the dense convolution with it.
+
+    Args:
+        workload: what is computed; its sizes are known.
+        ways: at least one.
+        device: name as for ``open_session``.
+        threads: threads inside an operator.
+        rng: random weights and inputs.
+        written: opset and IR version of the timed models.
+        effort: how long to measure.
+
+    Raises:
+        ModelError: the runtime cannot run the convolution in this dtype.
+        DeviceError: the device is missing.
+    """
+    site = _stand_in(workload)
+    images = workload.batch * workload.geometry.images
+    around = Surroundings(written.opset, written.ir_version, images, workload.geometry.in_spatial, workload.following)
+    feeds = {INPUT: _random_input(workload, rng)}
+    bias = rng.standard_normal(workload.geometry.out_channels)
+    kernel = rng.standard_normal(workload.geometry.weight_shape)
+    kernel *= np.sqrt(2 / (workload.geometry.in_channels * workload.geometry.taps))
+    dense = open_session(dense_site_model(site, kernel, bias, around), device=device, threads=threads)
+    found: dict[Way, Pair] = {}
+    for first in range(0, len(ways), CANDIDATES_ALIVE):
+        group = ways[first : first + CANDIDATES_ALIVE]
+        models = [_model(site, way, bias, around, rng) for way in group]
+        reference, *others = _time_group(dense, models, feeds, effort)
+        found |= {way: Pair(median(ms), median(reference)) for way, ms in zip(group, others, strict=True)}
+    return found
+
+
+def _time_group(
+    dense: Session, models: Sequence[bytes], feeds: Mapping[str, NDArray[Any]], effort: Effort
+) -> list[list[float]]:
+    """Time the models beside the dense session; theirs are closed on return."""
+    sessions = [open_session(model, device=dense.device.name, threads=dense.threads) for model in models]
+    return time_interleaved([dense, *sessions], feeds, effort)
+
+
+def time_interleaved(
+    sessions: Sequence[Session], feeds: Mapping[str, NDArray[Any]], effort: Effort
+) -> list[list[float]]:
+    """Run the sessions in turn and return the times of each in ms; the first rounds warm up and do not count."""
+    alone = all(session.device.is_cpu and session.threads == 1 for session in sessions)
+    clock = time.thread_time if alone else time.perf_counter
+    for _ in range(2):
+        for session in sessions:
+            session.run(feeds)
+    times: list[list[float]] = [[] for _ in sessions]
+    end = time.perf_counter() + effort.seconds
+    for round_ in range(effort.most_rounds):
+        if round_ >= effort.fewest_rounds and time.perf_counter() > end:
+            break
+        # Alternating the order keeps one session from always running in the cache that the same other one leaves.
+        order = range(len(sessions)) if round_ % 2 == 0 else range(len(sessions) - 1, -1, -1)
+        for index in order:
+            start = clock()
+            sessions[index].run(feeds)
+            times[index].append((clock() - start) * 1e3)
+    return times
+
+
+def _model(
+    site: ConvSite, way: Way, bias: NDArray[np.float64], around: Surroundings, rng: np.random.Generator
+) -> bytes:
+    factors = FORMS[way.form].draw(site.geometry, way.rank, rng)
+    return lowered_site_model(Replacement(site, factors, way.lowering), bias, around)
+
+
+def _stand_in(workload: Workload) -> ConvSite:
+    return ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, workload.geometry)
+
+
+def _random_input(workload: Workload, rng: np.random.Generator) -> NDArray[Any]:
+    geometry: ConvGeometry = workload.geometry
+    if geometry.in_spatial is None:
+        raise ValueError("a time needs a known spatial size")
+    shape = (workload.batch * geometry.images, geometry.in_channels, *geometry.in_spatial)
+    values: NDArray[Any] = rng.standard_normal(shape, dtype=np.float32).astype(np.dtype(workload.dtype))
+    return values

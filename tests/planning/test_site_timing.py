@@ -1,0 +1,120 @@
+"""Timing sites: what is opened, what is alive, and that the time is the site's own."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.activations import activation_behind
+from sepconvert.graph.load import LoadedModel, load_bytes, load_model
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.survey import survey
+from sepconvert.planning.latency_table import Way, Workload
+from sepconvert.planning.site_timing import CANDIDATES_ALIVE, Effort, Format, time_interleaved, time_ways
+from sepconvert.runtime.sessions import open_session
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+from tests.planning.conftest import Alive
+
+QUICK = Effort(seconds=0.0, fewest_rounds=3, most_rounds=3)
+SQUARE = ConvGeometry(8, 16, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1)).at((9, 9))
+LINE = ConvGeometry(8, 8, (5,), (1,), (2,), (4, 4)).at((40,))
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, LINE], ids=["2d", "1d"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_form_and_lowering_can_be_timed(geometry: ConvGeometry, dtype: str) -> None:
+    ways = [Way(form, rank, how) for form in FORMS for rank in (1, 2) for how in lowerings_for(form, rank)]
+    found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    assert list(found) == ways
+    assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.values())
+
+
+def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> None:
+    ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 8)]
+    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    assert alive.most <= 1 + CANDIDATES_ALIVE
+    assert alive.now == 0
+
+
+def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
+    ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 6)]
+    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    assert counted_sessions == ["cpu"] * (1 + len(ways))
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="spatial size"):
+        time_ways(Workload(SQUARE.at(None)), [Way("dw_pw", 1, "stacked")], "cpu", 1, np.random.default_rng(0))
+
+
+def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None:
+    session = open_session(_model().SerializeToString())
+    feeds = {"x": np.zeros((1, 8, 9, 9), np.float32)}
+    assert [len(t) for t in time_interleaved([session], feeds, Effort(0.0, 4, 50))] == [4]
+    start = time.perf_counter()
+    (samples,) = time_interleaved([session], feeds, Effort(60.0, 1, 6))
+    assert len(samples) == 6
+    assert time.perf_counter() - start < 30
+
+
+def test_the_activation_behind_is_found_through_a_batch_normalisation() -> None:
+    assert _behind(_model("Relu")) == "Relu"
+    assert _behind(_model("Relu", batch_norm=True)) == "Relu"
+
+
+def test_what_is_not_fused_or_read_twice_is_no_activation_behind() -> None:
+    assert _behind(_model("Softmax")) is None
+    assert _behind(_model()) is None
+    assert _behind(_model("Relu", twice=True)) is None
+
+
+def test_a_value_that_is_not_there_is_named() -> None:
+    site = ConvSite("nowhere", "conv", "x", "w", None, "float32", SQUARE)
+    with pytest.raises(ModelError, match="nowhere"):
+        activation_behind(_loaded(_model()), site)
+
+
+def test_the_activations_of_a_trained_network_are_found(sample_models_dir: Path) -> None:
+    model = load_model(sample_models_dir / "fashion_vgg.onnx")
+    sites = survey(model, infer_shapes(model)).sites
+    assert [activation_behind(model, site) for site in sites] == ["Relu"] * len(sites)
+
+
+def _behind(model: onnx.ModelProto) -> str | None:
+    return activation_behind(_loaded(model), ConvSite("y", "conv", "x", "w", None, "float32", SQUARE))
+
+
+def _loaded(model: onnx.ModelProto) -> LoadedModel:
+    return load_bytes(model.SerializeToString())
+
+
+def _model(operator: str | None = None, *, batch_norm: bool = False, twice: bool = False) -> onnx.ModelProto:
+    """A strided 8→16 Conv with output ``y``, and what is put behind it."""
+    weights = {"w": np.zeros((16, 8, 3, 3), np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4, strides=[2, 2])]
+    value = "y"
+    if batch_norm:
+        weights |= {name: np.ones(16, np.float32) for name in ("scale", "shift", "mean", "variance")}
+        nodes.append(helper.make_node("BatchNormalization", ["y", "scale", "shift", "mean", "variance"], ["n"]))
+        value = "n"
+    if operator is not None:
+        nodes.append(helper.make_node(operator, [value], ["a"]))
+        value = "a"
+    if twice:
+        nodes.append(helper.make_node("Add", ["a", "y"], ["s"]))
+        value = "s"
+    graph = helper.make_graph(
+        nodes,
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 9, 9])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, 16, 5, 5])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
