@@ -22,11 +22,13 @@ from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.single import INPUT, Surroundings, dense_site_model, lowered_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latency_table import Pair, Way, Workload
+from sepconvert.runtime.runners import make_runner, warm_up
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 
 CANDIDATES_ALIVE = 2  # besides the dense convolution
+CPU_WARM_RUNS = 2  # memory is allocated in the first run; medians forgive the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +100,26 @@ def _time_group(
 def time_interleaved(
     sessions: Sequence[Session], feeds: Mapping[str, NDArray[Any]], effort: Effort
 ) -> list[list[float]]:
-    """Run the sessions in turn and return the times of each in ms; the first rounds warm up and do not count."""
+    """Run the sessions in turn and return the times of each in ms; the warm-up does not count."""
     alone = all(session.device.is_cpu and session.threads == 1 for session in sessions)
     clock = time.thread_time if alone else time.perf_counter
-    for _ in range(2):
-        for session in sessions:
+    runners = [make_runner(session, feeds) for session in sessions]
+    for session, runner in zip(sessions, runners, strict=True):
+        if not session.device.is_cpu:
+            warm_up(runner, accelerator=True)
+            continue
+        for _ in range(CPU_WARM_RUNS):
             session.run(feeds)
-    times: list[list[float]] = [[] for _ in sessions]
+    times: list[list[float]] = [[] for _ in runners]
     end = time.perf_counter() + effort.seconds
     for round_ in range(effort.most_rounds):
         if round_ >= effort.fewest_rounds and time.perf_counter() > end:
             break
         # Alternating the order keeps one session from always running in the cache that the same other one leaves.
-        order = range(len(sessions)) if round_ % 2 == 0 else range(len(sessions) - 1, -1, -1)
+        order = range(len(runners)) if round_ % 2 == 0 else range(len(runners) - 1, -1, -1)
         for index in order:
             start = clock()
-            sessions[index].run(feeds)
+            runners[index]()
             times[index].append((clock() - start) * 1e3)
     return times
 
