@@ -1,0 +1,103 @@
+"""Patches that a convolution sees: sampled output positions, and the inputs under the kernel there.
+
+Stride, dilation and pads (``auto_pad`` too) are those of the convolution; a tap that falls into the padding reads zero.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.separable.geometry import ConvGeometry, output_spatial, resolved_pads
+
+
+def sample_positions(
+    samples: int, out_spatial: tuple[int, ...], per_sample: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Random output positions of each sample, without repetition within one, in ascending order.
+
+    Returns:
+        (samples, P) flat (row-major) positions, P = min(per_sample, all positions).
+    """
+    available = prod(out_spatial)
+    if per_sample >= available:
+        return np.tile(np.arange(available), (samples, 1))
+    drawn = [rng.choice(available, per_sample, replace=False, shuffle=False) for _ in range(samples)]
+    return np.sort(np.array(drawn, dtype=np.intp).reshape(samples, per_sample), axis=1)
+
+
+def gather_patches(
+    activations: NDArray[np.floating], geometry: ConvGeometry, positions: NDArray[np.intp]
+) -> NDArray[np.floating]:
+    """The inputs under the kernel at the given output positions.
+
+    Args:
+        activations: (N, C, *in_spatial), the convolution's input.
+        geometry: the convolution; its own ``in_spatial`` is not used.
+        positions: (N, P) flat output positions of each sample.
+
+    Returns:
+        (N·P, C, K) in the activations' dtype (float16 becomes float32).
+    """
+    samples, channels, *sizes = activations.shape
+    index, inside = _taps(geometry, tuple(sizes), positions)
+    taps = index.shape[-1]
+    dtype = np.result_type(activations.dtype, np.float32)
+    patches = np.empty((samples, positions.shape[1], channels, taps), dtype)
+    flat = activations.reshape(samples, channels, -1)
+    for sample in range(samples):
+        taken = flat[sample][:, index[sample].ravel()].reshape(channels, -1, taps)
+        patches[sample] = taken.swapaxes(0, 1)
+    if not inside.all():
+        patches *= inside[:, :, None, :]
+    return patches.reshape(-1, channels, taps)
+
+
+def gather_outputs(outputs: NDArray[np.floating], positions: NDArray[np.intp]) -> NDArray[np.floating]:
+    """Outputs (N, M, *out_spatial) at flat positions (N, P): (N·P, M), float16 as float32."""
+    flat = outputs.reshape(*outputs.shape[:2], -1)
+    taken = np.take_along_axis(flat, positions[:, None, :], axis=2)
+    dtype = np.result_type(outputs.dtype, np.float32)
+    return np.ascontiguousarray(taken.swapaxes(1, 2), dtype=dtype).reshape(-1, outputs.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSample:
+    """Patches (n, C, K) of one stream and the outputs (n, M) that the original convolution has there.
+
+    Kept as they are (not as moments) to measure a kernel on inputs that it was not fitted to.
+    """
+
+    patches: NDArray[np.floating]
+    outputs: NDArray[np.floating]
+
+    def relative_error(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> float | None:
+        """Error of a dense kernel (M, C, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)².
+
+        None where all outputs are the same.
+        """
+        rows = self.patches.reshape(len(self.patches), -1)
+        predicted = rows @ kernel.reshape(len(kernel), -1).T.astype(rows.dtype)
+        difference = self.outputs - (predicted + bias.astype(rows.dtype))
+        centred = self.outputs - self.outputs.mean(axis=0, dtype=np.float64)
+        spread = float(np.sum(centred**2, dtype=np.float64))
+        return float(np.sum(difference**2, dtype=np.float64)) / spread if spread > 0 else None
+
+
+def _taps(
+    geometry: ConvGeometry, sizes: tuple[int, ...], positions: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Flat input index (N, P, K) of every tap, clipped into the input, and whether the tap is inside it."""
+    pads = resolved_pads(geometry, sizes)
+    places = np.unravel_index(positions, output_spatial(geometry, sizes))
+    flat = np.zeros((*positions.shape, 1), dtype=np.intp)
+    inside = np.ones((*positions.shape, 1), dtype=np.bool_)
+    for axis, size in enumerate(sizes):
+        along = geometry.along(axis)
+        reach = np.arange(along.kernel) * along.dilation
+        taps = (places[axis] * along.stride - pads[axis])[..., None] + reach
+        valid = (taps >= 0) & (taps < size)
+        flat = (flat[..., None] * size + np.clip(taps, 0, size - 1)[..., None, :]).reshape(*positions.shape, -1)
+        inside = (inside[..., None] & valid[..., None, :]).reshape(*positions.shape, -1)
+    return flat, inside

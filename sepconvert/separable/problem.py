@@ -1,0 +1,139 @@
+"""The quadratic problem that every fit solves.
+
+The output error of a kernel Ŵ whose bias makes the means agree is, per patch,
+``E‖y − Ŵx̂ − b̂‖² = floor + tr((W*−Ŵ) S (W*−Ŵ)ᵀ)`` with ``S = cov(x̂)`` and ``W* = cov(y, x̂) S⁻¹``, the least-squares
+kernel for the inputs the rewritten network really has (Zhang et al., TPAMI 2015). Moments are estimates, so a ridge is
+part of the objective: ``+ λ·mean diag(S)·‖W−Ŵ‖²``, W the original kernel. Then S is ``S + λ·mean diag(S)·I`` and W* is
+drawn towards W. Errors are relative to the variance of y.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.separable.definite import solve_right
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments
+
+# Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
+SMALLEST_ROW_SCALE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Minimise ``(floor + tr((weight−Ŵ) gram (weight−Ŵ)ᵀ)) / energy`` over the kernels of a form.
+
+    Rows of ``original``, ``weight`` and ``target`` are multiplied by ``row_scale``; the factors of a fit are not.
+
+    Attributes:
+        geometry: the convolution.
+        original: (M, C, K), the kernel of the model.
+        weight: (M, C, K), the dense kernel W* with the least objective.
+        target: (M, C, K), ``weight`` times ``gram``.
+        gram: (CK, CK), or (C, K, K) where only the blocks within a channel are known; ridge included.
+        floor: the objective of ``weight``.
+        energy: what errors are relative to.
+        row_scale: (M,) positive.
+    """
+
+    geometry: ConvGeometry
+    original: NDArray[np.floating]
+    weight: NDArray[np.floating]
+    target: NDArray[np.floating]
+    gram: NDArray[np.floating]
+    floor: float
+    energy: float
+    row_scale: NDArray[np.float64]
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether correlations between input channels are unknown and taken as zero."""
+        return self.gram.ndim == 3
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """The working precision: float32 for large problems, float64 for small ones."""
+        return self.gram.dtype
+
+    def times_gram(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Multiply kernels (n, C, K) by the gram matrix from the right: (n, C, K)."""
+        if self.per_channel:
+            return (rows.swapaxes(0, 1) @ self.gram).swapaxes(0, 1)
+        return (rows.reshape(len(rows), -1) @ self.gram).reshape(rows.shape)
+
+    def error(self, kernel: NDArray[np.floating]) -> float:
+        """Relative objective of a kernel (M, C, *k) in the model's own scale."""
+        flat = kernel.reshape(self.weight.shape) * self.row_scale[:, None, None]
+        return self.scaled_error(flat)
+
+    def scaled_error(self, kernel: NDArray[np.floating]) -> float:
+        """Relative objective of a kernel (M, C, K) whose rows are already multiplied by ``row_scale``."""
+        # The difference is formed before rounding to the working precision: no digits cancel.
+        difference = (self.weight - kernel).astype(self.dtype, copy=False)
+        product = self.times_gram(difference)
+        return (self.floor + inner(product, difference)) / self.energy
+
+
+def make_problem(
+    moments: PatchMoments,
+    weight: NDArray[np.floating],
+    geometry: ConvGeometry,
+    ridge: float,
+    row_scale: NDArray[np.floating] | None = None,
+    asymmetric: bool = True,
+) -> Problem:
+    """Set up the problem of one convolution.
+
+    Args:
+        moments: of the inputs the rewritten convolution will see.
+        weight: (M, C, *k), the original kernel.
+        geometry: the convolution.
+        ridge: λ, relative to the mean variance of the patches' terms.
+        row_scale: (M,) importance of each output's error, such as |γ|/√(v+ε) of a BatchNorm behind; default all one.
+        asymmetric: fit the original outputs; if False, or where only per-channel moments are known, fit the original
+            kernel on these inputs.
+    """
+    outputs, channels, taps = geometry.out_channels, geometry.in_channels, geometry.taps
+    scale = _row_scale(row_scale, outputs)
+    original = weight.astype(np.float64).reshape(outputs, channels, taps) * scale[:, None, None]
+    dtype: np.dtype[np.floating] = np.dtype(np.float64) if channels * taps < FLOAT32_FROM else np.dtype(np.float32)
+    gram, lift = _regularised(moments.covariance, ridge, dtype)
+    variance = float(np.sum(moments.target_variance * scale**2))
+    if moments.cross is None or not asymmetric:
+        problem = Problem(geometry, original, original, original, gram, 0.0, 1.0, scale)
+        target = problem.times_gram(original.astype(dtype))
+        energy = inner(target, original) or variance or 1.0
+        return Problem(geometry, original, original, target, gram, 0.0, energy, scale)
+    cross = (moments.cross * scale[:, None] + lift * original.reshape(outputs, -1)).astype(dtype)
+    best = solve_right(cross, gram)
+    floor = max(0.0, variance + lift * inner(original, original) - inner(best, cross))
+    target = (best @ gram).reshape(original.shape)
+    energy = variance if variance > 0 else inner(target, best) or 1.0
+    return Problem(geometry, original, best.reshape(original.shape), target, gram, floor, energy, scale)
+
+
+def inner(one: NDArray[np.floating], two: NDArray[np.floating]) -> float:
+    """Sum of products, accumulated in float64."""
+    return float(np.einsum("i,i->", one.ravel(), two.ravel(), dtype=np.float64, casting="same_kind"))
+
+
+def _row_scale(scale: NDArray[np.floating] | None, outputs: int) -> NDArray[np.float64]:
+    if scale is None:
+        return np.ones(outputs)
+    size = np.abs(scale.astype(np.float64))
+    largest = float(size.max())
+    return np.maximum(size, SMALLEST_ROW_SCALE * largest) if largest > 0 else np.ones(outputs)
+
+
+def _regularised(
+    covariance: NDArray[np.float64], ridge: float, dtype: np.dtype[np.floating]
+) -> tuple[NDArray[np.floating], float]:
+    """Covariance plus ridge in the working precision, and what was added to the diagonal."""
+    diagonal = np.diagonal(covariance, axis1=-2, axis2=-1)
+    mean = float(diagonal.mean())
+    # A dead input (no variance at all) leaves nothing to fit: the plain Frobenius norm takes over.
+    lift = max(ridge, 4 * float(np.finfo(dtype).eps)) * mean if mean > 0 else 1.0
+    gram = covariance.astype(dtype)
+    np.einsum("...ii->...i", gram)[...] += lift
+    return gram, lift
