@@ -10,35 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.separable.triplets import Triplets, khatri_rao
+
 # Relative to the tensor's energy: what the penalty of R equal components that add up to it would be.
 PENALTY = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Triplets:
-    """``expand`` (M, R), ``depthwise`` (R, K), ``reduce`` (R, C): R components of a (M, C, K) tensor."""
-
-    expand: NDArray[np.floating]
-    depthwise: NDArray[np.floating]
-    reduce: NDArray[np.floating]
-
-    def dense(self) -> NDArray[np.float64]:
-        """The sum of the components, (M, C, K)."""
-        columns = _khatri_rao(self.reduce, self.depthwise)
-        product = self.expand.astype(np.float64) @ columns.astype(np.float64)
-        return product.reshape(len(self.expand), self.reduce.shape[1], self.depthwise.shape[1])
-
-    def evened(self) -> "Triplets":
-        """The same components, each with its norm shared evenly between its three vectors."""
-        norms = [
-            np.linalg.norm(self.expand, axis=0),
-            np.linalg.norm(self.depthwise, axis=1),
-            np.linalg.norm(self.reduce, axis=1),
-        ]
-        product = norms[0] * norms[1] * norms[2]
-        third = np.cbrt(product)
-        scales = [np.where(product > 0, third / np.where(n > 0, n, 1), 1) for n in norms]
-        return Triplets(self.expand * scales[0], self.depthwise * scales[1][:, None], self.reduce * scales[2][:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +50,7 @@ def refine(tensor: NDArray[np.floating], start: Triplets, rounds: int, tolerance
     previous = np.inf
     error = np.inf
     for _ in range(rounds):
-        a = _ridge(_gram(b, d), _khatri_rao(b, d) @ flat.T, rho).T
+        a = _ridge(_gram(b, d), khatri_rao(b, d) @ flat.T, rho).T
         projected = (a.T @ flat).reshape(shape)
         b = _ridge(_gram(a.T, d), np.einsum("qck,qk->qc", projected, d), rho)
         right = np.einsum("qck,qc->qk", projected, b)
@@ -93,10 +68,6 @@ def refine(tensor: NDArray[np.floating], start: Triplets, rounds: int, tolerance
 def _gram(one: NDArray[np.floating], two: NDArray[np.floating]) -> NDArray[np.floating]:
     gram: NDArray[np.floating] = (one @ one.T) * (two @ two.T)
     return gram
-
-
-def _khatri_rao(reduce: NDArray[np.floating], depthwise: NDArray[np.floating]) -> NDArray[np.floating]:
-    return (reduce[:, :, None] * depthwise[:, None, :]).reshape(len(reduce), -1)
 
 
 def _ridge(gram: NDArray[np.floating], right: NDArray[np.floating], rho: float) -> NDArray[np.floating]:

@@ -29,15 +29,24 @@ def solve_right(left: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDA
     return np.ascontiguousarray(solve_left(matrix, left.T).T)
 
 
-def cholesky(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
+def cholesky(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
     """Lower factor of a positive semidefinite matrix (n, n), its diagonal raised as little as it takes."""
+    matrix = matrix.astype(np.float64)
     size = float(np.trace(matrix)) / len(matrix)
     lift = 0.0
-    for _ in range(12):
+    for _ in range(16):
         lifted = matrix.copy()
         lifted[np.diag_indices_from(lifted)] += lift
         try:
             return np.linalg.cholesky(lifted)
         except np.linalg.LinAlgError:
-            lift = 10 * lift if lift else len(matrix) * float(np.finfo(matrix.dtype).eps) * size
+            lift = 10 * lift if lift else len(matrix) * float(np.finfo(np.float64).eps) * (size or 1.0)
     raise ValueError("the matrix is not positive semidefinite")
+
+
+def inverse_of_lower(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of a lower triangular matrix."""
+    from scipy.linalg import solve_triangular
+
+    inverse: NDArray[np.float64] = solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    return inverse

@@ -96,7 +96,7 @@ def _search(
     length: float,
     allowed: int,
 ) -> _Step:
-    """Backtrack along ``direction`` by parabolas until the value has fallen enough; ``value`` is None if it never did."""
+    """Backtrack along ``direction`` by parabolas until the value has fallen enough (``value`` None: it never did)."""
     for used in range(1, min(allowed, SHRINKS) + 1):
         candidate = point + np.asarray(length, dtype=point.dtype) * direction
         there = function(candidate)

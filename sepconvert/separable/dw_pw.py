@@ -10,11 +10,17 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.factors import Factors
+from sepconvert.separable.definite import cholesky, inverse_of_lower
+from sepconvert.separable.descent import Value
+from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
-from sepconvert.separable.truncated import checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.problem import Problem
+from sepconvert.separable.search import Eliminated, eliminate, penalised, strengths
+from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 
 NAME = "dw_pw"
+LAST = "pointwise"
+COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -72,3 +78,87 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     channels, rank = depthwise.shape[:2]
     mixed = pointwise.swapaxes(0, 1) @ depthwise.reshape(channels, rank, -1)
     return np.ascontiguousarray(mixed.swapaxes(0, 1)).reshape(len(pointwise), channels, *factors.kernel)
+
+
+class Search:
+    """Fit the taps, the pointwise factor eliminated."""
+
+    def __init__(self, problem: Problem, rank: int) -> None:
+        """Prepare the search for factors of one rank."""
+        self._problem = problem
+        self._rank = rank
+        _, channels, taps = problem.weight.shape
+        self._shape = (channels, rank, taps)
+        self._rows = problem.gram.reshape(channels, taps, -1)
+        self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
+        self._total = problem.zero_objective
+
+    @property
+    def solved(self) -> bool:
+        """Without correlations between channels the whitened SVD of every slice is the optimum."""
+        return self._problem.per_channel
+
+    def starts(self) -> list[Factors]:
+        """Per channel: the SVD of the slice whitened by its own block of the moments."""
+        _, channels, taps = self._problem.weight.shape
+        depthwise = np.empty(self._shape)
+        pointwise = np.empty((channels, len(self._problem.weight), self._rank))
+        for channel in range(channels):
+            block = self._rows[channel] if self.solved else self._rows[channel][:, channel * taps :][:, :taps]
+            factor = cholesky(block)
+            halves = truncate((self._problem.weight[:, channel] @ factor)[None], self._rank)
+            depthwise[channel] = halves.right[0] @ inverse_of_lower(factor)
+            pointwise[channel] = halves.left[0]
+        return [assemble(depthwise, pointwise.swapaxes(0, 1), self._problem.geometry.kernel)]
+
+    def extended(self, factors: Factors) -> Factors:
+        """Add the largest terms of what is left over."""
+        if factors.rank == self._rank:
+            return factors
+        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.weight.shape)
+        halves = truncate(slices(rest), self._rank - factors.rank)
+        added = assemble(halves.right, halves.left.swapaxes(0, 1), factors.kernel)
+        return joined(factors, added, COMPONENT_AXES)
+
+    def point(self, factors: Factors) -> NDArray[np.floating]:
+        """The taps, each filter as long as its component is strong."""
+        taps = factors.arrays["depthwise"].reshape(self._shape).astype(self._problem.dtype)
+        solution = self._solve(taps, self._features(taps))
+        point: NDArray[np.floating] = taps * strengths(solution.last).reshape(*self._shape[:2], 1)
+        return point.ravel()
+
+    def evaluate(self, point: NDArray[np.floating]) -> Value:
+        """Relative objective and its gradient with respect to the taps."""
+        taps = point.reshape(self._shape)
+        features = self._features(taps)
+        solution = self._solve(taps, features)
+        channels, rank, _ = self._shape
+        mix = penalised(solution.mix).reshape(channels, rank, -1)
+        last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
+        gradient = 2 * (mix @ features - last @ self._target) / self._problem.energy
+        return Value((self._total - solution.captured) / self._problem.energy, gradient.ravel().astype(point.dtype))
+
+    def factors(self, point: NDArray[np.floating]) -> Factors:
+        """Taps and the pointwise factor that is best for them."""
+        taps = point.reshape(self._shape)
+        solution = self._solve(taps, self._features(taps))
+        mixing = solution.last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
+        halves = balanced(mixing.astype(np.float64), taps.astype(np.float64))
+        return assemble(halves.right, halves.left.swapaxes(0, 1), self._problem.geometry.kernel)
+
+    def _features(self, taps: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Φ S by channel of S's columns: (C, C·r, K)."""
+        channels, rank, width = self._shape
+        return np.ascontiguousarray((taps @ self._rows).reshape(channels * rank, channels, width).swapaxes(0, 1))
+
+    def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
+        across = taps.swapaxes(1, 2)
+        size = self._shape[0] * self._rank
+        gram = np.ascontiguousarray((features @ across).swapaxes(0, 1)).reshape(size, size)
+        cross = np.ascontiguousarray((self._target @ across).swapaxes(0, 1)).reshape(-1, size)
+        return eliminate((gram + gram.T) / 2, cross)
+
+
+def search(problem: Problem, rank: int) -> list[Search]:
+    """The ways to search for factors of this rank."""
+    return [Search(problem, rank)]

@@ -52,3 +52,28 @@ class Factors:
         from sepconvert.separable.forms import FORMS
 
         return FORMS[self.form].reconstruct(self)
+
+
+def joined(one: Factors, two: Factors, axes: Mapping[str, int]) -> Factors:
+    """Factors with the components of both: their kernel is the sum of the two kernels.
+
+    Args:
+        one: factors of some form.
+        two: factors of the same form and kernel.
+        axes: for each array, the axis that counts components (the form's ``COMPONENT_AXES``).
+    """
+    arrays = {name: np.concatenate([array, two.arrays[name]], axis=axes[name]) for name, array in one.arrays.items()}
+    return Factors(one.form, one.rank + two.rank, one.kernel, arrays)
+
+
+def rows_scaled(factors: Factors, last: str, scale: NDArray[np.floating]) -> Factors:
+    """Factors whose kernel has every output channel multiplied by ``scale`` (M,).
+
+    Args:
+        factors: factors of some form.
+        last: the array whose first axis is the output channels (the form's ``LAST``).
+        scale: (M,).
+    """
+    array = factors.arrays[last]
+    scaled = array * scale.reshape(-1, *[1] * (array.ndim - 1))
+    return Factors(factors.form, factors.rank, factors.kernel, {**factors.arrays, last: scaled})

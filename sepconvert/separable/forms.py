@@ -1,5 +1,6 @@
 """The table of separable forms: the one place that lists them all."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,12 +9,17 @@ from numpy.typing import NDArray
 from sepconvert.separable import dw_pw, pw_dw, pw_dw_pw, spatial
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.problem import Problem
+from sepconvert.separable.search import Search
 
 
 class Form(Protocol):
     """What each form's module offers (a module satisfies this protocol by its functions)."""
 
     NAME: str
+    # The array whose first axis is the output channels; and, for each array, the axis that counts components.
+    LAST: str
+    COMPONENT_AXES: dict[str, int]
 
     def full_rank(self, geometry: ConvGeometry) -> int:
         """Smallest rank at which every kernel of this geometry is represented exactly (an upper bound is allowed)."""
@@ -43,6 +49,10 @@ class Form(Protocol):
 
     def reconstruct(self, factors: Factors) -> NDArray[np.float64]:
         """Return the equivalent dense kernel (M, C, *k)."""
+        ...
+
+    def search(self, problem: Problem, rank: int) -> Sequence[Search]:
+        """The ways to fit factors of this rank to a problem."""
         ...
 
 

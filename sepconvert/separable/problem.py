@@ -56,6 +56,11 @@ class Problem:
         """The working precision: float32 for large problems, float64 for small ones."""
         return self.gram.dtype
 
+    @property
+    def zero_objective(self) -> float:
+        """The objective of a kernel of zeros."""
+        return self.floor + inner(self.target, self.weight)
+
     def times_gram(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Multiply kernels (n, C, K) by the gram matrix from the right: (n, C, K)."""
         if self.per_channel:

@@ -10,11 +10,16 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.factors import Factors
+from sepconvert.separable.descent import Value
+from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
-from sepconvert.separable.truncated import checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.problem import Problem, inner
+from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.whiten import kronecker
 
 NAME = "pw_dw"
+LAST = "depthwise"
+COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -75,3 +80,75 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     outputs, rank, channels = pointwise.shape
     mixed = pointwise.swapaxes(1, 2) @ depthwise.reshape(outputs, rank, -1)
     return mixed.reshape(outputs, channels, *factors.kernel)
+
+
+class Search:
+    """Fit both factors at once.
+
+    The output channels are independent, but they share S: one product of the whole residual with S gives the gradients
+    of all, whatever the rank, where eliminating a factor would take a linear system per output channel.
+    """
+
+    def __init__(self, problem: Problem, rank: int) -> None:
+        """Prepare the search for factors of one rank."""
+        self._problem = problem
+        self._rank = rank
+        self._weight = problem.weight.astype(problem.dtype)
+
+    @property
+    def solved(self) -> bool:
+        """Never: the moments couple all input channels of an output channel's slice."""
+        return False
+
+    def starts(self) -> list[Factors]:
+        """The SVD of every slice, whitened by the Kronecker approximation of the moments."""
+        whitening = kronecker(self._problem.gram, *self._problem.weight.shape[1:])
+        halves = truncate(whitening.whiten(self._problem.weight), self._rank)
+        pointwise = halves.left.swapaxes(1, 2) @ whitening.channels_inverse
+        return [assemble(pointwise, halves.right @ whitening.taps_inverse, self._problem.geometry.kernel)]
+
+    def extended(self, factors: Factors) -> Factors:
+        """Add the largest terms of what is left over."""
+        if factors.rank == self._rank:
+            return factors
+        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.weight.shape)
+        halves = truncate(rest, self._rank - factors.rank)
+        added = assemble(halves.left.swapaxes(1, 2), halves.right, factors.kernel)
+        return joined(factors, added, COMPONENT_AXES)
+
+    def point(self, factors: Factors) -> NDArray[np.floating]:
+        """Both factors, the norm of each component shared evenly."""
+        pointwise = factors.arrays["pointwise"].astype(np.float64)
+        depthwise = factors.arrays["depthwise"].astype(np.float64).reshape(*pointwise.shape[:2], -1)
+        halves = balanced(pointwise.swapaxes(1, 2), depthwise)
+        flat = np.concatenate([halves.left.swapaxes(1, 2).ravel(), halves.right.ravel()])
+        return flat.astype(self._problem.dtype)
+
+    def evaluate(self, point: NDArray[np.floating]) -> Value:
+        """Relative objective and its gradient."""
+        pointwise, depthwise = self._split(point)
+        difference = pointwise.swapaxes(1, 2) @ depthwise - self._weight
+        product = self._problem.times_gram(difference)
+        value = (self._problem.floor + inner(product, difference)) / self._problem.energy
+        down = depthwise @ product.swapaxes(1, 2)
+        gradient = np.concatenate([down.ravel(), (pointwise @ product).ravel()]) * (2 / self._problem.energy)
+        return Value(value, gradient.astype(point.dtype))
+
+    def factors(self, point: NDArray[np.floating]) -> Factors:
+        """The factors of a point."""
+        pointwise, depthwise = (part.astype(np.float64) for part in self._split(point))
+        halves = balanced(pointwise.swapaxes(1, 2), depthwise)
+        return assemble(halves.left.swapaxes(1, 2), halves.right, self._problem.geometry.kernel)
+
+    def _split(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        outputs, channels, taps = self._weight.shape
+        border = outputs * self._rank * channels
+        return (
+            point[:border].reshape(outputs, self._rank, channels),
+            point[border:].reshape(outputs, self._rank, taps),
+        )
+
+
+def search(problem: Problem, rank: int) -> list[Search]:
+    """The ways to search for factors of this rank."""
+    return [Search(problem, rank)]

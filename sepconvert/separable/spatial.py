@@ -12,11 +12,17 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.factors import Factors
+from sepconvert.separable.descent import Value
+from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
-from sepconvert.separable.truncated import checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.problem import Problem
+from sepconvert.separable.search import Eliminated, eliminate, penalised, strengths
+from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.whiten import kronecker
 
 NAME = "spatial"
+LAST = "second"
+COMPONENT_AXES = {"first": 0, "second": 1}
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -147,3 +153,110 @@ def _order_cost(geometry: ConvGeometry, rank: int, axis: int) -> Cost:
     before, after = _sides(geometry.in_spatial), _sides(geometry.out_spatial)
     between = after[axis] * before[1 - axis]
     return Cost(first + second, geometry.images * (first * between + second * prod(after)))
+
+
+class Search:
+    """Fit the first factor, the second eliminated, for one order of the two.
+
+    Taps are reordered so that a patch is (C·k1) × k2, k1 the kernel's side along the axis that runs first.
+    """
+
+    def __init__(self, problem: Problem, rank: int, axis: int) -> None:
+        """Prepare the search for factors of one rank that start with ``axis``."""
+        self._problem = problem
+        self._rank = rank
+        self._axis = axis
+        sides = _sides(problem.geometry.kernel)
+        outputs, channels, taps = problem.weight.shape
+        self._tall, self._wide = channels * sides[axis], sides[1 - axis]
+        order = np.arange(taps).reshape(sides)
+        self._order = (order if axis == 0 else order.T).ravel()
+        # Rows of S by column j of the patch, its columns in the new order too: (k2, C·k1, CK), or by channel.
+        if problem.per_channel:
+            blocks = problem.gram[:, self._order][:, :, self._order].reshape(channels, -1, self._wide, taps)
+            self._rows = np.ascontiguousarray(blocks.transpose(2, 0, 1, 3))
+        else:
+            square = problem.gram.reshape(channels, taps, channels, taps)[:, self._order][:, :, :, self._order]
+            self._rows = np.ascontiguousarray(square.reshape(self._tall, self._wide, -1).swapaxes(0, 1))
+        target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
+        self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
+        self._weight = problem.weight[:, :, self._order].reshape(outputs, self._tall, self._wide)
+        self._total = problem.zero_objective
+
+    @property
+    def solved(self) -> bool:
+        """Never: the moments are no Kronecker product."""
+        return False
+
+    def starts(self) -> list[Factors]:
+        """The SVD of the matrix whitened by the Kronecker approximation of the moments, rows against columns."""
+        if self._problem.per_channel:
+            return []
+        gram = self._rows.swapaxes(0, 1).reshape(self._tall * self._wide, -1)
+        whitening = kronecker(gram, self._tall, self._wide)
+        matrix = whitening.whiten(self._weight).swapaxes(0, 1).reshape(self._tall, -1)
+        halves = truncate(matrix[None], self._rank)
+        second = halves.right[0].reshape(self._rank, -1, self._wide) @ whitening.taps_inverse
+        first = halves.left[0].T @ whitening.channels_inverse
+        return [assemble(first, second.reshape(self._rank, -1), self._axis, self._problem.geometry)]
+
+    def extended(self, factors: Factors) -> Factors | None:
+        """Add the largest terms of what is left over; None if the factors run in the other order."""
+        if first_axis(factors) != self._axis:
+            return None
+        if factors.rank == self._rank:
+            return factors
+        rest = self._problem.weight.reshape(factors.reconstruct().shape) - factors.reconstruct()
+        halves = truncate(unfold(rest, self._axis)[None], self._rank - factors.rank)
+        added = assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)
+        return joined(factors, added, COMPONENT_AXES)
+
+    def point(self, factors: Factors) -> NDArray[np.floating]:
+        """The first factor, each filter as long as its component is strong."""
+        first = factors.arrays["first"].reshape(self._rank, -1).astype(self._problem.dtype)
+        last = self._solve(first, self._features(first)).last
+        point: NDArray[np.floating] = first * strengths(last.reshape(-1, self._rank))[:, None]
+        return point.ravel()
+
+    def evaluate(self, point: NDArray[np.floating]) -> Value:
+        """Relative objective and its gradient."""
+        first = point.reshape(self._rank, self._tall)
+        features = self._features(first)
+        solution = self._solve(first, features)
+        mix = penalised(solution.mix).reshape(self._wide, self._rank, -1)
+        last = solution.last.reshape(-1, self._wide, self._rank)
+        slope = np.zeros_like(first)
+        for column in range(self._wide):
+            here = np.ascontiguousarray(features[:, :, :, column]).reshape(-1, self._tall)
+            slope += mix[column] @ here - last[:, column].T @ self._target[column]
+        gradient = slope.ravel() * (2 / self._problem.energy)
+        return Value((self._total - solution.captured) / self._problem.energy, gradient.astype(point.dtype))
+
+    def factors(self, point: NDArray[np.floating]) -> Factors:
+        """The first factor and the second that is best for it."""
+        first = point.reshape(self._rank, self._tall)
+        last = self._solve(first, self._features(first)).last
+        second = last.reshape(-1, self._wide, self._rank).transpose(2, 0, 1).reshape(self._rank, -1)
+        halves = balanced(first.T[None].astype(np.float64), second[None].astype(np.float64))
+        return assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)
+
+    def _features(self, first: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Φ S for the features (j, q): (k2, R, C·k1, k2)."""
+        if not self._problem.per_channel:
+            product: NDArray[np.floating] = first @ self._rows
+            return product.reshape(self._wide, self._rank, self._tall, self._wide)
+        channels = self._rows.shape[1]
+        by_channel: NDArray[np.floating] = first.reshape(self._rank, channels, -1).swapaxes(0, 1) @ self._rows
+        return by_channel.swapaxes(1, 2).reshape(self._wide, self._rank, self._tall, self._wide)
+
+    def _solve(self, first: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
+        """Second factor (M, k2·R)."""
+        size = self._wide * self._rank
+        gram = (first @ features).swapaxes(2, 3).reshape(size, size)
+        cross = (self._target @ first.T).swapaxes(0, 1).reshape(-1, size)
+        return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross))
+
+
+def search(problem: Problem, rank: int) -> list[Search]:
+    """The ways to search for factors of this rank: one for each order that costs least."""
+    return [Search(problem, rank, axis) for axis in first_axes(problem.geometry)]

@@ -1,8 +1,8 @@
-"""Kronecker approximation of patch moments, and the change of coordinates that it gives.
+"""Kronecker approximation of patch moments, and the coordinates in which the output error is a plain norm.
 
-``S ≈ S_C ⊗ T`` with S_C over channels and T over taps (Van Loan and Pitsianis, 1993) turns the output error into a
-plain Frobenius norm: with ``S_C = L_C L_Cᵀ`` and ``T = L_T L_Tᵀ`` it is ``‖L_Cᵀ-whitened (W−Ŵ) L_T‖``, so truncated SVDs
-of the whitened kernel start a fit close to where it ends, and gradients in these coordinates are well scaled.
+``S ≈ S_C ⊗ T`` with S_C over one group of a patch's terms and T over the other (Van Loan and Pitsianis, 1993) turns the
+output error into a plain Frobenius norm: with ``S_C = L_C L_Cᵀ`` and ``T = L_T L_Tᵀ`` it is that of
+``L_Cᵀ (W−Ŵ) L_T``, output by output, so the truncated SVDs of a whitened kernel start a fit close to where it ends.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.definite import cholesky
+from sepconvert.separable.definite import cholesky, inverse_of_lower
 
 ROUNDS = 3
 
@@ -26,7 +26,8 @@ class Whitening:
 
     def whiten(self, kernel: NDArray[np.floating]) -> NDArray[np.float64]:
         """Kernels (n, C, K) in coordinates where the approximate error is the Frobenius norm."""
-        return self.channels.T @ (kernel.astype(np.float64) @ self.taps)
+        whitened: NDArray[np.float64] = self.channels.T @ (kernel.astype(np.float64) @ self.taps)
+        return whitened
 
 
 def kronecker(gram: NDArray[np.floating], channels: int, taps: int) -> Whitening:
@@ -38,7 +39,7 @@ def kronecker(gram: NDArray[np.floating], channels: int, taps: int) -> Whitening
         channel_part = _channel_part(blocks, tap_part)
         tap_part = _tap_part(blocks, channel_part)
     channel_factor, tap_factor = cholesky(channel_part), cholesky(tap_part)
-    return Whitening(channel_factor, tap_factor, _inverse(channel_factor), _inverse(tap_factor))
+    return Whitening(channel_factor, tap_factor, inverse_of_lower(channel_factor), inverse_of_lower(tap_factor))
 
 
 def _channel_part(blocks: NDArray[np.floating], tap_part: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -52,13 +53,7 @@ def _channel_part(blocks: NDArray[np.floating], tap_part: NDArray[np.float64]) -
 def _tap_part(blocks: NDArray[np.floating], channel_part: NDArray[np.float64]) -> NDArray[np.float64]:
     if blocks.ndim == 3:
         diagonal = np.diagonal(channel_part)
-        return np.einsum("ckl,c->kl", blocks, diagonal).astype(np.float64) / np.vdot(diagonal, diagonal)
+        blend: NDArray[np.float64] = np.einsum("ckl,c->kl", blocks, diagonal).astype(np.float64)
+        return blend / np.vdot(diagonal, diagonal)
     part: NDArray[np.float64] = np.einsum("ckdl,cd->kl", blocks, channel_part, optimize=True).astype(np.float64)
     return (part + part.T) / (2 * np.vdot(channel_part, channel_part))
-
-
-def _inverse(lower: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.linalg import solve_triangular
-
-    inverse: NDArray[np.float64] = solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
-    return inverse

@@ -1,0 +1,151 @@
+"""Factors fitted to the moments of a convolution's inputs: all forms under one objective.
+
+A fit starts from several factorisations (without data, whitened by the moments, and those it is given), descends from
+the best, and returns the best of everything it saw, the starts included: it is never worse than the data-free factors
+under its problem, and given the fit of a lower rank, never worse than that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.separable.descent import descend
+from sepconvert.separable.factors import Factors, joined, rows_scaled
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.problem import Problem
+from sepconvert.separable.search import Search
+
+# Evaluations of the objective per fit: as many as this many multiply-adds pay for, within bounds. 2.4e11 take about 8
+# seconds on one AVX-512 core in float32.
+WORK = 2.4e11
+FEWEST = 12
+MOST = 60
+# Three steps together must lower the error by this share of it.
+TOLERANCE = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The result of a fit.
+
+    Attributes:
+        factors: in float64, in the model's own scale.
+        error: relative objective of ``factors`` under the problem (ridge included).
+        evaluations: of the objective.
+        history: errors at the accepted steps, falling.
+    """
+
+    factors: Factors
+    error: float
+    evaluations: int
+    history: tuple[float, ...]
+
+
+def fit(
+    problem: Problem,
+    form: str,
+    rank: int,
+    starts: Sequence[Factors] = (),
+    data_free: Factors | None = None,
+    evaluations: int | None = None,
+) -> Fit:
+    """Fit factors of one form and rank.
+
+    Args:
+        problem: what to fit to.
+        form: key of ``FORMS``.
+        rank: 1 … full rank. Full rank is exact and iterates nothing.
+        starts: further factors of this form to start from, of this rank or lower.
+        data_free: ``FORMS[form].factorise(W, rank, …)`` if it is at hand already.
+        evaluations: of the objective at most; by default as many as fit into a fixed amount of work.
+    """
+    module, geometry = FORMS[form], problem.geometry
+    rng = np.random.default_rng(0)  # the data-free factorisations draw nothing
+    if rank >= module.full_rank(geometry):
+        exact = module.factorise(problem.weight.reshape(geometry.weight_shape), rank, geometry, rng)
+        return _finish(problem, exact, 0, ())
+    if data_free is None:
+        weight = problem.original / problem.row_scale[:, None, None]
+        data_free = module.factorise(weight.reshape(geometry.weight_shape), rank, geometry, rng)
+    given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
+    allowed = default_evaluations(problem, form, rank) if evaluations is None else evaluations
+    candidates = [_padded(factors, rank) for factors in given]
+    history: tuple[float, ...] = ()
+    used = 0
+    opened = _open(module.search(problem, rank), given)
+    candidates += opened.solved
+    if opened.points:
+        best = min(opened.points, key=_value)
+        descent = descend(best.search.evaluate, best.point, allowed, TOLERANCE)
+        candidates.append(best.search.factors(descent.point))
+        history, used = descent.history, descent.evaluations + len(opened.points)
+    errors = [problem.scaled_error(factors.reconstruct().reshape(problem.weight.shape)) for factors in candidates]
+    return _finish(problem, candidates[int(np.argmin(errors))], used, history)
+
+
+def default_evaluations(problem: Problem, form: str, rank: int) -> int:
+    """How many evaluations of the objective a fit may take, from the size of the problem alone."""
+    outputs, channels, taps = problem.weight.shape
+    width = channels * taps
+    terms = {"dw_pw": rank * channels, "pw_dw": outputs, "pw_dw_pw": rank, "spatial": rank * min(taps, 8)}[form]
+    product = {"dw_pw": rank * taps * width * channels}.get(form, terms * width * width)
+    if problem.per_channel:
+        product //= channels
+    each = product + 2 * terms * (terms + outputs) * width
+    return int(np.clip(WORK / each, FEWEST, MOST))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    search: Search
+    point: NDArray[np.floating]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    points: list[_Start]
+    solved: list[Factors]
+
+
+def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
+    """All points to start from, evaluated; or the optimum where a form has a closed one."""
+    points: list[_Start] = []
+    solved: list[Factors] = []
+    for search in searches:
+        made = search.starts()
+        if search.solved:
+            solved.append(made[0])
+            continue
+        extended = [factors for factors in map(search.extended, given) if factors is not None]
+        for factors in (*extended, *made):
+            point = search.point(factors)
+            points.append(_Start(search, point, search.evaluate(point).value))
+    return _Opened(points, solved)
+
+
+def _value(start: _Start) -> float:
+    return start.value
+
+
+def _padded(factors: Factors, rank: int) -> Factors:
+    """The same kernel at a higher rank: the missing components are zero."""
+    if factors.rank == rank:
+        return factors
+    axes = FORMS[factors.form].COMPONENT_AXES
+    missing = rank - factors.rank
+    shapes = {
+        name: tuple(missing if axis == axes[name] else side for axis, side in enumerate(array.shape))
+        for name, array in factors.arrays.items()
+    }
+    nothing = {name: np.zeros(shape) for name, shape in shapes.items()}
+    return joined(factors, Factors(factors.form, missing, factors.kernel, nothing), axes)
+
+
+def _finish(problem: Problem, scaled: Factors, evaluations: int, history: tuple[float, ...]) -> Fit:
+    """Undo the row scale and measure."""
+    module = FORMS[scaled.form]
+    factors = rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64)
+    return Fit(factors, problem.error(factors.reconstruct()), evaluations, history)

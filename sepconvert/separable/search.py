@@ -1,0 +1,94 @@
+"""What a form offers to be fitted, and the elimination of its last factor.
+
+With all other factors fixed a kernel is linear in the last one: with features Φ (n rows in patch space) it is ``A Φ``,
+and the best A is one linear solve. What is left is a function of the other factors alone, with gradient
+``2 Aᵀ(A Φ S − W*S)`` with respect to Φ (variable projection: Golub and Pereyra, 1973). It needs one product with S per
+evaluation and converges in a few dozen quasi-Newton steps where alternating solves creep.
+
+Points are kept in a natural scale: each feature is as long as its component is strong, so that a step changes every
+component in proportion. Measured on four layers of a ResNet-50 this matters more than whitening: without it, 40 steps
+end where 15 do with it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.separable.definite import solve_left
+from sepconvert.separable.descent import Value
+from sepconvert.separable.factors import Factors
+from sepconvert.separable.problem import inner
+
+# Bounds the components' energies (Phan et al., ECCV 2020): together they may be this many times 1/PENALTY the error.
+PENALTY = 1e-6
+# Features of components that vanish keep this share of the typical length, so that they can come back.
+SMALLEST_STRENGTH = 1e-3
+
+
+class Search(Protocol):
+    """The search for one form's factors of one rank; all factors here belong to the row-scaled problem."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether the first of ``starts`` is the optimum already."""
+        ...
+
+    def starts(self) -> list[Factors]:
+        """Factors to start from, made from the problem's moments."""
+        ...
+
+    def extended(self, factors: Factors) -> Factors | None:
+        """Factors of lower rank with components added from what they leave over; None if they do not fit here."""
+        ...
+
+    def point(self, factors: Factors) -> NDArray[np.floating]:
+        """The flat point, in its natural scale, of the kernel of these factors (or a better one)."""
+        ...
+
+    def evaluate(self, point: NDArray[np.floating]) -> Value:
+        """Relative objective and its gradient."""
+        ...
+
+    def factors(self, point: NDArray[np.floating]) -> Factors:
+        """The factors of a point, norms shared evenly."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Eliminated:
+    """The best last factor (M, n) for given features, the objective it takes away, and ``lastᵀ last`` (n, n)."""
+
+    last: NDArray[np.floating]
+    captured: float
+    mix: NDArray[np.floating]
+
+
+def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating]) -> Eliminated:
+    """Solve for the last factor.
+
+    Args:
+        gram: (n, n), Φ S Φᵀ; its diagonal is raised in place by ``PENALTY``.
+        cross: (M, n), (W*S) Φᵀ.
+    """
+    diagonal = np.einsum("ii->i", gram)
+    tiny = 16 * float(np.finfo(gram.dtype).eps) * float(diagonal.mean())
+    diagonal *= 1 + PENALTY
+    diagonal += tiny
+    last = np.ascontiguousarray(solve_left(gram, cross.T).T)
+    return Eliminated(last, inner(last, cross), last.T @ last)
+
+
+def penalised(mix: NDArray[np.floating]) -> NDArray[np.floating]:
+    """``mix`` with the penalty's share of the gradient added to its diagonal."""
+    lifted = mix.copy()
+    np.einsum("ii->i", lifted)[...] *= 1 + PENALTY
+    return lifted
+
+
+def strengths(last: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Length of each column of the last factor, none much below the typical: what features are multiplied by."""
+    lengths: NDArray[np.floating] = np.sqrt(np.einsum("mn,mn->n", last, last))
+    typical = float(np.sqrt(np.mean(lengths**2)))
+    return np.maximum(lengths, SMALLEST_STRENGTH * typical) if typical > 0 else np.ones_like(lengths)
