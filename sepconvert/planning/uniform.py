@@ -1,0 +1,153 @@
+"""The same rank, or the same share of its own cost, at every site: plans that need no measurement.
+
+A site's candidates are never at or above break-even, the point where the factors cost as much as the dense
+convolution. Costs are MACs per sample at the true resolutions, or weights where a site's spatial size is unknown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sepconvert.errors import NothingToDoError
+from sepconvert.graph.sites import ConvSite
+from sepconvert.separable.forms import DEPTHWISE_FORMS, FORMS, cli_name
+from sepconvert.separable.geometry import Cost
+from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
+
+FORM_GROUPS = {"auto": DEPTHWISE_FORMS, "any": (*DEPTHWISE_FORMS, "spatial")}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to rewrite a site: a form (key of ``FORMS``), its rank, and what it costs."""
+
+    form: str
+    rank: int
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """The candidates of a site, or (when there are none) the sentence that says why it is kept."""
+
+    site: ConvSite
+    candidates: tuple[Candidate, ...]
+    reason: str | None = None
+
+
+def forms_named(form: str) -> tuple[str, ...]:
+    """Forms behind a name of the command line: ``auto``, ``any``, or one form."""
+    return FORM_GROUPS.get(form, (form.replace("-", "_"),))
+
+
+def plan_rank(site: ConvSite, forms: Sequence[str], rank: float, *, allow_growth: bool = False) -> SitePlan:
+    """Candidates of one site for ``--rank``.
+
+    An integer is r (or R); a number in (0, 1) is the share of the site's own dense cost. With several forms, an integer
+    stands for what ``dw_pw`` would cost at that rank, and each form takes the largest rank within that cost.
+    ``allow_growth`` admits ranks at or above break-even.
+    """
+    if rank < 1:
+        return _plan(site, [_within(site, form, rank) for form in forms])
+    if len(forms) == 1:
+        return _plan(site, [_at_rank(site, forms[0], int(rank), allow_growth)])
+    reference = _at_rank(site, "dw_pw", int(rank), allow_growth)
+    if isinstance(reference, str):
+        return _plan(site, [reference])
+    share = _figure(reference.cost) / _figure(site.geometry.dense_cost)
+    return _plan(site, [_within(site, form, share, at_least_one=False) for form in forms])
+
+
+def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, target: float, unit: str) -> list[SitePlan]:
+    """Candidates for ``--macs``/``--params``: the largest uniform share of the sites that meets the whole-model target.
+
+    Args:
+        sites: the sites that may be rewritten.
+        forms: keys of ``FORMS``.
+        total: the whole model's figure (MACs per sample, or parameters).
+        target: asked ratio new/old of the whole model, in (0, 1).
+        unit: ``"macs"`` or ``"params"``.
+
+    Raises:
+        NothingToDoError: even rank 1 everywhere stays above the target; the message gives the best reachable ratio.
+    """
+    low, high = 0.0, 1.0
+    best = _ratio(plans := _share_plans(sites, forms, low), total, unit)
+    if best > target:
+        raise NothingToDoError(
+            f"--{unit} {target:g} is out of reach: with rank 1 at every site the model keeps {best:.3f} of its {unit}, "
+            f"because the rest is in layers that are no sites; ask for {_round_up(best):g} or more."
+        )
+    for _ in range(30):
+        middle = (low + high) / 2
+        trial = _share_plans(sites, forms, middle)
+        if _ratio(trial, total, unit) <= target:
+            low, plans = middle, trial
+        else:
+            high = middle
+    return plans
+
+
+def _share_plans(sites: Sequence[ConvSite], forms: Sequence[str], share: float) -> list[SitePlan]:
+    return [_plan(site, [_within(site, form, share) for form in forms]) for site in sites]
+
+
+def _ratio(plans: Sequence[SitePlan], total: int, unit: str) -> float:
+    """Whole-model ratio if every site takes its costliest candidate."""
+    saved = 0
+    for plan in plans:
+        if plan.candidates:
+            dense = _unit(plan.site.geometry.dense_cost, unit)
+            saved += dense - max(_unit(candidate.cost, unit) for candidate in plan.candidates)
+    return 1 - saved / total
+
+
+def _plan(site: ConvSite, found: Sequence[Candidate | str]) -> SitePlan:
+    candidates = tuple(c for c in found if isinstance(c, Candidate))
+    if candidates:
+        return SitePlan(site, candidates)
+    return SitePlan(site, (), "; ".join(c for c in found if isinstance(c, str)) or "no form applies")
+
+
+def _at_rank(site: ConvSite, form: str, rank: int, allow_growth: bool) -> Candidate | str:
+    geometry = site.geometry
+    rank = min(rank, FORMS[form].full_rank(geometry))
+    limit = max_useful_rank(form, geometry)
+    if rank > limit and not allow_growth:
+        return _refusal(site, form, rank)
+    return Candidate(form, rank, FORMS[form].cost(geometry, rank))
+
+
+def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) -> Candidate | str:
+    geometry = site.geometry
+    limit = max_useful_rank(form, geometry)
+    rank = rank_for_share(form, geometry, share)
+    if limit < 1:
+        return _refusal(site, form, 1)
+    rank = min(rank, limit, FORMS[form].full_rank(geometry))
+    cost = FORMS[form].cost(geometry, rank)
+    if not at_least_one and _figure(cost) > share * _figure(geometry.dense_cost):
+        return f"{cli_name(form)} does not fit within {share:.0%} of the dense cost even at rank 1"
+    return Candidate(form, rank, cost)
+
+
+def _refusal(site: ConvSite, form: str, rank: int) -> str:
+    cost, dense = FORMS[form].cost(site.geometry, rank), site.geometry.dense_cost
+    unit = "weights" if dense.macs is None else "MACs"
+    return (
+        f"{cli_name(form)} at rank {rank} would cost {_figure(cost):,} {unit}, the dense one {_figure(dense):,} "
+        f"(break-even at rank {break_even(form, site.geometry):.2f})"
+    )
+
+
+def _figure(cost: Cost) -> int:
+    return cost.params if cost.macs is None else cost.macs
+
+
+def _unit(cost: Cost, unit: str) -> int:
+    if unit == "params":
+        return cost.params
+    return cost.macs if cost.macs is not None else 0
+
+
+def _round_up(value: float) -> float:
+    return -(-value * 1000 // 1) / 1000

@@ -1,0 +1,85 @@
+"""Uniform plans keep what they promise: below break-even, within the share, within the whole-model target."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepconvert.errors import NothingToDoError
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.uniform import forms_named, plan_rank, plan_share
+from sepconvert.separable.geometry import ConvGeometry
+
+
+def site(channels: int = 64, outputs: int = 64, kernel: int = 3, size: int | None = 16, name: str = "conv") -> ConvSite:
+    spatial = None if size is None else (size, size)
+    geometry = ConvGeometry(
+        channels, outputs, (kernel, kernel), (1, 1), (1, 1), (kernel // 2,) * 4, "NOTSET", spatial, spatial
+    )
+    return ConvSite(name, name, "x", f"{name}.w", None, "float32", geometry)
+
+
+def test_rank_two_of_dw_pw_costs_what_the_hand_says() -> None:
+    (candidate,) = plan_rank(site(), ["dw_pw"], 2).candidates
+    assert candidate.cost.params == 2 * 64 * (9 + 64)
+    assert candidate.cost.macs == 2 * 64 * (9 + 64) * 16 * 16
+
+
+def test_a_rank_at_break_even_is_refused_with_both_costs_and_the_break_even_rank() -> None:
+    plan = plan_rank(site(), ["pw_dw"], 9)
+    assert plan.candidates == ()
+    assert plan.reason == (
+        "pw-dw at rank 9 would cost 10,764,288 MACs, the dense one 9,437,184 (break-even at rank 7.89)"
+    )
+
+
+def test_a_full_rank_above_break_even_is_there_when_growth_is_allowed() -> None:
+    (candidate,) = plan_rank(site(), ["pw_dw"], 1000, allow_growth=True).candidates
+    assert candidate.rank == 9
+
+
+def test_with_several_forms_an_integer_rank_means_the_macs_of_dw_pw() -> None:
+    plan = plan_rank(site(), forms_named("any"), 2)
+    reference = 2 * 64 * (9 + 64) * 16 * 16
+    assert {candidate.form for candidate in plan.candidates} == {"dw_pw", "pw_dw", "pw_dw_pw", "spatial"}
+    assert all(candidate.cost.macs is not None and candidate.cost.macs <= reference for candidate in plan.candidates)
+
+
+def test_with_several_forms_a_rank_above_break_even_keeps_the_site() -> None:
+    assert plan_rank(site(), forms_named("auto"), 8).candidates == ()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    channels=st.integers(2, 96),
+    outputs=st.integers(2, 96),
+    kernel=st.sampled_from([2, 3, 5]),
+    share=st.floats(0.05, 0.95),
+    size=st.sampled_from([None, 7, 30]),
+)
+def test_a_share_is_never_exceeded_except_by_rank_one_and_never_reaches_the_dense_cost(
+    channels: int, outputs: int, kernel: int, share: float, size: int | None
+) -> None:
+    target = site(channels, outputs, kernel, size)
+    dense = target.geometry.dense_cost
+    for candidate in plan_rank(target, forms_named("any"), share).candidates:
+        cost, full = (candidate.cost.macs, dense.macs) if size else (candidate.cost.params, dense.params)
+        assert cost is not None
+        assert full is not None
+        assert cost < full
+        assert candidate.rank == 1 or cost <= share * full * (1 + 1e-9)
+
+
+def test_plan_share_meets_the_whole_model_target_closely() -> None:
+    sites = [site(32, 64, name="a"), site(64, 128, name="b"), site(128, 128, name="c")]
+    dense = sum(s.geometry.dense_cost.macs or 0 for s in sites)
+    total = round(dense * 1.25)
+    plans = plan_share(sites, ["spatial"], total, 0.5, "macs")
+    after = total - dense + sum(p.candidates[0].cost.macs or 0 for p in plans)
+    assert 0.45 * total < after <= 0.5 * total
+
+
+def test_an_unreachable_target_names_the_best_ratio() -> None:
+    sites = [site()]
+    total = 4 * (sites[0].geometry.dense_cost.macs or 0)
+    with pytest.raises(NothingToDoError, match=r"--macs 0\.5 is out of reach.*0\.7\d\d of its macs.*ask for 0\.7"):
+        plan_share(sites, forms_named("auto"), total, 0.5, "macs")
