@@ -1,0 +1,51 @@
+"""Find what a model computes just before its final activation, and expose inner values as outputs.
+
+A saturated probability hides every error, so fidelity is measured on the input of a final Softmax, LogSoftmax or
+Sigmoid as well, found by walking back from each graph output through operators that only move or cast values.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from sepconvert.graph.load import LoadedModel
+
+_FINAL_ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+_PASS_THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
+
+
+def pre_activations(model: LoadedModel) -> Mapping[str, str]:
+    """Map each graph output that a final activation produces to the name of that activation's input value."""
+    found = {}
+    for output in model.ir.graph.outputs:
+        value = _activation_input(output)
+        if value is not None and output.name is not None:
+            found[output.name] = value
+    return found
+
+
+def _activation_input(output: ir.Value) -> str | None:
+    node = output.producer()
+    while node is not None and node.domain == "" and node.inputs and node.inputs[0] is not None:
+        if node.op_type in _FINAL_ACTIVATIONS:
+            return node.inputs[0].name
+        if node.op_type not in _PASS_THROUGH:
+            return None
+        node = node.inputs[0].producer()
+    return None
+
+
+def expose(model: LoadedModel, names: Sequence[str]) -> LoadedModel:
+    """Return a copy of ``model`` that also outputs the values called ``names`` (the given model stays as it is).
+
+    Raises:
+        KeyError: a name is no value of the main graph.
+    """
+    copy = model.ir.clone()
+    present = {value.name for value in copy.graph.outputs}
+    values = {value.name: value for node in copy.graph for value in node.outputs}
+    for name in names:
+        if name not in present:
+            copy.graph.outputs.append(values[name])
+            present.add(name)
+    return LoadedModel(copy, model.path, None, None)
