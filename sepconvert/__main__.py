@@ -1,0 +1,5 @@
+"""``python -m sepconvert``."""
+
+from sepconvert.cli import main
+
+main()

@@ -1,0 +1,339 @@
+"""The command line: parse, call one workflow, print, turn errors into exit codes. No logic and no numbers."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sepconvert import __version__
+from sepconvert.errors import SepconvertError, UsageError
+
+if TYPE_CHECKING:
+    from sepconvert.record import Record
+
+app = typer.Typer(
+    name="sepconvert",
+    help="Make a trained convolutional network smaller and measurably faster: standard convolutions become "
+    "depthwise + pointwise pairs, and the report says exactly what was gained and lost.\n\n"
+    "One MAC is one multiply-add; FLOPs are 2·MACs; figures are per sample.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+MODEL = typer.Argument(help="The model: an .onnx file (external data beside it is read too).", show_default=False)
+
+Model = Annotated[Path, MODEL]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Inputs: an .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer "
+        "labels), an .npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
+        show_default=False,
+    ),
+]
+TestData = Annotated[
+    str | None, typer.Option(help="Inputs to measure fidelity on, none of them in --data.", show_default=False)
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated.", show_default=False),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Rewrite only sites whose name or output matches this glob; may be repeated.", show_default=False
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(help="Keep sites whose name or output matches this glob; may be repeated.", show_default=False),
+]
+Device = Annotated[
+    list[str] | None,
+    typer.Option(help="Device to measure on (cpu, cuda, openvino, ...); may be repeated.", show_default="cpu"),
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.")]
+NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.")]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", help="Write the record as JSON to this file, or to stdout with '-'.", show_default=False),
+]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML page.", show_default=False)]
+Mean = Annotated[
+    str | None, typer.Option(help="Subtracted from the inputs: one number or one per channel, comma-separated.")
+]
+Std = Annotated[str | None, typer.Option(help="Divides the inputs after --mean: one number or one per channel.")]
+Scale = Annotated[
+    str | None, typer.Option(help="Multiplies the inputs first, e.g. 1/255 for bytes.", show_default=False)
+]
+Size = Annotated[str | None, typer.Option(help="Size images are resized to: 224 or HEIGHTxWIDTH.", show_default=False)]
+Layout = Annotated[
+    str | None, typer.Option(help="Layout of image inputs: nchw or nhwc.", show_default="from the model")
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print versions and exit.")] = False,
+) -> None:
+    """Print the version when asked."""
+    if version:
+        from sepconvert.terminal import version_line
+
+        typer.echo(version_line(__version__))
+        raise typer.Exit
+
+
+@app.command()
+def analyze(
+    model: Model,
+    data: Data = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure the latency of the model.")] = False,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
+    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    device: Device = None,
+    threads: Threads = 1,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    size: Size = None,
+    layout: Layout = None,
+    json_: Json = None,
+    html: Html = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the convolutions of MODEL: which can be made separable, which cannot and why, and what everything costs.
+
+    Example: sepconvert analyze model.onnx --input image:1x3x224x224
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    record = workflows.analyze(
+        model,
+        data=data,
+        preprocess=parse_preprocess(mean, std, scale, size, layout),
+        input_shapes=_input_shapes(input_),
+        include=include or (),
+        exclude=exclude or (),
+        measure=workflows.Measure(latency, tuple(device or ["cpu"]), threads),
+        outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+        seed=seed,
+    )
+    _show(record, json_, html, quiet)
+
+
+@app.command()
+def rewrite(
+    model: Model,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write.", show_default="<stem>.sep.onnx beside MODEL")
+    ] = None,
+    data: Data = None,
+    test_data: TestData = None,
+    init: Annotated[
+        str, typer.Option(help="low-rank: approximate the weights; random: reinitialise the pairs for training.")
+    ] = "low-rank",
+    form: Annotated[
+        str, typer.Option(help="dw-pw, pw-dw, pw-dw-pw, spatial; auto = the depthwise forms; any = auto and spatial.")
+    ] = "auto",
+    rank: Annotated[
+        float | None,
+        typer.Option(
+            help="An integer >= 1: the rank (with auto or any: whatever fits the MACs of dw-pw at that rank). "
+            "A number in (0, 1): the share of each site's own MACs.",
+            show_default=False,
+        ),
+    ] = None,
+    macs: Annotated[
+        float | None,
+        typer.Option(help="MACs of the whole model, new/old.", show_default="0.5 if no other budget is given"),
+    ] = None,
+    params: Annotated[
+        float | None, typer.Option(help="Parameters of the whole model, new/old.", show_default=False)
+    ] = None,
+    lowering: Annotated[str, typer.Option(help="How factors become nodes: auto, stacked, branches, concat.")] = "auto",
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
+    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    device: Device = None,
+    threads: Threads = 1,
+    no_latency: NoLatency = False,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    size: Size = None,
+    layout: Layout = None,
+    json_: Json = None,
+    html: Html = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a copy of MODEL whose standard convolutions are separable, and report what was gained and lost.
+
+    With --data the factors are fitted to what each layer really sees; without, they approximate the weights alone,
+    which usually costs accuracy.
+
+    Example: sepconvert rewrite model.onnx --data calibration.npz --test-data test.npz --macs 0.4 --html report.html
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    result = workflows.rewrite(
+        model,
+        output or model.with_name(f"{model.stem}.sep.onnx"),
+        data=data,
+        test_data=test_data,
+        preprocess=parse_preprocess(mean, std, scale, size, layout),
+        init=init,
+        form=form,
+        rank=rank,
+        macs=macs,
+        params=params,
+        lowering=lowering,
+        input_shapes=_input_shapes(input_),
+        include=include or (),
+        exclude=exclude or (),
+        measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
+        outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+        seed=seed,
+        progress=_progress(quiet),
+    )
+    _show(result.record, json_, html, quiet)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="The original model.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="The model to judge.", show_default=False)],
+    data: Data = None,
+    fail_above: Annotated[
+        str | None,
+        typer.Option(
+            help="Exit with 3 when a limit is exceeded: error=E (relative error of the worst output), latency=R "
+            "(after/before), comma-separated.",
+            show_default=False,
+        ),
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
+    ] = None,
+    device: Device = None,
+    threads: Threads = 1,
+    no_latency: NoLatency = False,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    size: Size = None,
+    layout: Layout = None,
+    json_: Json = None,
+    html: Html = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run BEFORE and AFTER on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
+
+    Example: sepconvert compare model.onnx model.sep.onnx --data test.npz --fail-above error=0.01,latency=1.0
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    gate = workflows.parse_gate(fail_above)
+    record = workflows.compare(
+        before,
+        after,
+        data=data,
+        preprocess=parse_preprocess(mean, std, scale, size, layout),
+        input_shapes=_input_shapes(input_),
+        measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
+        outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+        seed=seed,
+    )
+    _show(record, json_, html, quiet)
+    workflows.check_gate(record, gate)
+
+
+@app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="A record written by --json.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.", show_default=False)],
+    force: Force = False,
+) -> None:
+    """Render a record as one self-contained HTML page.
+
+    Example: sepconvert report record.json -o page.html
+    """
+    from sepconvert import workflows
+
+    workflows.render(record, output, force=force)
+    typer.echo(str(output), err=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers: runtimes, devices, threads, timer noise, and what is missing.
+
+    Example: sepconvert doctor
+    """
+    from sepconvert import workflows
+    from sepconvert.terminal import print_doctor
+
+    print_doctor(workflows.doctor())
+
+
+def main() -> None:
+    """Run the command line; a ``SepconvertError`` becomes one line on stderr and its exit code."""
+    try:
+        app()
+    except SepconvertError as error:
+        typer.echo(f"sepconvert: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _show(record: "Record", json_: str | None, html: Path | None, quiet: bool) -> None:
+    if json_ == "-":
+        typer.echo(record.to_json(), nl=False)
+    if not quiet:
+        from sepconvert.terminal import print_record
+
+        print_record(record, html)
+
+
+def _progress(quiet: bool) -> Callable[[str, int, int], None] | None:
+    if quiet or not sys.stderr.isatty():
+        return None
+    from sepconvert.terminal import progress_bar
+
+    return progress_bar()
+
+
+def _input_shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for entry in entries or ():
+        name, colon, sizes = entry.rpartition(":")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.split("x"))
+        except ValueError:
+            colon = ""
+        if not colon or min(shapes[name]) < 1:
+            raise UsageError(f"--input {entry} is not NAME:SIZExSIZE...; write for example image:1x3x224x224.")
+    return shapes

@@ -1,0 +1,77 @@
+"""The survey of a model as a record."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sepconvert.data import Preprocess
+from sepconvert.record import Record, TotalsPair
+from sepconvert.runtime.environment import describe_environment
+from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.measure import measure_latency
+from sepconvert.workflows.opened import naming, open_model, select_sites
+from sepconvert.workflows.options import Measure
+from sepconvert.workflows.outputs import Outputs
+
+
+def analyze(
+    model: Path | str,
+    *,
+    data: str | None = None,
+    preprocess: Preprocess = Preprocess(),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    measure: Measure = Measure(latency=False),
+    outputs: Outputs = Outputs(),
+    seed: int = 0,
+) -> Record:
+    """List the convolutions of a model with their geometry and cost, and what cannot be rewritten and why.
+
+    Args:
+        model: path of an ONNX model; nothing is loaded that is not needed, also from external data.
+        data: inputs as on the command line; only their shape matters here, and the values when ``latency`` is set.
+        preprocess: how integer arrays and images become inputs.
+        input_shapes: sizes of dynamic inputs, by input name; a dynamic first dimension otherwise counts as 1.
+        include: globs; sites that match none of them are marked kept.
+        exclude: globs; sites that match are marked kept.
+        measure: whether and how to time the whole model.
+        outputs: files to write beside returning the record.
+        seed: seed of the random inputs that stand in for missing data.
+
+    Returns:
+        A record whose ``sites`` are ``eligible`` or ``kept``.
+
+    Raises:
+        SepconvertError: the model, data or outputs are not usable; the message says what to do.
+    """
+    path = Path(model)
+    outputs.check(path)
+    opened = open_model(path, input_shapes or {})
+    dataset = read_data(data, opened, preprocess)
+    if dataset is not None:
+        opened = open_model(path, shapes_for(input_shapes or {}, dataset))
+    _, kept = select_sites(opened.found.sites, include, exclude)
+    with naming(path):
+        sites = [
+            describe_site(
+                opened.model, site, status="kept" if site.output in kept else "eligible", reason=kept.get(site.output)
+            )
+            for site in opened.found.sites
+        ]
+    record = Record(
+        command="analyze",
+        arguments=list(outputs.arguments),
+        environment=describe_environment(measure.threads, measure.devices),
+        source=opened.file,
+        inputs=list(opened.shapes.inputs),
+        sites=sites,
+        skipped=list(opened.found.skips),
+        totals=TotalsPair(opened.totals),
+        tool=tool(),
+        latency=measure_latency(opened, None, dataset, measure, seed) if measure.latency else [],
+        graph=describe_network(opened, sites),
+        warnings=[*opened.shapes.warnings, *data_warnings(dataset, None)],
+    )
+    outputs.write(record)
+    return record

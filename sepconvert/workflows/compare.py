@@ -1,0 +1,148 @@
+"""Two models on the same inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sepconvert.data import Preprocess
+from sepconvert.errors import GateError, ModelError, UsageError
+from sepconvert.graph.shapes import Shapes
+from sepconvert.record import Record, TotalsPair
+from sepconvert.runtime.environment import describe_environment
+from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.opened import naming, open_model
+from sepconvert.workflows.options import Measure
+from sepconvert.workflows.outputs import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Limits of ``--fail-above``: relative error of the worst output, and latency after/before; None where not set."""
+
+    error: float | None = None
+    latency: float | None = None
+
+
+def compare(
+    before: Path | str,
+    after: Path | str,
+    *,
+    data: str | None = None,
+    preprocess: Preprocess = Preprocess(),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    measure: Measure = Measure(),
+    outputs: Outputs = Outputs(),
+    seed: int = 0,
+) -> Record:
+    """Run two models on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
+
+    Args:
+        before: path of the original model.
+        after: path of the model to judge; it must have the same inputs and outputs.
+        data: inputs as on the command line; without it, seeded random ones, and the record says so.
+        preprocess: how integer arrays and images become inputs.
+        input_shapes: sizes of dynamic inputs, by input name.
+        measure: whether and how to time both models.
+        outputs: files to write beside returning the record.
+        seed: seed of random inputs and of the bootstrap.
+
+    Raises:
+        SepconvertError: a model, the data or the outputs are not usable; the message says what to do.
+    """
+    outputs.check(Path(before), Path(after))
+    first = open_model(Path(before), input_shapes or {})
+    dataset = read_data(data, first, preprocess)
+    shapes = shapes_for(input_shapes or {}, dataset)
+    first, second = open_model(Path(before), shapes), open_model(Path(after), shapes)
+    _same_interface(first.shapes, second.shapes, str(before), str(after))
+    fidelity, warnings = measure_fidelity(first, second, dataset, seed)
+    with naming(Path(before)):
+        sites = [describe_site(first.model, site, status="eligible", reason=None) for site in first.found.sites]
+    record = Record(
+        command="compare",
+        arguments=list(outputs.arguments),
+        environment=describe_environment(measure.threads, measure.devices),
+        source=first.file,
+        output=second.file,
+        inputs=list(first.shapes.inputs),
+        sites=sites,
+        skipped=list(first.found.skips),
+        totals=TotalsPair(first.totals, second.totals),
+        tool=tool(),
+        fidelity=fidelity,
+        latency=measure_latency(first, second, dataset, measure, seed) if measure.latency else [],
+        graph=describe_network(first, sites),
+        warnings=[*first.shapes.warnings, *data_warnings(dataset, None), *warnings],
+    )
+    outputs.write(record)
+    return record
+
+
+def _same_interface(first: Shapes, second: Shapes, before: str, after: str) -> None:
+    ours, theirs = [{i.name: i.dtype for i in shapes.inputs} for shapes in (first, second)]
+    if ours != theirs:
+        raise ModelError(
+            f"{before} and {after} cannot be compared: their inputs are {_spell(ours)} and {_spell(theirs)}; "
+            "pass two versions of one model."
+        )
+
+
+def _spell(inputs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({dtype})" for name, dtype in inputs.items())
+
+
+def parse_gate(text: str | None) -> Gate:
+    """Read ``error=E,latency=R``.
+
+    Raises:
+        UsageError: an unknown limit, or a number that is none.
+    """
+    limits: dict[str, float] = {}
+    for part in (text or "").split(",") if text else []:
+        name, _, value = part.strip().partition("=")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            name = ""
+        if name not in ("error", "latency"):
+            raise UsageError(f"--fail-above {text} is not understood; write for example error=0.01,latency=1.0.")
+    return Gate(limits.get("error"), limits.get("latency"))
+
+
+def check_gate(record: Record, gate: Gate) -> None:
+    """Raise ``GateError`` (exit code 3) if the record exceeds a limit, or lacks the figure that a limit is on."""
+    failures = [*_error_failures(record, gate.error), *_latency_failures(record, gate.latency)]
+    if failures:
+        raise GateError("gate failed: " + "; ".join(failures) + ".")
+
+
+def _error_failures(record: Record, limit: float | None) -> list[str]:
+    if limit is None:
+        return []
+    found = record.fidelity.outputs if record.fidelity is not None else []
+    failures = []
+    for output in found:
+        error = output.decisive_error
+        if error is None:
+            failures.append(
+                f"the relative error of output '{output.name}' is unknown (one sample, or a constant output)"
+            )
+        elif not error <= limit:
+            failures.append(f"the relative error of output '{output.name}' is {error:.3g}, above {limit:g}")
+    return failures if found else ["no fidelity was measured"]
+
+
+def _latency_failures(record: Record, limit: float | None) -> list[str]:
+    if limit is None:
+        return []
+    failures = []
+    for timing in record.latency:
+        if timing.speedup is None:
+            failures.append(f"latency on {timing.device} was not measured")
+        elif 1 / timing.speedup > limit:
+            failures.append(
+                f"latency on {timing.device} is {1 / timing.speedup:.3f} of the original's, above {limit:g}"
+            )
+    return failures if record.latency else ["latency was not measured (--no-latency)"]

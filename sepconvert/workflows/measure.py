@@ -1,0 +1,70 @@
+"""Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
+
+import numpy as np
+
+from sepconvert.data import Dataset, random_inputs
+from sepconvert.graph.heads import expose, pre_activations
+from sepconvert.graph.save import model_bytes
+from sepconvert.record import Fidelity, Latency
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.options import Measure
+
+RANDOM_SAMPLES = 8
+
+
+def measure_fidelity(
+    before: OpenedModel, after: OpenedModel, dataset: Dataset | None, seed: int
+) -> tuple[Fidelity | None, list[str]]:
+    """Run both models on the same inputs and compare every output, also before a final activation.
+
+    Args:
+        before: the original.
+        after: the model to judge.
+        dataset: inputs; None for seeded random ones.
+        seed: seed of random inputs.
+
+    Returns:
+        The fidelity, and warnings; None (with a warning) where an input's shape is unknown and no data was given.
+    """
+    from sepconvert.verify import fidelity
+
+    if dataset is None:
+        if not _known(before):
+            return None, ["Fidelity was not measured: an input's size is unknown; pass --input or --data."]
+        dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
+    pre, pre_after = pre_activations(before.model), pre_activations(after.model)
+    if pre.keys() != pre_after.keys():
+        pre, pre_after = {}, {}
+    old, new = (
+        model_bytes(expose(opened.model, list(values.values())))
+        for opened, values in ((before, pre), (after, pre_after))
+    )
+    result = fidelity.measure_fidelity(old, new, dataset, pre=pre, pre_after=pre_after)
+    return result.fidelity, list(result.warnings)
+
+
+def measure_latency(
+    before: OpenedModel,
+    after: OpenedModel | None,
+    dataset: Dataset | None,
+    measure: Measure,
+    seed: int,
+) -> list[Latency]:
+    """Time one model, or two interleaved, on every device."""
+    from sepconvert.runtime.timing import time_pair
+
+    rng = np.random.default_rng(seed)
+    inputs = dataset if dataset is not None else random_inputs(before.shapes.inputs, 1, rng)
+    feeds = next(iter(inputs.batches(1)))
+    first = model_bytes(before.model)
+    second = None if after is None else model_bytes(after.model)
+    return [
+        time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng) for device in measure.devices
+    ]
+
+
+def _known(opened: OpenedModel) -> bool:
+    return all(
+        info.used_shape is not None and all(size is not None for size in info.used_shape)
+        for info in opened.shapes.inputs
+    )

@@ -1,0 +1,88 @@
+"""A model with its shapes, its sites and its totals: what every workflow starts from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.graph.count import count_totals
+from sepconvert.graph.load import LoadedModel, load_model
+from sepconvert.graph.shapes import Shapes, infer_shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.survey import Survey, survey
+from sepconvert.record import ModelFile, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A loaded model and all that its structure tells."""
+
+    model: LoadedModel
+    shapes: Shapes
+    found: Survey
+    totals: Totals
+
+    @property
+    def file(self) -> ModelFile:
+        """The model file as the record names it."""
+        return ModelFile(str(self.model.path), self.model.sha256, self.model.bytes)
+
+
+def open_model(path: Path, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+    """Load a model, infer its shapes, survey its convolutions and count its totals.
+
+    Raises:
+        ModelError: the file cannot be read or is invalid.
+    """
+    with naming(path):
+        model = load_model(path)
+        shapes = infer_shapes(model, input_shapes)
+        found = survey(model, shapes)
+    return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.output for site in found.sites]))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a complaint about a part of the model."""
+    try:
+        yield
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise ModelError(f"{path}: {error}") from None
+
+
+def select_sites(
+    sites: Sequence[ConvSite], include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[ConvSite], dict[str, str]]:
+    """Split sites by the globs into those to rewrite and those kept, the latter as ``{output: reason}``.
+
+    A site that is kept by default (one input or output channel) is rewritten only if ``include`` names it exactly.
+
+    Raises:
+        NothingToDoError: a glob matches no site.
+    """
+    for option, patterns in (("--include", include), ("--exclude", exclude)):
+        for pattern in patterns:
+            if not any(_matches(site, [pattern]) for site in sites):
+                raise NothingToDoError(
+                    f"{option} {pattern} matches none of the {len(sites)} sites; 'sepconvert analyze' lists them."
+                )
+    chosen, kept = [], {}
+    for site in sites:
+        named = site.name in include or site.output in include
+        if _matches(site, exclude):
+            kept[site.output] = "excluded by --exclude"
+        elif include and not _matches(site, include):
+            kept[site.output] = "not named by --include"
+        elif site.keep_reason is not None and not named:
+            kept[site.output] = site.keep_reason
+        else:
+            chosen.append(replace(site, keep_reason=None))
+    return chosen, kept
+
+
+def _matches(site: ConvSite, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(text, p) or text == p for text in (site.name, site.output) for p in patterns)

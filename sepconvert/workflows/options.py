@@ -1,0 +1,83 @@
+"""Options that several workflows share, checked when they are made."""
+
+from dataclasses import dataclass
+
+from sepconvert.errors import UsageError
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.planning.uniform import FORM_GROUPS, forms_named
+from sepconvert.separable.forms import FORMS, cli_name
+
+LOWERINGS = ("auto", "stacked", "branches", "concat")
+INITS = ("low-rank", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What to time and how: ``latency`` switches timing, ``devices`` are names as ``cpu`` or ``cuda``."""
+
+    latency: bool = True
+    devices: tuple[str, ...] = ("cpu",)
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked of a rewrite: at most one of ``rank``, ``macs``, ``params``; none of them means ``macs=0.5``.
+
+    ``form``, ``lowering`` and ``init`` are spelled as on the command line. ``allow_growth`` also admits ranks at or
+    above break-even: to check that a full-rank rewrite is exact, never for use.
+
+    Raises:
+        UsageError: an unknown name, a number out of range, or two budgets at once.
+    """
+
+    form: str = "auto"
+    rank: float | None = None
+    macs: float | None = None
+    params: float | None = None
+    lowering: str = "auto"
+    init: str = "low-rank"
+    allow_growth: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("--form", self.form, (*FORM_GROUPS, *map(cli_name, FORMS)))
+        _one_of("--lowering", self.lowering, LOWERINGS)
+        _one_of("--init", self.init, INITS)
+        given = [f"--{name}" for name in ("rank", "macs", "params") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} contradict each other; give one of them.")
+        if self.rank is not None and not (0 < self.rank < 1 or (self.rank >= 1 and self.rank == int(self.rank))):
+            raise UsageError(f"--rank {self.rank:g} is neither a whole number from 1 nor a share between 0 and 1.")
+        for name in ("macs", "params"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise UsageError(f"--{name} {value:g} is not a ratio between 0 and 1 (new/old of the whole model).")
+        if not self.forms:
+            raise UsageError(f"--lowering {self.lowering} does not apply to --form {self.form}; use --lowering auto.")
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Forms that the form and the lowering allow, as keys of ``FORMS``."""
+        named = forms_named(self.form)
+        if self.lowering == "auto":
+            return named
+        return tuple(form for form in named if self.lowering in lowerings_for(form, 2))
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """The one budget in force, by name."""
+        for name in ("rank", "macs", "params"):
+            value = getattr(self, name)
+            if value is not None:
+                return {name: value}
+        return {"macs": 0.5}
+
+    def lowering_of(self, form: str, rank: int) -> str:
+        """Return the lowering of one site; at rank 1 all of them write the same nodes."""
+        choices = lowerings_for(form, rank)
+        return self.lowering if self.lowering in choices else choices[0]
+
+
+def _one_of(option: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UsageError(f"{option} {value} is not known; choose one of {', '.join(names)}.")

@@ -1,0 +1,90 @@
+"""Where a workflow writes its record and its page: checked before the work starts, written whole or not at all."""
+
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sepconvert.errors import OutputError
+from sepconvert.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Files asked for beside the model: ``json`` ('-' is left to the caller) and ``html``.
+
+    ``force`` replaces files that exist; ``arguments`` (everything after ``sepconvert``) is kept in the record.
+    """
+
+    json: str | None = None
+    html: Path | None = None
+    force: bool = False
+    arguments: tuple[str, ...] = ()
+
+    def paths(self) -> list[Path]:
+        """Return the files that will be written."""
+        json = [] if self.json in (None, "-") else [Path(str(self.json))]
+        return json + ([] if self.html is None else [self.html])
+
+    def check(self, *others: Path) -> None:
+        """Refuse, before any work is done, what could not be written at the end.
+
+        Args:
+            others: files read or written by the same command, which the record and the page must not replace.
+
+        Raises:
+            OutputError: a folder is missing, a file exists and ``force`` is not set, or two outputs are the same file.
+        """
+        taken = {path.resolve() for path in others}
+        for path in self.paths():
+            check_target(path, force=self.force)
+            if path.resolve() in taken:
+                raise OutputError(f"{path} is named twice on this command line; give every file its own name.")
+            taken.add(path.resolve())
+
+    def write(self, record: Record) -> None:
+        """Write the record and the page."""
+        if self.json not in (None, "-"):
+            write_text(Path(str(self.json)), record.to_json())
+        if self.html is not None:
+            from sepconvert.report.page import render
+
+            write_text(self.html, render(record))
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raise ``OutputError`` if ``path`` cannot be created, or exists and ``force`` is not set."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it.")
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists; pass --force to replace it, or choose another name.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to a temporary file in the same folder and rename it, so that no half of it is ever seen."""
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} could not be written ({error.strerror}); free some space or choose another folder."
+        ) from None
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,19 @@
+"""A record on disk becomes a page."""
+
+from pathlib import Path
+
+from sepconvert.record import Record
+from sepconvert.workflows.outputs import Outputs, check_target
+
+
+def render(record: Path | str | Record, page: Path | str, *, force: bool = False) -> Path:
+    """Write the HTML page of a record (or of the JSON file of one).
+
+    Raises:
+        ModelError: the file is not a record.
+        OutputError: the page cannot be written, or exists and ``force`` is not set.
+    """
+    target = Path(page)
+    check_target(target, force=force)
+    Outputs(html=target, force=force).write(record if isinstance(record, Record) else Record.read(Path(record)))
+    return target
