@@ -1,11 +1,15 @@
 """Realistic records made in memory, for tests of the page."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from sepconvert.record import (
     Environment,
@@ -266,6 +270,32 @@ def sweep_record(**changes: object) -> Record:
     return replace(record, **changes)  # type: ignore[arg-type]
 
 
+def dense_record(convolutions: int = 154, block: int = 12) -> Record:
+    """A chain of dense blocks: every 3×3 sees all earlier outputs of its block through a Concat."""
+    nodes, edges, sites = [GraphNode("input", "input", "input")], [], []
+    for i in range(convolutions):
+        found = site(i, 16 + 8 * (i % block), 56 // (1 + i // 40), rewritten=i % 9 != 4)
+        found = replace(found, name=f"features/denseblock{i // block}/denselayer{i % block}/conv")
+        sites.append(found)
+        nodes.append(GraphNode(found.output, "Conv", found.status))
+        conv = len(nodes) - 1
+        if i % block == 0:
+            inside = [conv - 1]
+            edges.append([conv - 1, conv])
+            continue
+        nodes[conv] = GraphNode(f"concat{i}", "Concat", "join")
+        nodes.append(GraphNode(found.output, "Conv", found.status))
+        edges += [[earlier, conv] for earlier in inside] + [[conv, conv + 1]]
+        inside.append(conv + 1)
+    nodes.append(GraphNode("prob", "output", "output"))
+    edges.append([len(nodes) - 2, len(nodes) - 1])
+    return rewrite_record(
+        sites=sites,
+        totals=TotalsPair(totals(sites, False), totals(sites, True)),
+        graph=NetworkGraph(nodes, edges),
+    )
+
+
 @dataclass(frozen=True)
 class Records:
     """The builders above; each takes changes to make to the record."""
@@ -274,6 +304,7 @@ class Records:
     rewrite: Callable[..., Record] = rewrite_record
     compare: Callable[..., Record] = compare_record
     sweep: Callable[..., Record] = sweep_record
+    dense: Callable[..., Record] = dense_record
     site: Callable[..., SiteRecord] = site
     latency: Callable[..., Latency] = latency
     sweep_point: Callable[..., SweepPoint] = sweep_point
@@ -282,3 +313,46 @@ class Records:
 @pytest.fixture(scope="session")
 def records() -> Records:
     return Records()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, told not to talk to anyone."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine; install it, e.g. apt-get install chromium")
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Opened:
+    """A page in the browser, with everything it complained about or asked the network for."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def browse(chromium: Browser) -> Callable[..., object]:
+    """Open a file, by default on a desk and in the light; wait until all charts are drawn."""
+
+    @contextmanager
+    def open_file(path: Path, width: int = 1440, theme: str = "light", wait: bool = True) -> Iterator[Opened]:
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+        opened = Opened(page)
+        page.on("console", lambda message: opened.complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.goto(path.as_uri())
+        if wait:
+            page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
+        yield opened
+        page.close()
+
+    return open_file

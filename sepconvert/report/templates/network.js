@@ -46,9 +46,12 @@
     return { lines, height: top };
   };
 
-  const draw = () => {
+  const measure = () => {
     const room = host.clientWidth / scale;
-    const perRow = Math.max(3, Math.min(columns, Math.floor((room - 2 * EDGE) / NARROWEST)));
+    return { room, perRow: Math.max(3, Math.min(columns, Math.floor((room - 2 * EDGE) / NARROWEST))) };
+  };
+  const draw = () => {
+    const { room, perRow } = measure();
     // Full lines end at the margin, as in a printed column.
     const pitch = columns > perRow ? (room - 2 * EDGE) / perRow : NARROWEST;
     const { lines, height } = fold(perRow);
@@ -108,7 +111,6 @@
     svg.classList.toggle("tiny", scale < 0.65);
     host.replaceChildren(svg);
     mark();
-    return height * scale;
   };
 
   const mark = () => {
@@ -167,7 +169,7 @@
   document.getElementById("zoom-in").addEventListener("click", () => setScale(scale + 0.15));
   const fit = () => {
     const most = innerHeight * 0.7;
-    for (scale = 1; scale > 0.45 && draw() > most; scale -= 0.1);
+    for (scale = 1; scale > 0.45 && fold(measure().perRow).height * scale > most; scale -= 0.1);
     setScale(scale);
   };
   document.getElementById("zoom-fit").addEventListener("click", fit);
