@@ -3,10 +3,12 @@
 A *device* is a short name (``cpu``, ``cuda``, ``openvino`` …); a *provider* is onnxruntime's execution provider behind
 it. Nothing here trusts the distribution's name (``onnxruntime``, ``onnxruntime-gpu`` …): what counts is the list of
 providers of the module that is really imported.
+
+Only ``cpu`` and ``openvino`` have run in this project's tests; the others follow onnxruntime's documentation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from sepconvert.errors import DeviceError
@@ -16,25 +18,27 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One target: its short name, its provider, the distribution that brings it, and the provider's options.
+    """One target: its short name, its provider, and the distribution that brings it.
 
     ``memory`` is where the provider's tensors live, by onnxruntime's name: timing binds inputs and outputs there.
+    ``threads_option`` is the provider's own option for its number of threads: it ignores the session's.
     """
 
     name: str
     provider: str
     distribution: str
     memory: str = "cpu"
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    threads_option: str | None = None
 
     @property
     def is_cpu(self) -> bool:
         """Whether this is onnxruntime's own CPU provider, which every model can fall back to."""
         return self.provider == CPU_PROVIDER
 
-    def providers(self) -> list[tuple[str, dict[str, str]]]:
+    def providers(self, threads: int) -> list[tuple[str, dict[str, str]]]:
         """Providers in order of preference; the CPU one always last, for the few nodes the others refuse."""
-        chosen = [(self.provider, dict(self.options))]
+        options = {self.threads_option: str(threads)} if self.threads_option else {}
+        chosen = [(self.provider, options)]
         return chosen if self.is_cpu else [*chosen, (CPU_PROVIDER, {})]
 
 
@@ -45,13 +49,18 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             Device("cpu", CPU_PROVIDER, "onnxruntime"),
             Device("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", memory="cuda"),
             Device("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", memory="cuda"),
-            Device("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino"),
+            Device("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", threads_option="num_of_threads"),
             Device("coreml", "CoreMLExecutionProvider", "onnxruntime (macOS)"),
             Device("dml", "DmlExecutionProvider", "onnxruntime-directml (Windows)"),
             Device("rocm", "ROCMExecutionProvider", "onnxruntime-rocm"),
             Device("migraphx", "MIGraphXExecutionProvider", "onnxruntime-migraphx"),
             Device("qnn", "QNNExecutionProvider", "onnxruntime-qnn"),
-            Device("xnnpack", "XnnpackExecutionProvider", "an onnxruntime built with XNNPACK"),
+            Device(
+                "xnnpack",
+                "XnnpackExecutionProvider",
+                "an onnxruntime built with XNNPACK",
+                threads_option="intra_op_num_threads",
+            ),
         )
     }
 )

@@ -151,9 +151,11 @@ def start_session(model: bytes | Path, device: Device, options: Any, threads: in
     import onnxruntime
 
     source = str(model) if isinstance(model, Path) else model
+    if device.name == "dml":
+        options.enable_mem_pattern = False  # DirectML refuses sessions with memory patterns
     with model_errors(f"load {model}" if isinstance(model, Path) else "load the model"):
         # Without enable_fallback=0 a provider that fails to start prints to stdout and becomes the CPU silently.
-        raw = onnxruntime.InferenceSession(source, options, providers=device.providers(), enable_fallback=0)
+        raw = onnxruntime.InferenceSession(source, options, providers=device.providers(threads), enable_fallback=0)
     enabled = raw.get_providers()
     if not enabled or enabled[0] != device.provider:
         raise DeviceError(

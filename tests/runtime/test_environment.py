@@ -43,8 +43,13 @@ def test_the_cpu_is_always_there_and_names_are_not_case_sensitive() -> None:
     assert find_device("CPU").is_cpu
 
 
+def test_a_provider_with_threads_of_its_own_is_told_how_many() -> None:
+    assert DEVICES["openvino"].providers(3)[0] == ("OpenVINOExecutionProvider", {"num_of_threads": "3"})
+    assert DEVICES["cpu"].providers(3) == [("CPUExecutionProvider", {})]
+
+
 def test_every_accelerator_falls_back_to_the_cpu_last() -> None:
     for device in DEVICES.values():
-        assert device.providers()[0][0] == device.provider
-        assert device.providers()[-1][0] == "CPUExecutionProvider"
-        assert len(device.providers()) == (1 if device.is_cpu else 2)
+        assert device.providers(1)[0][0] == device.provider
+        assert device.providers(1)[-1][0] == "CPUExecutionProvider"
+        assert len(device.providers(1)) == (1 if device.is_cpu else 2)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from sepconvert.errors import DeviceError
+from sepconvert.runtime.devices import available_devices
 from sepconvert.runtime.proof import judge, prove_provider, read_profile
+from sepconvert.runtime.sessions import run_model
+from sepconvert.runtime.timing import time_pair
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -23,6 +26,22 @@ def test_the_profile_of_a_real_run_names_the_cpu(
     assert proof.warnings == ()
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif("openvino" not in available_devices(), reason="needs onnxruntime-openvino instead of onnxruntime")
+def test_a_second_real_device_runs_the_nodes_itself_on_the_asked_threads(conv_net: Callable[..., bytes]) -> None:
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)}
+    proof = prove_provider(conv_net(batch=1), feeds, device="openvino")
+    assert proof.verified
+    assert set(proof.nodes) == {"OpenVINOExecutionProvider"}
+    there = run_model(conv_net(batch=1), feeds, device="openvino")["logits"]
+    here = run_model(conv_net(batch=1), feeds)["logits"]
+    # Two float32 layers of 27 and 64 terms, summed in another order.
+    np.testing.assert_allclose(there, here, rtol=0, atol=(27 + 64) * 2**-24 * 10 * np.abs(here).max())
+    latency = time_pair(
+        conv_net(batch=1), None, feeds, rng=np.random.default_rng(0), device="openvino", seconds=0.05, least_rounds=4
+    )
+    assert (latency.device, latency.provider_verified) == ("openvino", True)
 
 
 def test_a_device_that_ran_nothing_is_an_error() -> None:
