@@ -125,7 +125,7 @@ def _bars(field: str, title: str, unit_prefix: bool = True) -> "alt.TopLevelMixi
         .encode(y=alt.value(0), y2=alt.value("height"))
         .transform_filter(layer == alt.datum.n)
     )
-    axis = alt.Axis(format="~s" if unit_prefix else "~r")
+    axis = alt.Axis(labelExpr=f"datum.value ? format(datum.value, '{'~s' if unit_prefix else '~r'}') : '0'")
     colours = {"rewritten": BEFORE, "kept": KEPT, "eligible": ELIGIBLE}
     before = base.mark_bar().encode(
         y=alt.Y(f"{field}:Q", title=title, axis=axis),

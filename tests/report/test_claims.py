@@ -1,0 +1,139 @@
+"""The verdict claims what was measured, and no loss is left out of its headline."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sepconvert.record import Fidelity, OutputFidelity, SweepPoint
+from sepconvert.report import claims
+from sepconvert.report.verdict import judge
+
+
+def fidelity(error: float | None, **changes: Any) -> Fidelity:
+    found = Fidelity([OutputFidelity("out", error, None, 0.1, 0.99, 20.0)], samples=54, data="crops.npz")
+    return replace(found, **changes)
+
+
+def test_an_unstable_timing_gives_no_speedup(records: Any) -> None:
+    record = records.rewrite(latency=[records.latency(stable=False)])
+    verdict = judge(record)
+    assert verdict.headline.startswith("Speed uncertain")
+    assert "no speed-up is claimed" in verdict.sentences[0]
+    assert "2.11" not in verdict.headline
+
+
+def test_a_provider_that_was_not_proven_gives_no_speedup(records: Any) -> None:
+    timed = replace(records.latency(), provider_verified=False)
+    assert "not proven" in claims.speed(records.rewrite(latency=[timed]))[0].sentence
+
+
+def test_an_interval_around_one_is_no_difference(records: Any) -> None:
+    timed = replace(records.latency(), speedup=1.01, speedup_ci95=[0.98, 1.04])
+    assert judge(records.rewrite(latency=[timed])).headline.startswith("No measurable difference in speed")
+
+
+def test_a_slower_model_is_called_slower_first_of_all(records: Any) -> None:
+    verdict = judge(records.rewrite(latency=[records.latency(before=10.0, after=15.0)]))
+    assert verdict.headline.startswith("1.50× slower")
+    assert verdict.tone == "bad"
+
+
+def test_a_second_device_that_is_slower_is_in_the_headline(records: Any) -> None:
+    timed = [records.latency(), records.latency(before=10.0, after=15.0, device="npu")]
+    verdict = judge(records.rewrite(latency=timed))
+    assert "slower on npu" in verdict.headline
+    assert verdict.tone == "bad"
+
+
+@pytest.mark.parametrize(
+    ("after", "tone", "words"),
+    [(0.924, "good", "0.4 points lower"), (0.915, "mixed", "1.3 points lower"), (0.80, "bad", "12.8 points lower")],
+)
+def test_a_lost_point_of_accuracy_is_named(records: Any, after: float, tone: str, words: str) -> None:
+    record = records.rewrite()
+    assert record.fidelity is not None
+    claim = claims.quality(replace(record, fidelity=replace(record.fidelity, top1_after=after)))
+    assert words in claim.sentence
+    assert claim.tone == tone
+
+
+@pytest.mark.parametrize(
+    ("error", "tone", "word"),
+    [
+        (1e-12, "good", "rounding"),
+        (0.003, "good", "small loss"),
+        (0.03, "mixed", "noticeable loss"),
+        (0.3, "bad", "large loss"),
+        (1.2, "bad", "unusable"),
+        (float("nan"), "bad", "unusable"),
+    ],
+)
+def test_the_size_of_an_error_has_a_word(records: Any, error: float, tone: str, word: str) -> None:
+    claim = claims.quality(records.rewrite(fidelity=fidelity(error)))
+    assert word in claim.sentence
+    assert claim.tone == tone
+
+
+def test_the_worst_output_decides(records: Any) -> None:
+    outputs = [OutputFidelity(name, error, None, None, None, None) for name, error in (("a", 0.001), ("b", 0.4))]
+    claim = claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs)))
+    assert "“b”" in claim.sentence
+    assert "0.40" in claim.short
+
+
+def test_the_error_before_the_final_activation_decides(records: Any) -> None:
+    outputs = [OutputFidelity("prob", 0.001, 0.5, None, None, None)]
+    assert claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs))).tone == "bad"
+
+
+def test_an_error_that_cannot_be_computed_is_not_called_small(records: Any) -> None:
+    claim = claims.quality(records.rewrite(fidelity=fidelity(None, samples=1)))
+    assert "cannot be computed" in claim.sentence
+    assert claim.tone == "mixed"
+
+
+def test_random_inputs_are_said_to_be_random(records: Any) -> None:
+    claim = claims.quality(records.rewrite(fidelity=fidelity(0.001, data="16 seeded random inputs")))
+    assert "random" in claim.short
+    assert claim.tone == "mixed"
+
+
+def test_the_kept_layers_come_with_their_reasons(records: Any) -> None:
+    text = claims.layers(records.rewrite()).sentence
+    assert text.startswith("14 of 17 layers rewritten; 3 kept dense: no candidate is faster")
+    assert "one input channel: nothing to separate (1)" in text
+
+
+def test_a_model_that_grew_is_said_to_have_grown(records: Any) -> None:
+    record = records.rewrite()
+    bigger = replace(record.totals.before, macs=record.totals.before.macs * 2)
+    claim = claims.cost(replace(record, totals=replace(record.totals, after=bigger)))
+    assert claim is not None
+    assert "2.00× more" in claim.sentence
+
+
+def test_a_survey_says_how_much_of_the_work_can_be_saved(records: Any) -> None:
+    verdict = judge(records.analyze())
+    assert verdict.headline.startswith("6 of 19 convolutions can be made separable; they hold")
+    assert any("12 pointwise" in sentence for sentence in verdict.sentences)
+
+
+def test_a_model_without_convolutions_says_so(records: Any) -> None:
+    assert judge(records.analyze(sites=[], skipped=[])).headline == "No convolution was found in this model"
+
+
+def test_a_sweep_without_a_good_point_does_not_praise_itself(records: Any) -> None:
+    record = records.sweep()
+    assert record.sweep is not None
+    points = [replace(point, error=0.5) for point in record.sweep.points]
+    verdict = judge(replace(record, sweep=replace(record.sweep, points=points)))
+    assert verdict.headline == "No model of this sweep is faster with a small error"
+    assert verdict.tone == "bad"
+
+
+def test_a_sweep_that_measured_nothing_says_so(records: Any) -> None:
+    record = records.sweep()
+    nothing = SweepPoint("2×", None, None, None, None, None, None)
+    verdict = judge(replace(record, sweep=replace(record.sweep, points=[nothing])))
+    assert verdict.headline == "1 model tried, none measured in full"
