@@ -1,0 +1,119 @@
+"""What a site could become: forms × a ladder of ranks, less what cannot win.
+
+1. Ranks climb in steps that runtimes like: channel counts that are multiples of 4, 8 or 16 (the width of their vector
+   blocks) for the bottleneck forms, small integers for the depthwise ones.
+2. Nothing at or above break-even, where the factors cost as much as the dense convolution.
+3. A candidate is dominated when another one is predicted to lose no more and to cost clearly less. Domination by the
+   cost model goes before anything is timed or fitted, so it leaves a margin for the model's own error.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.roofline import candidate_ms
+from sepconvert.planning.uniform import Candidate
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.ranks import max_useful_rank
+
+BOTTLENECK_FORMS = ("pw_dw_pw", "spatial")
+POINTS = 10  # ranks per form
+SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
+# The cost model orders candidates of different forms to about this factor (measured on onnxruntime's CPU kernels).
+COST_MARGIN = 0.8
+
+Errors = Mapping[tuple[str, int], float]
+
+
+def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tuple[int, ...]:
+    """Ranks worth trying, ascending and below break-even; empty where the form cannot save anything.
+
+    Args:
+        form: key of ``FORMS``.
+        geometry: the convolution.
+        points: at most this many, at least 2; they are spread evenly in the logarithm of the rank.
+    """
+    largest = max_useful_rank(form, geometry)
+    if largest < 1:
+        return ()
+    step = rank_step(form, largest)
+    highest = largest // step
+    lowest = min(max(1, round(largest * SMALLEST_SHARE / step)), highest)
+    if highest - lowest < points:
+        return tuple(step * i for i in range(lowest, highest + 1))
+    ratio = (highest / lowest) ** (1 / (points - 1))
+    return tuple(sorted({step * min(highest, round(lowest * ratio**i)) for i in range(points)}))
+
+
+def rank_step(form: str, largest: int) -> int:
+    """Distance of the ladder's rungs: 16, 8 or 4 channels for bottlenecks that can be that wide, else 1."""
+    if form not in BOTTLENECK_FORMS:
+        return 1
+    return next((step for step, width in ((16, 128), (8, 48), (4, 16)) if largest >= width), 1)
+
+
+def site_candidates(site: ConvSite, forms: Sequence[str], points: int = POINTS) -> tuple[Candidate, ...]:
+    """Candidates of every form that can save anything at this site."""
+    return tuple(
+        Candidate(form, rank, FORMS[form].cost(site.geometry, rank))
+        for form in forms
+        for rank in rank_ladder(form, site.geometry, points)
+    )
+
+
+def prune_by_model(
+    candidates: Sequence[Candidate], errors: Errors, geometry: ConvGeometry, margin: float = COST_MARGIN
+) -> tuple[Candidate, ...]:
+    """Leave out candidates that another one beats: no larger error at ``margin`` times the cost, by the cost model.
+
+    Args:
+        candidates: of one site.
+        errors: predicted relative error by (form, rank).
+        geometry: the convolution; with an unknown spatial size the weights stand for the cost.
+        margin: at 1, a candidate goes as soon as another one is no worse in either figure and better in one.
+    """
+    costs = [_model_cost(candidate, geometry) for candidate in candidates]
+    losses = [errors[candidate.form, candidate.rank] for candidate in candidates]
+
+    def beaten(index: int) -> bool:
+        for other in range(len(candidates)):
+            no_worse = losses[other] <= losses[index] and costs[other] <= margin * costs[index]
+            better = losses[other] < losses[index] or costs[other] < costs[index]
+            if no_worse and better:
+                return True
+        return False
+
+    return tuple(candidate for index, candidate in enumerate(candidates) if not beaten(index))
+
+
+def prune_by_figures(costs: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
+    """Indices of the options that no other is at least as good as in every figure; of equal ones, the first."""
+    kept = []
+    for index, cost in enumerate(costs):
+        beaten = any(
+            all(a <= b for a, b in zip(other, cost, strict=True)) and (other != cost or place < index)
+            for place, other in enumerate(costs)
+            if place != index
+        )
+        if not beaten:
+            kept.append(index)
+    return tuple(kept)
+
+
+def _model_cost(candidate: Candidate, geometry: ConvGeometry) -> float:
+    if geometry.in_positions is None or geometry.out_positions is None:
+        return float(candidate.cost.params)
+    # Which lowering is best is found by timing; "branches" and "stacked" bracket what the others cost.
+    return min(candidate_ms(geometry, candidate.form, candidate.rank, way) for way in ("branches", "stacked"))
+
+
+def exact_cost(cost: Cost, unit: str) -> float:
+    """One figure of a cost by name: ``macs`` or ``params``.
+
+    Raises:
+        ValueError: the MACs are not known.
+    """
+    value = cost.params if unit == "params" else cost.macs
+    if value is None:
+        raise ValueError("the MACs are unknown because the spatial size is")
+    return float(value)

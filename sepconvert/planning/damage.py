@@ -1,0 +1,85 @@
+"""How much a site loses at each rank, and how much the network feels it.
+
+The damage of a site is its relative error at a rank times the network's *sensitivity* to it; over sites damages add up,
+which holds for small errors that do not know of each other. Errors are estimated at a few ranks and interpolated:
+the logarithm of the error, linear in the logarithm of the rank.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+
+# Errors below this are rounding; their logarithm would only bend the curve.
+SMALLEST_ERROR = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCurve:
+    """Relative errors of one form at ascending ranks."""
+
+    ranks: tuple[int, ...]
+    errors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ranks or len(self.ranks) != len(self.errors) or list(self.ranks) != sorted(set(self.ranks)):
+            raise ValueError("an error curve needs one error for each of its ascending ranks")
+
+    def at(self, rank: int) -> float:
+        """Error at a rank: never rising; beyond the last known rank the last slope goes on, before the first the error.
+
+        A larger rank can represent all that a smaller one can, so a larger error is a fit that did not converge.
+        """
+        errors = np.minimum.accumulate(np.maximum(self.errors, SMALLEST_ERROR))
+        logs, places = np.log(errors), np.log(np.array(self.ranks, dtype=float))
+        place = float(np.log(rank))
+        if place > places[-1] and len(places) > 1:
+            slope = (logs[-1] - logs[-2]) / (places[-1] - places[-2])
+            return float(np.exp(logs[-1] + slope * (place - places[-1])))
+        return float(np.exp(np.interp(place, places, logs)))
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProfile:
+    """What is known of one site: an error curve per form, and the network's error per unit of the site's.
+
+    ``sensitivity`` is None where it was not measured and counts as 1.
+    """
+
+    curves: Mapping[str, ErrorCurve]
+    sensitivity: float | None = None
+
+    def error(self, form: str, rank: int) -> float:
+        """Predicted relative error of the site."""
+        return self.curves[form].at(rank)
+
+    def damage(self, form: str, rank: int) -> float:
+        """Predicted contribution to the network's relative output error."""
+        return self.error(form, rank) * (1.0 if self.sensitivity is None else self.sensitivity)
+
+
+def profile_weights(weight: NDArray[np.floating], geometry: ConvGeometry, forms: Sequence[str]) -> SiteProfile:
+    """Profile of a site without data: the share of the squared weights that each rank drops, sensitivity unknown.
+
+    Args:
+        weight: (M, C, *kernel).
+        geometry: the convolution.
+        forms: keys of ``FORMS``.
+    """
+    curves = {}
+    for form in forms:
+        errors = FORMS[form].error_by_rank(weight, geometry)
+        curves[form] = ErrorCurve(tuple(range(1, len(errors) + 1)), tuple(float(error) for error in errors))
+    return SiteProfile(curves)
+
+
+def spread_ranks(ranks: Sequence[int], points: int) -> tuple[int, ...]:
+    """A few of the ascending ranks, the ends included, evenly spaced by place: where errors are really estimated."""
+    if len(ranks) <= points:
+        return tuple(ranks)
+    places = np.linspace(0, len(ranks) - 1, points).round().astype(int)
+    return tuple(ranks[place] for place in dict.fromkeys(places.tolist()))

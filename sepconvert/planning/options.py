@@ -1,0 +1,124 @@
+"""The options of every site: candidates that survive pruning, each in the lowerings worth having."""
+
+from collections.abc import Mapping, Sequence
+
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.candidates import prune_by_figures, prune_by_model, site_candidates
+from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.latencies import Latencies
+from sepconvert.planning.latency_table import SiteTimes, Way, Workload
+from sepconvert.planning.plans import SiteOption
+from sepconvert.planning.uniform import Candidate
+
+# A candidate must be faster than the dense convolution by more than two timings of the same thing differ.
+FASTER = 0.97
+MANY_RANKS = 64  # rungs per form where nothing has to be timed
+
+Profiles = Mapping[str, SiteProfile]
+
+
+def options_by_cost(sites: Sequence[ConvSite], forms: Sequence[str], profiles: Profiles) -> list[list[SiteOption]]:
+    """Options of every site where only MACs and parameters count; the dense convolution is the first of each.
+
+    Args:
+        sites: the sites that may be rewritten.
+        forms: keys of ``FORMS``.
+        profiles: by the site's output.
+    """
+    found = []
+    for site in sites:
+        options = [SiteOption()]
+        candidates = site_candidates(site, forms, MANY_RANKS)
+        figures = []
+        for candidate in candidates:
+            option = _option(candidate, lowerings_for(candidate.form, candidate.rank)[0], profiles[site.output])
+            figures.append((option.damage, float(candidate.cost.macs or 0), float(candidate.cost.params)))
+            options.append(option)
+        found.append([options[0], *(options[1 + index] for index in prune_by_figures(figures))])
+    return found
+
+
+def options_by_latency(
+    sites: Sequence[ConvSite],
+    workloads: Mapping[str, Workload],
+    forms: Sequence[str],
+    profiles: Profiles,
+    latencies: Latencies,
+    lowering: str = "auto",
+) -> tuple[list[list[SiteOption]], dict[str, str]]:
+    """Options of every site with their times; the dense convolution is the first of each.
+
+    Sites of one workload are timed once, for all candidates that any of them has left after pruning by the cost model.
+
+    Args:
+        sites: the sites that may be rewritten.
+        workloads: what to time, by the site's output.
+        forms: keys of ``FORMS``.
+        profiles: by the site's output.
+        latencies: gives the times.
+        lowering: ``auto``, or the only one to consider.
+
+    Returns:
+        The options, and for sites where no candidate is faster than the dense convolution the sentence that says so.
+    """
+    candidates = {site.output: _survivors(site, forms, profiles[site.output]) for site in sites}
+    ways: dict[Workload, dict[Way, None]] = {}
+    for site in sites:
+        wanted = ways.setdefault(workloads[site.output], {})
+        wanted.update(dict.fromkeys(_ways(candidates[site.output], lowering)))
+    times = {workload: latencies.times(workload, list(wanted)) for workload, wanted in ways.items() if wanted}
+    options, reasons = [], {}
+    for site in sites:
+        timed = times.get(workloads[site.output])
+        if timed is None:
+            options.append([SiteOption()])
+            reasons[site.output] = "no form saves anything at this site"
+            continue
+        every = _timed_options(candidates[site.output], profiles[site.output], timed, lowering)
+        faster = [option for option in every if (option.ms or 0.0) < FASTER * timed.dense_ms]
+        if not faster and every:
+            best = min(option.ms or 0.0 for option in every)
+            reasons[site.output] = f"dense Conv is faster here: {timed.dense_ms:.3g} ms against {best:.3g} ms"
+        kept = prune_by_figures([(option.ms or 0.0, option.damage) for option in faster])
+        dense = SiteOption(ms=timed.dense_ms, dense_ms=timed.dense_ms)
+        options.append([dense, *(faster[index] for index in kept)])
+    return options, reasons
+
+
+def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile) -> tuple[Candidate, ...]:
+    candidates = site_candidates(site, forms)
+    errors = {(c.form, c.rank): profile.error(c.form, c.rank) for c in candidates}
+    return prune_by_model(candidates, errors, site.geometry)
+
+
+def _ways(candidates: Sequence[Candidate], lowering: str) -> list[Way]:
+    return [Way(c.form, c.rank, how) for c in candidates for how in _lowerings(c, lowering)]
+
+
+def _lowerings(candidate: Candidate, lowering: str) -> Sequence[str]:
+    every = lowerings_for(candidate.form, candidate.rank)
+    return [lowering] if lowering in every else every
+
+
+def _timed_options(
+    candidates: Sequence[Candidate], profile: SiteProfile, times: SiteTimes, lowering: str
+) -> list[SiteOption]:
+    options = []
+    for candidate in candidates:
+        for how in _lowerings(candidate, lowering):
+            way = Way(candidate.form, candidate.rank, how)
+            options.append(_option(candidate, how, profile, times.ms(way), times.dense_ms, times.source[way]))
+    return options
+
+
+def _option(
+    candidate: Candidate,
+    lowering: str,
+    profile: SiteProfile,
+    ms: float | None = None,
+    dense_ms: float | None = None,
+    source: str | None = None,
+) -> SiteOption:
+    form, rank = candidate.form, candidate.rank
+    return SiteOption(candidate, lowering, profile.error(form, rank), profile.damage(form, rank), ms, dense_ms, source)

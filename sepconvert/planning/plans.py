@@ -1,0 +1,82 @@
+"""What planning is asked and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.uniform import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOption:
+    """One way to treat a site: a candidate in one lowering, or (candidate None) the dense convolution.
+
+    Attributes:
+        candidate: form, rank and cost.
+        lowering: how it is written.
+        error: predicted relative error of the site's output.
+        damage: predicted contribution to the network's relative output error.
+        ms: time of the site in this form; None where nothing was timed.
+        dense_ms: time of its dense convolution.
+        source: where the time is from: measured, cache, table or roofline.
+    """
+
+    candidate: Candidate | None = None
+    lowering: str | None = None
+    error: float = 0.0
+    damage: float = 0.0
+    ms: float | None = None
+    dense_ms: float | None = None
+    source: str | None = None
+
+    @property
+    def saved_ms(self) -> float:
+        """What the option is predicted to save; 0 for the dense convolution and where nothing was timed."""
+        return 0.0 if self.ms is None or self.dense_ms is None else self.dense_ms - self.ms
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSite:
+    """A site, what was chosen for it, and (where it stays dense) the sentence that says why."""
+
+    site: ConvSite
+    option: SiteOption
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A measured comparison of the original with a candidate network, in ms."""
+
+    before_ms: float
+    after_ms: float
+    speedup: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What to do with every site, with what it should give.
+
+    ``predicted`` holds figures computed from single sites (never a measurement); ``timed`` is the measurement of the
+    same architecture with random weights, None where nothing was timed; ``attempts`` counts such measurements.
+    """
+
+    budget: Mapping[str, Any]
+    sites: tuple[PlannedSite, ...]
+    predicted: Mapping[str, Any]
+    timed: Timed | None = None
+    attempts: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def damage(self) -> float:
+        """Predicted relative error of the network's output."""
+        return sum(planned.option.damage for planned in self.sites)
+
+    @property
+    def chosen(self) -> tuple[PlannedSite, ...]:
+        """The sites that are rewritten."""
+        return tuple(planned for planned in self.sites if planned.option.candidate is not None)

@@ -1,0 +1,108 @@
+"""The ladder of ranks and what is pruned from it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.candidates import (
+    exact_cost,
+    prune_by_figures,
+    prune_by_model,
+    rank_ladder,
+    site_candidates,
+)
+from sepconvert.planning.uniform import Candidate
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.ranks import max_useful_rank
+
+
+def square(channels: int, outputs: int, size: int | None = 14, kernel: int = 3) -> ConvGeometry:
+    pads = (kernel // 2,) * 4
+    geometry = ConvGeometry(channels, outputs, (kernel, kernel), (1, 1), (1, 1), pads)
+    return geometry.at(None if size is None else (size, size))
+
+
+def site(geometry: ConvGeometry) -> ConvSite:
+    return ConvSite("y", "conv", "x", "w", None, "float32", geometry)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(2, 7), st.sampled_from(sorted(FORMS)), st.integers(2, 20))
+def test_ranks_ascend_below_break_even_and_are_no_more_than_asked(
+    channels: int, outputs: int, kernel: int, form: str, points: int
+) -> None:
+    geometry = square(channels, outputs, kernel=kernel)
+    ranks = rank_ladder(form, geometry, points)
+    assert list(ranks) == sorted(set(ranks))
+    assert len(ranks) <= points
+    assert all(1 <= rank <= max_useful_rank(form, geometry) for rank in ranks)
+    assert bool(ranks) == (max_useful_rank(form, geometry) >= 1)
+    dense = geometry.dense_cost.macs
+    assert dense is not None
+    for rank in ranks:
+        macs = FORMS[form].cost(geometry, rank).macs
+        assert macs is not None
+        assert macs < dense
+
+
+def test_wide_bottlenecks_climb_in_sixteens_and_narrow_ones_in_smaller_steps() -> None:
+    assert rank_ladder("pw_dw_pw", square(256, 256)) == (48, 64, 96, 144, 192, 272, 384, 560, 784, 1120)
+    assert rank_ladder("spatial", square(64, 64)) == (8, 16, 24, 32, 40, 48, 64, 88)
+    assert all(rank % 8 == 0 for rank in rank_ladder("spatial", square(64, 64)))
+    assert all(rank % 4 == 0 for rank in rank_ladder("spatial", square(16, 16)))
+    assert rank_ladder("spatial", square(4, 4)) == (1, 2, 3, 4, 5)
+
+
+def test_depthwise_ranks_are_small_integers() -> None:
+    assert rank_ladder("dw_pw", square(64, 64)) == (1, 2, 3, 4, 5, 6, 7)
+
+
+def test_a_form_that_cannot_save_anything_has_no_candidates() -> None:
+    # 1 → 64 channels: the pointwise half of dw_pw alone costs r·64 against 9·64.
+    geometry = square(1, 64)
+    found = site_candidates(site(geometry), ["pw_dw", "dw_pw"])
+    assert {candidate.form for candidate in found} == {"dw_pw"}
+    assert all(candidate.cost == FORMS["dw_pw"].cost(geometry, candidate.rank) for candidate in found)
+
+
+def test_a_candidate_that_costs_clearly_more_and_loses_more_is_pruned() -> None:
+    geometry = square(64, 64)
+    small, large = (Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(geometry, rank)) for rank in (16, 128))
+    assert prune_by_model([small, large], {("pw_dw_pw", 16): 0.1, ("pw_dw_pw", 128): 0.2}, geometry) == (small,)
+    assert prune_by_model([small, large], {("pw_dw_pw", 16): 0.1, ("pw_dw_pw", 128): 0.05}, geometry) == (small, large)
+
+
+def test_a_candidate_that_costs_only_a_little_more_is_left_for_timing() -> None:
+    geometry = square(64, 64)
+    near = [Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(geometry, rank)) for rank in (64, 72)]
+    errors = {("pw_dw_pw", 64): 0.1, ("pw_dw_pw", 72): 0.2}
+    assert prune_by_model(near, errors, geometry) == tuple(near)
+    assert prune_by_model(near, errors, geometry, margin=1.0) == (near[0],)
+
+
+def test_where_the_size_is_unknown_weights_stand_for_the_cost() -> None:
+    geometry = square(64, 64, None)
+    small, large = (Candidate("dw_pw", rank, FORMS["dw_pw"].cost(geometry, rank)) for rank in (1, 4))
+    assert prune_by_model([small, large], {("dw_pw", 1): 0.1, ("dw_pw", 4): 0.1}, geometry) == (small,)
+
+
+def test_of_equal_options_the_first_is_kept_and_a_pareto_front_is_kept_whole() -> None:
+    assert prune_by_figures([(1.0, 3.0), (1.0, 3.0), (2.0, 2.0), (2.0, 3.0), (3.0, 1.0)]) == (0, 2, 4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_every_pruned_option_is_beaten_by_a_kept_one(costs: list[tuple[float, ...]]) -> None:
+    kept = prune_by_figures(costs)
+    for cost in costs:
+        assert any(all(a <= b for a, b in zip(costs[k], cost, strict=True)) for k in kept)
+    assert len({costs[k] for k in kept}) == len(kept)
+
+
+def test_unknown_macs_are_not_zero() -> None:
+    assert exact_cost(Cost(12, 30), "params") == 12
+    assert exact_cost(Cost(12, 30), "macs") == 30
+    with pytest.raises(ValueError, match="unknown"):
+        exact_cost(Cost(12, None), "macs")
