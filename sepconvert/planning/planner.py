@@ -1,0 +1,98 @@
+"""Plans that are one knapsack: the least damage within MACs or parameters, the least time within a damage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sepconvert.errors import NothingToDoError
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.budget import OutOfReachError, select
+from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
+
+KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Everything there is to choose from: the sites in the graph's order, their options, and why some have none."""
+
+    sites: tuple[ConvSite, ...]
+    options: tuple[tuple[SiteOption, ...], ...]
+    reasons: Mapping[str, str]
+
+    def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
+        """Turn the knapsack's picks into planned sites."""
+        found = []
+        for site, options, pick in zip(self.sites, self.options, picks, strict=True):
+            option = options[pick]
+            reason = None if option.candidate is not None else self.reasons.get(site.output, KEPT_BY_PLAN)
+            found.append(PlannedSite(site, option, reason))
+        return tuple(found)
+
+
+def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkPlan:
+    """The least damage within a share of the whole model's MACs or parameters.
+
+    Args:
+        choices: options with their costs.
+        unit: ``macs`` or ``params``.
+        total: the whole model's figure.
+        ratio: asked new/old of the whole model.
+
+    Raises:
+        NothingToDoError: the ratio is out of reach; the message gives the best reachable.
+    """
+    figures = [
+        [_cost_figures(site, option, unit) for option in options]
+        for site, options in zip(choices.sites, choices.options, strict=True)
+    ]
+    try:
+        found = select(figures, "damage", {unit: (ratio - 1) * total})
+    except OutOfReachError as error:
+        best = 1 + error.best / total
+        raise NothingToDoError(
+            f"--{unit} {ratio:g} is out of reach: with the smallest candidate at every site the model keeps {best:.3f} "
+            f"of its {unit}, because the rest is in layers that are no sites; ask for {_up(best):g} or more."
+        ) from None
+    planned = choices.planned(found.picks)
+    predicted = {"damage": found.totals["damage"], f"{unit}_ratio": 1 + found.totals[unit] / total}
+    return NetworkPlan({unit: ratio}, planned, predicted)
+
+
+def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
+    """The least time (``figure`` = ``ms``) or MACs (``macs``) whose predicted damage keeps within a limit.
+
+    The limit is on the prediction: whoever fits the plan and measures its error corrects the limit and plans again.
+    """
+    figures = [
+        [
+            {"damage": option.damage, "ms": -option.saved_ms, "macs": _cost_figures(site, option, "macs")["macs"]}
+            for option in options
+        ]
+        for site, options in zip(choices.sites, choices.options, strict=True)
+    ]
+    found = select(figures, figure, {"damage": limit})
+    planned = choices.planned(found.picks)
+    predicted = {"damage": found.totals["damage"], "saved_ms": -found.totals["ms"], "source": sources(planned)}
+    return NetworkPlan({"max_error": limit}, planned, predicted)
+
+
+def _cost_figures(site: ConvSite, option: SiteOption, unit: str) -> dict[str, float]:
+    """Damage and the change of one cost; MACs that are unknown cannot change."""
+    change = 0.0
+    if option.candidate is not None:
+        dense, new = site.geometry.dense_cost, option.candidate.cost
+        if unit == "params":
+            change = new.params - dense.params
+        elif new.macs is not None and dense.macs is not None:
+            change = new.macs - dense.macs
+    return {"damage": option.damage, unit: change}
+
+
+def sources(planned: Sequence[PlannedSite]) -> str | None:
+    """Name where the times behind a prediction are from, as one word or several; None where nothing was timed."""
+    found = {site.option.source for site in planned if site.option.source is not None}
+    return ", ".join(sorted(found)) or None
+
+
+def _up(value: float) -> float:
+    return -(-value * 1000 // 1) / 1000

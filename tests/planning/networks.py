@@ -1,0 +1,60 @@
+"""Sites and options made up for tests of planning, and a machine that behaves as it is told."""
+
+from collections.abc import Sequence
+
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.planner import Choices
+from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
+from sepconvert.planning.uniform import Candidate
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+
+
+def make_site(name: str, channels: int = 64, size: int | None = 14) -> ConvSite:
+    """A 3×3 site with as many outputs as inputs."""
+    geometry = ConvGeometry(channels, channels, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    return ConvSite(
+        name, name, f"{name}_in", f"{name}_w", None, "float32", geometry.at(None if size is None else (size, size))
+    )
+
+
+def make_option(site: ConvSite, rank: int, damage: float, ms: float | None = None) -> SiteOption:
+    """``pw_dw_pw`` at a rank; dense takes 10 ms."""
+    candidate = Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(site.geometry, rank))
+    dense = None if ms is None else 10.0
+    return SiteOption(candidate, "stacked", damage, damage, ms, dense, None if ms is None else "measured")
+
+
+def make_choices(sites: int = 3, size: int | None = 14) -> Choices:
+    """Each site: dense 10 ms, 8 ms at damage 1, 4 ms at damage 3, 2 ms at damage 9; each site loses 10× the last."""
+    found = [make_site(f"s{i}", size=size) for i in range(sites)]
+    options = []
+    for i, site in enumerate(found):
+        scale = 1e-4 * 10**i
+        options.append(
+            (
+                SiteOption(ms=10.0, dense_ms=10.0),
+                make_option(site, 96, 1 * scale, 8.0),
+                make_option(site, 48, 3 * scale, 4.0),
+                make_option(site, 16, 9 * scale, 2.0),
+            )
+        )
+    return Choices(tuple(found), tuple(options), {})
+
+
+class Machine:
+    """Measures plans: the original takes ``rest`` + 10 ms per site; savings come true by the factor ``honesty``."""
+
+    def __init__(self, rest: float = 10.0, honesty: float = 1.0, noise: float = 0.0) -> None:
+        self.rest, self.honesty, self.noise = rest, honesty, noise
+        self.plans: list[tuple[PlannedSite, ...]] = []
+
+    def before_ms(self, choices: Choices) -> float:
+        return self.rest + 10.0 * len(choices.sites)
+
+    def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
+        self.plans.append(tuple(planned))
+        before = self.rest + 10.0 * len(planned)
+        after = before - self.honesty * sum(site.option.saved_ms for site in planned)
+        ratio = before / after
+        return Timed(before, after, ratio, ratio - self.noise, ratio + self.noise)

@@ -1,0 +1,61 @@
+"""Error curves: interpolation in logarithms, never rising; profiles from weights alone."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights, spread_ranks
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+
+
+def test_a_power_law_is_interpolated_and_continued_exactly() -> None:
+    curve = ErrorCurve((2, 8, 32), (1 / 4, 1 / 64, 1 / 1024))
+    for rank in (2, 4, 8, 16, 32, 64):
+        assert curve.at(rank) == pytest.approx(rank**-2.0)
+    assert curve.at(1) == curve.at(2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.integers(1, 100), st.floats(0, 1), min_size=1, max_size=6))
+def test_the_error_never_rises_with_the_rank(points: dict[int, float]) -> None:
+    ranks = tuple(sorted(points))
+    curve = ErrorCurve(ranks, tuple(points[rank] for rank in ranks))
+    errors = [curve.at(rank) for rank in range(1, 130)]
+    assert all(b <= a * (1 + 1e-12) for a, b in pairwise(errors))
+    assert all(error > 0 for error in errors)
+
+
+@pytest.mark.parametrize(("ranks", "errors"), [((), ()), ((1, 2), (0.5,)), ((2, 1), (0.5, 0.4)), ((1, 1), (0.5, 0.4))])
+def test_a_curve_without_one_error_per_ascending_rank_is_refused(
+    ranks: tuple[int, ...], errors: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="ascending"):
+        ErrorCurve(ranks, errors)
+
+
+def test_damage_is_error_times_sensitivity_and_an_unmeasured_one_counts_as_one() -> None:
+    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
+    assert SiteProfile(curves, 0.1).damage("dw_pw", 2) == pytest.approx(0.025)
+    assert SiteProfile(curves).damage("dw_pw", 2) == pytest.approx(0.25)
+
+
+def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:
+    geometry = ConvGeometry(6, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((9, 9))
+    weight = np.random.default_rng(0).standard_normal(geometry.weight_shape)
+    profile = profile_weights(weight, geometry, list(FORMS))
+    for form in FORMS.values():
+        factors = form.factorise(weight, 2, geometry, np.random.default_rng(0))
+        lost = float(np.sum((weight - factors.reconstruct()) ** 2) / np.sum(weight**2))
+        if form.NAME == "pw_dw_pw":  # its curve is an upper bound: the start of the refinement
+            assert lost <= profile.error(form.NAME, 2) * (1 + 1e-9)
+        else:
+            assert profile.error(form.NAME, 2) == pytest.approx(lost)
+
+
+def test_a_few_ranks_are_spread_over_the_ladder_with_both_ends() -> None:
+    assert spread_ranks((1, 2, 3, 4, 5, 6, 7), 4) == (1, 3, 5, 7)
+    assert spread_ranks((4, 8), 4) == (4, 8)
