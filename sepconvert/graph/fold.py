@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-SMALL = 1024
+SMALL = 64
 """Values with more elements are not followed: they are data, not shapes."""
 
 _STANDARD = ("", "ai.onnx")
@@ -25,29 +25,32 @@ _CANNOT_EVALUATE = (ValueError, TypeError, IndexError, KeyError, RuntimeError, A
 Known = dict[str, NDArray[np.generic]]
 
 
-def fold_known_values(proto: onnx.ModelProto) -> bool:
-    """Turn nodes whose outputs are small and known into initializers, in place.
+def known_values(proto: onnx.ModelProto) -> Known:
+    """Evaluate what is small and follows from constants and known shapes.
 
     Args:
         proto: a weightless model on which shape inference has run.
 
     Returns:
-        Whether anything was folded, so that running inference again can learn more.
+        Arrays by value name: all outputs of each node that can be evaluated.
     """
-    graph = proto.graph
-    shapes = _static_shapes(graph)
-    known = _small_constants(graph)
-    folded: set[int] = set()
-    for position, node in enumerate(graph.node):
+    shapes = _static_shapes(proto.graph)
+    known = _small_constants(proto.graph)
+    found: Known = {}
+    for node in proto.graph.node:
         results = _evaluate(node, known, shapes, proto.opset_import)
-        if results is None:
-            continue
-        folded.add(position)
-        known.update(results)
-        graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in results.items())
-    if folded:
-        _drop(graph, folded)
-    return bool(folded)
+        if results is not None:
+            known.update(results)
+            found.update(results)
+    return found
+
+
+def replace_nodes(graph: onnx.GraphProto, values: Known) -> None:
+    """Put initializers in the place of the nodes that make ``values``."""
+    kept = [node for node in graph.node if not any(name in values for name in node.output if name)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
 
 
 def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
@@ -135,9 +138,3 @@ def _run(node: onnx.NodeProto, known: Known, opsets: Sequence[onnx.OperatorSetId
     named = zip((name for name in node.output if name), results, strict=True)
     arrays = {name: np.asarray(result) for name, result in named}
     return arrays if all(array.size <= SMALL and array.dtype.kind in "biuf" for array in arrays.values()) else None
-
-
-def _drop(graph: onnx.GraphProto, positions: set[int]) -> None:
-    kept = [node for position, node in enumerate(graph.node) if position not in positions]
-    del graph.node[:]
-    graph.node.extend(kept)

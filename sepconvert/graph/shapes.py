@@ -13,11 +13,11 @@ import onnx
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.contractions import is_contraction
-from sepconvert.graph.fold import fold_known_values
+from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import dtype_name
-from sepconvert.graph.skeleton import weightless_copy
+from sepconvert.graph.skeleton import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
 _MAX_ROUNDS = 200
@@ -135,7 +135,7 @@ def _forget_shapes(graph: onnx.GraphProto, used: Mapping[str, Shape | None]) -> 
 
 
 def _is_inferable(node: onnx.NodeProto) -> bool:
-    return node.domain in ("", "ai.onnx") and node.op_type not in ("If", "Loop", "Scan")
+    return node.domain in ("", "ai.onnx") and node.op_type not in CONTROL_FLOW
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
@@ -152,14 +152,19 @@ def _set_shape(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer and fold in turn; ``proto`` loses the nodes that were folded."""
     for _ in range(_MAX_ROUNDS):
+        # Every round starts without inferred shapes: those of the last one hold made-up symbols for unknown sizes,
+        # which a later inference would not replace by numbers.
         try:
-            proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise ModelError(f"The model's shapes contradict each other ({error}).") from None
-        if not fold_known_values(proto):
-            return proto
-    return proto
+        values = known_values(inferred)
+        if not values:
+            return inferred
+        replace_nodes(proto.graph, values)
+    return inferred
 
 
 def _check_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> None:

@@ -15,6 +15,9 @@ from sepconvert.graph.notation import bodies
 LARGE = 256
 """Tensors with more elements than this are replaced."""
 
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""Operators whose output shapes inference may not find, so that what the model declares of them is kept."""
+
 
 def weightless_copy(model: ir.Model) -> onnx.ModelProto:
     """Return the model's graph, functions and small tensors as a new proto that owes nothing to ``model``."""
@@ -79,11 +82,19 @@ def _add_node(graph: onnx.GraphProto, node: ir.Node) -> None:
     if tensor is not None:
         graph.input.append(_typed(node.outputs[0].name, tensor))
         return
+    if node.domain != "" or node.op_type in CONTROL_FLOW:
+        _declare_outputs(graph, node)
     added = graph.node.add()
     ir.serde.serialize_node_into(added, node)
     for attribute in added.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
             _embed_external(attribute.t, node.attributes[attribute.name].as_tensor())
+
+
+def _declare_outputs(graph: onnx.GraphProto, node: ir.Node) -> None:
+    for value in node.outputs:
+        if value.type is not None and value.name and not value.is_graph_output():
+            ir.serde.serialize_value_into(graph.value_info.add(), value)
 
 
 def _typed(name: str | None, tensor: ir.TensorProtocol) -> onnx.ValueInfoProto:
