@@ -11,6 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.notation import one_line
 from sepconvert.graph.skeleton import weightless_copy
 from sepconvert.graph.tensors import check_tensor, tensor_protos
 
@@ -43,7 +44,12 @@ def load_model(path: Path) -> LoadedModel:
         ModelError: the file is missing, is not a complete ONNX model, is invalid, or refers to external data that is
             missing, truncated or outside its folder.
     """
-    return load_bytes(_read(path), path)
+    data = _read(path)
+    sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+    proto = _parse(data, str(path))
+    # The file's bytes and the message are each as large as the weights: from here on only one of them is needed.
+    del data
+    return _build(proto, path, sha256, size)
 
 
 def load_bytes(data: bytes, path: Path | None = None) -> LoadedModel:
@@ -52,21 +58,19 @@ def load_bytes(data: bytes, path: Path | None = None) -> LoadedModel:
     Raises:
         ModelError: as ``load_model``.
     """
+    proto = _parse(data, "The model" if path is None else str(path))
+    return _build(proto, path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) -> LoadedModel:
     label = "The model" if path is None else str(path)
-    proto = _parse(data, label)
     _check_versions(proto, label)
     external = _check_tensors(proto, path, label)
     model = _to_ir(proto, label)
-    del proto
     if path is not None:
         _anchor_external_data(model, path)
     _check_graph(model, label)
-    return LoadedModel(
-        ir=model,
-        path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data) + sum(file.stat().st_size for file in external),
-    )
+    return LoadedModel(model, path, sha256, size + sum(file.stat().st_size for file in external))
 
 
 def _read(path: Path) -> bytes:
@@ -163,15 +167,10 @@ def _check_graph(model: ir.Model, label: str) -> None:
     try:
         onnx.checker.check_model(weightless_copy(model))
     except onnx.checker.ValidationError as error:
-        raise ModelError(f"{label} is not a valid ONNX model ({_one_line(str(error))}); export it again.") from None
+        raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
 
 
 def _first_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return _one_line(str(error) or type(error).__name__)
-
-
-def _one_line(text: str, limit: int = 200) -> str:
-    line = next((part.strip() for part in text.splitlines() if part.strip()), "no details").rstrip(".")
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return one_line(error)

@@ -66,3 +66,10 @@ def dtype_name(elem_type: int) -> str:
         return str(ir.DataType(elem_type).numpy().name)
     except (ValueError, TypeError):
         return "unknown"
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return the first line of an error's text, cut to ``limit`` characters, to be quoted inside a sentence."""
+    lines = (line.strip() for line in str(error).splitlines())
+    line = next((line for line in lines if line), type(error).__name__).rstrip(".")
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -16,7 +16,7 @@ from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import dtype_name
+from sepconvert.graph.notation import dtype_name, one_line
 from sepconvert.graph.skeleton import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
@@ -159,7 +159,7 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
         try:
             inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
-            raise ModelError(f"The model's shapes contradict each other ({error}).") from None
+            raise ModelError(f"The model is invalid: its shapes cannot be inferred ({one_line(error)}).") from None
         values = known_values(inferred)
         if not values:
             return inferred

@@ -173,8 +173,8 @@ def test_deformable_convolutions_are_skipped():
 
 
 def test_integer_convolutions_are_skipped_as_quantized():
-    node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
-    proto = model([node], {"x": (1, 4, 9, 9)}, tensors={"w": weight((6, 4, 3, 3)).astype(np.uint8)}, dtype=np.uint8)
+    nodes = [helper.make_node("ConvInteger", ["x", "w"], ["h"]), helper.make_node("Cast", ["h"], ["y"], to=2)]
+    proto = model(nodes, {"x": (1, 4, 9, 9)}, tensors={"w": weight((6, 4, 3, 3)).astype(np.uint8)}, dtype=np.uint8)
     assert skip_of(proto) == ("ConvInteger", "quantized")
 
 
