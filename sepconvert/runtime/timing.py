@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sepconvert.record import Latency, Timing
 from sepconvert.runtime.devices import Device, find_device
+from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.intervals import Samples, judge_stability, median_interval, ratio_interval, summarise
 from sepconvert.runtime.proof import prove_provider
 from sepconvert.runtime.runners import Runner, make_runner, warm_up
@@ -55,7 +56,8 @@ def time_pair(
         threads: threads inside an operator.
         seconds: time to spend on samples, warm-up and loading aside; more where ``least_rounds`` need it.
         least_rounds: fewest samples of each model.
-        feeds_after: inputs of ``after`` where its names or types differ.
+        feeds_after: inputs of ``after``; None for the same, adapted where a single input has another name or an input
+            another float type.
 
     Returns:
         The timing; ``speedup`` is before/after with a 95 % interval. Where ``stable`` is false, ``warnings`` say why.
@@ -66,7 +68,9 @@ def time_pair(
     """
     target = find_device(device)
     models = [before] if after is None else [before, after]
-    inputs = [feeds, feeds if feeds_after is None else feeds_after][: len(models)]
+    inputs = [feeds]
+    if after is not None:
+        inputs.append(_adapt(before, after, feeds) if feeds_after is None else feeds_after)
     verified, warnings = _prove(models, inputs, target, threads)
     epochs = _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng)
     samples = np.concatenate(epochs)
@@ -114,6 +118,11 @@ def time_model(
     return summarise(samples[:, 0])
 
 
+def _adapt(before: bytes | Path, after: bytes | Path, feeds: Feeds) -> Feeds:
+    first, second = (open_session(model, optimise=False) for model in (before, after))
+    return adapt_feeds(feeds, pair_inputs(first, second))
+
+
 def _prove(
     models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int
 ) -> tuple[bool, list[str]]:
@@ -136,18 +145,17 @@ def _sample_epochs(
     least_rounds: int,
     rng: np.random.Generator,
 ) -> list[Samples]:
-    """Return samples in ms for each epoch: as many epochs as loading the models allows, at least four."""
+    """Return samples in ms for each epoch: six, or four of models that are slow to load or run."""
     epochs: list[Samples] = []
     wanted = _EPOCHS
     while len(epochs) < wanted:
         start = perf_counter()
         with _running(models, inputs, device, threads) as runners:
-            opening = perf_counter() - start
-            if not epochs and opening * _EPOCHS > seconds:
-                wanted = _FEWEST_EPOCHS
             rounds = (ceil(least_rounds / wanted), _MOST_ROUNDS // wanted)
             samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
         epochs.append(samples)
+        if (perf_counter() - start) * _EPOCHS > 2 * seconds:  # slow to load or to warm up
+            wanted = _FEWEST_EPOCHS
     return epochs
 
 

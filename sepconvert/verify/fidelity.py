@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.record import Fidelity, OutputFidelity
+from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.verify.deviation import Deviation, Figures
-from sepconvert.verify.pairing import OutputPair, adapt_feeds, pair_inputs, pair_outputs
+from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
 
 _BATCH_VALUES = 1 << 20  # input values per batch: large images go one at a time
@@ -22,7 +23,7 @@ _LARGEST_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class FidelityResult:
-    """The record's figures, and sentences about what has none and why."""
+    """The record's figures, and sentences about what has none and why (``dataset.warnings`` are not repeated)."""
 
     fidelity: Fidelity
     warnings: tuple[str, ...]
@@ -117,7 +118,7 @@ def _count_rows(feeds: Mapping[str, NDArray[Any]], dataset: Dataset, seen: int) 
 
 
 def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset) -> FidelityResult:
-    warnings = list(dataset.warnings)
+    warnings: list[str] = []
     outputs = []
     for comparison in comparisons:
         figures = [deviation.figures() for deviation in comparison.deviations]

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from sepconvert.errors import DeviceError, ModelError
@@ -33,7 +34,21 @@ def test_one_model_alone_has_no_speed_up(conv_net: Callable[..., bytes]) -> None
     assert latency.before.median_ms > 0
 
 
-def test_inputs_of_another_name_can_be_given_for_the_second_model(conv_net: Callable[..., bytes]) -> None:
+def test_a_single_input_of_another_name_is_found(conv_net: Callable[..., bytes]) -> None:
+    renamed = onnx.load_from_string(conv_net(size=16))
+    renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "image"
+    latency = time_pair(
+        conv_net(size=16),
+        renamed.SerializeToString(),
+        FEEDS,
+        rng=np.random.default_rng(0),
+        seconds=0.02,
+        least_rounds=4,
+    )
+    assert latency.after is not None
+
+
+def test_inputs_of_another_shape_can_be_given_for_the_second_model(conv_net: Callable[..., bytes]) -> None:
     latency = time_pair(
         conv_net(size=16),
         conv_net(size=8),

@@ -141,9 +141,9 @@ def test_one_sample_has_no_relative_error_but_the_other_figures() -> None:
 
 def test_a_static_batch_is_fed_whole_and_left_over_samples_are_said() -> None:
     model = linear(WEIGHT, batch=8)
-    result = measure_fidelity(model, model, samples(20, 8))
-    assert result.fidelity.samples == 16
-    assert "last 4 of 20 samples were left out" in result.warnings[0]
+    dataset = samples(20, 8)
+    assert measure_fidelity(model, model, dataset).fidelity.samples == 16
+    assert "last 4 of 20 samples were left out" in dataset.warnings[0]
 
 
 def test_names_types_and_batch_of_the_second_model_may_differ() -> None:

@@ -1,0 +1,51 @@
+"""Feed two versions of one model the same samples, although their inputs may differ in name or float type."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.errors import ModelError
+from sepconvert.runtime.sessions import Session, TensorInfo
+
+
+def pair_inputs(first: Session, second: Session) -> dict[str, TensorInfo]:
+    """Return the second model's input for each input name of the first.
+
+    Raises:
+        ModelError: they do not correspond.
+    """
+    later = {info.name: info for info in second.inputs}
+    if len(first.inputs) == len(second.inputs) == 1:
+        return {first.inputs[0].name: second.inputs[0]}
+    if set(later) != {info.name for info in first.inputs}:
+        raise ModelError(
+            f"The models' inputs do not correspond: {', '.join(info.name for info in first.inputs)} before, "
+            f"{', '.join(later)} after; compare two versions of one model."
+        )
+    return later
+
+
+def adapt_feeds(feeds: Mapping[str, NDArray[Any]], renamed: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
+    """Name the feeds as the second model does, and round them where it takes another float type."""
+    adapted = {}
+    for name, array in feeds.items():
+        info = renamed[name]
+        same = array.dtype.name == info.dtype
+        adapted[info.name] = array if same else array.astype(_float_type(info, array))
+    return adapted
+
+
+def _float_type(info: TensorInfo, array: NDArray[Any]) -> np.dtype[Any]:
+    floats = ("float16", "float32", "float64", "bfloat16")
+    if info.dtype not in floats or array.dtype.name not in floats:
+        raise ModelError(
+            f"Input '{info.name}' is {array.dtype} before but {info.dtype} after; compare two versions of one model."
+        )
+    if info.dtype != "bfloat16":
+        return np.dtype(info.dtype)
+    import ml_dtypes
+
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
