@@ -14,13 +14,20 @@ from tests.benchmarks.models import Case
 
 @dataclass(frozen=True)
 class Method:
-    """``convert(case, share, path)`` writes the converted model to ``path`` and returns the seconds it took."""
+    """``convert(case, share, path)`` writes the converted model to ``path`` and returns the seconds it took.
+
+    ``form`` is spelled as on the command line, None for the peers; ``fitted`` says that calibration data is used.
+    """
 
     name: str
     label: str
-    ours: bool
+    form: str | None
     fitted: bool
     convert: Callable[[Case, float, Path], float]
+
+    @property
+    def ours(self) -> bool:
+        return self.form is not None
 
 
 def peer(name: str, label: str) -> Method:
@@ -35,7 +42,7 @@ def peer(name: str, label: str) -> Method:
         onnx.save(rewritten(model, {output: option for output, option in options.items() if option}), path)
         return time.perf_counter() - start
 
-    return Method(name, label, False, False, convert)
+    return Method(name, label, None, False, convert)
 
 
 def ours(form: str, fitted: bool) -> Method:
@@ -56,7 +63,7 @@ def ours(form: str, fitted: bool) -> Method:
         return time.perf_counter() - start
 
     kind = "fitted" if fitted else "data-free"
-    return Method(f"ours_{form.replace('-', '_')}_{kind}", f"sepconvert {form}, {kind}", True, fitted, convert)
+    return Method(f"ours_{form.replace('-', '_')}_{kind}", f"sepconvert {form}, {kind}", form, fitted, convert)
 
 
 FORMS = ("dw-pw", "pw-dw", "pw-dw-pw", "spatial")

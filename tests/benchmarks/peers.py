@@ -21,6 +21,7 @@ from sepconvert.runtime.timing import time_pair
 from tests.benchmarks.cells import Cell, Store, measure_cell
 from tests.benchmarks.methods import METHODS
 from tests.benchmarks.models import CASES, Unavailable, default_cache, open_case
+from tests.benchmarks.published import publish, table
 
 SHARES = (1 / 2, 1 / 3, 1 / 4)
 TIMED_SECONDS = 6.0
@@ -75,26 +76,6 @@ def time_all(store: Store, cases: Iterable[str], methods: Iterable[str], shares:
                 )
 
 
-def table(store: Store, case: str, shares: Iterable[float]) -> str:
-    """Return the comparison of one case as a Markdown table."""
-    rows = [f"| {case} | " + " | ".join(f"MACs 1/{round(1 / share)}" for share in shares) + " |"]
-    rows.append("|---" * (1 + len(list(shares))) + "|")
-    for method in METHODS.values():
-        cells = [store.read(case, method.name, share) for share in shares]
-        if any(cells):
-            rows.append(f"| {method.label} | " + " | ".join(_summary(cell) for cell in cells) + " |")
-    return "\n".join(rows)
-
-
-def _summary(cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    quality = f"{cell.error:.3g}" if cell.top1 is None else f"{cell.top1:.1f} %"
-    speed = "" if cell.speedup is None else f", {cell.speedup:.2f}×"
-    star = "*" if cell.kept_share > 0.25 else ""
-    return f"{quality}{star} ({cell.sites_share:.2f}{speed})"
-
-
 def _line(cell: Cell) -> str:
     top1 = "" if cell.top1 is None else f"  top-1 {cell.top1:5.2f} of {cell.base_top1:.2f}"
     return (
@@ -113,6 +94,7 @@ def main() -> None:
     parser.add_argument("--redo", action="store_true", help="measure again what is stored")
     parser.add_argument("--time", action="store_true", help="measure latency too; let nothing else compute meanwhile")
     parser.add_argument("--quick", action="store_true", help="the small ResNet at 1/3, data-free methods only")
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="write records, pages and tables of what is stored")
     parser.add_argument("--tables", action="store_true", help="measure nothing, print the tables")
     given = parser.parse_args()
     cases, shares, methods = given.cases, given.shares, fnmatch.filter(METHODS, given.methods)
@@ -124,6 +106,8 @@ def main() -> None:
         convert_all(store, cases, methods, shares, given.redo)
         if given.time:
             time_all(store, cases, methods, shares, given.redo)
+    if given.publish is not None:
+        publish(store, cases, shares, given.publish)
     for case in cases:
         print("\n" + table(store, case, shares))
 
