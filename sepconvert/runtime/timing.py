@@ -151,10 +151,11 @@ def _sample_epochs(
     while len(epochs) < wanted:
         start = perf_counter()
         with _running(models, inputs, device, threads) as runners:
-            rounds = (ceil(least_rounds / wanted), _MOST_ROUNDS // wanted)
+            missing = least_rounds - sum(len(samples) for samples in epochs)
+            rounds = (max(ceil(missing / (wanted - len(epochs))), 1), _MOST_ROUNDS // wanted)
             samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
         epochs.append(samples)
-        if (perf_counter() - start) * _EPOCHS > 2 * seconds:  # slow to load or to warm up
+        if len(epochs) == 1 and (perf_counter() - start) * _EPOCHS > 2 * seconds:  # slow to load or to warm up
             wanted = _FEWEST_EPOCHS
     return epochs
 
