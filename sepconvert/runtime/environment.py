@@ -11,6 +11,11 @@ from pathlib import Path
 from sepconvert.record import Environment
 
 _PACKAGES = ("sepconvert", "numpy", "scipy", "onnx", "onnx-ir")
+# Asked for one by one: reading the metadata of every installed package takes longer than a whole survey.
+_DISTRIBUTIONS = (
+    "onnxruntime",
+    *(f"onnxruntime-{kind}" for kind in ("gpu", "openvino", "directml", "training", "rocm", "migraphx", "qnn", "cann")),
+)
 
 
 def describe_environment(threads: int, devices: Sequence[str] = ("cpu",)) -> Environment:
@@ -34,12 +39,7 @@ def describe_environment(threads: int, devices: Sequence[str] = ("cpu",)) -> Env
 
 def runtime_distributions() -> dict[str, str]:
     """Return the versions of all installed onnxruntime distributions by name (onnxruntime, onnxruntime-gpu …)."""
-    found = {}
-    for distribution in metadata.distributions():
-        name = distribution.name.lower().replace("_", "-")
-        if name == "onnxruntime" or (name.startswith("onnxruntime-") and "extensions" not in name):
-            found[name] = distribution.version
-    return dict(sorted(found.items()))
+    return _versions(_DISTRIBUTIONS)
 
 
 def runtime_conflict() -> str | None:
