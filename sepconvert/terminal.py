@@ -166,12 +166,18 @@ def _fidelity(record: Record) -> list[RenderableType]:
 def _latency(timing: Latency) -> Text:
     where = f"Latency on {timing.device} ({timing.provider}, {timing.threads} thread{'s' * (timing.threads > 1)})"
     if timing.after is None or timing.speedup is None:
-        text = f"{where}: {timing.before.median_ms:.3g} ms"
-    else:
-        text = f"{where}: {timing.before.median_ms:.3g} -> {timing.after.median_ms:.3g} ms, {timing.speedup:.2f}x"
-        if timing.speedup_ci95 is not None:
-            text += f" (95 % interval {timing.speedup_ci95[0]:.2f}-{timing.speedup_ci95[1]:.2f})"
-    return Text(text if timing.stable else f"{text}; unstable: {'; '.join(timing.warnings)}")
+        return Text(f"{where}: {timing.before.median_ms:.3g} ms{_unsteady(timing)}")
+    times = f"{timing.before.median_ms:.3g} -> {timing.after.median_ms:.3g} ms"
+    if not timing.stable:
+        return Text(f"{where}: {times}, too unsteady to give a ratio{_unsteady(timing)}", style="yellow")
+    text = f"{where}: {times}, {timing.speedup:.2f}x"
+    if timing.speedup_ci95 is not None:
+        text += f" (95 % interval {timing.speedup_ci95[0]:.2f}-{timing.speedup_ci95[1]:.2f})"
+    return Text(f"{text}; SLOWER than the original" if timing.speedup < 1 else text)
+
+
+def _unsteady(timing: Latency) -> str:
+    return "" if timing.stable else f". {' '.join(timing.warnings)}"
 
 
 def _number(value: int | None) -> str:

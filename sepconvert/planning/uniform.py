@@ -13,6 +13,9 @@ from sepconvert.separable.forms import DEPTHWISE_FORMS, FORMS, cli_name
 from sepconvert.separable.geometry import Cost
 from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 
+BOTTLENECK_FORMS = ("pw_dw_pw", "spatial")
+# Multiples of the first number from the second on.
+EVEN_CHANNELS = ((16, 64), (8, 24), (4, 8))
 FORM_GROUPS = {"auto": DEPTHWISE_FORMS, "any": (*DEPTHWISE_FORMS, "spatial")}
 
 
@@ -67,6 +70,8 @@ def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, targ
         target: asked ratio new/old of the whole model, in (0, 1).
         unit: ``"macs"`` or ``"params"``.
 
+    Bottlenecks get channel counts that are multiples of 4, 8 or 16, by size.
+
     Raises:
         NothingToDoError: even rank 1 everywhere stays above the target; the message gives the best reachable ratio.
     """
@@ -88,7 +93,16 @@ def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, targ
 
 
 def _share_plans(sites: Sequence[ConvSite], forms: Sequence[str], share: float) -> list[SitePlan]:
-    return [_plan(site, [_within(site, form, share) for form in forms]) for site in sites]
+    return [_plan(site, [_even(site, _within(site, form, share)) for form in forms]) for site in sites]
+
+
+def _even(site: ConvSite, found: Candidate | str) -> Candidate | str:
+    """Round a bottleneck's channels down to a count that vector units like: at 59 a layer ran slower than at 64."""
+    if isinstance(found, str) or found.form not in BOTTLENECK_FORMS:
+        return found
+    step = next((width for width, least in EVEN_CHANNELS if found.rank >= least), 1)
+    rank = found.rank - found.rank % step
+    return Candidate(found.form, rank, FORMS[found.form].cost(site.geometry, rank))
 
 
 def _ratio(plans: Sequence[SitePlan], total: int, unit: str) -> float:

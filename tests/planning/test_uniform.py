@@ -83,3 +83,12 @@ def test_an_unreachable_target_names_the_best_ratio() -> None:
     total = 4 * (sites[0].geometry.dense_cost.macs or 0)
     with pytest.raises(NothingToDoError, match=r"--macs 0\.5 is out of reach.*0\.7\d\d of its macs.*ask for 0\.7"):
         plan_share(sites, forms_named("auto"), total, 0.5, "macs")
+
+
+def test_a_share_gives_bottlenecks_channel_counts_that_vector_units_like() -> None:
+    sites = [site(128, 128, name="a"), site(64, 64, name="b"), site(16, 16, name="c")]
+    total = sum(s.geometry.dense_cost.macs or 0 for s in sites)
+    ranks = [plan.candidates[0].rank for plan in plan_share(sites, ["pw_dw_pw"], total, 0.4, "macs")]
+    assert ranks[0] % 16 == 0
+    assert ranks[1] % 8 == 0
+    assert ranks[2] % 4 == 0
