@@ -82,8 +82,9 @@ class RankError:
 class SiteRecord:
     """One site: its geometry, what became of it and why.
 
-    ``latency_ms`` and ``latency_ms_after`` time the site and its replacement alone. ``spectrum`` holds the singular
-    values σ, the largest first. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
+    ``latency_ms`` and ``latency_ms_after`` time the site and its replacement alone. ``spectrum`` holds the
+    share of the weight's squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors
+    of the weights, without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
     """
 
     name: str

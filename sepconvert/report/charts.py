@@ -152,30 +152,30 @@ def _error_curve() -> "alt.TopLevelMixin":
             alt.Tooltip("error_text:N", title="Relative error"),
         ],
     )
-    line = base.mark_line(strokeWidth=1.5).encode(color=colour, detail="form:N")
-    point = base.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
-    taken = base.transform_filter("datum.taken")
-    ring = taken.mark_point(size=220, strokeWidth=2, stroke="var(--ink)", shape="circle")
-    text = taken.mark_text(text="taken", dy=-16, fontWeight="bold")
+    curve = base.transform_filter("datum.mark != 'fitted'")
+    line = curve.mark_line(strokeWidth=1.5).encode(color=colour, detail="form:N")
+    point = curve.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
+    marked = base.transform_filter("datum.mark != ''")
+    ring = marked.mark_point(size=200, strokeWidth=2, stroke="var(--ink)", shape="circle")
+    text = marked.mark_text(dy=-16, fontWeight="bold").encode(text="mark:N")
     chart = alt.layer(line, point, ring, text)
     return _finish(chart, 190, "Lines: relative error of the chosen layer against the rank, one line per form.")
 
 
 def _spectrum() -> "alt.TopLevelMixin":
-    """Singular values of the chosen layer, relative to the largest."""
+    """What each further rank adds to the chosen layer."""
     import altair as alt
 
-    chart = (
-        alt.Chart(alt.NamedData("spectrum"))
-        .mark_line(color="var(--series-1)", interpolate="step-after", strokeWidth=1.5)
-        .encode(
-            x=alt.X(
-                "index:Q", title="singular value", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickCount=6)
-            ),
-            y=alt.Y("value:Q", title="share of the largest", axis=alt.Axis(format="~g")),
-        )
+    base = alt.Chart(alt.NamedData("spectrum")).encode(
+        x=alt.X("rank:Q", title="rank", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6)),
+        y=alt.Y("share:Q", title="share", axis=alt.Axis(format="~g")),
+        tooltip=[alt.Tooltip("rank:Q", title="Rank"), alt.Tooltip("share:Q", title="Share", format=".2~g")],
     )
-    return _finish(chart, 110, "Line: singular values of the chosen layer, largest first, relative to the largest.")
+    stem = base.mark_bar(color="var(--series-1)", width=2)
+    head = base.mark_point(filled=True, color="var(--series-1)", size=30, opacity=1)
+    return _finish(
+        alt.layer(stem, head), 110, "Stems: share of the layer's squared weights that each further rank keeps."
+    )
 
 
 def _timing_samples(rows: int) -> "alt.TopLevelMixin":

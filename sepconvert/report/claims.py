@@ -6,7 +6,7 @@ A claim is only as strong as what was measured: an unstable timing gives no spee
 from collections import Counter
 from dataclasses import dataclass
 
-from sepconvert.record import Fidelity, Latency, Record, SiteRecord
+from sepconvert.record import Environment, Fidelity, Latency, Record, SiteRecord
 from sepconvert.report import figures
 
 GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
@@ -40,7 +40,7 @@ def speed(record: Record) -> list[Claim]:
     """One claim per device, the first of them the deciding one; a single claim where nothing was timed."""
     compared = [timed for timed in record.latency if timed.after is not None]
     if compared:
-        return [_speed_on(timed) for timed in compared]
+        return [_speed_on(timed, record.environment) for timed in compared]
     return [
         Claim(
             "speed not measured",
@@ -51,19 +51,26 @@ def speed(record: Record) -> list[Claim]:
     ]
 
 
-def _speed_on(timed: Latency) -> Claim:
-    where = f"on {timed.device}, {threads(timed.threads)}"
+def place(timed: Latency, environment: Environment) -> str:
+    """Return what a timing is true of: ``this CPU (AMD EPYC), one thread``."""
+    device = f"this CPU ({environment.cpu})" if timed.device == "cpu" else timed.device
+    return f"{device}, {threads(timed.threads)}"
+
+
+def _speed_on(timed: Latency, environment: Environment) -> Claim:
+    where = f"on {place(timed, environment)}"
     assert timed.after is not None
     medians = f"{figures.milliseconds(timed.before.median_ms)} → {figures.milliseconds(timed.after.median_ms)}"
     if not timed.provider_verified:
         text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
         return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
     if not timed.stable or timed.speedup is None:
+        slower = timed.speedup_ci95 is not None and timed.speedup_ci95[1] < 1
         text = (
-            f"Timing {where} was too noisy to compare ({medians}), so no speed-up is claimed; "
-            "measure again on an idle machine."
+            f"Timing {where} was too noisy to compare ({medians}), so no speed-up is claimed"
+            f"{'; what was measured points to a slower model' if slower else ''}. Measure again on an idle machine."
         )
-        return Claim("speed uncertain", text, MIXED, timed.device)
+        return Claim("speed uncertain, likely slower" if slower else "speed uncertain", text, MIXED, timed.device)
     bounds = figures.interval(timed.speedup_ci95)
     interval = f"95{figures.SPACE}% interval {bounds}" if bounds else "no interval was computed"
     low, high = timed.speedup_ci95 if bounds and timed.speedup_ci95 else (timed.speedup, timed.speedup)
@@ -107,16 +114,27 @@ def _top1(fidelity: Fidelity) -> Claim | None:
         else "unchanged"
     )
     short = f"top-1 {figures.percent(before)} → {figures.percent(after)}"
-    text = f"T{short[1:]} ({points}) on {figures.plural(fidelity.samples, 'labelled sample')} ({fidelity.data})"
-    if fidelity.top1_agreement is not None:
-        text += f"; the two models give the same answer on {figures.percent(fidelity.top1_agreement)} of them"
+    text = f"T{short[1:]} ({points}) on {inputs(fidelity)}{_agreement(fidelity)}."
     tone = GOOD if drop <= SMALL_DROP else MIXED if drop <= LARGE_DROP else BAD
-    return Claim(short, text + ".", tone)
+    return Claim(short, text, tone)
+
+
+def inputs(fidelity: Fidelity) -> str:
+    """Return what was compared on: ``2 000 samples of test.npz``."""
+    if "sample" in fidelity.data.rpartition("/")[2]:
+        return fidelity.data
+    return f"{figures.plural(fidelity.samples, 'sample')} of {fidelity.data}"
+
+
+def _agreement(fidelity: Fidelity) -> str:
+    if fidelity.top1_agreement is None:
+        return ""
+    return f"; the two models give the same top answer on {figures.percent(fidelity.top1_agreement)} of them"
 
 
 def _worst_output(fidelity: Fidelity) -> Claim:
     measured = [(o.decisive_error, o) for o in fidelity.outputs if o.decisive_error is not None]
-    on = f"on {figures.plural(fidelity.samples, 'sample')} ({fidelity.data})"
+    on = f"on {inputs(fidelity)}"
     if not measured:
         text = f"The relative error cannot be computed {on}: it takes at least two samples and an output that varies."
         return Claim("accuracy not comparable", text, MIXED)
@@ -138,7 +156,7 @@ def _worst_output(fidelity: Fidelity) -> Claim:
     kept = figures.percent(1 - worst, decimals=2 if worst < SMALL_ERROR else 1)
     text = (
         f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of the original "
-        "output's variation."
+        f"output's variation{_agreement(fidelity)}."
     )
     return Claim(f"relative error {number}", text, tone)
 

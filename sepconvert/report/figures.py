@@ -76,14 +76,14 @@ def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> s
 
 
 def error(value: float | None, missing: str = NOT_MEASURED) -> str:
-    """Return an error: ``0.0031``, and ``6.2×10⁻⁵`` below 0.001; a rounding-level zero stays visible as a power."""
+    """Return an error: ``0.0031``, and ``6.2×10⁻⁵`` where that would be long; a tiny one never turns into 0."""
     if value is None:
         return missing
     if not math.isfinite(value):
         return NOT_FINITE
     if value == 0:
         return "0"
-    if abs(value) >= 1e-3:
+    if 1e-3 <= abs(value) < 9.95e3:
         return significant(value, 2)
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−", 1)

@@ -61,7 +61,7 @@ class LayerTable:
     rows: tuple[LayerRow, ...]
     counts: Pairs
     has_after: bool
-    has_error: bool
+    error_heading: str
     has_latency: bool
     has_candidate: bool
 
@@ -77,8 +77,8 @@ class SkipGroup:
 
 
 _KIND_TITLES = {
-    "pointwise": "Pointwise (1×1): already the cheap half of a separable pair",
-    "depthwise": "Depthwise: already separable",
+    "pointwise": "Pointwise (1×1)",
+    "depthwise": "Depthwise",
     "grouped": "Grouped",
     "transposed": "Transposed",
     "quantized": "Quantized",
@@ -101,10 +101,28 @@ def tabulate(record: Record) -> LayerTable:
         rows=rows,
         counts=tuple((status, f"{STATUS_WORDS.get(status, status)} ({n})") for status, n in statuses.items()),
         has_after=any(site.status == "rewritten" for site in record.sites),
-        has_error=any(row.error.key is not None for row in rows),
+        error_heading=_error_heading(record.sites),
         has_latency=any(row.latency.key is not None or row.latency_after.key is not None for row in rows),
         has_candidate=any(row.candidate for row in rows),
     )
+
+
+def _error_heading(sites: list[SiteRecord]) -> str:
+    """Say what the errors in the table are errors of; empty where there are none."""
+    kinds = set()
+    for site in sites:
+        if site.error_heldout is not None:
+            kinds.add("Held-out error")
+        elif site.error_calibration is not None:
+            kinds.add("Calibration error")
+        elif site.error_weights is not None:
+            kinds.add("Weight error")
+    return kinds.pop() if len(kinds) == 1 else "Error" if kinds else ""
+
+
+def _error(site: SiteRecord) -> float | None:
+    """Return the error that says most about new inputs."""
+    return next((e for e in (site.error_heldout, site.error_calibration, site.error_weights) if e is not None), None)
 
 
 def display_name(site: SiteRecord, repeated: set[str]) -> str:
@@ -114,7 +132,7 @@ def display_name(site: SiteRecord, repeated: set[str]) -> str:
 
 def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
     rewritten = site.status == "rewritten"
-    error = next((e for e in (site.error_heldout, site.error_calibration, site.error_weights) if e is not None), None)
+    error = _error(site)
     kernel = figures.dimensions(site.kernel)
     none = Cell("–", None)
     return LayerRow(
@@ -135,7 +153,7 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
         error=Cell(figures.error(error), error) if rewritten or error is not None else none,
         latency=Cell(figures.milliseconds(site.latency_ms), site.latency_ms),
         latency_after=Cell(figures.milliseconds(site.latency_ms_after), site.latency_ms_after) if rewritten else none,
-        reason=site.reason,
+        reason=site.reason and site.reason[:1].upper() + site.reason[1:],
         geometry=_geometry(site),
         errors=_errors(site),
         costs=_costs(site, rewritten),
@@ -201,7 +219,7 @@ def _costs(site: SiteRecord, rewritten: bool) -> Pairs:
         ("Parameters", figures.count(site.params), figures.count(site.params_after)),
         ("Latency alone", figures.milliseconds(site.latency_ms), figures.milliseconds(site.latency_ms_after)),
     )
-    return tuple((label, f"{before} → {after}" if rewritten else before) for label, before, after in named)
+    return tuple((label, f"{old} → {new}" if rewritten and old != new else old) for label, old, new in named)
 
 
 def _candidate(candidate: dict[str, Any] | None) -> Pairs:
@@ -231,7 +249,7 @@ def plain_value(label: str, value: Any) -> str:
     if label.endswith("_ms"):
         return figures.milliseconds(value)
     if isinstance(value, float):
-        return figures.significant(value)
+        return f"{value:g}" if value.is_integer() else figures.significant(value)
     return figures.count(value) if label in ("macs", "params") else str(value)
 
 

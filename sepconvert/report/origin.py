@@ -10,7 +10,7 @@ from sepconvert.report.layers import Pairs
 def environment_pairs(record: Record) -> Pairs:
     """Return where and with what the record was made."""
     env = record.environment
-    versions = ", ".join(f"{name} {version}" for name, version in env.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in env.versions.items() if name != record.tool.name)
     pairs = [
         ("Processor", f"{env.cpu}, {figures.plural(env.cores, 'core')}"),
         ("Threads for timing", str(env.threads)),

@@ -61,7 +61,10 @@ def _layer(site: SiteRecord, row: Any) -> dict[str, Any]:
 
 
 def _curve(site: SiteRecord) -> list[list[Any]]:
-    """Rows [form, rank, error, text, taken]; an error of 0 (exact) has no place on a logarithmic axis: left out."""
+    """Rows [form, rank, error, text, mark]; an error of 0 (exact) has no place on a logarithmic axis: left out.
+
+    The mark is empty, ``taken``, or ``fitted``: the error of the layer's outputs after the fit to data.
+    """
     forms: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for point in site.error_by_rank or []:
         if math.isfinite(point.error) and point.error > 0:
@@ -71,16 +74,17 @@ def _curve(site: SiteRecord) -> list[list[Any]]:
         points.sort()
         taken = site.rank if site.status == "rewritten" and form == site.form else None
         kept = {points[i] for i in _thin(len(points), _CURVE_POINTS)} | {p for p in points if p[0] == taken}
-        rows += [[form, rank, _round(e), figures.error(e), rank == taken] for rank, e in sorted(kept)]
+        rows += [[form, r, _round(e), figures.error(e), "taken" if r == taken else ""] for r, e in sorted(kept)]
+    fitted = site.error_heldout if site.error_heldout is not None else site.error_calibration
+    if fitted is not None and fitted > 0 and math.isfinite(fitted) and site.rank is not None:
+        rows.append([site.form, site.rank, _round(fitted), figures.error(fitted), "fitted"])
     return rows
 
 
 def _spectrum(site: SiteRecord) -> list[list[float]]:
-    """Rows [index, share of the largest], thinned evenly."""
+    """Rows [rank, share], thinned evenly."""
     values = [v for v in site.spectrum or [] if math.isfinite(v)]
-    if not values or values[0] <= 0:
-        return []
-    return [[i + 1, _round(values[i] / values[0])] for i in _thin(len(values), _SPECTRUM_POINTS)]
+    return [[i + 1, _round(values[i])] for i in _thin(len(values), _SPECTRUM_POINTS)]
 
 
 def _samples(record: Record) -> list[dict[str, Any]]:

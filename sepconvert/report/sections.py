@@ -48,8 +48,7 @@ class FidelityView:
     """Outputs of both models on the same inputs."""
 
     outputs: tuple[OutputRow, ...]
-    samples: str
-    data: str
+    inputs: str
     top1: Pairs
     has_pre_activation: bool
 
@@ -117,7 +116,7 @@ def _latency_figure(record: Record, pair: bool) -> Figure:
     if not record.latency:
         return Figure("Latency", figures.NOT_MEASURED, None, "", "", claims.NEUTRAL)
     timed = record.latency[0]
-    note = f"{timed.device}, {claims.threads(timed.threads)}, median"
+    note = f"median on {claims.place(timed, record.environment)}"
     before = figures.milliseconds(timed.before.median_ms)
     if not pair or timed.after is None:
         return Figure("Latency", before, None, "", note, claims.NEUTRAL)
@@ -133,7 +132,7 @@ def _quality_figure(record: Record) -> Figure:
     if fidelity is None:
         return Figure("Accuracy", figures.NOT_MEASURED, None, "", "", claims.MIXED)
     claim = claims.quality(record)
-    note = f"{figures.plural(fidelity.samples, 'sample')}, {fidelity.data}"
+    note = claims.inputs(fidelity)
     if fidelity.top1_before is not None and fidelity.top1_after is not None:
         points = 100 * (fidelity.top1_after - fidelity.top1_before)
         sign = "+" if points > 0 else "−" if points < 0 else "±"
@@ -142,9 +141,8 @@ def _quality_figure(record: Record) -> Figure:
     errors = [o.decisive_error for o in fidelity.outputs if o.decisive_error is not None]
     worst = max(errors) if errors else None
     label = "Relative error" if len(fidelity.outputs) == 1 else "Relative error, worst output"
-    return Figure(
-        label, figures.error(worst, "not comparable"), None, "0 is identical, 1 a constant answer", note, claim.tone
-    )
+    note = f"0 is identical, 1 no better than a constant answer; {note}"
+    return Figure(label, figures.error(worst, "not comparable"), None, "", note, claim.tone)
 
 
 def total_rows(record: Record) -> tuple[TotalRow, ...]:
@@ -194,8 +192,7 @@ def fidelity_view(record: Record) -> FidelityView | None:
     )
     return FidelityView(
         outputs=tuple(_output_row(output) for output in fidelity.outputs),
-        samples=figures.plural(fidelity.samples, "sample"),
-        data=fidelity.data,
+        inputs=claims.inputs(fidelity),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
     )

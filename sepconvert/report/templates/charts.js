@@ -20,8 +20,8 @@
     tip.style.transform = `translate(${Math.max(8, x)}px, ${event.clientY + 18}px)`;
   };
 
-  const curveOf = (index) => (data.curves[index] ?? []).map(([form, rank, error, error_text, taken]) => ({ form, rank, error, error_text, taken }));
-  const spectrumOf = (index) => (data.spectra[index] ?? []).map(([position, value]) => ({ index: position, value }));
+  const curveOf = (index) => (data.curves[index] ?? []).map(([form, rank, error, error_text, mark]) => ({ form, rank, error, error_text, mark }));
+  const spectrumOf = (index) => (data.spectra[index] ?? []).map(([rank, share]) => ({ rank, share }));
   const rows = { layers: data.layers, samples: data.samples, points: data.points, curve: [], spectrum: [] };
   const follow = {
     curve: (index) => ["curve", curveOf(index)],
