@@ -98,6 +98,13 @@ class Search:
         """Without correlations between channels the whitened SVD of every slice is the optimum."""
         return self._problem.per_channel
 
+    @property
+    def work(self) -> float:
+        """Multiply-adds per evaluation."""
+        channels, rank, taps = self._shape
+        size, outputs = channels * rank, len(self._problem.weight)
+        return float(size * (self._rows[0].size + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs))
+
     def starts(self) -> list[Factors]:
         """Per channel: the SVD of the slice whitened by its own block of the moments."""
         _, channels, taps = self._problem.weight.shape

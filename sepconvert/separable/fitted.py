@@ -70,7 +70,6 @@ def fit(
         weight = problem.original / problem.row_scale[:, None, None]
         data_free = module.factorise(weight.reshape(geometry.weight_shape), rank, geometry, rng)
     given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
-    allowed = default_evaluations(problem, form, rank) if evaluations is None else evaluations
     candidates = [_padded(factors, rank) for factors in given]
     history: tuple[float, ...] = ()
     used = 0
@@ -78,6 +77,7 @@ def fit(
     candidates += opened.solved
     if opened.points:
         best = min(opened.points, key=_value)
+        allowed = default_evaluations(best.search.work) if evaluations is None else evaluations
         descent = descend(best.search.evaluate, best.point, allowed, TOLERANCE)
         candidates.append(best.search.factors(descent.point))
         history, used = descent.history, descent.evaluations + len(opened.points)
@@ -85,16 +85,9 @@ def fit(
     return _finish(problem, candidates[int(np.argmin(errors))], used, history)
 
 
-def default_evaluations(problem: Problem, form: str, rank: int) -> int:
-    """How many evaluations of the objective a fit may take, from the size of the problem alone."""
-    outputs, channels, taps = problem.weight.shape
-    width = channels * taps
-    terms = {"dw_pw": rank * channels, "pw_dw": outputs, "pw_dw_pw": rank, "spatial": rank * min(taps, 8)}[form]
-    product = {"dw_pw": rank * taps * width * channels}.get(form, terms * width * width)
-    if problem.per_channel:
-        product //= channels
-    each = product + 2 * terms * (terms + outputs) * width
-    return int(np.clip(WORK / each, FEWEST, MOST))
+def default_evaluations(work: float) -> int:
+    """How many evaluations of the objective a fit may take, each of ``work`` multiply-adds."""
+    return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
 
 
 @dataclass(frozen=True, slots=True)

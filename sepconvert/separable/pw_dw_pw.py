@@ -145,6 +145,15 @@ class Search:
         """Never: a canonical polyadic decomposition has no closed form."""
         return False
 
+    @property
+    def work(self) -> float:
+        """Multiply-adds per evaluation."""
+        outputs, width = self._target.shape
+        product = width * (self._problem.gram.shape[-1])
+        return float(
+            self._rank * (product + 2 * (self._rank + outputs) * width + self._rank * (self._rank / 3 + outputs))
+        )
+
     def starts(self) -> list[Factors]:
         """Largest triplets of the whitened slices by output channel, refined on the whitened weight."""
         whitening = kronecker(self._problem.gram, *self._problem.weight.shape[1:])

@@ -35,6 +35,11 @@ class Search(Protocol):
         """Whether the first of ``starts`` is the optimum already."""
         ...
 
+    @property
+    def work(self) -> float:
+        """Multiply-adds per evaluation."""
+        ...
+
     def starts(self) -> list[Factors]:
         """Factors to start from, made from the problem's moments."""
         ...

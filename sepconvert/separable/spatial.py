@@ -188,6 +188,13 @@ class Search:
         """Never: the moments are no Kronecker product."""
         return False
 
+    @property
+    def work(self) -> float:
+        """Multiply-adds per evaluation."""
+        size, outputs = self._wide * self._rank, len(self._weight)
+        product = self._rank * self._rows.size
+        return float(product + 2 * size * (size + outputs) * self._tall + size * size * (size / 3 + 2 * outputs))
+
     def starts(self) -> list[Factors]:
         """The SVD of the matrix whitened by the Kronecker approximation of the moments, rows against columns."""
         if self._problem.per_channel:
