@@ -298,7 +298,7 @@ class NetworkGraph:
 class SampleImages:
     """One sample as pictures: small PNGs as ``data:image/png;base64,…`` URIs, None where there is none to show.
 
-    ``note_before`` and ``note_after`` are short texts such as the predicted class and its probability.
+    The notes are short texts, such as the predicted class and its value, or how much the difference is amplified.
     """
 
     label: str
@@ -308,6 +308,7 @@ class SampleImages:
     difference: str | None = None
     note_before: str | None = None
     note_after: str | None = None
+    note_difference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +316,7 @@ class Record:
     """Everything one command found out; see the field types.
 
     ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
+    ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
     """
 
     command: str

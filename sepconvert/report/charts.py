@@ -43,6 +43,8 @@ def draw(record: Record) -> dict[str, dict[str, Any]]:
         charts["samples"] = _timing_samples(len(record.latency) * (2 if record.totals.after else 1))
     if record.sweep is not None and record.sweep.points:
         charts["pareto"] = _pareto()
+    if record.fine_tune is not None and record.fine_tune.get("curve"):
+        charts["training"] = _training()
     return {name: chart.to_dict() for name, chart in charts.items()}
 
 
@@ -221,3 +223,19 @@ def _pareto() -> "alt.TopLevelMixin":
     labels = base.mark_text(dy=-11, align="center").encode(text="label:N")
     chart = alt.layer(front, interval, points, labels)
     return _finish(chart, 320, "Points: speed-up and relative error of each model; down and right is better.")
+
+
+def _training() -> "alt.TopLevelMixin":
+    """What the fine-tuning brought, step by step."""
+    import altair as alt
+
+    chart = (
+        alt.Chart(alt.NamedData("training"))
+        .mark_line(strokeWidth=1.5)
+        .encode(
+            x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickCount=8)),
+            y=alt.Y("value:Q", title="value", scale=alt.Scale(type="log"), axis=_decades()),
+            color=alt.Color("series:N", scale=alt.Scale(range=list(FORM_COLOURS.values()))),
+        )
+    )
+    return _finish(chart, 180, "Lines: the values recorded while fine-tuning, by step.")

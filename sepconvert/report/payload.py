@@ -7,7 +7,7 @@ from typing import Any
 
 from sepconvert.record import Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
-from sepconvert.report.layers import LayerTable
+from sepconvert.report.layers import LayerRow, LayerTable, words
 from sepconvert.report.network import lay_out
 
 _CURVE_POINTS = 16
@@ -25,6 +25,7 @@ def collect(record: Record, table: LayerTable) -> dict[str, Any]:
         "spectra": [_spectrum(site) for site in record.sites],
         "samples": _samples(record),
         "points": _points(record),
+        "training": _training(record),
         "network": _network(record, table),
     }
     return {name: _finite(value) for name, value in collected.items()}
@@ -39,9 +40,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _layer(site: SiteRecord, row: Any) -> dict[str, Any]:
+def _layer(site: SiteRecord, row: LayerRow) -> dict[str, Any]:
+    rewritten = site.status == "rewritten"
+
     def pair(before: str, after: str) -> str:
-        return f"{before} → {after}" if site.status == "rewritten" else before
+        return f"{before} → {after}" if rewritten else before
 
     return {
         "n": row.number,
@@ -49,13 +52,13 @@ def _layer(site: SiteRecord, row: Any) -> dict[str, Any]:
         "code": site.status,
         "status": row.status_words if row.became == "–" else f"{row.status_words}: {row.became}",
         "macs": site.macs,
-        "macs_after": site.macs_after,
+        "macs_after": site.macs_after if rewritten else None,
         "macs_text": pair(row.macs.text, row.macs_after.text),
         "params": site.params,
-        "params_after": site.params_after,
+        "params_after": site.params_after if rewritten else None,
         "params_text": pair(row.params.text, row.params_after.text),
         "latency": site.latency_ms,
-        "latency_after": site.latency_ms_after,
+        "latency_after": site.latency_ms_after if rewritten else None,
         "latency_text": pair(row.latency.text, row.latency_after.text),
     }
 
@@ -75,10 +78,19 @@ def _curve(site: SiteRecord) -> list[list[Any]]:
         taken = site.rank if site.status == "rewritten" and form == site.form else None
         kept = {points[i] for i in _thin(len(points), _CURVE_POINTS)} | {p for p in points if p[0] == taken}
         rows += [[form, r, _round(e), figures.error(e), "taken" if r == taken else ""] for r, e in sorted(kept)]
-    fitted = site.error_heldout if site.error_heldout is not None else site.error_calibration
-    if fitted is not None and fitted > 0 and math.isfinite(fitted) and site.rank is not None:
-        rows.append([site.form, site.rank, _round(fitted), figures.error(fitted), "fitted"])
-    return rows
+    if site.status != "rewritten" or site.rank is None:
+        return rows
+    if not any(mark for *_, mark in rows):
+        rows += _mark(site, site.error_weights, "taken")
+    return rows + _mark(
+        site, site.error_heldout if site.error_heldout is not None else site.error_calibration, "fitted"
+    )
+
+
+def _mark(site: SiteRecord, error: float | None, mark: str) -> list[list[Any]]:
+    if error is None or not error > 0 or not math.isfinite(error):
+        return []
+    return [[site.form, site.rank, _round(error), figures.error(error), mark]]
 
 
 def _spectrum(site: SiteRecord) -> list[list[float]]:
@@ -126,6 +138,19 @@ def _point(point: SweepPoint, group: str) -> dict[str, Any]:
         "error_text": figures.error(point.error),
         "top1_text": figures.percent(point.top1, figures.NOT_MEASURED),
     }
+
+
+def _training(record: Record) -> list[dict[str, Any]]:
+    """One row per step and named value; a logarithmic axis has no place for 0 or less."""
+    curve = (record.fine_tune or {}).get("curve")
+    points = [point for point in curve if isinstance(point, dict)] if isinstance(curve, list) else []
+    points = [points[i] for i in _thin(len(points), _TIMING_SAMPLES)]
+    return [
+        {"step": point.get("step", i), "value": _round(value), "series": words(name)}
+        for i, point in enumerate(points)
+        for name, value in point.items()
+        if name != "step" and isinstance(value, int | float) and value > 0
+    ]
 
 
 def _network(record: Record, table: LayerTable) -> dict[str, Any] | None:

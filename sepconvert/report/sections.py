@@ -239,6 +239,12 @@ def _range(timing: Timing) -> str:
     return f"{low} to {high}, {figures.plural(len(timing.samples_ms), 'run')}"
 
 
+def fine_tune_pairs(record: Record) -> Pairs:
+    """Return the single values recorded about the fine-tuning."""
+    found = record.fine_tune or {}
+    return tuple((words(k), plain_value(k, v)) for k, v in found.items() if not isinstance(v, dict | list))
+
+
 def plan_rows(record: Record) -> tuple[PlanRow, ...]:
     """Return what was asked, predicted and measured, one line per quantity that is a single value."""
     if record.plan is None:

@@ -78,7 +78,7 @@ def _sample_view(sample: SampleImages) -> SampleView:
         ("Input", sample.input, None),
         ("Original’s output", sample.before, sample.note_before),
         ("New output", sample.after, sample.note_after),
-        ("Difference", sample.difference, None),
+        ("Difference", sample.difference, sample.note_difference),
     )
     shown = tuple(
         (title, uri if uri and _PICTURE.fullmatch(uri) else None, note) for title, uri, note in stages if uri or note

@@ -36,6 +36,7 @@ class PageView:
     samples: tuple[trials.SampleView, ...]
     samples_left_out: int
     devices: tuple[sections.DeviceRow, ...]
+    fine_tune: Pairs
     plan: tuple[sections.PlanRow, ...]
     self_check: str | None
     environment: Pairs
@@ -77,6 +78,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         samples=samples,
         samples_left_out=len(record.samples) - len(samples),
         devices=sections.device_rows(record),
+        fine_tune=sections.fine_tune_pairs(record),
         plan=sections.plan_rows(record),
         self_check=_self_check(record),
         environment=origin.environment_pairs(record),

@@ -22,7 +22,7 @@
 
   const curveOf = (index) => (data.curves[index] ?? []).map(([form, rank, error, error_text, mark]) => ({ form, rank, error, error_text, mark }));
   const spectrumOf = (index) => (data.spectra[index] ?? []).map(([rank, share]) => ({ rank, share }));
-  const rows = { layers: data.layers, samples: data.samples, points: data.points, curve: [], spectrum: [] };
+  const rows = { layers: data.layers, samples: data.samples, points: data.points, training: data.training, curve: [], spectrum: [] };
   const follow = {
     curve: (index) => ["curve", curveOf(index)],
     spectrum: (index) => ["spectrum", spectrumOf(index)],

@@ -5,7 +5,7 @@
   if (!host || !net) return;
   const info = document.getElementById("network-info");
   const zoom = document.getElementById("zoom");
-  const NARROWEST = 96, WIDTH = 70, HEIGHT = 34, LANE = 46, TRACK = 6, EDGE = 16, GAP = 22, JOIN = 9;
+  const NARROWEST = 108, WIDTH = 82, HEIGHT = 34, LANE = 46, TRACK = 6, EDGE = 16, GAP = 22, JOIN = 9;
   const SIGNS = { Add: "+", Sum: "+", Sub: "−", Mul: "×", Concat: "∥" };
   const svgNode = (name, attributes, ...children) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -103,7 +103,7 @@
       const upper = node.n ? `${node.n} · ${node.kernel}` : node.status === "skipped" ? node.op : node.status;
       const lower = node.n ? node.label : node.status === "skipped" ? node.label ?? "" : node.name;
       const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 12)), svgNode("text", { x, y: y + 11 }, fit(lower, 12)));
+      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 13)), svgNode("text", { x, y: y + 11 }, fit(lower, 13)));
       return group;
     });
 
