@@ -19,6 +19,9 @@ _STANDARD = ("", "ai.onnx")
 _NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
 _NEVER_EITHER = frozenset({"Bernoulli", "Dropout", "If", "Loop", "Scan", "SequenceMap", "Constant", "StringNormalizer"})
 
+# What these make of small inputs may be of any size.
+_MAY_GROW = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
+
 # What numpy and the reference operators raise on values an operator does not accept.
 _CANNOT_EVALUATE = (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError, ArithmeticError)
 
@@ -103,7 +106,11 @@ def _evaluate(
         return None if shape is None else {node.output[0]: _shape_value(node, shape)}
     if any(name and name not in known for name in node.input):
         return None
-    if any(prod(shapes.get(name, (0,))) > SMALL for name in node.output) or _is_large_fill(node, known):
+    sizes = [shapes.get(name) for name in node.output if name]
+    if any(prod(shape) > SMALL for shape in sizes if shape is not None):
+        return None
+    if None in sizes and node.op_type in _MAY_GROW:
+        # The next round of inference tells how large the result is.
         return None
     return _run(node, known, opsets)
 
@@ -113,14 +120,6 @@ def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> NDArray[np.gen
         return np.asarray(prod(shape), dtype=np.int64)
     bounds = {attribute.name: attribute.i for attribute in node.attribute}
     return np.asarray(shape[slice(bounds.get("start", 0), bounds.get("end"))], dtype=np.int64)
-
-
-def _is_large_fill(node: onnx.NodeProto, known: Known) -> bool:
-    """Whether evaluating the node would make an array that is large although its inputs are small."""
-    if node.op_type in ("ConstantOfShape", "Expand"):
-        sizes = known[node.input[-1]]
-        return bool(np.prod(np.maximum(sizes.astype(np.float64), 1)) > SMALL)
-    return node.op_type in ("Tile", "Range", "Resize", "Upsample", "EyeLike", "Pad", "OneHot")
 
 
 def _run(node: onnx.NodeProto, known: Known, opsets: Sequence[onnx.OperatorSetIdProto]) -> Known | None:

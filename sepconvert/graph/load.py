@@ -166,6 +166,9 @@ def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
 def _check_graph(model: ir.Model, label: str) -> None:
     try:
         onnx.checker.check_model(weightless_copy(model))
+    except ir.serde.SerdeError as error:
+        # Names that are not text are only noticed when they are written again.
+        raise ModelError(f"{label} is not a valid ONNX model ({_first_cause(error)}); export it again.") from None
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
 

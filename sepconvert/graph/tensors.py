@@ -48,13 +48,12 @@ def check_tensor(tensor: onnx.TensorProto, folder: Path | None, label: str) -> P
             missing, too short, or not inside ``folder``.
     """
     name = tensor.name or "(unnamed)"
-    try:
-        dtype = ir.DataType(tensor.data_type)
-    except ValueError:
-        raise ModelError(f"{label}: tensor '{name}' has an unknown element type; export the model again.") from None
+    dtype = _element_type(tensor)
+    if dtype is None:
+        raise ModelError(f"{label}: tensor '{name}' has an unknown element type; export the model again.")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"{label}: tensor '{name}' has a negative dimension; export the model again.")
-    if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+    if dtype == ir.DataType.STRING:
         return None
     expected = -(-prod(tensor.dims) * dtype.bitwidth // 8)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -68,6 +67,14 @@ def check_tensor(tensor: onnx.TensorProto, folder: Path | None, label: str) -> P
     elif _stored_numbers(tensor) < -(-prod(tensor.dims) * min(dtype.bitwidth, 8) // 8):
         raise ModelError(f"{label}: tensor '{name}' holds fewer numbers than its shape says; export the model again.")
     return None
+
+
+def _element_type(tensor: onnx.TensorProto) -> ir.DataType | None:
+    try:
+        dtype = ir.DataType(tensor.data_type)
+    except ValueError:
+        return None
+    return None if dtype == ir.DataType.UNDEFINED else dtype
 
 
 def _stored_numbers(tensor: onnx.TensorProto) -> int:

@@ -60,6 +60,11 @@ def test_large_random_and_foreign_values_are_not_computed(node):
     assert folded(node, tensors=tensors) == {}
 
 
+def test_small_repetitions_are_computed_once_their_size_is_known():
+    node = helper.make_node("Tile", ["k", "i"], ["t"])
+    assert folded(node, tensors={"k": INTS, "i": np.array([2], np.int64)}) == {"t": [4, 5, 4, 5]}
+
+
 def test_an_operator_that_refuses_its_values_is_left_alone():
     node = helper.make_node("Gather", ["k", "i"], ["t"])
     assert folded(node, tensors={"k": INTS, "i": np.array(7, np.int64)}) == {}

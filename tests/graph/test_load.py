@@ -1,14 +1,20 @@
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import load_bytes, load_model
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.survey import survey
 from tests.graph.models import NEWEST_OPSET, conv_model, load, model, save_with_external_data, weight
 
 
@@ -94,6 +100,19 @@ def test_a_file_above_the_protobuf_limit_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "m.onnx").open("wb") as file:
         file.truncate(2**31 + 10)
     assert "larger than the 2 GB" in refusal(tmp_path / "m.onnx")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_few_wrong_bytes_give_a_model_or_a_model_error(data):
+    content = bytearray(conv_model((2, 2, 3, 3), bias=True).SerializeToString())
+    places = st.integers(0, len(content) - 1)
+    for place, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=3)):
+        content[place] = byte
+    with suppress(ModelError):
+        loaded = load_bytes(bytes(content))
+        shapes = infer_shapes(loaded)
+        count_totals(loaded, shapes, [site.output for site in survey(loaded, shapes).sites])
 
 
 def test_missing_external_data_is_named(tmp_path):
