@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sepconvert.report.page import render
+from sepconvert.workflows import Measure, rewrite
 
 OWN_CHECKS = (Path(__file__).parent / "axe.js").read_text(encoding="utf-8")
 AXE = "axe-playwright-python==0.1.8"
@@ -38,17 +39,35 @@ def test_names_order_and_contrast_are_right(browse: Any, pages: Any, command: st
             assert opened.page.evaluate(OWN_CHECKS) == []
 
 
+def axe_findings(page: Any, axe: Path) -> list[tuple[str, str, str]]:
+    page.add_script_tag(content=axe.read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [(finding["id"], finding["impact"], finding["nodes"][0]["html"]) for finding in found]
+
+
+@pytest.fixture(scope="module")
+def axe(fetch_package: Callable[[str], Path]) -> Path:
+    return fetch_package(AXE) / "axe_playwright_python" / "axe.min.js"
+
+
 @pytest.mark.parametrize(("command", "theme"), [("rewrite", "light"), ("sweep", "dark")])
-def test_axe_finds_nothing_serious(
-    browse: Any, pages: Any, fetch_package: Callable[[str], Path], command: str, theme: str
-) -> None:
-    axe = fetch_package(AXE) / "axe_playwright_python" / "axe.min.js"
+def test_axe_finds_nothing(browse: Any, pages: Any, axe: Path, command: str, theme: str) -> None:
     with browse(pages[command], theme=theme) as opened:
         open_everything(opened.page)
-        opened.page.add_script_tag(content=axe.read_text(encoding="utf-8"))
-        found = opened.page.evaluate("async () => (await axe.run()).violations")
-    # Not only the serious ones: none at all.
-    assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == []
+        # Not only the serious ones: none at all.
+        assert axe_findings(opened.page, axe) == []
+
+
+def test_axe_finds_nothing_on_the_page_of_a_real_network(
+    browse: Any, axe: Path, open_nsfw: Path, tmp_path: Path
+) -> None:
+    result = rewrite(open_nsfw, form="dw-pw", rank=2, measure=Measure(latency=False))
+    path = tmp_path / "open_nsfw.html"
+    path.write_text(render(result.record), encoding="utf-8")
+    with browse(path) as opened:
+        open_everything(opened.page)
+        assert axe_findings(opened.page, axe) == []
+        assert opened.complaints == []
 
 
 def test_the_page_is_read_in_full_without_scripts(pages: Any, chromium: Any) -> None:

@@ -159,6 +159,7 @@ def test_the_theme_can_be_changed_and_print_is_always_light(browse: Any, pages: 
         page.emulate_media(media="print")
         assert page.evaluate(background) == light
         assert page.locator(".top").is_hidden()
+        assert page.locator("#chart-curve svg").is_visible()
 
 
 def test_a_page_of_154_convolutions_is_small_quick_and_usable(browse: Any, records: Any, tmp_path: Path) -> None:
