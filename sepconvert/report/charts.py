@@ -151,7 +151,7 @@ def _error_curve() -> "alt.TopLevelMixin":
         tooltip=[
             alt.Tooltip("form:N", title="Form"),
             alt.Tooltip("rank:Q", title="Rank"),
-            alt.Tooltip("error_text:N", title="Relative error"),
+            alt.Tooltip("error:Q", title="Relative error", format=".2~g"),
         ],
     )
     curve = base.transform_filter("datum.mark != 'fitted'")

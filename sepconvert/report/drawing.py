@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sepconvert.record import SiteRecord
 from sepconvert.report.figures import dimensions
 
+# The sizes of a box and of a join are also in the page's style.
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _JOIN_WIDTH = 124, 40, 26, 10, 56
 _DRAWN_BRANCHES = 3
 
@@ -114,7 +115,7 @@ def _assemble(branch: list[Part], copies: int, tail: list[Part]) -> Drawing:
     arrows += [Arrow(f"M{ex} {ey}H{ex + 18}") for ex, ey in ends]
     if copies > shown:
         boxes.append(Box(40, rows[-2] + _HEIGHT // 2, _WIDTH, 28, "note", f"⋮ {copies} branches", ""))
-    words = [" → ".join(" ".join(part).strip() for part in [*branch, *tail])]
+    words = [" → ".join(" ".join(part[1:]).strip() for part in [*branch, *tail])]
     if copies > 1:
         words.append(f"{copies} parallel branches")
     return Drawing(x + 20, height, tuple(boxes), tuple(arrows), ", ".join(words))

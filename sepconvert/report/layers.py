@@ -1,12 +1,15 @@
 """The table of sites: one row per layer, each with the figures to sort by and the details it opens into."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sepconvert.record import Record, SiteRecord, Skip
+from sepconvert.record import Record, SiteRecord
 from sepconvert.report import figures
 from sepconvert.report.drawing import Drawing, draw_after, draw_before
+
+# More drawings than this would take the page above 1.5 MB.
+MOST_DRAWN = 200
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -63,39 +66,16 @@ class LayerTable:
     has_after: bool
     error_heading: str
     has_latency: bool
-    has_candidate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SkipGroup:
-    """Skipped nodes of one kind; ``reason`` is theirs in common, or None where the members give their own."""
-
-    kind: str
-    title: str
-    reason: str | None
-    members: tuple[Skip, ...]
-
-
-_KIND_TITLES = {
-    "pointwise": "Pointwise (1×1)",
-    "depthwise": "Depthwise",
-    "grouped": "Grouped",
-    "transposed": "Transposed",
-    "quantized": "Quantized",
-    "dynamic-weight": "Weight computed while running",
-    "shared-weight": "Weight used more than once",
-    "overridable-weight": "Weight that a caller may override",
-    "subgraph": "Inside a control-flow subgraph",
-    "3d": "Three-dimensional",
-    "dtype": "Number type",
-    "excluded": "Excluded by the command",
-}
+    drawn: bool
 
 
 def tabulate(record: Record) -> LayerTable:
     """Return the sites of a record as table rows, in the model's order."""
     repeated = {name for name, n in Counter(site.name for site in record.sites).items() if n > 1}
     rows = tuple(_row(i, site, repeated) for i, site in enumerate(record.sites, start=1))
+    drawn = len(rows) <= MOST_DRAWN
+    if not drawn:
+        rows = tuple(replace(row, before=None, after=None) for row in rows)
     statuses = Counter(row.status for row in rows)
     return LayerTable(
         rows=rows,
@@ -103,7 +83,7 @@ def tabulate(record: Record) -> LayerTable:
         has_after=any(site.status == "rewritten" for site in record.sites),
         error_heading=_error_heading(record.sites),
         has_latency=any(row.latency.key is not None or row.latency_after.key is not None for row in rows),
-        has_candidate=any(row.candidate for row in rows),
+        drawn=drawn,
     )
 
 
@@ -251,15 +231,3 @@ def plain_value(label: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value.is_integer() else figures.significant(value)
     return figures.count(value) if label in ("macs", "params") else str(value)
-
-
-def group_skips(record: Record) -> tuple[SkipGroup, ...]:
-    """Return the skipped nodes by kind, the largest group first."""
-    kinds = Counter(skip.kind for skip in record.skipped)
-    groups = []
-    for kind, _ in kinds.most_common():
-        members = tuple(skip for skip in record.skipped if skip.kind == kind)
-        reasons = {skip.reason for skip in members}
-        common = reasons.pop() if len(reasons) == 1 else None
-        groups.append(SkipGroup(kind, _KIND_TITLES.get(kind, kind.capitalize()), common, members))
-    return tuple(groups)

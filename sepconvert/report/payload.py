@@ -63,34 +63,32 @@ def _layer(site: SiteRecord, row: LayerRow) -> dict[str, Any]:
     }
 
 
-def _curve(site: SiteRecord) -> list[list[Any]]:
-    """Rows [form, rank, error, text, mark]; an error of 0 (exact) has no place on a logarithmic axis: left out.
+def _curve(site: SiteRecord) -> dict[str, Any]:
+    """Lines by form, [rank, error] each, and marks [form, rank, error, word].
 
-    The mark is empty, ``taken``, or ``fitted``: the error of the layer's outputs after the fit to data.
+    The word is ``taken``, or ``fitted`` for the error of the layer's outputs after the fit to data. An error of 0
+    (exact) has no place on a logarithmic axis and is left out.
     """
-    forms: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    forms: dict[str, dict[int, float]] = defaultdict(dict)
     for point in site.error_by_rank or []:
-        if math.isfinite(point.error) and point.error > 0:
-            forms[point.form].append((point.rank, point.error))
-    rows: list[list[Any]] = []
-    for form, points in forms.items():
-        points.sort()
-        taken = site.rank if site.status == "rewritten" and form == site.form else None
-        kept = {points[i] for i in _thin(len(points), _CURVE_POINTS)} | {p for p in points if p[0] == taken}
-        rows += [[form, r, _round(e), figures.error(e), "taken" if r == taken else ""] for r, e in sorted(kept)]
-    if site.status != "rewritten" or site.rank is None:
-        return rows
-    if not any(mark for *_, mark in rows):
-        rows += _mark(site, site.error_weights, "taken")
-    return rows + _mark(
-        site, site.error_heldout if site.error_heldout is not None else site.error_calibration, "fitted"
-    )
+        if _positive(point.error):
+            forms[point.form][point.rank] = point.error
+    lines = {}
+    for form, errors in forms.items():
+        ranks = sorted(errors)
+        lines[form] = [[ranks[i], _round(errors[ranks[i]])] for i in _thin(len(ranks), _CURVE_POINTS)]
+    marks = []
+    if site.status == "rewritten" and site.rank is not None:
+        taken = forms.get(site.form or "", {}).get(site.rank, site.error_weights)
+        fitted = site.error_calibration if site.error_heldout is None else site.error_heldout
+        for word, error in (("taken", taken), ("fitted", fitted)):
+            if error is not None and _positive(error):
+                marks.append([site.form, site.rank, _round(error), word])
+    return {"lines": lines, "marks": marks}
 
 
-def _mark(site: SiteRecord, error: float | None, mark: str) -> list[list[Any]]:
-    if error is None or not error > 0 or not math.isfinite(error):
-        return []
-    return [[site.form, site.rank, _round(error), figures.error(error), mark]]
+def _positive(error: float) -> bool:
+    return math.isfinite(error) and error > 0
 
 
 def _spectrum(site: SiteRecord) -> list[list[float]]:

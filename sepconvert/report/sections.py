@@ -1,11 +1,11 @@
-"""The measured parts of the page as plain data: headline figures, totals, fidelity, latency, plan."""
+"""The measured parts of the page as plain data: headline figures, totals, fidelity, latency."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sepconvert.record import Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
 from sepconvert.report import claims, figures
-from sepconvert.report.layers import Pairs, plain_value, words
+from sepconvert.report.layers import Pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,6 @@ class DeviceRow:
     verdict: str
     tone: str
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """One quantity of the plan: asked, predicted, measured."""
-
-    label: str
-    asked: str
-    predicted: str
-    measured: str
 
 
 def headline_figures(record: Record) -> tuple[Figure, ...]:
@@ -237,26 +227,3 @@ def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
 def _range(timing: Timing) -> str:
     low, high = figures.milliseconds(timing.p10_ms), figures.milliseconds(timing.p90_ms)
     return f"{low} to {high}, {figures.plural(len(timing.samples_ms), 'run')}"
-
-
-def fine_tune_pairs(record: Record) -> Pairs:
-    """Return the single values recorded about the fine-tuning."""
-    found = record.fine_tune or {}
-    return tuple((words(k), plain_value(k, v)) for k, v in found.items() if not isinstance(v, dict | list))
-
-
-def plan_rows(record: Record) -> tuple[PlanRow, ...]:
-    """Return what was asked, predicted and measured, one line per quantity that is a single value."""
-    if record.plan is None:
-        return ()
-    asked, predicted, measured = record.plan.budget, record.plan.predicted or {}, record.plan.measured or {}
-    labels = list(dict.fromkeys([*asked, *predicted, *measured]))
-    rows = []
-    for label in labels:
-        values = [table.get(label) for table in (asked, predicted, measured)]
-        if any(isinstance(value, dict | list) for value in values):
-            continue
-        texts = ["" if value is None else plain_value(label, value) for value in values]
-        if any(texts):
-            rows.append(PlanRow(words(label), *texts))
-    return tuple(rows)

@@ -1,4 +1,4 @@
-"""The models of a sweep, the sample pictures and the fine-tuning, as plain data."""
+"""What was tried: the models of a sweep, the plan, the fine-tuning and the sample pictures, as plain data."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sepconvert.record import Record, SampleImages, SweepPoint
 from sepconvert.report import figures
+from sepconvert.report.layers import Pairs, plain_value, words
 
 # Only pictures that are in the page already: anything else would be fetched, or run.
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
@@ -26,6 +27,16 @@ class SweepRow:
     rewritten: str
     place: str
     command: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One quantity of the plan: asked, predicted, measured."""
+
+    label: str
+    asked: str
+    predicted: str
+    measured: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +95,26 @@ def _sample_view(sample: SampleImages) -> SampleView:
         (title, uri if uri and _PICTURE.fullmatch(uri) else None, note) for title, uri, note in stages if uri or note
     )
     return SampleView(sample.label, shown)
+
+
+def fine_tune_pairs(record: Record) -> Pairs:
+    """Return the single values recorded about the fine-tuning."""
+    found = record.fine_tune or {}
+    return tuple((words(k), plain_value(k, v)) for k, v in found.items() if not isinstance(v, dict | list))
+
+
+def plan_rows(record: Record) -> tuple[PlanRow, ...]:
+    """Return what was asked, predicted and measured, one line per quantity that is a single value."""
+    if record.plan is None:
+        return ()
+    asked, predicted, measured = record.plan.budget, record.plan.predicted or {}, record.plan.measured or {}
+    labels = list(dict.fromkeys([*asked, *predicted, *measured]))
+    rows = []
+    for label in labels:
+        values = [table.get(label) for table in (asked, predicted, measured)]
+        if any(isinstance(value, dict | list) for value in values):
+            continue
+        texts = ["" if value is None else plain_value(label, value) for value in values]
+        if any(texts):
+            rows.append(PlanRow(words(label), *texts))
+    return tuple(rows)

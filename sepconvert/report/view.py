@@ -5,7 +5,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from sepconvert.record import Record
 from sepconvert.report import figures, layers, origin, sections, trials
-from sepconvert.report.layers import LayerTable, Pairs, SkipGroup
+from sepconvert.report.layers import LayerTable, Pairs
+from sepconvert.report.skips import SkipGroup, group_skips
 from sepconvert.report.verdict import Verdict, judge
 
 
@@ -37,7 +38,7 @@ class PageView:
     samples_left_out: int
     devices: tuple[sections.DeviceRow, ...]
     fine_tune: Pairs
-    plan: tuple[sections.PlanRow, ...]
+    plan: tuple[trials.PlanRow, ...]
     self_check: str | None
     environment: Pairs
     files: Pairs
@@ -68,7 +69,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         layers=table,
         has_network=record.graph is not None and bool(record.graph.nodes),
         network_key=_network_key(record),
-        skips=layers.group_skips(record),
+        skips=group_skips(record),
         skipped=len(record.skipped),
         totals=sections.total_rows(record),
         has_after=after is not None,
@@ -78,8 +79,8 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         samples=samples,
         samples_left_out=len(record.samples) - len(samples),
         devices=sections.device_rows(record),
-        fine_tune=sections.fine_tune_pairs(record),
-        plan=sections.plan_rows(record),
+        fine_tune=trials.fine_tune_pairs(record),
+        plan=trials.plan_rows(record),
         self_check=_self_check(record),
         environment=origin.environment_pairs(record),
         files=origin.file_pairs(record),

@@ -20,6 +20,12 @@ def test_every_commands_record_becomes_a_page_within_the_size_limit(records: Any
     assert len(html.encode()) <= 1_500_000
 
 
+def test_a_page_of_300_layers_stays_within_the_size_limit(records: Any) -> None:
+    html = render(records.dense(300))
+    assert len(html.encode()) <= 1_500_000
+    assert "The small drawings are left out" in html
+
+
 def test_names_from_a_model_are_shown_as_text(records: Any) -> None:
     record = records.rewrite()
     nasty = '<script>alert(1)</script>"]}\u2028<!--'

@@ -20,7 +20,11 @@
     tip.style.transform = `translate(${Math.max(8, x)}px, ${event.clientY + 18}px)`;
   };
 
-  const curveOf = (index) => (data.curves[index] ?? []).map(([form, rank, error, error_text, mark]) => ({ form, rank, error, error_text, mark }));
+  const curveOf = (index) => {
+    const { lines, marks } = data.curves[index] ?? { lines: {}, marks: [] };
+    const points = Object.entries(lines).flatMap(([form, line]) => line.map(([rank, error]) => ({ form, rank, error, mark: "" })));
+    return [...points, ...marks.map(([form, rank, error, mark]) => ({ form, rank, error, mark }))];
+  };
   const spectrumOf = (index) => (data.spectra[index] ?? []).map(([rank, share]) => ({ rank, share }));
   const rows = { layers: data.layers, samples: data.samples, points: data.points, training: data.training, curve: [], spectrum: [] };
   const follow = {
