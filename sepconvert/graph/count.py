@@ -7,6 +7,7 @@ cannot be counted (an operator without a formula, a shape that is unknown, the b
 listed by operator, never taken as zero.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ import onnx
 from sepconvert.graph.contractions import CONVOLUTIONS, contraction_macs, is_contraction
 from sepconvert.graph.elementwise import MOVEMENT, element_operations, is_elementwise
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import bodies, operator_name
+from sepconvert.graph.notation import CONV_LIKE, bodies, operator_name
 from sepconvert.graph.params import count_params
 from sepconvert.graph.shapes import Shapes, typed_values
 from sepconvert.record import Totals, Uncounted
 
 Known = Mapping[str, tuple[int, ...]]
+
+# Operators of other domains that surely multiply and add, although by what formula is not known here.
+_CONTRACTION_LIKE = re.compile("Gemm|MatMul|Attention|LSTM|GRU|RNN|Einsum")
 
 _RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 
@@ -48,8 +52,8 @@ def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[st
         shapes: figures that need an unknown shape are None.
         site_outputs: outputs of the Convs that are sites, or (after a rewrite) of what stands in their place.
 
-    ``flops`` is 2·``macs``. ``macs`` is None as soon as one contraction's shape is unknown, ``element_ops`` as soon as
-    one element-wise operator's is; both are listed in ``uncounted`` then.
+    ``flops`` is 2·``macs``. ``macs`` is None as soon as one contraction has an unknown shape or no formula,
+    ``element_ops`` as soon as one element-wise operator has an unknown shape; they are listed in ``uncounted`` then.
     """
     tally = _tally(shapes.graph, _fed(shapes), {})
     by_output = macs_by_output(model, shapes)
@@ -103,6 +107,10 @@ def _count_node(node: onnx.NodeProto, known: Known, varying: set[str]) -> _Tally
     if name in MOVEMENT:
         return _Tally()
     tally = _Tally(uncounted=Counter({name: 1}))
+    if CONV_LIKE.search(node.op_type):
+        tally.macs = tally.conv_macs = None
+    elif _CONTRACTION_LIKE.search(node.op_type):
+        tally.macs = None
     for inner in _contractions_inside(node):
         is_conv = operator_name(inner) in CONVOLUTIONS
         tally.add(_Tally(None, None if is_conv else 0, uncounted=Counter({operator_name(inner): 1})))

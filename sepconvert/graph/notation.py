@@ -1,5 +1,6 @@
 """Read nodes of an ONNX graph: attributes with their defaults, operator names, einsum equations."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +10,9 @@ import onnx_ir as ir
 
 T = TypeVar("T", int, str, list[int])
 Shape = tuple[int, ...]
+
+CONV_LIKE = re.compile(r"Conv(?![a-z])|Convolution")
+"""Operator types, of whatever domain, that are convolutions by their name (``Convert`` is none)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ A *site* is a Conv in the main graph that is 1-D or 2-D, has group 1, some kerne
 floating-point weight that nothing else uses. Questions are asked in the order below; the first "no" gives the ``Skip``.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,13 +12,13 @@ import onnx_ir as ir
 from sepconvert.errors import ModelError
 from sepconvert.graph.inputs import Shape
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import CONV_LIKE
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import Origin, is_shared, origin_of
 from sepconvert.record import Skip
 from sepconvert.separable.geometry import ConvGeometry
 
-_CONV_LIKE = re.compile(r"Conv(?![a-z])|Convolution")
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 _BY_OPERATOR = {
@@ -68,7 +67,7 @@ def survey(model: LoadedModel, shapes: Shapes) -> Survey:
 
 def is_conv_like(node: ir.Node, model: ir.Model) -> bool:
     """Tell whether the node is a convolution of any kind (a call of a model-local function is judged by its body)."""
-    return bool(_CONV_LIKE.search(node.op_type)) and node.op_identifier() not in model.functions
+    return bool(CONV_LIKE.search(node.op_type)) and node.op_identifier() not in model.functions
 
 
 def _classify(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSite | Skip:

@@ -188,6 +188,14 @@ def test_an_operator_without_a_formula_is_listed():
     assert (found.macs, found.element_ops) == (0, 0)
 
 
+@pytest.mark.parametrize(("op", "conv_macs"), [("NhwcConv", None), ("FusedMatMul", 0), ("MultiHeadAttention", 0)])
+def test_a_foreign_operator_that_surely_multiplies_makes_the_macs_unknown(op, conv_macs):
+    node = helper.make_node(op, ["x"], ["y"], domain="com.microsoft")
+    found = totals(model([node], {"x": (1, 4, 9, 9)}, domains={"com.microsoft": 1}))
+    assert (found.macs, found.flops, found.conv_macs) == (None, None, conv_macs)
+    assert found.uncounted == [Uncounted(f"com.microsoft.{op}", 1)]
+
+
 def test_unknown_shapes_make_figures_unknown_and_are_listed():
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["h"]),
