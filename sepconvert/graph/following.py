@@ -11,6 +11,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.sites import ConvSite
+
 _FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
@@ -32,16 +36,15 @@ class Following:
         return tuple(int(axis) for axis in np.argsort(self.layout))
 
 
-def follow(output: ir.Value, channels: int, dimensions: int) -> Following:
-    """Walk from a Conv's output through all that is linear per channel.
+def follow(model: LoadedModel, site: ConvSite) -> Following:
+    """Walk from a site's output through all that is linear per channel.
 
-    Args:
-        output: the Conv's output.
-        channels: M.
-        dimensions: of the output: spatial + 2.
+    Raises:
+        ModelError: the model has no such value.
     """
-    found = Following(np.ones(channels), tuple(range(dimensions)))
-    value = output
+    geometry = site.geometry
+    found = Following(np.ones(geometry.out_channels), tuple(range(2 + len(geometry.kernel))))
+    value = _value(model, site.output)
     while (node := _only_reader(value)) is not None:
         branch = _branch(node, value)
         if branch is not None:
@@ -51,6 +54,14 @@ def follow(output: ir.Value, channels: int, dimensions: int) -> Following:
             break
         found, value = step, node.outputs[0]
     return found
+
+
+def _value(model: LoadedModel, name: str) -> ir.Value:
+    for node in model.ir.graph:
+        for value in node.outputs:
+            if value.name == name:
+                return value
+    raise ModelError(f"'{name}' is not computed in the model's main graph.")
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:

@@ -5,13 +5,14 @@ Nothing of the given model is changed; tensors are shared until they are seriali
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.uses import node_inputs
 
 
@@ -28,7 +29,7 @@ class ValueType:
         return ValueType(array.dtype, array.ndim)
 
 
-def extract(model: ir.Model, inputs: Mapping[str, ValueType], outputs: Sequence[str]) -> ir.Model:
+def extract(model: LoadedModel, inputs: Mapping[str, ValueType], outputs: Sequence[str]) -> LoadedModel:
     """Return the part of a model that computes ``outputs`` from ``inputs``.
 
     Args:
@@ -39,9 +40,10 @@ def extract(model: ir.Model, inputs: Mapping[str, ValueType], outputs: Sequence[
     Raises:
         ModelError: an output is not computed in the main graph, or needs a model input that is not in ``inputs``.
     """
-    values = _values_by_name(model.graph)
+    whole = model.ir
+    values = _values_by_name(whole.graph)
     wanted = [_find(values, name) for name in outputs]
-    nodes, leaves = _between(model.graph, wanted, set(inputs))
+    nodes, leaves = _between(whole.graph, wanted, set(inputs))
     fed = [value for value in leaves if value.name in inputs]
     constants = [value for value in leaves if value.name not in inputs]
     for value in constants:
@@ -50,7 +52,7 @@ def extract(model: ir.Model, inputs: Mapping[str, ValueType], outputs: Sequence[
                 f"'{outputs[0]}' cannot be computed from {', '.join(inputs)}: it needs '{value.name}' too."
             )
     view = ir.GraphView(
-        fed, wanted, nodes=nodes, initializers=constants, opset_imports=model.graph.opset_imports, name="part"
+        fed, wanted, nodes=nodes, initializers=constants, opset_imports=whole.graph.opset_imports, name="part"
     )
     graph = view.clone()
     for value in graph.inputs:
@@ -58,11 +60,11 @@ def extract(model: ir.Model, inputs: Mapping[str, ValueType], outputs: Sequence[
         value.type = ir.TensorType(ir.DataType.from_numpy(given.dtype))
         value.shape = ir.Shape([None] * given.rank)
         value.const_value = None
-    functions = [function.clone() for function in model.functions.values()]
-    return ir.Model(graph, ir_version=model.ir_version, functions=functions)
+    functions = [function.clone() for function in whole.functions.values()]
+    return LoadedModel(ir.Model(graph, ir_version=whole.ir_version, functions=functions))
 
 
-def serialise(model: ir.Model) -> bytes:
+def serialise(model: LoadedModel) -> bytes:
     """Return a model as bytes with all weights inside (below protobuf's 2 GB).
 
     Raises:
@@ -70,44 +72,48 @@ def serialise(model: ir.Model) -> bytes:
     """
     from onnx_ir import external_data
 
-    external_data.load_to_model(model)
     try:
-        data: bytes = ir.to_proto(model).SerializeToString()
+        data: bytes = ir.to_proto(external_data.load_to_model(model.ir.clone())).SerializeToString()
     except ValueError as error:
         raise ModelError(f"A part of the model is above protobuf's 2 GB ({error}).") from None
     return data
 
 
-def with_kernels(model: ir.Model, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> ir.Model:
+def with_kernels(
+    model: LoadedModel, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]
+) -> LoadedModel:
     """Return a copy of a model in which some Convs carry another weight and bias.
 
     Args:
         model: stays as it is.
-        kernels: by the Conv's output: weight (M, C, *kernel) and bias (M,); rounded to the old weight's type.
+        kernels: by the Conv's output: weight (M, C, *kernel) and bias (M,) or None for its own bias; both are
+            rounded to the old weight's type.
 
     Raises:
         ModelError: an output is not a Conv's.
     """
-    copy = model.clone()
+    copy = model.ir.clone()
     convs = {str(node.outputs[0].name): node for node in copy.graph if node.op_type == "Conv"}
     for output, (weight, bias) in kernels.items():
         if output not in convs:
             raise ModelError(f"'{output}' is not the output of a Conv in the main graph.")
         _replace_kernel(copy.graph, convs[output], weight, bias)
-    return copy
+    return replace(model, ir=copy, sha256=None, bytes=None)
 
 
-def _replace_kernel(graph: ir.Graph, node: ir.Node, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+def _replace_kernel(
+    graph: ir.Graph, node: ir.Node, weight: NDArray[np.floating], bias: NDArray[np.floating] | None
+) -> None:
     old = node.inputs[1]
     assert old is not None
     assert old.dtype is not None
     dtype = old.dtype.numpy()
     stem = str(node.outputs[0].name)
-    arrays = [("refitted_weight", weight), ("refitted_bias", bias)]
-    values = [_add_initializer(graph, f"{stem}_{role}", array.astype(dtype)) for role, array in arrays]
-    dropped = [value for value in node.inputs[1:] if value is not None]
-    if len(node.inputs) < 3:
-        node.resize_inputs(3)
+    arrays = {"refitted_weight": weight} | ({} if bias is None else {"refitted_bias": bias})
+    values = [_add_initializer(graph, f"{stem}_{role}", array.astype(dtype)) for role, array in arrays.items()]
+    dropped = [value for value in node.inputs[1 : 1 + len(values)] if value is not None]
+    if len(node.inputs) < 1 + len(values):
+        node.resize_inputs(1 + len(values))
     for position, value in enumerate(values, start=1):
         node.replace_input_with(position, value)
     for value in dropped:

@@ -18,6 +18,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.uses import computed_nodes, free_inputs, node_inputs
 
 _EXPENSIVE = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "QLinearMatMul"})
@@ -47,7 +48,7 @@ class Segment:
     after: tuple[str, ...]
 
 
-def plan_segments(model: ir.Model, stops: Sequence[Stop], size: Callable[[str], int]) -> tuple[Segment, ...]:
+def plan_segments(model: LoadedModel, stops: Sequence[Stop], size: Callable[[str], int]) -> tuple[Segment, ...]:
     """Place a boundary before each site.
 
     Args:
@@ -61,7 +62,7 @@ def plan_segments(model: ir.Model, stops: Sequence[Stop], size: Callable[[str], 
     Raises:
         KeyError: a site or needed value is not computed in the main graph.
     """
-    flow = _Flow(model.graph, stops)
+    flow = _Flow(model.ir.graph, stops)
     near: set[ir.Node] = set()
     frontiers: list[tuple[str, ...]] = []
     for index in range(len(stops)):
@@ -74,6 +75,18 @@ def plan_segments(model: ir.Model, stops: Sequence[Stop], size: Callable[[str], 
     return tuple(
         Segment(stop.site, stop.needs, frontiers[index], frontiers[index + 1]) for index, stop in enumerate(stops)
     )
+
+
+def sites_above(model: LoadedModel, sites: Sequence[str]) -> dict[str, int]:
+    """For each computed value the last of the sites (as an index) that it depends on or that makes it; -1 for none."""
+    index = {site: i for i, site in enumerate(sites)}
+    last: dict[str, int] = {name_of(value): _NEVER for value in free_inputs(model.ir.graph)}
+    for node in computed_nodes(model.ir.graph):
+        above = max(last.get(value.name or "", _NEVER) for value in node_inputs(node))
+        for value in node.outputs:
+            if value.name:
+                last[value.name] = max(above, index.get(value.name, _NEVER))
+    return last
 
 
 def name_of(value: ir.Value) -> str:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import one_line
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -138,9 +137,7 @@ def _to_numpy(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
     try:
         return tensor.numpy()
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"Tensor '{tensor.name}' cannot be read ({one_line(error)}); check the external data file."
-        ) from None
+        raise ModelError(f"Tensor '{tensor.name}' cannot be read ({error}); check the external data file.") from None
 
 
 def _filled(node: ir.Node, shape: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -156,9 +153,9 @@ def _run(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
     from sepconvert.graph.instrument import extract, serialise
 
     name = str(value.name)
-    part = extract(model.ir, {}, [name])
+    part = extract(model, {}, [name])
     try:
         (array,) = ReferenceEvaluator(serialise(part)).run([name], {})
     except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"The constants behind '{name}' cannot be evaluated ({one_line(error)}).") from None
+        raise ModelError(f"The constant sub-graph behind '{name}' cannot be evaluated ({error}).") from None
     return np.asarray(array)

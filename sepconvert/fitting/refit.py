@@ -1,0 +1,258 @@
+"""Sequential asymmetric reconstruction: site after site, each fitted to what the rewritten network really feeds it.
+
+Two streams advance through the graph, the original and the rewritten one. At each site the original stream gives the
+target and the rewritten one the inputs (Zhang et al., "Accelerating Very Deep Convolutional Networks", TPAMI 2015), so
+that later sites make up for the errors of earlier ones. Only live values are carried from site to site, so the work of
+each stream is about one forward pass, however deep the network is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.data import Dataset
+from sepconvert.errors import ModelError
+from sepconvert.fitting.enough import too_few_inputs
+from sepconvert.fitting.results import FittedSite, Progress, RefitResult, SiteChoice
+from sepconvert.fitting.sampling import Sampling, SiteSample
+from sepconvert.fitting.select import RIDGES
+from sepconvert.fitting.site import Seen, settle_site, without_data
+from sepconvert.fitting.spool import Spool
+from sepconvert.fitting.streams import Batch, Stream, start_stream
+from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.graph.instrument import extract, serialise, with_kernels
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.segments import Segment, plan_segments
+from sepconvert.graph.shapes import Shapes, infer_shapes
+from sepconvert.graph.weights import read_constant
+from sepconvert.runtime.sessions import Arrays, Session, open_session
+
+# A batch's largest value takes at most this many bytes.
+BATCH_BYTES = 64 << 20
+LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to fit.
+
+    Attributes:
+        heldout: share of the inputs that are not fitted to but choose form and ridge.
+        ridges: the grid of λ, ascending.
+        sampling: how many positions to look at.
+        memory_budget: bytes of live values kept in memory (the rest goes to a temporary folder); each site's moments
+            may take as much again.
+        threads: of the runtime.
+    """
+
+    heldout: float = 0.2
+    ridges: tuple[float, ...] = RIDGES
+    sampling: Sampling = field(default_factory=Sampling)
+    memory_budget: int = 2 << 30
+    threads: int = 1
+
+
+def refit(
+    model: LoadedModel,
+    choices: Sequence[SiteChoice],
+    dataset: Dataset,
+    *,
+    rng: np.random.Generator,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> RefitResult:
+    """Fit every site of a model to calibration inputs.
+
+    Args:
+        model: stays as it is.
+        choices: sites in the graph's order with their candidates; those without candidates stay dense and are
+            refitted where that makes up for the errors of sites before them.
+        dataset: unlabelled inputs.
+        rng: decides which inputs are held out and which positions are sampled.
+        settings: see ``Settings``.
+        progress: called as ``progress(site, done, total)`` before each site and at the end.
+    """
+    chosen = settings or Settings()
+    if dataset.count < 2 * (dataset.batch or 1):
+        why = f"{dataset.count} calibration input(s) are too few to hold one out"
+        return _all_without_data(model, choices, rng, why, {})
+    walk = _Walk(model, choices, chosen, rng, progress)
+    return walk.run(dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A dense kernel and bias that stand in for a settled site."""
+
+    site: str
+    kernel: NDArray[np.floating]
+    bias: NDArray[np.floating] | None
+
+
+class _Walk:
+    """The streams' way from the first site to the last."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        choices: Sequence[SiteChoice],
+        settings: Settings,
+        rng: np.random.Generator,
+        progress: Progress | None,
+    ) -> None:
+        self._model, self._choices, self._settings, self._rng = model, choices, settings, rng
+        self._progress = progress
+        self._targets = find_targets(model, [choice.site for choice in choices])
+        self._found: dict[str, FittedSite] = {}
+        self._seconds: dict[str, float] = {}
+        self._batches: tuple[Batch, ...] = ()
+        self._available: dict[str, int] = {}
+
+    def run(self, dataset: Dataset) -> RefitResult:
+        fitted, heldout = dataset.split(self._settings.heldout, self._rng)
+        shapes = infer_shapes(self._model, dataset.shapes())
+        size = value_sizes(shapes)
+        with self._timed("plan"):
+            segments = plan_segments(self._model, [target.stop for target in self._targets], size)
+        warnings = list(too_few_inputs([choice.site for choice in self._choices if choice.candidates], fitted.count))
+        with Spool(self._settings.memory_budget) as spool:
+            original, self._batches = start_stream(spool, fitted, heldout, _batch_size(shapes, size))
+            try:
+                self._walk(original, segments)
+            except ModelError as error:
+                warnings.append(self._give_up(str(error)))
+        return RefitResult(self._found, tuple(warnings), self._seconds, spool.peak_bytes, spool.spilled_bytes)
+
+    def _walk(self, original: Stream, segments: Sequence[Segment]) -> None:
+        """Settle site after site; ``original`` starts at the model's inputs."""
+        self._advance(original, segments[0].before)
+        rewritten = original.fork()
+        changed = False
+        for index, (choice, target, segment) in enumerate(zip(self._choices, self._targets, segments, strict=True)):
+            self._report(choice.site.name, index)
+            if not changed and not choice.candidates:
+                self._found[segment.site] = FittedSite(segment.site, None, None, None)
+                self._advance(original, segment.after)
+                rewritten.close()
+                rewritten = original.fork()
+                continue
+            sample = self._observe(original, rewritten, segment, target)
+            with self._timed("fit"):
+                result = self._settle(choice, target, sample)
+            self._found[segment.site] = result
+            changed = True
+            if segment.after:
+                self._advance(rewritten, segment.after, _change(result))
+        self._report(segments[-1].site, len(segments))
+
+    def _advance(self, stream: Stream, after: Sequence[str], change: _Change | None = None) -> None:
+        """Move a stream on to the values ``after``."""
+        with self._timed("run"):
+            part = self._open(stream, after, change)
+            for batch in range(len(stream.held)):
+                stream.settle(batch, stream.run(part, after, batch), after)
+
+    def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: Target) -> SiteSample:
+        """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
+        site = target.site
+        sample = SiteSample(site.geometry, self._settings.memory_budget)
+        needs = target.stop.needs
+        ahead = list(dict.fromkeys([*segment.after, site.output, *needs[1:]]))
+        totals = {flag: sum(b.samples for b in self._batches if b.heldout is flag) for flag in (False, True)}
+        with self._timed("run"):
+            truth_part, here_part = self._open(original, ahead), self._open(rewritten, needs)
+        for index, batch in enumerate(self._batches):
+            with self._timed("run"):
+                here = rewritten.run(here_part, needs, index)
+                truth = original.run(truth_part, ahead, index)
+                original.settle(index, truth, segment.after)
+            with self._timed("moments"):
+                wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout)
+                share = wanted * batch.samples / totals[batch.heldout]
+                outputs = _corrected(target, truth, here)
+                sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
+        return sample
+
+    def _settle(self, choice: SiteChoice, target: Target, sample: SiteSample) -> FittedSite:
+        weight, dtype = _weight(self._model, choice)
+        return settle_site(choice, Seen(weight, dtype, target.row_scale, sample), self._settings.ridges, self._rng)
+
+    def _open(self, stream: Stream, names: Sequence[str], change: _Change | None = None) -> Session | None:
+        """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""
+        missing = [name for name in names if name not in stream.held[0]]
+        if not missing:
+            return None
+        part = extract(self._model, stream.types(), missing)
+        if change is not None:
+            part = with_kernels(part, {change.site: (change.kernel, change.bias)})
+        return open_session(serialise(part), threads=self._settings.threads)
+
+    def _give_up(self, why: str) -> str:
+        """Settle the sites that are left without data."""
+        left = [choice for choice in self._choices if choice.site.output not in self._found]
+        rest = _all_without_data(self._model, left, self._rng, why, {})
+        self._found |= rest.sites
+        return rest.warnings[0]
+
+    def _report(self, site: str, done: int) -> None:
+        if self._progress is not None:
+            self._progress(site, done, len(self._choices))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + perf_counter() - start
+
+
+def _all_without_data(
+    model: LoadedModel, choices: Sequence[SiteChoice], rng: np.random.Generator, why: str, seconds: dict[str, float]
+) -> RefitResult:
+    sites = {choice.site.output: without_data(choice, *_weight(model, choice), rng, why) for choice in choices}
+    warning = f"{len(sites)} site(s) were not fitted to data: {why}."
+    return RefitResult(sites, (warning,), seconds, 0, 0)
+
+
+def _weight(model: LoadedModel, choice: SiteChoice) -> tuple[NDArray[np.float64], np.dtype[np.generic]]:
+    weight = read_constant(model, choice.site.weight)
+    return weight.astype(np.float64), weight.dtype
+
+
+def _change(result: FittedSite) -> _Change | None:
+    kernel = result.kernel if result.factors is None else result.factors.reconstruct()
+    return None if kernel is None else _Change(result.output, kernel, result.bias)
+
+
+def _corrected(target: Target, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
+    """What the site should compute: its original output, corrected for the error of a branch added to it."""
+    outputs = truth[target.site.output]
+    branch = target.following.branch
+    if branch is None:
+        return outputs
+    correction = target.correction(truth[branch], here[branch])
+    if correction is None or correction.shape != outputs.shape:
+        return outputs
+    corrected: NDArray[np.floating] = outputs + correction
+    return corrected
+
+
+def _batch_size(shapes: Shapes, size: Callable[[str], int]) -> int:
+    largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
+    return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(largest, 1)))
+
+
+def value_sizes(shapes: Shapes) -> Callable[[str], int]:
+    """Return a function that gives the bytes per sample of a value; an unknown size counts as the largest known one."""
+    known: dict[str, int] = {}
+    for name, shape in shapes.shapes.items():
+        if shape is not None and name not in shapes.constants:
+            sides = [side for side in shape if side is not None]
+            if len(sides) == len(shape):
+                known[name] = 4 * prod(sides) // shapes.batch
+    largest = max(known.values(), default=1)
+    return lambda name: known.get(name, largest)

@@ -1,0 +1,73 @@
+"""What a refit is asked, and what it answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.graph.sites import ConvSite
+from sepconvert.separable.factors import Factors
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteChoice:
+    """A site and its candidate (form, rank) pairs; without candidates it stays dense."""
+
+    site: ConvSite
+    candidates: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateError:
+    """Held-out error of one candidate at the regularisation that suits it best (``ridge`` None: data-free factors)."""
+
+    form: str
+    rank: int
+    error: float | None
+    ridge: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSite:
+    """What became of one site.
+
+    Errors are relative to the variance of what the site should compute, weighted by the scale per channel that follows
+    it in the graph; ``error_heldout`` is measured on inputs that the fit has not seen.
+
+    Attributes:
+        output: name of the site's output value.
+        factors: in the site's own dtype, or None where it stays dense.
+        kernel: a refitted dense kernel (M, C, *k) where the site stays dense and that helps, else None.
+        bias: (M,) for the factors or the kernel, None where the site is left as it is.
+        ridge: the regularisation λ that was chosen; None for data-free factors, and where nothing was fitted.
+        error_calibration: on the inputs fitted to.
+        error_heldout: on the held-out inputs.
+        error_weights: ‖W−Ŵ‖² / ‖W‖².
+        candidates: every candidate's error, best first.
+        reason: a sentence where the site stays dense, or where the fit fell back to something safer.
+    """
+
+    output: str
+    factors: Factors | None
+    kernel: NDArray[np.floating] | None
+    bias: NDArray[np.floating] | None
+    ridge: float | None = None
+    error_calibration: float | None = None
+    error_heldout: float | None = None
+    error_weights: float | None = None
+    candidates: tuple[CandidateError, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefitResult:
+    """All sites, by output name in the graph's order; sentences for the record; seconds by stage."""
+
+    sites: Mapping[str, FittedSite]
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+    peak_carried_bytes: int
+    spilled_bytes: int

@@ -1,0 +1,181 @@
+"""Choose form and regularisation of one site by inputs that the fit has not seen.
+
+Short fits are judged on held-out inputs: each candidate at a middling ridge, then the promising ones over a wide grid
+of ridges. Data-free factors, the limit of an infinite ridge, compete with them. The winner is fitted once more, longer
+and to all inputs. The error on the inputs fitted to ranks ridges backwards, so it is never used to choose.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.fitting.results import CandidateError
+from sepconvert.fitting.sampling import Judge
+from sepconvert.separable.factors import Factors
+from sepconvert.separable.fitted import FEWEST, MOST, default_evaluations, fit
+from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.moments import PatchMoments, fitted_bias
+from sepconvert.separable.problem import Problem, make_problem
+
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
+# A candidate whose error at the middle ridge is this many times the best one's is not pursued.
+PROMISING = 1.25
+# Share of a large fit's effort that tells ridges and forms apart; small ones are tried at full effort.
+SHORT = 0.3
+DENSE = "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One kernel on trial, rounded as it will be written, its bias, and its held-out error.
+
+    ``ridge`` None: made without data. ``factors`` None: a dense kernel.
+    """
+
+    form: str
+    rank: int
+    ridge: float | None
+    factors: Factors | None
+    kernel: NDArray[np.floating]
+    bias: NDArray[np.floating]
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFit:
+    """What a site is fitted with: weight (M, C, *k), the dtype it is written in, and what was seen of its inputs."""
+
+    geometry: ConvGeometry
+    weight: NDArray[np.float64]
+    dtype: np.dtype[np.generic]
+    row_scale: NDArray[np.float64]
+    moments: PatchMoments
+    judge: Judge
+
+    def problem(self, ridge: float, moments: PatchMoments | None = None) -> Problem:
+        """Return the quadratic problem at one ridge."""
+        return make_problem(moments or self.moments, self.weight, self.geometry, ridge, self.row_scale)
+
+    def judged(
+        self, made: Factors | NDArray[np.floating], ridge: float | None, moments: PatchMoments | None = None
+    ) -> Trial:
+        """Round factors or a dense kernel, set the bias so that the means agree, and judge."""
+        if isinstance(made, Factors):
+            factors: Factors | None = made.astype(self.dtype)
+            assert factors is not None
+            kernel: NDArray[np.floating] = factors.reconstruct()
+            form, rank = made.form, made.rank
+        else:
+            factors, kernel, form, rank = None, made.astype(self.dtype), DENSE, 0
+        bias = fitted_bias(moments or self.moments, kernel)
+        error = self.judge.error(kernel, bias)
+        if error is None:
+            error = 0.0  # the output never varies: the bias alone reproduces it
+        return Trial(form, rank, ridge, factors, kernel, bias, error if np.isfinite(error) else np.inf)
+
+
+def try_candidates(
+    site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float], rng: np.random.Generator
+) -> list[Trial]:
+    """Try every candidate at the middle ridge and without data, and the promising ones at other ridges."""
+    trials: list[Trial] = []
+    first: dict[tuple[str, int], Trial] = {}
+    problem = site.problem(_middle(ridges))
+    plain: dict[tuple[str, int], Factors] = {}
+    for form, rank in candidates:
+        data_free = FORMS[form].factorise(site.weight, rank, site.geometry, rng)
+        plain[form, rank] = data_free
+        trials.append(site.judged(data_free, None))
+        first[form, rank] = site.judged(_short(problem, data_free), _middle(ridges))
+    limit = PROMISING * min(trial.error for trial in first.values())
+    for (form, rank), trial in first.items():
+        if trial.error > limit:
+            trials.append(trial)
+            continue
+        trials += search(ridges, trial, _attempt(site, plain[form, rank]))
+    return trials
+
+
+def try_dense(site: SiteFit, ridges: Sequence[float]) -> list[Trial]:
+    """Try the original kernel with a new bias, and dense kernels refitted at several ridges."""
+
+    def attempt(ridge: float) -> Trial:
+        return site.judged(dense_kernel(site.problem(ridge)), ridge)
+
+    return [site.judged(site.weight, None), *search(ridges, attempt(_middle(ridges)), attempt)]
+
+
+def search(ridges: Sequence[float], first: Trial, attempt: Callable[[float], Trial]) -> list[Trial]:
+    """Walk downhill over the grid from its middle: the held-out error has one valley.
+
+    Args:
+        ridges: ascending.
+        first: the trial at the middle ridge.
+        attempt: makes a trial at a ridge, all with equal effort.
+    """
+    middle = ridges.index(_middle(ridges))
+    trials = {middle: first}
+    for step in (1, -1):
+        index = middle
+        while 0 <= index + step < len(ridges):
+            trials[index + step] = attempt(ridges[index + step])
+            if trials[index + step].error >= trials[index].error:
+                break
+            index += step
+        if index != middle:
+            break
+    return [trials[index] for index in sorted(trials)]
+
+
+def finish(site: SiteFit, winner: Trial, moments: PatchMoments) -> Trial:
+    """Fit the winner once more, to ``moments`` of all inputs; its held-out error stays the short fit's."""
+    made: Factors | NDArray[np.floating]
+    if winner.ridge is None:
+        made = winner.factors or winner.kernel
+    elif winner.factors is None:
+        made = dense_kernel(site.problem(winner.ridge, moments))
+    else:
+        made = fit(site.problem(winner.ridge, moments), winner.form, winner.rank, [winner.factors]).factors
+    final = site.judged(made, winner.ridge, moments)
+    return Trial(final.form, final.rank, final.ridge, final.factors, final.kernel, final.bias, winner.error)
+
+
+def dense_kernel(problem: Problem) -> NDArray[np.floating]:
+    """Return the dense kernel (M, C, *k) with the least objective, in the model's own scale."""
+    kernel: NDArray[np.floating] = problem.weight / problem.row_scale[:, None, None]
+    return kernel.reshape(problem.geometry.weight_shape)
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the least held-out error."""
+    return min(trials, key=lambda trial: trial.error)
+
+
+def candidate_errors(trials: Sequence[Trial]) -> tuple[CandidateError, ...]:
+    """Return the best error of every (form, rank), best first."""
+    winners: dict[tuple[str, int], Trial] = {}
+    for trial in trials:
+        key = (trial.form, trial.rank)
+        if key not in winners or trial.error < winners[key].error:
+            winners[key] = trial
+    ordered = sorted(winners.values(), key=lambda trial: trial.error)
+    return tuple(CandidateError(t.form, t.rank, t.error if np.isfinite(t.error) else None, t.ridge) for t in ordered)
+
+
+def _middle(ridges: Sequence[float]) -> float:
+    return ridges[len(ridges) // 2]
+
+
+def _attempt(site: SiteFit, data_free: Factors) -> Callable[[float], Trial]:
+    # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
+    return lambda ridge: site.judged(_short(site.problem(ridge), data_free), ridge)
+
+
+def _short(problem: Problem, data_free: Factors) -> Factors:
+    searches = FORMS[data_free.form].search(problem, data_free.rank)
+    full = default_evaluations(max((search.work for search in searches), default=1.0))
+    effort = full if full >= MOST else max(FEWEST, round(SHORT * full))
+    return fit(problem, data_free.form, data_free.rank, (), data_free, effort).factors

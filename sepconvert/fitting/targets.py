@@ -1,0 +1,70 @@
+"""What each site should compute, and what that takes from the rest of the graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.graph.following import Following, follow
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.segments import Stop, sites_above
+from sepconvert.graph.sites import ConvSite
+
+# Below this share of the largest scale an output hardly counts, and dividing by its scale would only magnify noise.
+SMALLEST_SCALE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The site's original output, corrected for what another branch got wrong where the two are added.
+
+    ``following.branch`` is None where there is no such branch or where it depends on sites that are not settled yet.
+    """
+
+    site: ConvSite
+    following: Following
+
+    @property
+    def stop(self) -> Stop:
+        """The values needed to fit the site."""
+        branch = self.following.branch
+        return Stop(self.site.output, (self.site.input, *([] if branch is None else [branch])))
+
+    @property
+    def row_scale(self) -> NDArray[np.float64]:
+        """Importance (M,) of each output's error; positive."""
+        size = np.abs(self.following.scale)
+        largest = float(size.max())
+        if largest <= 0:
+            return np.ones_like(size)
+        raised: NDArray[np.float64] = np.maximum(size, SMALLEST_SCALE * largest)
+        return raised
+
+    def correction(
+        self, original: NDArray[np.floating], rewritten: NDArray[np.floating]
+    ) -> NDArray[np.floating] | None:
+        """What to add to the site's output (N, M, *spatial) so that the sum with the rewritten branch is the original.
+
+        None where the two branches are the same array.
+        """
+        if original is rewritten:
+            return None
+        scale = self.following.scale
+        usable = np.abs(scale) >= SMALLEST_SCALE * max(float(np.abs(scale).max()), np.finfo(np.float64).tiny)
+        inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=usable)
+        difference = (original.astype(np.float32) - rewritten.astype(np.float32)).transpose(self.following.back)
+        return difference * inverse.astype(np.float32).reshape(-1, *[1] * (difference.ndim - 2))
+
+
+def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[Target]:
+    """Find what follows each site; sites must be in the graph's order."""
+    above = sites_above(model, [site.output for site in sites])
+    targets = []
+    for index, site in enumerate(sites):
+        following = follow(model, site)
+        branch = following.branch
+        if branch is not None and (branch == site.input or above.get(branch, len(sites)) >= index):
+            following = replace(following, branch=None)
+        targets.append(Target(site, following))
+    return targets
