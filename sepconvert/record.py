@@ -317,6 +317,7 @@ class Record:
 
     ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
     ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
+    ``seconds`` is the time that fitting took, by stage.
     """
 
     command: str
@@ -338,6 +339,7 @@ class Record:
     arguments: list[str] = field(default_factory=list)
     graph: NetworkGraph | None = None
     samples: list[SampleImages] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> str:

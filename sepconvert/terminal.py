@@ -26,10 +26,13 @@ def print_record(record: Record, page: Path | None, console: Console | None = No
 def render(record: Record) -> RenderableType:
     """Return the record as something Rich can print."""
     parts: list[RenderableType] = [_title(record), _totals(record)]
-    if record.sites:
-        parts.append(_sites(record.sites))
-    parts += [_skips(record), *_fidelity(record), *[_latency(timing) for timing in record.latency]]
+    if record.command != "compare":
+        parts += [_sites(record.sites), _skips(record)] if record.sites else [_skips(record)]
+    parts += [*_fidelity(record), *[_latency(timing) for timing in record.latency]]
     parts += [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings]
+    if record.seconds:
+        stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
+        parts.append(Text(f"Fitted in {sum(record.seconds.values()):.1f} s ({stages})"))
     if record.output is not None and record.self_check is not None:
         parts.append(
             Text(f"Wrote {record.output.path} ({_number(record.output.bytes)}B), every rewritten site verified.")
@@ -61,6 +64,8 @@ def _totals(record: Record) -> RenderableType:
         ("Model file, bytes", lambda t: t.file_bytes),
     ]
     for label, figure in rows:
+        if after is not None and figure(after) is None and figure(before) is not None and record.command == "compare":
+            continue  # which of the other model's layers stand for a site is not known
         cells = [label, _number(figure(before))]
         if after is not None:
             cells += [_number(figure(after)), _ratio(figure(before), figure(after))]
@@ -122,7 +127,8 @@ def _becomes(site: SiteRecord) -> str:
     if site.status != "rewritten":
         return site.status
     letter = "r" if site.form in ("dw-pw", "pw-dw") else "R"
-    return f"{site.form} {letter}={site.rank} {site.lowering}"
+    way = "" if site.lowering == "stacked" else f" {site.lowering}"
+    return f"{site.form} {letter}={site.rank}{way}"
 
 
 def _error(site: SiteRecord) -> str:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import typer
 
 from sepconvert.cli import app
@@ -52,3 +53,12 @@ def test_the_readme_has_both_commands_to_paste() -> None:
         lines = [line for line in block.splitlines()[1:] if line.strip()]
         assert len(lines) == 1
         assert lines[0].startswith("python3 -m venv ")
+
+
+def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sample_models").symlink_to(Path(__file__).parents[1] / "sample_models")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})

@@ -30,11 +30,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """The candidates of a site, or (when there are none) the sentence that says why it is kept."""
+    """The candidates of a site, or (when there are none) the sentence that says why it is kept.
+
+    ``lowering`` is set where the plan has chosen one.
+    """
 
     site: ConvSite
     candidates: tuple[Candidate, ...]
     reason: str | None = None
+    lowering: str | None = None
 
 
 def forms_named(form: str) -> tuple[str, ...]:

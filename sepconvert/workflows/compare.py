@@ -1,7 +1,7 @@
 """Two models on the same inputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepconvert.data import Preprocess
@@ -69,7 +69,7 @@ def compare(
         inputs=list(first.shapes.inputs),
         sites=sites,
         skipped=list(first.found.skips),
-        totals=TotalsPair(first.totals, second.totals),
+        totals=TotalsPair(first.totals, replace(second.totals, site_macs=None)),
         tool=tool(),
         fidelity=fidelity,
         latency=measure_latency(first, second, dataset, measure, seed) if measure.latency else [],

@@ -39,7 +39,8 @@ def measure_fidelity(
         model_bytes(expose(opened.model, list(values.values())))
         for opened, values in ((before, pre), (after, pre_after))
     )
-    result = fidelity.measure_fidelity(old, new, dataset, pre=pre, pre_after=pre_after)
+    outputs = [str(value.name) for value in before.model.ir.graph.outputs]
+    result = fidelity.measure_fidelity(old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs)
     return result.fidelity, list(result.warnings)
 
 

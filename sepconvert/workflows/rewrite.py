@@ -1,35 +1,25 @@
-"""The main job: plan, factorise, rewrite, verify, measure, save, record."""
+"""The main job: plan, fit, rewrite, verify, measure, save, record."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from sepconvert.data import Preprocess
-from sepconvert.errors import ModelError, NothingToDoError, VerificationError
-from sepconvert.graph.count import count_totals, macs_by_output
+from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
 from sepconvert.graph.save import check_output, save_model
-from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.survey import Survey
-from sepconvert.graph.weights import read_constant
-from sepconvert.planning.choose import Choice, choose_by_weights, choose_random, generator
 from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
-from sepconvert.record import ModelFile, Plan, Record, SelfCheck, SiteRecord, TotalsPair
+from sepconvert.record import ModelFile, Plan, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.separable.forms import cli_name
-from sepconvert.verify.oracle import check_rewrite
-from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.apply import apply_fits, describe_result
+from sepconvert.workflows.describe import describe_network, tool
+from sepconvert.workflows.fit import Fits, Progress, fit_plans
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.opened import OpenedModel, naming, open_model, select_sites
 from sepconvert.workflows.options import Measure, Target
 from sepconvert.workflows.outputs import Outputs
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +101,15 @@ def rewrite(
         opened = open_model(source, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     plans = _plan(opened, chosen, target)
-    kept |= {plan.site.output: plan.reason for plan in plans if plan.reason is not None}
     with naming(source):
-        choices = _factorise(opened.model, [plan for plan in plans if plan.candidates], target, seed, progress)
-    if not choices:
-        raise NothingToDoError(_nothing_to_do(opened, plans))
-    result = _apply(opened, choices, target, seed)
-    warnings = [*opened.shapes.warnings, *_plain_words(target), *data_warnings(calibration, test)]
+        fits = fit_plans(opened.model, plans, calibration, target, seed=seed, progress=progress)
+    kept |= {plan.site.output: plan.reason for plan in plans if plan.reason is not None} | dict(fits.kept)
+    if not fits.rewritten:
+        raise NothingToDoError(_nothing_to_do(opened, plans, fits))
+    result = apply_fits(opened, fits, seed)
+    warnings = [*opened.shapes.warnings, *fits.warnings, *data_warnings(calibration, test)]
     fidelity, more = measure_fidelity(opened, result.opened, test or calibration, seed)
-    sites = [_describe(opened.model, site, result, kept.get(site.output)) for site in opened.found.sites]
+    sites = [describe_result(opened, site, result, kept.get(site.output)) for site in opened.found.sites]
     record = Record(
         command="rewrite",
         arguments=list(outputs.arguments),
@@ -135,6 +125,7 @@ def rewrite(
         plan=Plan(budget=target.budget | {"share": "uniform"}),
         self_check=result.self_check,
         graph=describe_network(opened, sites),
+        seconds=dict(fits.seconds),
         warnings=[*warnings, *more],
     )
     written = None if destination is None else save_model(result.opened.model, destination, force=outputs.force)
@@ -143,17 +134,6 @@ def rewrite(
         record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
     outputs.write(record)
     return RewriteResult(record, result.opened.model, destination)
-
-
-@dataclass(frozen=True, slots=True)
-class _Applied:
-    """The rewritten model, what was emitted where, and the verdict of the oracle."""
-
-    opened: OpenedModel
-    choices: Mapping[str, Choice]
-    replacements: Mapping[str, Replacement]
-    macs: Mapping[str, int | None]
-    self_check: SelfCheck
 
 
 def _plan(opened: OpenedModel, sites: Sequence[ConvSite], target: Target) -> list[SitePlan]:
@@ -170,83 +150,7 @@ def _plan(opened: OpenedModel, sites: Sequence[ConvSite], target: Target) -> lis
     return plan_share(sites, target.forms, total, ratio, unit) if sites else []
 
 
-def _factorise(
-    model: LoadedModel, plans: Sequence[SitePlan], target: Target, seed: int, progress: Progress | None
-) -> list[Choice]:
-    choices = []
-    for index, plan in enumerate(plans):
-        if progress is not None:
-            progress(plan.site.name, index, len(plans))
-        rng = generator(seed, plan.site)
-        if target.init == "random":
-            choices.append(choose_random(plan, rng))
-        else:
-            choices.append(choose_by_weights(plan, read_constant(model, plan.site.weight), rng))
-    return choices
-
-
-def _apply(opened: OpenedModel, choices: Sequence[Choice], target: Target, seed: int) -> _Applied:
-    """Write the factors into a copy of the graph, check every site with the exact oracle, and count again."""
-    replacements = {}
-    for choice in choices:
-        site, factors = choice.plan.site, choice.factors
-        replacements[site.output] = Replacement(site, factors, target.lowering_of(factors.form, factors.rank))
-    rewritten = rewrite_model(opened.model, list(replacements.values()))
-    shapes = infer_shapes(rewritten.model, _used_shapes(opened))
-    kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
-    emitted = [name for names in rewritten.emitted.values() for name in names]
-    totals = count_totals(rewritten.model, shapes, [*kept, *emitted])
-    macs = _site_macs(rewritten, macs_by_output(rewritten.model, shapes))
-    for choice in choices:
-        planned = next(c.cost.macs for c in choice.plan.candidates if c.form == choice.factors.form)
-        if planned != macs[choice.plan.site.output]:
-            raise VerificationError(
-                f"Site {choice.plan.site.name} was written with {macs[choice.plan.site.output]} MACs instead of the "
-                f"planned {planned}: this is a bug of sepconvert, please report it."
-            )
-    check = check_rewrite(opened.model, rewritten, list(replacements.values()), np.random.default_rng(seed))
-    after = OpenedModel(rewritten.model, shapes, Survey((), ()), totals)
-    return _Applied(after, {c.plan.site.output: c for c in choices}, replacements, macs, check)
-
-
-def _site_macs(rewritten: Rewritten, macs: Mapping[str, int | None]) -> dict[str, int | None]:
-    """MACs of the nodes that stand in each site's place, counted from the written graph."""
-    counted: dict[str, int | None] = {}
-    for output, names in rewritten.emitted.items():
-        parts = [macs.get(name) for name in names]
-        known = [part for part in parts if part is not None]
-        counted[output] = sum(known) if len(known) == len(parts) else None
-    return counted
-
-
-def _used_shapes(opened: OpenedModel) -> dict[str, list[int]]:
-    """Input shapes the original was counted with, where they are fully known."""
-    shapes = {}
-    for info in opened.shapes.inputs:
-        sizes = [size for size in info.used_shape or () if size is not None]
-        if info.used_shape is not None and len(sizes) == len(info.used_shape):
-            shapes[info.name] = sizes
-    return shapes
-
-
-def _describe(model: LoadedModel, site: ConvSite, result: _Applied, reason: str | None) -> SiteRecord:
-    choice = result.choices.get(site.output)
-    if choice is None:
-        kept = describe_site(model, site, status="kept", reason=reason)
-        return replace(kept, params_after=kept.params, macs_after=kept.macs)
-    described = describe_site(model, site, status="rewritten", reason=None)
-    return replace(
-        described,
-        form=cli_name(choice.factors.form),
-        rank=choice.factors.rank,
-        lowering=result.replacements[site.output].lowering,
-        error_weights=choice.error,
-        params_after=choice.factors.params,
-        macs_after=result.macs[site.output],
-    )
-
-
-def _nothing_to_do(opened: OpenedModel, plans: Sequence[SitePlan]) -> str:
+def _nothing_to_do(opened: OpenedModel, plans: Sequence[SitePlan], fits: Fits) -> str:
     name = opened.model.path
     if not opened.found.sites:
         kinds = sorted({skip.kind for skip in opened.found.skips})
@@ -255,16 +159,9 @@ def _nothing_to_do(opened: OpenedModel, plans: Sequence[SitePlan]) -> str:
     if not plans:
         count = len(opened.found.sites)
         return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
+    for output, reason in fits.kept.items():
+        return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
     return (
         f"No site of {name} can be rewritten below break-even ({plans[0].site.name}: {plans[0].reason}); "
         "nothing was written; ask for a smaller rank or another form."
     )
-
-
-def _plain_words(target: Target) -> list[str]:
-    if target.init == "random":
-        return ["The rewritten layers hold random weights: this model must be trained before use."]
-    return [
-        "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "
-        "hundred unlabelled inputs to fit them to what the network sees."
-    ]

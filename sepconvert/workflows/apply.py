@@ -1,0 +1,99 @@
+"""Put fitted factors into a copy of the graph, check every site with the exact oracle, and count again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sepconvert.errors import VerificationError
+from sepconvert.graph.count import count_totals, macs_by_output
+from sepconvert.graph.instrument import with_kernels
+from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.survey import Survey
+from sepconvert.record import SelfCheck, SiteRecord
+from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.verify.oracle import check_rewrite
+from sepconvert.workflows.describe import describe_site
+from sepconvert.workflows.fit import Fits, Fitted
+from sepconvert.workflows.opened import OpenedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict."""
+
+    opened: OpenedModel
+    fitted: Mapping[str, Fitted]
+    macs: Mapping[str, int | None]
+    self_check: SelfCheck
+
+
+def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
+    """Rewrite the model.
+
+    Raises:
+        VerificationError: a site does not compute what its factors say, or costs other than planned: a bug.
+    """
+    replacements = [Replacement(f.site, f.factors, f.lowering, f.bias) for f in fits.rewritten]
+    rewritten = rewrite_model(opened.model, replacements)
+    check = check_rewrite(opened.model, rewritten, replacements, np.random.default_rng(seed))
+    model = with_kernels(rewritten.model, fits.dense) if fits.dense else rewritten.model
+    shapes = infer_shapes(model, _used_shapes(opened))
+    kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
+    emitted = [name for names in rewritten.emitted.values() for name in names]
+    totals = count_totals(model, shapes, [*kept, *emitted])
+    macs = _site_macs(rewritten, macs_by_output(model, shapes))
+    for fitted in fits.rewritten:
+        _check_cost(fitted, macs[fitted.site.output])
+    after = OpenedModel(model, shapes, Survey((), ()), totals)
+    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check)
+
+
+def _check_cost(fitted: Fitted, found: int | None) -> None:
+    planned = FORMS[fitted.factors.form].cost(fitted.site.geometry, fitted.factors.rank).macs
+    if planned != found:
+        raise VerificationError(
+            f"Site {fitted.site.name} was written with {found} MACs instead of the planned {planned}: "
+            "this is a bug of sepconvert, please report it."
+        )
+
+
+def _site_macs(rewritten: Rewritten, macs: Mapping[str, int | None]) -> dict[str, int | None]:
+    """MACs of the nodes that stand in each site's place, counted from the written graph."""
+    counted: dict[str, int | None] = {}
+    for output, names in rewritten.emitted.items():
+        parts = [macs.get(name) for name in names]
+        known = [part for part in parts if part is not None]
+        counted[output] = sum(known) if len(known) == len(parts) else None
+    return counted
+
+
+def _used_shapes(opened: OpenedModel) -> dict[str, list[int]]:
+    """Input shapes the original was counted with, where they are fully known."""
+    shapes = {}
+    for info in opened.shapes.inputs:
+        sizes = [size for size in info.used_shape or () if size is not None]
+        if info.used_shape is not None and len(sizes) == len(info.used_shape):
+            shapes[info.name] = sizes
+    return shapes
+
+
+def describe_result(opened: OpenedModel, site: ConvSite, applied: Applied, reason: str | None) -> SiteRecord:
+    """The record of a site after the rewrite; ``reason`` says why it is kept."""
+    fitted = applied.fitted.get(site.output)
+    if fitted is None:
+        kept = describe_site(opened.model, site, status="kept", reason=reason)
+        return replace(kept, params_after=kept.params, macs_after=kept.macs)
+    return replace(
+        describe_site(opened.model, site, status="rewritten", reason=None),
+        form=cli_name(fitted.factors.form),
+        rank=fitted.factors.rank,
+        lowering=fitted.lowering,
+        params_after=fitted.factors.params,
+        macs_after=applied.macs[site.output],
+        error_weights=fitted.errors.get("error_weights"),
+        error_calibration=fitted.errors.get("error_calibration"),
+        error_heldout=fitted.errors.get("error_heldout"),
+    )

@@ -1,0 +1,85 @@
+"""``rewrite --data`` end to end: fitted factors keep what plain factorisation loses, and stopping leaves nothing."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sepconvert
+from sepconvert.record import Record
+from sepconvert.workflows import Measure
+
+QUICK = Measure(latency=False)
+
+
+def run(model: Path, samples: Path, **options: object) -> Record:
+    return sepconvert.rewrite(
+        model, test_data=str(samples / "fashion_test.npz"), measure=QUICK, **options  # type: ignore[arg-type]
+    ).record  # fmt: skip
+
+
+def drop(record: Record) -> float:
+    assert record.fidelity is not None
+    assert record.fidelity.top1_before is not None
+    assert record.fidelity.top1_after is not None
+    return 100 * (record.fidelity.top1_before - record.fidelity.top1_after)
+
+
+@pytest.mark.parametrize("name", ["fashion_resnet", "fashion_vgg"])
+def test_factors_fitted_to_data_keep_the_accuracy_that_plain_ones_lose(sample_models_dir: Path, name: str) -> None:
+    model, data = sample_models_dir / f"{name}.onnx", str(sample_models_dir / "fashion_calibration.npz")
+    fitted = run(model, sample_models_dir, form="dw-pw", rank=0.25, data=data)
+    plain = run(model, sample_models_dir, form="dw-pw", rank=0.25)
+    rewritten = [site for site in fitted.sites if site.status == "rewritten"]
+    assert sum(site.macs_after or 0 for site in rewritten) <= 0.25 * sum(site.macs or 0 for site in rewritten)
+    assert all(site.error_heldout is not None and site.error_calibration is not None for site in rewritten)
+    assert fitted.seconds["fit"] > 0
+    assert drop(fitted) <= 3
+    assert drop(plain) >= drop(fitted) + 10
+
+
+def test_the_same_seed_gives_the_same_fit(sample_models_dir: Path, tmp_path: Path) -> None:
+    small = tmp_path / "few.npz"
+    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
+        np.savez(small, image=arrays["image"][:128])
+    records = [
+        run(sample_models_dir / "fashion_resnet.onnx", sample_models_dir, form="pw-dw", rank=2, data=str(small), seed=1)
+        for _ in range(2)
+    ]
+    assert records[0].sites == records[1].sites
+    assert records[0].fidelity == records[1].fidelity
+
+
+def test_four_inputs_are_warned_about_and_lose_no_more_than_none(sample_models_dir: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.npz"
+    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
+        np.savez(few, image=arrays["image"][:4])
+    model = sample_models_dir / "fashion_vgg.onnx"
+    fitted = run(model, sample_models_dir, form="dw-pw", rank=2, data=str(few))
+    plain = run(model, sample_models_dir, form="dw-pw", rank=2)
+    assert any("would do" in warning for warning in fitted.warnings)
+    assert drop(fitted) <= drop(plain)
+
+
+def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(sample_models_dir: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "sepconvert", "rewrite", sample_models_dir / "fashion_vgg.onnx",
+        "-o", tmp_path / "out.onnx", "--data", sample_models_dir / "fashion_calibration.npz", "--form", "any",
+        "--html", tmp_path / "page.html", "--json", tmp_path / "record.json",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    time.sleep(4)
+    assert process.poll() is None, "the fit ended before it could be interrupted"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "%" not in err  # no progress bar where there is no terminal
+    assert list(tmp_path.iterdir()) == []
