@@ -159,8 +159,9 @@ def _error_curve() -> "alt.TopLevelMixin":
     point = curve.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
     marked = base.transform_filter("datum.mark != ''")
     ring = marked.mark_point(size=200, strokeWidth=2, stroke="var(--ink)", shape="circle")
-    text = marked.mark_text(dy=-16, fontWeight="bold").encode(text="mark:N")
-    chart = alt.layer(line, point, ring, text)
+    taken = base.transform_filter("datum.mark == 'taken'").mark_text(text="taken", dy=-16, fontWeight="bold")
+    fitted = base.transform_filter("datum.mark == 'fitted'").mark_text(text="fitted", dy=18, fontWeight="bold")
+    chart = alt.layer(line, point, ring, taken, fitted)
     return _finish(chart, 190, "Lines: relative error of the chosen layer against the rank, one line per form.")
 
 
