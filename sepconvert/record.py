@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
+from sepconvert.summary import summary_html
 
 SCHEMA = 1
 
@@ -341,6 +342,10 @@ class Record:
     samples: list[SampleImages] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return summary_html(self)
 
     def to_json(self) -> str:
         """Return the record as JSON text (one object, two-space indent)."""

@@ -1,5 +1,6 @@
 """The Python API: what scripts and notebooks call."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,12 @@ def test_each_site_keeps_its_result_whichever_others_are_rewritten(sample_models
 def test_two_budgets_at_once_are_refused(sample_models_dir: Path) -> None:
     with pytest.raises(UsageError, match="contradict"):
         sepconvert.rewrite(sample_models_dir / "fashion_vgg.onnx", rank=2, macs=0.5)
+
+
+def test_a_notebook_shows_figures_and_escapes_names(sample_models_dir: Path) -> None:
+    result = sepconvert.rewrite(sample_models_dir / "fashion_resnet.onnx", form="dw-pw", rank=2, measure=QUICK)
+    shown = result._repr_html_()
+    assert shown == result.record._repr_html_()
+    assert f"{result.record.totals.before.macs:,}" in shown
+    hostile = replace(result.record, warnings=["<script>alert(1)</script>"])
+    assert "<script>" not in hostile._repr_html_()

@@ -30,6 +30,10 @@ class RewriteResult:
     model: LoadedModel
     path: Path | None
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the record's figures."""
+        return self.record._repr_html_()
+
     def save(self, path: Path | str, *, force: bool = False) -> ModelFile:
         """Write the model, inline or (above 1.5 GB) with external data, atomically.
 
