@@ -21,6 +21,9 @@ from sepconvert.separable.truncated import balanced, checked_rank, dropped_share
 NAME = "dw_pw"
 LAST = "pointwise"
 COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
+OUTPUTS_INDEPENDENT = False
+NESTED = True
+DECAY = (0.03, 0.03)
 
 
 def full_rank(geometry: ConvGeometry) -> int:

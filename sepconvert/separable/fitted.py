@@ -70,10 +70,20 @@ def fit(
         weight = problem.original / problem.row_scale[:, None, None]
         data_free = module.factorise(weight.reshape(geometry.weight_shape), rank, geometry, rng)
     given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
+    return _best(problem, form, rank, given, evaluations)
+
+
+def default_evaluations(work: float) -> int:
+    """How many evaluations of the objective a fit may take, each of ``work`` multiply-adds."""
+    return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
+
+
+def _best(problem: Problem, form: str, rank: int, given: Sequence[Factors], evaluations: int | None) -> Fit:
+    """The best of the given factors (row-scaled, of this rank or lower) and of a descent from the best start."""
     candidates = [_padded(factors, rank) for factors in given]
     history: tuple[float, ...] = ()
     used = 0
-    opened = _open(module.search(problem, rank), given)
+    opened = _open(FORMS[form].search(problem, rank), given)
     candidates += opened.solved
     if opened.points:
         best = min(opened.points, key=_value)
@@ -83,11 +93,6 @@ def fit(
         history, used = descent.history, descent.evaluations + len(opened.points)
     errors = [problem.scaled_error(factors.reconstruct().reshape(problem.weight.shape)) for factors in candidates]
     return _finish(problem, candidates[int(np.argmin(errors))], used, history)
-
-
-def default_evaluations(work: float) -> int:
-    """How many evaluations of the objective a fit may take, each of ``work`` multiply-adds."""
-    return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
 
 
 @dataclass(frozen=True, slots=True)

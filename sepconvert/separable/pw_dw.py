@@ -20,6 +20,9 @@ from sepconvert.separable.whiten import kronecker
 NAME = "pw_dw"
 LAST = "depthwise"
 COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
+OUTPUTS_INDEPENDENT = True
+NESTED = True
+DECAY = (0.07, 0.07)
 
 
 def full_rank(geometry: ConvGeometry) -> int:

@@ -24,6 +24,9 @@ from sepconvert.separable.whiten import kronecker
 NAME = "pw_dw_pw"
 LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "depthwise": 0, "expand": 1}
+OUTPUTS_INDEPENDENT = False
+NESTED = False
+DECAY = (0.1, 0.5)
 
 # Rounds of the alternation for each of the two starts, then for the better one.
 FIRST_ROUNDS = 3

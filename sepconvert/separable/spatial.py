@@ -23,6 +23,9 @@ from sepconvert.separable.whiten import kronecker
 NAME = "spatial"
 LAST = "second"
 COMPONENT_AXES = {"first": 0, "second": 1}
+OUTPUTS_INDEPENDENT = False
+NESTED = True
+DECAY = (0.02, 0.02)
 
 
 def full_rank(geometry: ConvGeometry) -> int:
