@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sepconvert.record import Record, SampleImages, SweepPoint
 from sepconvert.report import figures
@@ -107,7 +108,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
     """Return what was asked, predicted and measured, one line per quantity that is a single value."""
     if record.plan is None:
         return ()
-    asked, predicted, measured = record.plan.budget, record.plan.predicted or {}, record.plan.measured or {}
+    asked, predicted = record.plan.budget, record.plan.predicted or {}
+    measured = _outcome(record, asked) | (record.plan.measured or {})
     labels = list(dict.fromkeys([*asked, *predicted, *measured]))
     rows = []
     for label in labels:
@@ -118,3 +120,24 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         if any(texts):
             rows.append(PlanRow(words(label), *texts))
     return tuple(rows)
+
+
+def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
+    """Return what came of the budgets, where the rest of the record tells."""
+    before, after = record.totals.before, record.totals.after
+    found: dict[str, float] = {}
+    for label in ("macs", "params"):
+        old, new = getattr(before, label), getattr(after, label, None)
+        if label in asked and old and new is not None:
+            found[label] = new / old
+    timed = record.latency[0] if record.latency else None
+    if "speedup" in asked and timed is not None and timed.stable and timed.speedup is not None:
+        found["speedup"] = timed.speedup
+    return found
+
+
+def stage_pairs(record: Record) -> Pairs:
+    """Return how long each stage of the command took."""
+    return tuple(
+        (words(stage), f"{figures.significant(time)}{figures.SPACE}s") for stage, time in record.seconds.items()
+    )

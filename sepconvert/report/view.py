@@ -39,6 +39,7 @@ class PageView:
     devices: tuple[sections.DeviceRow, ...]
     fine_tune: Pairs
     plan: tuple[trials.PlanRow, ...]
+    stages: Pairs
     self_check: str | None
     environment: Pairs
     files: Pairs
@@ -81,6 +82,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         devices=sections.device_rows(record),
         fine_tune=trials.fine_tune_pairs(record),
         plan=trials.plan_rows(record),
+        stages=trials.stage_pairs(record),
         self_check=_self_check(record),
         environment=origin.environment_pairs(record),
         files=origin.file_pairs(record),

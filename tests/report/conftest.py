@@ -202,6 +202,7 @@ def rewrite_record(**changes: object) -> Record:
         warnings=["Only 256 calibration inputs were given; 1,024 would make the fit safer."],
         arguments=["rewrite", "example.onnx", "--data", "calibration set.npz", "--speedup", "2"],
         graph=chain_graph(sites, skipped[:12]),
+        seconds={"moments": 3.57, "fit": 29.1},
     )
     return replace(record, **changes)  # type: ignore[arg-type]
 

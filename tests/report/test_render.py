@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sepconvert.record import Totals, TotalsPair
+from sepconvert.record import Plan, Totals, TotalsPair
+from sepconvert.report import trials
 from sepconvert.report.page import render
 
 UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, None, [])
@@ -44,6 +45,14 @@ def test_unknown_figures_are_called_unknown_and_never_zero(records: Any) -> None
     assert "unknown" in html
     assert "<b>0</b>" not in html
     assert ">None<" not in html
+
+
+def test_a_budget_stands_beside_what_came_of_it(records: Any) -> None:
+    totals = TotalsPair(replace(UNKNOWN_TOTALS, macs=1000), replace(UNKNOWN_TOTALS, macs=480))
+    record = records.rewrite(plan=Plan(budget={"macs": 0.55, "share": "uniform"}), totals=totals)
+    (macs, share) = trials.plan_rows(record)
+    assert (macs.label, macs.asked, macs.measured) == ("MACs", "0.550", "0.480")
+    assert (share.asked, share.measured) == ("uniform", "")
 
 
 def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
