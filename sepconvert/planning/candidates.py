@@ -2,7 +2,8 @@
 
 1. Ranks climb in steps that runtimes like: channel counts that are multiples of 4, 8 or 16 (the width of their vector
    blocks) for the bottleneck forms, small integers for the depthwise ones.
-2. Nothing at or above break-even, where the factors cost as much as the dense convolution.
+2. Nothing at or above break-even, where the factors cost as much as the dense convolution, nor close to it: several
+   nodes with as many multiply-adds as one are slower, and the error at such ranks is the dearest to estimate.
 3. A candidate is dominated when another one is predicted to lose no more and to cost clearly less. Domination by the
    cost model goes before anything is timed or fitted, so it leaves a margin for the model's own error.
 """
@@ -19,6 +20,7 @@ from sepconvert.separable.ranks import max_useful_rank
 BOTTLENECK_FORMS = ("pw_dw_pw", "spatial")
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
+LARGEST_SHARE = 0.7
 # The cost model orders candidates of different forms to about this factor (measured on onnxruntime's CPU kernels).
 COST_MARGIN = 0.8
 
@@ -37,7 +39,7 @@ def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tupl
     if largest < 1:
         return ()
     step = rank_step(form, largest)
-    highest = largest // step
+    highest = max(1, int(LARGEST_SHARE * largest) // step)
     lowest = min(max(1, round(largest * SMALLEST_SHARE / step)), highest)
     if highest - lowest < points:
         return tuple(step * i for i in range(lowest, highest + 1))
@@ -53,7 +55,7 @@ def rank_step(form: str, largest: int) -> int:
 
 
 def site_candidates(site: ConvSite, forms: Sequence[str], points: int = POINTS) -> tuple[Candidate, ...]:
-    """Candidates of every form that can save anything at this site."""
+    """Candidates of every one of the forms that can save anything at this site."""
     return tuple(
         Candidate(form, rank, FORMS[form].cost(site.geometry, rank))
         for form in forms

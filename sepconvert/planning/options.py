@@ -29,7 +29,7 @@ def options_by_cost(sites: Sequence[ConvSite], forms: Sequence[str], profiles: P
     found = []
     for site in sites:
         options = [SiteOption()]
-        candidates = site_candidates(site, forms, MANY_RANKS)
+        candidates = site_candidates(site, _known(forms, profiles[site.output]), MANY_RANKS)
         figures = []
         for candidate in candidates:
             option = _option(candidate, lowerings_for(candidate.form, candidate.rank)[0], profiles[site.output])
@@ -87,9 +87,14 @@ def options_by_latency(
 
 
 def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile) -> tuple[Candidate, ...]:
-    candidates = site_candidates(site, forms)
+    candidates = site_candidates(site, _known(forms, profile))
     errors = {(c.form, c.rank): profile.error(c.form, c.rank) for c in candidates}
     return prune_by_model(candidates, errors, site.geometry)
+
+
+def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
+    """Leave out forms that the profile has found to be beaten."""
+    return [form for form in forms if form in profile.curves]
 
 
 def _ways(candidates: Sequence[Candidate], lowering: str) -> list[Way]:

@@ -48,15 +48,15 @@ def test_ranks_ascend_below_break_even_and_are_no_more_than_asked(
 
 
 def test_wide_bottlenecks_climb_in_sixteens_and_narrow_ones_in_smaller_steps() -> None:
-    assert rank_ladder("pw_dw_pw", square(256, 256)) == (48, 64, 96, 144, 192, 272, 384, 560, 784, 1120)
-    assert rank_ladder("spatial", square(64, 64)) == (8, 16, 24, 32, 40, 48, 64, 88)
+    assert rank_ladder("pw_dw_pw", square(256, 256)) == (48, 64, 96, 128, 160, 224, 304, 416, 576, 784)
+    assert rank_ladder("spatial", square(64, 64)) == (8, 16, 24, 32, 40, 48, 56, 64)
     assert all(rank % 8 == 0 for rank in rank_ladder("spatial", square(64, 64)))
     assert all(rank % 4 == 0 for rank in rank_ladder("spatial", square(16, 16)))
-    assert rank_ladder("spatial", square(4, 4)) == (1, 2, 3, 4, 5)
+    assert rank_ladder("spatial", square(4, 4)) == (1, 2, 3)
 
 
 def test_depthwise_ranks_are_small_integers() -> None:
-    assert rank_ladder("dw_pw", square(64, 64)) == (1, 2, 3, 4, 5, 6, 7)
+    assert rank_ladder("dw_pw", square(64, 64)) == (1, 2, 3, 4)
 
 
 def test_a_form_that_cannot_save_anything_has_no_candidates() -> None:

@@ -26,7 +26,7 @@ def test_the_error_never_rises_with_the_rank(points: dict[int, float]) -> None:
     curve = ErrorCurve(ranks, tuple(points[rank] for rank in ranks))
     errors = [curve.at(rank) for rank in range(1, 130)]
     assert all(b <= a * (1 + 1e-12) for a, b in pairwise(errors))
-    assert all(error > 0 for error in errors)
+    assert all(error >= 0 for error in errors)
 
 
 @pytest.mark.parametrize(("ranks", "errors"), [((), ()), ((1, 2), (0.5,)), ((2, 1), (0.5, 0.4)), ((1, 1), (0.5, 0.4))])
@@ -59,7 +59,7 @@ def test_where_the_curve_is_only_a_bound_the_real_error_is_found_at_a_few_ranks(
     weight = np.random.default_rng(0).standard_normal(geometry.weight_shape)
     profile = profile_weights(weight, geometry, ["pw_dw_pw"], np.random.default_rng(0))
     bound = FORMS["pw_dw_pw"].error_by_rank(weight, geometry)
-    for rank in (8, 56):  # the ends of its ladder
+    for rank in (8, 32):  # the ends of its ladder
         factors = FORMS["pw_dw_pw"].factorise(weight, rank, geometry, np.random.default_rng(0))
         lost = float(np.sum((weight - factors.reconstruct()) ** 2) / np.sum(weight**2))
         assert profile.error("pw_dw_pw", rank) == pytest.approx(lost)
