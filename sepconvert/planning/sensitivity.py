@@ -1,0 +1,138 @@
+"""How much the network's output reacts to the error of one site.
+
+One site at a time is perturbed by the error that a real candidate makes there, and only what comes after it runs: its
+output plus ``conv(x, Ŵ−W) + (b̂−b)`` replaces the original output among the values that are live behind it. The
+sensitivity is the relative error of the network's worst output over the site's own relative error, on the same inputs;
+for small errors the one is proportional to the other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.graph.instrument import ValueType, extract, serialise
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, dense_site_model
+from sepconvert.graph.sites import ConvSite
+from sepconvert.runtime.sessions import Arrays, open_session
+from sepconvert.verify.deviation import Deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Everything needed to run the network behind one site on a few inputs; it can be sent to another process.
+
+    Attributes:
+        site: the perturbed site.
+        rest: the model from the live values to the observed ones, as bytes; None where the site's output is the only
+            observed value.
+        fed: names of the live values that ``rest`` reads, the site's output among them.
+        observed: names of the values whose error counts: the network's outputs, before a final activation.
+        inputs: per batch, the site's input.
+        live: per batch, the values of ``fed`` and the site's output.
+        expected: per batch, the observed values of the original.
+        around: opset and IR version of the model.
+        row_scale: (M,) importance of the site's outputs.
+    """
+
+    site: ConvSite
+    rest: bytes | None
+    fed: tuple[str, ...]
+    observed: tuple[str, ...]
+    inputs: tuple[NDArray[Any], ...]
+    live: tuple[Arrays, ...]
+    expected: tuple[Arrays, ...]
+    around: Surroundings
+    row_scale: NDArray[np.float64]
+
+
+def cut_behind(
+    model: LoadedModel, site: ConvSite, live: Mapping[str, ValueType], output: ValueType, observed: Sequence[str]
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """Extract the model from the values that are live before a site, and its output, to the observed values.
+
+    Args:
+        model: the whole.
+        site: where to cut.
+        live: types of the values before the site.
+        output: type of the site's output.
+        observed: names of values computed behind or beside the site.
+
+    Returns:
+        The part as bytes, None where nothing is left to compute, and the names of what it reads.
+    """
+    cut = {**live, site.output: output}
+    wanted = [name for name in observed if name not in cut]
+    if not wanted:
+        return None, (site.output,)
+    part = extract(model, cut, wanted)
+    fed = {str(value.name) for value in part.ir.graph.inputs}
+    return serialise(part), tuple(sorted({*fed, site.output}))
+
+
+def measure_sensitivity(
+    replay: Replay, difference: NDArray[np.floating], shift: NDArray[np.floating], threads: int = 1
+) -> float | None:
+    """Perturb one site and compare the network's outputs.
+
+    Args:
+        replay: the network behind the site, and inputs.
+        difference: (M, C, *kernel), Ŵ − W.
+        shift: (M,), b̂ − b.
+        threads: of the runtime.
+
+    Returns:
+        The worst observed value's relative error per unit of the site's; None where the site's error is zero or no
+        observed value varies over the inputs.
+    """
+    error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around), threads=threads)
+    rest = None if replay.rest is None else open_session(replay.rest, threads=threads)
+    own = _ScaledError(replay.row_scale)
+    outputs = {name: Deviation() for name in replay.observed}
+    for x, live, expected in zip(replay.inputs, replay.live, replay.expected, strict=True):
+        y = live[replay.site.output]
+        error = error_model.run({INPUT: x})[OUTPUT]
+        own.add(y, error)
+        fed = {name: live[name] for name in replay.fed} | {replay.site.output: (y + error).astype(y.dtype)}
+        found = dict(fed)
+        if rest is not None:
+            found |= rest.run({info.name: fed[info.name] for info in rest.inputs})
+        for name, deviation in outputs.items():
+            if name in found:
+                deviation.add(expected[name], found[name])
+    errors = [deviation.figures().relative_error for deviation in outputs.values()]
+    known = [error for error in errors if error is not None]
+    relative = own.relative
+    if not known or not relative:
+        return None
+    return max(known) / relative
+
+
+class _ScaledError:
+    """Σ(ŷ−y)² over Σ(y−ȳ)², ȳ the mean of each channel, both weighted by the channels' importance."""
+
+    def __init__(self, row_scale: NDArray[np.float64]) -> None:
+        self._weights = row_scale**2
+        self._count = 0
+        self._sum = np.zeros(len(row_scale))
+        self._squares = np.zeros(len(row_scale))
+        self._errors = np.zeros(len(row_scale))
+
+    def add(self, y: NDArray[Any], error: NDArray[Any]) -> None:
+        """Add a batch (n, M, *spatial)."""
+        axes = (0, *range(2, y.ndim))
+        wide = y.astype(np.float64)
+        self._count += y.size // y.shape[1]
+        self._sum += wide.sum(axis=axes)
+        self._squares += np.square(wide).sum(axis=axes)
+        self._errors += np.square(error.astype(np.float64)).sum(axis=axes)
+
+    @property
+    def relative(self) -> float | None:
+        """The relative error; None where y is constant."""
+        variance = np.maximum(self._squares - self._sum**2 / max(self._count, 1), 0.0)
+        spread = float(variance @ self._weights)
+        return float(self._errors @ self._weights) / spread if spread > 0 else None

@@ -1,0 +1,161 @@
+"""Profiles from data: the replay is the network itself, and it does not matter where a site is profiled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+
+from sepconvert.data import Dataset, Preprocess, load_data
+from sepconvert.graph.heads import pre_activations
+from sepconvert.graph.instrument import serialise, with_kernels
+from sepconvert.graph.load import LoadedModel, load_model
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.survey import survey
+from sepconvert.graph.weights import read_constant
+from sepconvert.planning import profile as profiling
+from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.profile import ProfileEffort, SiteTask, profile_network, profile_site
+from sepconvert.planning.sensitivity import measure_sensitivity
+from sepconvert.runtime.sessions import open_session
+from sepconvert.separable.forms import FORMS
+from sepconvert.verify.deviation import Deviation
+
+LIGHT = ProfileEffort(inputs=24, replayed=8, ranks=2, evaluations=1)
+
+
+@pytest.fixture(scope="module")
+def resnet(sample_models_dir: Path) -> tuple[LoadedModel, list[ConvSite], Dataset]:
+    """A trained network with residual branches, its first sites, and calibration inputs."""
+    model = load_model(sample_models_dir / "fashion_resnet.onnx")
+    shapes = infer_shapes(model)
+    sites = [site for site in survey(model, shapes).sites if site.keep_reason is None][:3]
+    return model, sites, load_data(str(sample_models_dir / "fashion_calibration.npz"), shapes.inputs, Preprocess())
+
+
+@pytest.fixture(scope="module")
+def tasks(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> list[SiteTask]:
+    model, sites, dataset = resnet
+    walk = profiling._Walk(model, sites, list(FORMS), LIGHT, np.random.default_rng(0), None)
+    return list(walk.tasks(dataset))
+
+
+def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset], tasks: list[SiteTask]
+) -> None:
+    model, sites, dataset = resnet
+    (logits,) = pre_activations(model).values() or ["logits"]
+    for site, task in zip(sites, tasks, strict=True):
+        rng = np.random.default_rng(1)
+        difference = 0.1 * rng.standard_normal(task.weight.shape) * task.weight.std()
+        shift = 0.1 * rng.standard_normal(len(task.weight))
+        found = measure_sensitivity(task.replay, difference, shift)
+        assert found is not None
+        bias = 0.0 if site.bias is None else read_constant(model, site.bias).astype(np.float64)
+        changed = with_kernels(model, {site.output: (task.weight + difference, bias + shift)})
+        deviation = Deviation()
+        own = _own_error(task, difference, shift)
+        inputs = _replayed_inputs(dataset, task)
+        session = open_session(serialise(changed))
+        for x, expected in zip(inputs, task.replay.expected, strict=True):
+            deviation.add(expected[logits], session.run({"image": x}, [logits])[logits])
+        whole = deviation.figures().relative_error
+        assert whole is not None
+        assert found * own == pytest.approx(whole, rel=1e-3)
+
+
+def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> float:
+    """The site's relative error by dense arithmetic on the values the replay holds."""
+    outputs = np.concatenate([live[task.replay.site.output] for live in task.replay.live]).astype(np.float64)
+    inputs = np.concatenate(task.replay.inputs).astype(np.float64)
+    geometry = task.replay.site.geometry
+    padded = np.pad(
+        inputs, ((0, 0), (0, 0), (geometry.pads[0], geometry.pads[2]), (geometry.pads[1], geometry.pads[3]))
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(padded, geometry.kernel, axis=(2, 3))
+    windows = windows[:, :, :: geometry.stride[0], :: geometry.stride[1]]
+    error = np.einsum("nchwij,mcij->nmhw", windows, difference, optimize=True) + shift[:, None, None]
+    scale = task.replay.row_scale[:, None, None]
+    deviation = outputs - outputs.mean(axis=(0, 2, 3), keepdims=True)
+    return float(np.sum((error * scale) ** 2) / np.sum((deviation * scale) ** 2))
+
+
+def _replayed_inputs(dataset: Dataset, task: SiteTask) -> list[np.ndarray]:
+    """The inputs behind the replay, found again by what the first site's input was."""
+    walk_rng = np.random.default_rng(0)
+    used = dataset.sample(LIGHT.inputs, walk_rng)
+    _, heldout = used.split(LIGHT.heldout, walk_rng)
+    batches = [feeds["image"] for feeds in heldout.batches(LIGHT.batch)]
+    return batches[: len(task.replay.inputs)]
+
+
+def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> None:
+    sizes = [len(task.replay.rest or b"") for task in tasks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes)
+
+
+def test_a_profile_has_falling_curves_and_a_positive_sensitivity(tasks: list[SiteTask]) -> None:
+    for task in tasks:
+        profile = profile_site(task)
+        assert profile.sensitivity is not None
+        assert profile.sensitivity > 0
+        assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
+        for curve in profile.curves.values():
+            assert curve.errors[-1] < curve.errors[0] < 1.5
+
+
+def test_without_a_difference_there_is_no_sensitivity(tasks: list[SiteTask]) -> None:
+    nothing = np.zeros_like(tasks[0].weight)
+    assert measure_sensitivity(tasks[0].replay, nothing, np.zeros(len(nothing))) is None
+
+
+def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[SiteTask]) -> None:
+    moments = tasks[0].moments
+    broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
+    profile = profile_site(broken)
+    assert profile.sensitivity is None
+    assert set(profile.curves) == set(FORMS)
+
+
+def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
+    model, _, dataset = resnet
+    assert profile_network(model, [], dataset, list(FORMS), rng=np.random.default_rng(0)) == {}
+
+
+def test_several_jobs_find_what_one_finds(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
+    _assert_same(_profile(resnet, 1), _profile(resnet, 2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+def test_a_dask_cluster_finds_what_this_process_finds(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset],
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, worker_dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        parallel_config(backend="dask"),
+    ):
+        spread = _profile(resnet, 2)
+    _assert_same(_profile(resnet, 1), spread)
+
+
+def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> dict[str, SiteProfile]:
+    model, sites, dataset = resnet
+    return profile_network(
+        model, sites[:2], dataset, ["pw_dw_pw"], rng=np.random.default_rng(0), jobs=jobs, effort=LIGHT
+    )
+
+
+def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
+    assert list(one) == list(other)
+    for name, profile in one.items():
+        assert other[name].sensitivity == pytest.approx(profile.sensitivity, rel=1e-4)
+        for form, curve in profile.curves.items():
+            assert other[name].curves[form].ranks == curve.ranks
+            assert other[name].curves[form].errors == pytest.approx(curve.errors, rel=1e-4)
