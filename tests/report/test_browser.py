@@ -41,6 +41,14 @@ def test_nothing_is_wider_than_the_window(browse: Any, pages: Any, command: str)
             assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_opening_a_row_does_not_widen_the_table_on_a_phone(browse: Any, pages: Any) -> None:
+    with browse(pages("rewrite"), width=375) as opened:
+        width = "document.getElementById('layer-table').offsetWidth"
+        closed = opened.page.evaluate(width)
+        opened.page.locator(".open").nth(1).click()
+        assert opened.page.evaluate(width) == closed
+
+
 def test_headings_sort_the_layers_both_ways_with_unknown_figures_last(browse: Any, pages: Any) -> None:
     with browse(pages("rewrite")) as opened:
         error = opened.page.locator("#layer-table").get_by_role("columnheader", name="Error")
