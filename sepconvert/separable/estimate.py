@@ -16,6 +16,8 @@ from sepconvert.separable.ranks import break_even
 # Ranks that are really tried, and evaluations of the objective at each.
 ANCHORS = 3
 EVALUATIONS = 4
+# Evaluations after which full fits have mostly stopped.
+LONGEST = 80
 # Output channels that stand for all in forms whose output channels are independent.
 ENOUGH_OUTPUTS = 128
 
@@ -66,7 +68,7 @@ def _descended(problem: Problem, form: str, rank: int, starts: list[Factors]) ->
         return problem.scaled_error(starts[0].reconstruct().reshape(problem.weight.shape))
     descent = descend(search.evaluate, search.point(starts[0]), EVALUATIONS)
     floor = problem.floor / problem.energy
-    longer = float(default_evaluations(search.work)) / EVALUATIONS
+    longer = min(LONGEST, default_evaluations(search.work)) / EVALUATIONS
     share = min(1.0, rank / break_even(form, problem.geometry))
     low, high = FORMS[form].DECAY
     remaining: float = longer ** -(low + share * (high - low))

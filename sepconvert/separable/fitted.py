@@ -21,7 +21,7 @@ from sepconvert.separable.search import Search
 # seconds on one AVX-512 core in float32.
 WORK = 2.4e11
 FEWEST = 12
-MOST = 60
+MOST = 120
 # Three steps together must lower the error by this share of it.
 TOLERANCE = 2e-3
 
