@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sepconvert.record import Latency, Record, SiteRecord, Totals
-from sepconvert.workflows.doctor import Finding
+from sepconvert.workflows.diagnosis import Finding
 
 _UNKNOWN = "unknown"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -215,7 +215,7 @@ def print_doctor(findings: Sequence[Finding], console: Console | None = None) ->
 
 def version_line(version: str) -> str:
     """The version of this tool and of the runtimes it uses."""
-    from sepconvert.workflows.doctor import runtime_versions
+    from sepconvert.workflows.diagnosis import runtime_versions
 
     return f"sepconvert {version} ({runtime_versions()})"
 

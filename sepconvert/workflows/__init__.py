@@ -9,27 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sepconvert.workflows.analyze import analyze
-    from sepconvert.workflows.compare import Gate, check_gate, compare, parse_gate
-    from sepconvert.workflows.doctor import doctor
+    from sepconvert.workflows.analysis import analyze
+    from sepconvert.workflows.comparison import Gate, check_gate, compare, parse_gate
+    from sepconvert.workflows.diagnosis import doctor
     from sepconvert.workflows.options import Measure, Target
     from sepconvert.workflows.outputs import Outputs
-    from sepconvert.workflows.render import render
-    from sepconvert.workflows.rewrite import RewriteResult, rewrite
+    from sepconvert.workflows.rendering import render
+    from sepconvert.workflows.rewriting import RewriteResult, rewrite
 
 _HOMES = {
-    "Gate": "compare",
+    "Gate": "comparison",
     "Measure": "options",
     "Outputs": "outputs",
-    "RewriteResult": "rewrite",
+    "RewriteResult": "rewriting",
     "Target": "options",
-    "analyze": "analyze",
-    "check_gate": "compare",
-    "compare": "compare",
-    "doctor": "doctor",
-    "parse_gate": "compare",
-    "render": "render",
-    "rewrite": "rewrite",
+    "analyze": "analysis",
+    "check_gate": "comparison",
+    "compare": "comparison",
+    "doctor": "diagnosis",
+    "parse_gate": "comparison",
+    "render": "rendering",
+    "rewrite": "rewriting",
 }
 
 __all__ = [
@@ -51,6 +51,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sepconvert.workflows' has no attribute '{name}'")
-    value = getattr(import_module(f"sepconvert.workflows.{_HOMES[name]}"), name)
-    globals()[name] = value  # importing the module has put the module itself under its workflow's name
-    return value
+    return getattr(import_module(f"sepconvert.workflows.{_HOMES[name]}"), name)

@@ -1,6 +1,6 @@
 """Put fitted factors into a copy of the graph, check every site with the exact oracle, and count again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,20 +80,28 @@ def _used_shapes(opened: OpenedModel) -> dict[str, list[int]]:
     return shapes
 
 
-def describe_result(opened: OpenedModel, site: ConvSite, applied: Applied, reason: str | None) -> SiteRecord:
-    """The record of a site after the rewrite; ``reason`` says why it is kept."""
+def describe_result(
+    opened: OpenedModel, site: ConvSite, applied: Applied, reason: str | None, forms: Sequence[str]
+) -> SiteRecord:
+    """The record of a site after the rewrite, with the error curves of ``forms``; ``reason`` says why it is kept."""
     fitted = applied.fitted.get(site.output)
     if fitted is None:
-        kept = describe_site(opened.model, site, status="kept", reason=reason)
+        kept = describe_site(opened.model, site, status="kept", reason=reason, forms=forms)
         return replace(kept, params_after=kept.params, macs_after=kept.macs)
     return replace(
-        describe_site(opened.model, site, status="rewritten", reason=None),
+        describe_site(opened.model, site, status="rewritten", reason=None, forms=forms),
         form=cli_name(fitted.factors.form),
         rank=fitted.factors.rank,
         lowering=fitted.lowering,
+        first_kernel=_first_kernel(fitted),
         params_after=fitted.factors.params,
         macs_after=applied.macs[site.output],
         error_weights=fitted.errors.get("error_weights"),
         error_calibration=fitted.errors.get("error_calibration"),
         error_heldout=fitted.errors.get("error_heldout"),
     )
+
+
+def _first_kernel(fitted: Fitted) -> list[int] | None:
+    first = fitted.factors.arrays.get("first")
+    return None if first is None else list(first.shape[2:])

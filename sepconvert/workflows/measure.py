@@ -5,11 +5,12 @@ import numpy as np
 from sepconvert.data import Dataset, random_inputs
 from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.save import model_bytes
-from sepconvert.record import Fidelity, Latency
+from sepconvert.record import Fidelity, Latency, SampleImages
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Measure
 
 RANDOM_SAMPLES = 8
+SHOWN_SAMPLES = 4
 
 
 def measure_fidelity(
@@ -42,6 +43,25 @@ def measure_fidelity(
     outputs = [str(value.name) for value in before.model.ir.graph.outputs]
     result = fidelity.measure_fidelity(old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs)
     return result.fidelity, list(result.warnings)
+
+
+def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | None) -> list[SampleImages]:
+    """Show what both models make of a few inputs: pictures where input or output are images, else the largest entry.
+
+    The first output of the first input is shown; random inputs show nothing worth seeing.
+    """
+    from sepconvert.report.pictures import sample_images
+    from sepconvert.runtime.sessions import run_model
+
+    if dataset is None:
+        return []
+    feeds = next(iter(dataset.first(SHOWN_SAMPLES).batches(SHOWN_SAMPLES)))
+    name, given = str(before.model.ir.graph.outputs[0].name), next(iter(feeds.values()))
+    old = run_model(model_bytes(before.model), feeds)[name]
+    new = run_model(model_bytes(after.model), feeds).get(name)
+    if new is None or not len(given) == len(old) == len(new):
+        return []
+    return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
 
 
 def measure_latency(

@@ -11,7 +11,7 @@ from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.opened import naming, open_model
 from sepconvert.workflows.options import Measure
 from sepconvert.workflows.outputs import Outputs
@@ -74,6 +74,7 @@ def compare(
         fidelity=fidelity,
         latency=measure_latency(first, second, dataset, measure, seed) if measure.latency else [],
         graph=describe_network(first, sites),
+        samples=picture_samples(first, second, dataset),
         warnings=[*first.shapes.warnings, *data_warnings(dataset, None), *warnings],
     )
     outputs.write(record)

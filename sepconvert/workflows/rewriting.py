@@ -16,7 +16,7 @@ from sepconvert.workflows.apply import apply_fits, describe_result
 from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.fit import Fits, Progress, fit_plans
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.opened import OpenedModel, naming, open_model, select_sites
 from sepconvert.workflows.options import Measure, Target
 from sepconvert.workflows.outputs import Outputs
@@ -113,7 +113,7 @@ def rewrite(
     result = apply_fits(opened, fits, seed)
     warnings = [*opened.shapes.warnings, *fits.warnings, *data_warnings(calibration, test)]
     fidelity, more = measure_fidelity(opened, result.opened, test or calibration, seed)
-    sites = [describe_result(opened, site, result, kept.get(site.output)) for site in opened.found.sites]
+    sites = [describe_result(opened, site, result, kept.get(site.output), target.forms) for site in opened.found.sites]
     record = Record(
         command="rewrite",
         arguments=list(outputs.arguments),
@@ -129,6 +129,7 @@ def rewrite(
         plan=Plan(budget=target.budget | {"share": "uniform"}),
         self_check=result.self_check,
         graph=describe_network(opened, sites),
+        samples=picture_samples(opened, result.opened, test or calibration),
         seconds=dict(fits.seconds),
         warnings=[*warnings, *more],
     )
