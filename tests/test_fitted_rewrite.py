@@ -32,13 +32,14 @@ def drop(record: Record) -> float:
 @pytest.mark.parametrize("name", ["fashion_resnet", "fashion_vgg"])
 def test_factors_fitted_to_data_keep_the_accuracy_that_plain_ones_lose(sample_models_dir: Path, name: str) -> None:
     model, data = sample_models_dir / f"{name}.onnx", str(sample_models_dir / "fashion_calibration.npz")
-    fitted = run(model, sample_models_dir, form="dw-pw", rank=0.25, data=data)
-    plain = run(model, sample_models_dir, form="dw-pw", rank=0.25)
+    fitted = run(model, sample_models_dir, form="dw-pw", rank=2, data=data)
+    plain = run(model, sample_models_dir, form="dw-pw", rank=2)
     rewritten = [site for site in fitted.sites if site.status == "rewritten"]
-    assert sum(site.macs_after or 0 for site in rewritten) <= 0.25 * sum(site.macs or 0 for site in rewritten)
+    assert sum(site.macs_after or 0 for site in rewritten) <= 0.33 * sum(site.macs or 0 for site in rewritten)
+    assert len(rewritten) >= 5
     assert all(site.error_heldout is not None and site.error_calibration is not None for site in rewritten)
     assert fitted.seconds["fit"] > 0
-    assert drop(fitted) <= 3
+    assert drop(fitted) <= 2
     assert drop(plain) >= drop(fitted) + 10
 
 
