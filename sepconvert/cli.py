@@ -58,6 +58,12 @@ Device = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.")]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that profile sites at the same time.")]
+LatencyTable = Annotated[
+    Path | None,
+    typer.Option(help="Take the times of sites from this table (sweep --export-table).", show_default=False),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure the times of sites anew, and do not keep them.")]
 Json = Annotated[
     str | None,
     typer.Option("--json", help="Write the record as JSON to this file, or to stdout with '-'.", show_default=False),
@@ -158,12 +164,20 @@ def rewrite(
             show_default=False,
         ),
     ] = None,
+    speedup: Annotated[
+        float | None,
+        typer.Option(help="Latency of the whole model, old/new, on the (first) device.", show_default=False),
+    ] = None,
     macs: Annotated[
         float | None,
         typer.Option(help="MACs of the whole model, new/old.", show_default="0.5 if no other budget is given"),
     ] = None,
     params: Annotated[
         float | None, typer.Option(help="Parameters of the whole model, new/old.", show_default=False)
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(help="Largest relative error of the worst output on held-out --data inputs.", show_default=False),
     ] = None,
     lowering: Annotated[str, typer.Option(help="How factors become nodes: auto, stacked, branches, concat.")] = "auto",
     input_: Annotated[
@@ -175,6 +189,9 @@ def rewrite(
     device: Device = None,
     threads: Threads = 1,
     no_latency: NoLatency = False,
+    jobs: Jobs = 1,
+    latency_table: LatencyTable = None,
+    no_cache: NoCache = False,
     mean: Mean = None,
     std: Std = None,
     scale: Scale = None,
@@ -205,13 +222,16 @@ def rewrite(
         init=init,
         form=form,
         rank=rank,
+        speedup=speedup,
         macs=macs,
         params=params,
+        max_error=max_error,
         lowering=lowering,
         input_shapes=_input_shapes(input_),
         include=include or (),
         exclude=exclude or (),
         measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
+        planning=workflows.Planning(latency_table, not no_cache, jobs),
         outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
         seed=seed,
         progress=_progress(quiet),

@@ -44,6 +44,11 @@ class Latencies:
         self._known: dict[Workload, SiteTimes] = {}
 
     @property
+    def given(self) -> Table | None:
+        """The table from another run or machine, if there is one."""
+        return self._sources.table
+
+    @property
     def setting(self) -> Setting:
         """Where the times hold: the table's setting if there is a table and nothing is measured."""
         table = self._sources.table

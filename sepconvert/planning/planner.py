@@ -1,7 +1,7 @@
 """Plans that are one knapsack: the least damage within MACs or parameters, the least time within a damage."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
@@ -18,6 +18,13 @@ class Choices:
     sites: tuple[ConvSite, ...]
     options: tuple[tuple[SiteOption, ...], ...]
     reasons: Mapping[str, str]
+
+    def without(self, outputs: Collection[str]) -> "Choices":
+        """The same choices, but these sites (by output) stay dense."""
+        options = [
+            every[:1] if site.output in outputs else every for site, every in zip(self.sites, self.options, strict=True)
+        ]
+        return replace(self, options=tuple(options))
 
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
@@ -54,7 +61,7 @@ def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkP
             f"of its {unit}, because the rest is in layers that are no sites; ask for {_up(best):g} or more."
         ) from None
     planned = choices.planned(found.picks)
-    predicted = {"damage": found.totals["damage"], f"{unit}_ratio": 1 + found.totals[unit] / total}
+    predicted = {"damage": found.totals["damage"], unit: 1 + found.totals[unit] / total}
     return NetworkPlan({unit: ratio}, planned, predicted)
 
 

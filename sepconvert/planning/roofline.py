@@ -58,6 +58,11 @@ def candidate_ms(
     return _time(steps(geometry, form, rank, lowering), dtype, machine)
 
 
+def rest_ms(macs: int, element_ops: int, machine: Machine = NOMINAL) -> float:
+    """Roofline time of layers that are not looked at one by one: their multiply-adds, and 8 bytes per element op."""
+    return macs / machine.macs_per_ms + 8 * element_ops / machine.bytes_per_ms
+
+
 def steps(geometry: ConvGeometry, form: str, rank: int, lowering: str) -> list[Step]:
     """Return the nodes that a form is written as; sums and joins of branches count as reading and writing values."""
     before, after = _positions(geometry)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sepconvert.workflows.analysis import analyze
     from sepconvert.workflows.comparison import Gate, check_gate, compare, parse_gate
     from sepconvert.workflows.diagnosis import doctor
-    from sepconvert.workflows.options import Measure, Target
+    from sepconvert.workflows.options import Measure, Planning, Target
     from sepconvert.workflows.outputs import Outputs
     from sepconvert.workflows.rendering import render
     from sepconvert.workflows.rewriting import RewriteResult, rewrite
@@ -21,6 +21,7 @@ _HOMES = {
     "Gate": "comparison",
     "Measure": "options",
     "Outputs": "outputs",
+    "Planning": "options",
     "RewriteResult": "rewriting",
     "Target": "options",
     "analyze": "analysis",
@@ -36,6 +37,7 @@ __all__ = [
     "Gate",
     "Measure",
     "Outputs",
+    "Planning",
     "RewriteResult",
     "Target",
     "analyze",

@@ -1,6 +1,7 @@
 """Options that several workflows share, checked when they are made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sepconvert.errors import UsageError
 from sepconvert.graph.lower import lowerings_for
@@ -9,6 +10,7 @@ from sepconvert.separable.forms import FORMS, cli_name
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 INITS = ("low-rank", "random")
+BUDGETS = ("rank", "speedup", "macs", "params", "max_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,19 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Planning:
+    """How to plan: a latency table from elsewhere, whether measured times are cached, parallel jobs of the profile."""
+
+    latency_table: Path | None = None
+    cache: bool = True
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked of a rewrite: at most one of ``rank``, ``macs``, ``params``; none of them means ``macs=0.5``.
+    """What is asked of a rewrite: at most one budget of ``rank``, ``speedup``, ``macs``, ``params``, ``max_error``.
+
+    None of them means ``macs=0.5``.
 
     ``form``, ``lowering`` and ``init`` are spelled as on the command line. ``allow_growth`` also admits ranks at or
     above break-even: to check that a full-rank rewrite is exact, never for use.
@@ -38,12 +51,14 @@ class Target:
     lowering: str = "auto"
     init: str = "low-rank"
     allow_growth: bool = False
+    speedup: float | None = None
+    max_error: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("--form", self.form, (*FORM_GROUPS, *map(cli_name, FORMS)))
         _one_of("--lowering", self.lowering, LOWERINGS)
         _one_of("--init", self.init, INITS)
-        given = [f"--{name}" for name in ("rank", "macs", "params") if getattr(self, name) is not None]
+        given = [f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} contradict each other; give one of them.")
         if self.rank is not None and not (0 < self.rank < 1 or (self.rank >= 1 and self.rank == int(self.rank))):
@@ -52,6 +67,10 @@ class Target:
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"--{name} {value:g} is not a ratio between 0 and 1 (new/old of the whole model).")
+        if self.speedup is not None and not 1 < self.speedup < float("inf"):
+            raise UsageError(f"--speedup {self.speedup:g} is not a number above 1 (old/new latency).")
+        if self.max_error is not None and not 0 < self.max_error < 1:
+            raise UsageError(f"--max-error {self.max_error:g} is not a relative error between 0 and 1.")
         if not self.forms:
             raise UsageError(f"--lowering {self.lowering} does not apply to --form {self.form}; use --lowering auto.")
 
@@ -66,7 +85,7 @@ class Target:
     @property
     def budget(self) -> dict[str, float]:
         """The one budget in force, by name."""
-        for name in ("rank", "macs", "params"):
+        for name in BUDGETS:
             value = getattr(self, name)
             if value is not None:
                 return {name: value}

@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepconvert.data import Preprocess
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import UsageError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
-from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
-from sepconvert.record import ModelFile, Plan, Record, TotalsPair
+from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.workflows.apply import apply_fits, describe_result
+from sepconvert.workflows.apply import describe_result
 from sepconvert.workflows.describe import describe_network, tool
-from sepconvert.workflows.fit import Fits, Progress, fit_plans
+from sepconvert.workflows.fit import Progress
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.opened import OpenedModel, naming, open_model, select_sites
-from sepconvert.workflows.options import Measure, Target
+from sepconvert.workflows.opened import naming, open_model, select_sites
+from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.planned import Ask, Planner, with_times
+from sepconvert.workflows.settle import settle, with_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ def rewrite(
     rank: float | None = None,
     macs: float | None = None,
     params: float | None = None,
+    speedup: float | None = None,
+    max_error: float | None = None,
     lowering: str = "auto",
     init: str = "low-rank",
     allow_growth: bool = False,
@@ -61,6 +63,7 @@ def rewrite(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     measure: Measure = Measure(),
+    planning: Planning = Planning(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
     progress: Progress | None = None,
@@ -74,6 +77,8 @@ def rewrite(
         rank: a whole number (r or R) or a share in (0, 1) of each site's own MACs.
         macs: MACs of the whole model, new/old; 0.5 if no budget is given.
         params: parameters of the whole model, new/old.
+        speedup: latency of the whole model, old/new, on the first device.
+        max_error: largest relative error of the worst output on held-out inputs of ``data``.
         lowering: ``auto``, ``stacked``, ``branches`` or ``concat``.
         init: ``low-rank`` approximates the weights; ``random`` reinitialises them for training.
         allow_growth: admit ranks at or above break-even (to check that full rank is exact).
@@ -84,6 +89,7 @@ def rewrite(
         include: globs; sites that match none of them are kept.
         exclude: globs; sites that match are kept.
         measure: latency, devices, threads.
+        planning: a latency table from elsewhere, the cache of latencies, parallel jobs.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
         progress: called as ``progress(what, done, total)``.
@@ -93,7 +99,9 @@ def rewrite(
         NothingToDoError: no site can be rewritten below break-even, or the budget is out of reach.
         SepconvertError: the model, the data or the output is not usable; the message says what to do.
     """
-    target = Target(form, rank, macs, params, lowering, init, allow_growth)
+    target = Target(form, rank, macs, params, lowering, init, allow_growth, speedup, max_error)
+    if max_error is not None and (data is None or init == "random"):
+        raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
     source, destination = Path(model), None if output is None else Path(output)
     if destination is not None:
         check_output(destination, source, force=outputs.force)
@@ -104,16 +112,20 @@ def rewrite(
     if sample is not None:
         opened = open_model(source, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
-    plans = _plan(opened, chosen, target)
+    planner = Planner(Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress))
     with naming(source):
-        fits = fit_plans(opened.model, plans, calibration, target, seed=seed, progress=progress)
-    kept |= {plan.site.output: plan.reason for plan in plans if plan.reason is not None} | dict(fits.kept)
-    if not fits.rewritten:
-        raise NothingToDoError(_nothing_to_do(opened, plans, fits))
-    result = apply_fits(opened, fits, seed)
-    warnings = [*opened.shapes.warnings, *fits.warnings, *data_warnings(calibration, test)]
+        settled = settle(planner.ask, planner)
+    fits, result = settled.fits, settled.applied
+    kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None} | dict(fits.kept)
+    warnings = [*opened.shapes.warnings, *fits.warnings, *planner.warnings, *data_warnings(calibration, test)]
     fidelity, more = measure_fidelity(opened, result.opened, test or calibration, seed)
-    sites = [describe_result(opened, site, result, kept.get(site.output), target.forms) for site in opened.found.sites]
+    latency = list(settled.latency)
+    if measure.latency and not latency:
+        latency = measure_latency(opened, result.opened, sample, measure, seed)
+    described = [
+        describe_result(opened, site, result, kept.get(site.output), target.forms) for site in opened.found.sites
+    ]
+    sites = with_times(described, settled.sites)
     record = Record(
         command="rewrite",
         arguments=list(outputs.arguments),
@@ -125,12 +137,12 @@ def rewrite(
         totals=TotalsPair(opened.totals, result.opened.totals),
         tool=tool(),
         fidelity=fidelity,
-        latency=measure_latency(opened, result.opened, sample, measure, seed) if measure.latency else [],
-        plan=Plan(budget=target.budget | {"share": "uniform"}),
+        latency=latency,
+        plan=with_measured(settled.plan, latency, fidelity),
         self_check=result.self_check,
         graph=describe_network(opened, sites),
         samples=picture_samples(opened, result.opened, test or calibration),
-        seconds=dict(fits.seconds),
+        seconds=planner.seconds | dict(fits.seconds),
         warnings=[*warnings, *more],
     )
     written = None if destination is None else save_model(result.opened.model, destination, force=outputs.force)
@@ -139,34 +151,3 @@ def rewrite(
         record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
     outputs.write(record)
     return RewriteResult(record, result.opened.model, destination)
-
-
-def _plan(opened: OpenedModel, sites: Sequence[ConvSite], target: Target) -> list[SitePlan]:
-    """Candidates of every site under the one budget in force."""
-    if target.rank is not None:
-        return [plan_rank(site, target.forms, target.rank, allow_growth=target.allow_growth) for site in sites]
-    ((unit, ratio),) = target.budget.items()
-    total = opened.totals.params if unit == "params" else opened.totals.macs
-    if total is None:
-        raise ModelError(
-            f"The {unit} of {opened.model.path} are unknown because an input or layer has no fixed size; "
-            "pass --input NAME:1x3x224x224, or --data."
-        )
-    return plan_share(sites, target.forms, total, ratio, unit) if sites else []
-
-
-def _nothing_to_do(opened: OpenedModel, plans: Sequence[SitePlan], fits: Fits) -> str:
-    name = opened.model.path
-    if not opened.found.sites:
-        kinds = sorted({skip.kind for skip in opened.found.skips})
-        rest = f"its convolutions are {', '.join(kinds)}" if kinds else "it has no convolution"
-        return f"{name} has no convolution that can be rewritten ({rest}); nothing was written."
-    if not plans:
-        count = len(opened.found.sites)
-        return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
-    for output, reason in fits.kept.items():
-        return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
-    return (
-        f"No site of {name} can be rewritten below break-even ({plans[0].site.name}: {plans[0].reason}); "
-        "nothing was written; ask for a smaller rank or another form."
-    )

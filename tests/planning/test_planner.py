@@ -30,7 +30,7 @@ def test_a_cost_budget_is_kept_with_the_least_damage(unit: str) -> None:
             new, old = planned.option.candidate.cost, planned.site.geometry.dense_cost
             after += (new.params - old.params) if unit == "params" else (new.macs or 0) - (old.macs or 0)
     assert after / total <= 0.5
-    assert plan.predicted[f"{unit}_ratio"] == pytest.approx(after / total)
+    assert plan.predicted[unit] == pytest.approx(after / total)
     assert plan.predicted["damage"] == pytest.approx(plan.damage)
     # The last site loses ten times as much as the one before, so it keeps the most.
     assert plan.sites[-1].option.damage <= 1e-4 * 100

@@ -1,0 +1,268 @@
+"""Plans under a budget: what the planner needs to know of model, data and machine, found out once and on demand."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.data import Dataset, random_inputs
+from sepconvert.errors import ModelError
+from sepconvert.graph.activations import activation_behind
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.weights import read_constant
+from sepconvert.planning.damage import SiteProfile, profile_weights
+from sepconvert.planning.latencies import Latencies, Sources
+from sepconvert.planning.latency_table import Setting, Table, Way, WholeModel, Workload
+from sepconvert.planning.options import options_by_cost, options_by_latency
+from sepconvert.planning.planner import Choices, plan_cost
+from sepconvert.planning.plans import NetworkPlan, PlannedSite
+from sepconvert.planning.roofline import dense_ms, rest_ms
+from sepconvert.planning.site_timing import Format
+from sepconvert.planning.speedup import plan_speedup
+from sepconvert.planning.uniform import SitePlan
+from sepconvert.record import SiteRecord
+from sepconvert.separable.forms import kernel_gain
+from sepconvert.workflows.fit import Fitted
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.options import Measure, Planning, Target
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Everything a plan depends on besides its budget."""
+
+    opened: OpenedModel
+    sites: Sequence[ConvSite]
+    target: Target
+    calibration: Dataset | None
+    sample: Dataset | None
+    measure: Measure
+    planning: Planning
+    seed: int
+    progress: Progress | None = None
+
+
+class Planner:
+    """Plans of one model on one machine; profiles, times and measurements serve all of them."""
+
+    def __init__(self, ask: Ask) -> None:
+        """Find out nothing yet."""
+        self.ask = ask
+        self.warnings: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def by_cost(self, unit: str, ratio: float) -> NetworkPlan:
+        """Plan for ``--macs`` or ``--params``.
+
+        Raises:
+            NothingToDoError: the ratio is out of reach.
+            ModelError: the model's total is unknown.
+        """
+        return plan_cost(self.choices_by_cost, unit, self.total(unit), ratio)
+
+    def total(self, unit: str) -> int:
+        """The whole model's MACs or parameters.
+
+        Raises:
+            ModelError: they are unknown.
+        """
+        opened = self.ask.opened
+        total = opened.totals.params if unit == "params" else opened.totals.macs
+        if total is None:
+            raise ModelError(
+                f"The {unit} of {opened.model.path} are unknown because an input or layer has no fixed size; "
+                "pass --input NAME:1x3x224x224, or --data."
+            )
+        return total
+
+    @property
+    def knows_times(self) -> bool:
+        """Whether times of sites are measured, or given by a table."""
+        return self.ask.measure.latency or self.ask.planning.latency_table is not None
+
+    @property
+    def knows_sizes(self) -> bool:
+        """Whether every site can be timed."""
+        return all(site.geometry.in_positions and site.geometry.out_positions for site in self.ask.sites)
+
+    def by_speedup(self, speedup: float, without: frozenset[str] = frozenset()) -> NetworkPlan:
+        """Plan for ``--speedup``; the sites ``without`` (by output) stay dense.
+
+        Raises:
+            NothingToDoError: the speed-up is out of reach.
+            ModelError: a size is unknown, so nothing can be timed.
+        """
+        choices, before = self.choices_by_latency.without(without), self.original_ms
+        with self._timed("architectures"):
+            return plan_speedup(choices, speedup, before, self._timer if self.ask.measure.latency else None)
+
+    @cached_property
+    def profiles(self) -> Mapping[str, SiteProfile]:
+        """Errors and sensitivities of all sites: from data where there is some, else from the weights alone."""
+        ask = self.ask
+        with self._timed("profile"):
+            if ask.calibration is None or ask.calibration.count < 4 * (ask.calibration.batch or 1):
+                return {
+                    site.output: profile_weights(
+                        weight, site.geometry, ask.target.forms, np.random.default_rng(ask.seed)
+                    )
+                    for site, weight in self._weights()
+                }
+            from sepconvert.planning.profile import profile_network
+
+            return profile_network(
+                ask.opened.model,
+                ask.sites,
+                ask.calibration,
+                ask.target.forms,
+                rng=np.random.default_rng(ask.seed),
+                jobs=ask.planning.jobs,
+                progress=ask.progress,
+            )
+
+    @cached_property
+    def choices_by_cost(self) -> Choices:
+        """All options with their MACs and parameters."""
+        options = options_by_cost(self.ask.sites, self.ask.target.forms, self.profiles)
+        return Choices(tuple(self.ask.sites), tuple(map(tuple, options)), {})
+
+    @cached_property
+    def choices_by_latency(self) -> Choices:
+        """All options with their times."""
+        ask, profiles, workloads = self.ask, self.profiles, self.workloads
+        with self._timed("latencies"):
+            options, reasons = options_by_latency(
+                ask.sites, workloads, ask.target.forms, profiles, self.latencies, ask.target.lowering
+            )
+        return Choices(tuple(ask.sites), tuple(map(tuple, options)), reasons)
+
+    @cached_property
+    def workloads(self) -> Mapping[str, Workload]:
+        """What to time for each site, by its output."""
+        for site in self.ask.sites:
+            if not site.geometry.in_positions or not site.geometry.out_positions:
+                raise ModelError(
+                    f"Site {site.name} has no known size, so it cannot be timed; pass --input NAME:1x3x224x224, or "
+                    "--data."
+                )
+        model, batch = self.ask.opened.model, self.ask.opened.shapes.batch
+        return {
+            site.output: Workload(site.geometry, site.dtype, batch, activation_behind(model, site))
+            for site in self.ask.sites
+        }
+
+    @cached_property
+    def latencies(self) -> Latencies:
+        """Where times come from."""
+        from sepconvert.planning.latency_cache import LatencyCache, default_folder
+        from sepconvert.planning.latency_table import read_table
+
+        ask, model = self.ask, self.ask.opened.model.ir
+        setting = current_setting(ask.measure)
+        table = None if ask.planning.latency_table is None else read_table(ask.planning.latency_table)
+        cache = LatencyCache(setting, default_folder(), self.warnings.append) if ask.planning.cache else None
+        written = Format(model.opset_imports[""], model.ir_version)
+        sources = Sources(setting, table, cache, ask.measure.latency, written)
+        return Latencies(sources, ask.seed, self.warnings.append)
+
+    @cached_property
+    def original_ms(self) -> float:
+        """Latency of the original: measured, or from the table, or by the roofline."""
+        if self.ask.measure.latency:
+            with self._timed("architectures"):
+                return float(self._timer.original_ms())
+        table = None if self.ask.planning.latency_table is None else self.latencies.given
+        known = None if table is None else table.model_ms(self.ask.opened.model.sha256)
+        return known if known is not None else self._modelled_ms()
+
+    def table(self) -> Table:
+        """All times that are known now, for ``--export-table``."""
+        sha256 = self.ask.opened.model.sha256
+        measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.ask.measure.latency else []
+        return self.latencies.table(measured)
+
+    def fastest_lowering(self, fitted: Fitted) -> Fitted:
+        """Write a fitted site in the lowering that is fastest here, where there is a choice."""
+        form, rank = fitted.factors.form, fitted.factors.rank
+        choices = lowerings_for(form, rank)
+        if len(choices) == 1 or self.ask.target.lowering in choices:
+            return fitted
+        ways = [Way(form, rank, lowering) for lowering in choices]
+        with self._timed("latencies"):
+            times = self.latencies.times(self.workloads[fitted.site.output], ways)
+        return replace(fitted, lowering=min(ways, key=times.ms).lowering)
+
+    @cached_property
+    def _timer(self) -> Any:
+        from sepconvert.planning.architecture import ArchitectureTimer
+
+        ask = self.ask
+        gains = {site.output: kernel_gain(weight) for site, weight in self._weights()}
+        return ArchitectureTimer(
+            ask.opened.model, gains, self._feeds(), ask.measure.devices[0], ask.measure.threads, ask.seed
+        )
+
+    def _modelled_ms(self) -> float:
+        """Roofline time of the whole original; where the sites' own times are known from a table, scaled to them."""
+        workloads = self.workloads
+        modelled = sum(dense_ms(w.geometry, w.dtype) * w.batch for w in workloads.values())
+        known = sum(options[0].dense_ms or 0.0 for options in self.choices_by_latency.options)
+        totals = self.ask.opened.totals
+        rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0), totals.element_ops or 0)
+        return known + rest * (known / modelled if modelled else 1.0)
+
+    def _feeds(self) -> Mapping[str, NDArray[Any]]:
+        ask = self.ask
+        inputs = ask.sample
+        if inputs is None:
+            inputs = random_inputs(ask.opened.shapes.inputs, 1, np.random.default_rng(ask.seed))
+        return next(iter(inputs.batches(1)))
+
+    def _weights(self) -> Iterator[tuple[ConvSite, NDArray[np.float64]]]:
+        for site in self.ask.sites:
+            yield site, read_constant(self.ask.opened.model, site.weight).astype(np.float64)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+
+
+def current_setting(measure: Measure) -> Setting:
+    """The setting that times measured now hold for."""
+    from sepconvert.runtime.devices import find_device
+    from sepconvert.runtime.environment import cpu_name, runtime_distributions
+
+    device = find_device(measure.devices[0])
+    runtime = " ".join(f"{name} {version}" for name, version in runtime_distributions().items())
+    return Setting(runtime, device.name, device.provider, cpu_name(), measure.threads)
+
+
+def site_plans(plan: NetworkPlan) -> list[SitePlan]:
+    """A plan as what the fit takes: one candidate per site that is rewritten."""
+    found = []
+    for planned in plan.sites:
+        candidate = planned.option.candidate
+        candidates = () if candidate is None else (candidate,)
+        found.append(SitePlan(planned.site, candidates, planned.reason, planned.option.lowering))
+    return found
+
+
+def with_times(records: Sequence[SiteRecord], planned: Sequence[PlannedSite]) -> list[SiteRecord]:
+    """Add the times of single sites that the plan was made with."""
+    options = {site.site.output: site.option for site in planned}
+    return [
+        replace(record, latency_ms=options[record.output].dense_ms, latency_ms_after=options[record.output].ms)
+        if record.output in options
+        else record
+        for record in records
+    ]

@@ -1,0 +1,250 @@
+"""From a budget to a rewritten model: plan, fit, apply, measure, and again where the measurement misses the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.planning.planner import plan_error
+from sepconvert.planning.plans import NetworkPlan, PlannedSite
+from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
+from sepconvert.record import Fidelity, Latency, Plan
+from sepconvert.workflows.apply import Applied, apply_fits
+from sepconvert.workflows.fit import Fits, fit_plans
+from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.planned import Ask, Planner, site_plans
+
+SPEEDUP_ATTEMPTS = 2
+ERROR_ATTEMPTS = 4
+CHECKED = 0.2  # share of the calibration inputs that --max-error is checked on
+# An error this close to the limit is not worth another fit.
+CLOSE_ENOUGH = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A rewritten model and how it came about; ``latency`` is empty where nothing was measured yet.
+
+    ``sites`` are the planned sites with their times, empty for uniform plans.
+    """
+
+    plans: Sequence[SitePlan]
+    fits: Fits
+    applied: Applied
+    plan: Plan
+    sites: tuple[PlannedSite, ...] = ()
+    latency: tuple[Latency, ...] = ()
+
+
+def settle(ask: Ask, planner: Planner) -> Settled:
+    """Rewrite under the one budget in force.
+
+    Raises:
+        NothingToDoError: no site can be rewritten, or the budget is out of reach.
+    """
+    target = ask.target
+    if not ask.sites or target.rank is not None or (target.init == "random" and target.speedup is None):
+        return _settle_uniform(ask, planner)
+    if target.speedup is not None:
+        return _settle_speedup(ask, planner, target.speedup)
+    if target.max_error is not None:
+        return _settle_error(ask, planner, target.max_error)
+    ((unit, ratio),) = target.budget.items()
+    network = planner.by_cost(unit, ratio)
+    return _settle_plan(ask, planner, network)
+
+
+def _settle_uniform(ask: Ask, planner: Planner) -> Settled:
+    target = ask.target
+    if target.rank is not None:
+        rank, growth = target.rank, target.allow_growth
+        plans = [plan_rank(site, target.forms, rank, allow_growth=growth) for site in ask.sites]
+    else:
+        ((unit, ratio),) = target.budget.items()
+        plans = plan_share(ask.sites, target.forms, planner.total(unit), ratio, unit) if ask.sites else []
+    fits = _fastest(planner, _fit(ask, plans))
+    applied = apply_fits(ask.opened, fits, ask.seed)
+    return Settled(plans, fits, applied, Plan(budget=target.budget | {"share": "uniform"}))
+
+
+def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
+    plans = site_plans(network)
+    fits = _fastest(planner, _fit(ask, plans))
+    applied = apply_fits(ask.opened, fits, ask.seed)
+    return Settled(plans, fits, applied, _describe_plan(ask, network), network.sites)
+
+
+def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
+    """Plan, fit and measure; aim higher once where the measured speed-up misses the asked one by its interval."""
+    aim, without = asked, frozenset[str]()
+    best: Settled | None = None
+    for _ in range(SPEEDUP_ATTEMPTS):
+        try:
+            network = planner.by_speedup(aim, without)
+        except NothingToDoError:
+            if best is None:
+                raise
+            break
+        plans = site_plans(network)
+        fits = _fit(ask, plans)
+        applied = apply_fits(ask.opened, fits, ask.seed)
+        latency = _measure(ask, applied)
+        network = replace(network, budget={"speedup": asked})
+        found = Settled(plans, fits, applied, _describe_plan(ask, network), network.sites, latency)
+        if best is None or _speedup(found) > _speedup(best):
+            best = found
+        if _meets(latency, asked):
+            break
+        # Sites whose fit failed stay dense, so their saving must come from others.
+        without |= frozenset(fits.kept)
+        aim = asked * max(1.0, asked / _speedup(found)) if not fits.kept else asked
+    assert best is not None
+    return best
+
+
+def _settle_error(ask: Ask, planner: Planner, limit: float) -> Settled:
+    """Plan by predicted damage, fit to most of the data, measure the error on the rest, correct the prediction."""
+    calibration = ask.calibration
+    assert calibration is not None
+    fitted, checked = calibration.split(CHECKED, np.random.default_rng(ask.seed))
+    ask = replace(ask, calibration=fitted)
+    figure = "ms" if planner.knows_times else "macs"
+    choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
+    allowed, met, missed = limit, 0.0, inf
+    best: Settled | None = None
+    least = inf
+    for _ in range(ERROR_ATTEMPTS):
+        network = plan_error(choices, allowed, figure)
+        if not network.chosen:
+            break
+        found, error = _fit_and_check(ask, planner, network, checked, limit)
+        least = min(least, error)
+        if error <= limit:
+            met, best = max(met, allowed), found if best is None or _saved(found) > _saved(best) else best
+            if error >= CLOSE_ENOUGH * limit:
+                break
+        else:
+            missed = min(missed, allowed)
+        wanted = allowed * limit / max(error, 1e-3 * limit) * (0.95 if error <= limit else 0.8)
+        allowed = wanted if met < wanted < missed else (met + min(missed, 4 * max(met, allowed))) / 2
+    if best is None:
+        raise NothingToDoError(
+            f"--max-error {limit:g} is out of reach: the gentlest rewrite that was tried errs by {least:.3g} on "
+            "held-out inputs; allow more, or give more calibration inputs."
+            if least < inf
+            else f"--max-error {limit:g} is out of reach: every candidate is predicted to err by more; allow more."
+        )
+    return best
+
+
+def _fit_and_check(
+    ask: Ask, planner: Planner, network: NetworkPlan, checked: Any, limit: float
+) -> tuple[Settled, float]:
+    plans = site_plans(network)
+    fits = _fastest(planner, _fit(ask, plans))
+    applied = apply_fits(ask.opened, fits, ask.seed)
+    fidelity, _ = measure_fidelity(ask.opened, applied.opened, checked, ask.seed)
+    error = worst_error(fidelity)
+    if error is None:
+        raise ModelError(
+            "--max-error needs an output that varies over at least two held-out inputs; give more or other --data."
+        )
+    network = replace(network, budget={"max_error": limit})
+    plan = replace(_describe_plan(ask, network), measured={"max_error": error, "held_out_inputs": checked.count})
+    return Settled(plans, fits, applied, plan, network.sites), error
+
+
+def worst_error(fidelity: Fidelity | None) -> float | None:
+    """The largest decisive error over the outputs; None where none is known."""
+    errors = [output.decisive_error for output in fidelity.outputs] if fidelity is not None else []
+    known = [error for error in errors if error is not None]
+    return max(known, default=None)
+
+
+def _fit(ask: Ask, plans: Sequence[SitePlan]) -> Fits:
+    fits = fit_plans(ask.opened.model, plans, ask.calibration, ask.target, seed=ask.seed, progress=ask.progress)
+    if not fits.rewritten:
+        raise NothingToDoError(_nothing_to_do(ask, plans, fits))
+    return fits
+
+
+def _fastest(planner: Planner, fits: Fits) -> Fits:
+    """Choose every site's lowering by timing it, where times are measured or given and sizes known."""
+    if not planner.knows_times or not planner.knows_sizes:
+        return fits
+    return replace(fits, rewritten=tuple(planner.fastest_lowering(fitted) for fitted in fits.rewritten))
+
+
+def _measure(ask: Ask, applied: Applied) -> tuple[Latency, ...]:
+    if not ask.measure.latency:
+        return ()
+    return tuple(measure_latency(ask.opened, applied.opened, ask.sample, ask.measure, ask.seed))
+
+
+def _meets(latency: Sequence[Latency], asked: float) -> bool:
+    """Whether a measured speed-up is no worse than asked by more than its interval; noise gives no reason to go on."""
+    if not latency or not latency[0].stable or latency[0].speedup_ci95 is None:
+        return True
+    return latency[0].speedup_ci95[1] >= asked
+
+
+def _speedup(settled: Settled) -> float:
+    return (settled.latency[0].speedup or 0.0) if settled.latency else inf
+
+
+def _saved(settled: Settled) -> float:
+    """What an error budget is to maximise: time saved where it is known, else MACs."""
+    saved = sum(site.option.saved_ms for site in settled.sites)
+    return saved or -float(settled.applied.opened.totals.macs or 0)
+
+
+def _describe_plan(ask: Ask, network: NetworkPlan) -> Plan:
+    """The plan as the record tells it; predicted figures are named as what they predict."""
+    predicted = dict(network.predicted)
+    damage = predicted.pop("damage")
+    if ask.calibration is not None:
+        predicted["max_error"] = damage
+    else:
+        predicted["dropped_weights"] = damage
+    measured: dict[str, Any] | None = None
+    if network.timed is not None:
+        measured = {
+            "architecture_speedup": network.timed.speedup,
+            "architecture_speedup_low": network.timed.low,
+            "architecture_speedup_high": network.timed.high,
+            "architectures": network.attempts,
+        }
+    return Plan(dict(network.budget) | {"share": "planned"}, predicted, measured)
+
+
+def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | None) -> Plan:
+    """Add what the finished model measured: its speed-up where the timing was stable, its worst output's error."""
+    measured = dict(plan.measured or {})
+    if latency and latency[0].stable and latency[0].speedup is not None and latency[0].after is not None:
+        measured |= {"speedup": latency[0].speedup, "latency_ms": latency[0].after.median_ms}
+    error = worst_error(fidelity)
+    if error is not None and "max_error" not in measured:
+        measured["max_error"] = error
+    return replace(plan, measured=measured or None)
+
+
+def _nothing_to_do(ask: Ask, plans: Sequence[SitePlan], fits: Fits) -> str:
+    name = ask.opened.model.path
+    if not ask.opened.found.sites:
+        kinds = sorted({skip.kind for skip in ask.opened.found.skips})
+        rest = f"its convolutions are {', '.join(kinds)}" if kinds else "it has no convolution"
+        return f"{name} has no convolution that can be rewritten ({rest}); nothing was written."
+    if not plans:
+        count = len(ask.opened.found.sites)
+        return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
+    for output, reason in fits.kept.items():
+        return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
+    if ask.target.speedup is not None:
+        return f"--speedup {ask.target.speedup:g} needs no site of {name} to be rewritten; nothing was written."
+    return (
+        f"No site of {name} can be rewritten below break-even ({plans[0].site.name}: {plans[0].reason}); "
+        "nothing was written; ask for a smaller rank or another form."
+    )
