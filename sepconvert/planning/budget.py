@@ -105,7 +105,8 @@ class _Problem:
                 return None
             usable &= row <= slack
             if slack > 0:
-                rows.append(row / slack)
+                # What is out needs no coefficient; one of 1e16 would only upset the solver.
+                rows.append(np.where(row <= slack, row, 0.0) / slack)
         # An option that exceeds a limit by itself is out, exactly; what is left cannot exceed a slack of zero.
         picks = self._choose(self._scaled(minimise), rows, usable)
         if picks is None or all(self._keeps(picks, name, bound) for name, bound in limits.items()):
@@ -117,7 +118,7 @@ class _Problem:
         """One limit as a non-negative row and what may be spent above the least total."""
         values, lows = self._values[name], self._lows(name)
         slack = bound - fsum(lows)
-        if slack < 0 and slack >= -self._rounding(name):
+        if abs(slack) <= self._rounding(name):
             slack = 0.0
         row: NDArray[np.float64] = values - lows[self._sites]
         return row, slack

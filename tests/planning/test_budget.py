@@ -102,6 +102,11 @@ def test_a_bound_that_is_exactly_the_least_total_is_reached() -> None:
     assert select(options, "damage", {"ms": least_total(options, "ms")}).picks == (1,) * 7
 
 
+def test_a_bound_that_is_above_the_least_total_by_rounding_only_is_reached() -> None:
+    options = [[{"damage": 1.0, "ms": 1.0}, {"damage": 2.0, "ms": 1.0}]]
+    assert select(options, "ms", {"damage": 1.0000000000000002}).picks == (0,)
+
+
 def test_an_infeasible_budget_names_the_best_reachable_value() -> None:
     options = [[{"damage": 0.0, "ms": 3.0}, {"damage": 1.0, "ms": 1.25}]]
     with pytest.raises(NothingToDoError, match=r"ms of 1 is out of reach; the best reachable is 1.25"):
