@@ -46,6 +46,10 @@ class PatchMoments:
     target_variance: NDArray[np.float64]
     note: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "covariance", "target_mean", "cross", "target_variance"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
     @property
     def per_channel(self) -> bool:
         """Whether only the blocks within a channel are known."""
@@ -135,7 +139,8 @@ class MomentAccumulator:
         if self._count == 0:
             raise ValueError("no patch was added, so there are no moments")
         mean, target_mean = self._sum / self._count, self._target_sum / self._count
-        covariance = self._products / self._count - _outer(mean, self._products.shape)
+        covariance = self._products / self._count
+        _subtract_outer(covariance, mean)
         cross = None if self._cross is None else self._cross / self._count - np.outer(target_mean, mean)
         variance = np.maximum(self._target_squares / self._count - target_mean**2, 0.0)
         return PatchMoments(
@@ -172,10 +177,19 @@ class MomentAccumulator:
         )
 
 
+def read_only(array: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+    """A view that cannot be written to."""
+    if array is None:
+        return None
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def full_bytes(geometry: ConvGeometry) -> int:
-    """Memory that fitting with full moments takes: float64 sums, a float32 block product and two working copies."""
+    """Memory that fitting with full moments takes: sums and covariance in float64, two working copies in float32."""
     width = geometry.in_channels * geometry.taps
-    return width * width * (8 + 4 + 2 * 4)
+    return width * width * (2 * 8 + 2 * 4)
 
 
 def fits_budget(geometry: ConvGeometry, memory_budget: int) -> bool:
@@ -198,3 +212,12 @@ def _outer(vector: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.fl
         return np.outer(vector, vector)
     blocks = vector.reshape(shape[0], shape[1])
     return blocks[:, :, None] * blocks[:, None, :]
+
+
+def _subtract_outer(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> None:
+    """Subtract the outer product of a vector with itself in place, without holding all of it."""
+    if matrix.ndim == 3:
+        matrix -= _outer(vector, matrix.shape)
+        return
+    for first in range(0, len(matrix), 256):
+        matrix[first : first + 256] -= np.outer(vector[first : first + 256], vector)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepconvert.separable.definite import solve_right
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments
+from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
 
 # Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
 SMALLEST_ROW_SCALE = 1e-3
@@ -45,6 +45,10 @@ class Problem:
     floor: float
     energy: float
     row_scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name in ("original", "weight", "target", "gram", "row_scale"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
 
     @property
     def per_channel(self) -> bool:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from math import prod
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -210,7 +211,7 @@ def test_a_zero_weight_is_factorised_into_finite_factors_without_error(form):
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32, np.float64])
 def test_weights_of_every_dtype_are_factorised_in_float64(form, dtype):
     geometry = plain(6, 8, (3, 3))
     weight = weight_of(geometry, np.random.default_rng(0)).astype(dtype)
