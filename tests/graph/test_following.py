@@ -5,6 +5,9 @@ import onnx_ir as ir
 import pytest
 
 from sepconvert.graph.following import Following, follow
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.sites import ConvSite
+from sepconvert.separable.geometry import ConvGeometry
 
 SCALE = np.array([2.0, -1.0, 0.5])
 
@@ -25,8 +28,9 @@ def tail(*steps) -> Following:
     conv = ir.node("Identity", [ir.val("x")], outputs=[y])
     initializers = [v for v in extra if v.const_value is not None]
     feeds = [conv.inputs[0], *(v for v in extra if v.const_value is None)]
-    ir.Graph(feeds, [value], nodes=[conv, *nodes], initializers=initializers, opset_imports={"": 17}, name="g")
-    return follow(y, 3, 4)
+    graph = ir.Graph(feeds, [value], nodes=[conv, *nodes], initializers=initializers, opset_imports={"": 17}, name="g")
+    geometry = ConvGeometry(3, 3, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    return follow(LoadedModel(ir.Model(graph, ir_version=8)), ConvSite("y", "y", "x", "w", None, "float32", geometry))
 
 
 def test_a_batch_norm_gives_its_scale():

@@ -6,10 +6,11 @@ import pytest
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.instrument import ValueType, extract, serialise, with_kernels
+from sepconvert.graph.load import LoadedModel
 from sepconvert.runtime.sessions import run_model
 
 
-def small_model() -> ir.Model:
+def small_model() -> LoadedModel:
     rng = np.random.default_rng(0)
     x = ir.val("x", ir.DataType.FLOAT, ["N", 3, 6, 6])
     weights = [
@@ -26,7 +27,7 @@ def small_model() -> ir.Model:
     y = nodes[3].outputs[0]
     y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["N", 2, 4, 4])
     graph = ir.Graph([x], [y], nodes=nodes, initializers=weights, opset_imports={"": 17}, name="net")
-    return ir.Model(graph, ir_version=8)
+    return LoadedModel(ir.Model(graph, ir_version=8))
 
 
 def test_two_parts_in_a_row_equal_the_whole():
@@ -35,7 +36,7 @@ def test_two_parts_in_a_row_equal_the_whole():
     whole = run_model(serialise(model), {"x": x})["y"]
     first = run_model(serialise(extract(model, {"x": ValueType.of(x)}, ["r"])), {"x": x})
     second = extract(model, {"r": ValueType.of(first["r"]), "x": ValueType.of(x)}, ["y", "c1"])
-    assert [value.name for value in second.graph.inputs] == ["r"]
+    assert [value.name for value in second.ir.graph.inputs] == ["r"]
     np.testing.assert_array_equal(run_model(serialise(second), first)["y"], whole)
 
 
@@ -63,7 +64,7 @@ def test_a_new_kernel_and_bias_replace_the_old_ones_with_or_without_a_bias(site)
     x = np.ones((1, 3, 6, 6), np.float32)
     part = extract(changed, {"x": ValueType.of(x)}, [site])
     np.testing.assert_array_equal(run_model(serialise(part), {"x": x})[site][0, :, 0, 0], bias)
-    assert len(changed.graph.initializers) == (4 if site == "c0" else 3)
+    assert len(changed.ir.graph.initializers) == (4 if site == "c0" else 3)
 
 
 def test_a_new_kernel_for_something_that_is_no_conv_is_refused():

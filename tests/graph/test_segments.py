@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.graph.instrument import ValueType, extract
+from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.uses import computed_nodes, node_inputs
 
@@ -35,7 +36,7 @@ class Net:
         self.values[name] = self.nodes[-1].outputs[0]
         return name
 
-    def model(self, *outputs: str) -> ir.Model:
+    def model(self, *outputs: str) -> LoadedModel:
         graph = ir.Graph(
             [self.values["x"]],
             [self.values[name] for name in outputs],
@@ -44,14 +45,14 @@ class Net:
             opset_imports={"": 17},
             name="net",
         )
-        return ir.Model(graph, ir_version=8)
+        return LoadedModel(ir.Model(graph, ir_version=8))
 
 
-def stops_of(model: ir.Model) -> list[Stop]:
+def stops_of(model: LoadedModel) -> list[Stop]:
     """Every Conv with a kernel larger than 1×1 is a site."""
     return [
         Stop(str(node.outputs[0].name), (str(node.inputs[0].name),))
-        for node in model.graph
+        for node in model.ir.graph
         if node.op_type == "Conv" and node.inputs[1].shape[2] > 1
     ]
 
@@ -60,7 +61,7 @@ def unit(name: str) -> int:
     return 100
 
 
-def steps(model: ir.Model, segments: tuple[Segment, ...]) -> list[ir.Model]:
+def steps(model: LoadedModel, segments: tuple[Segment, ...]) -> list[LoadedModel]:
     """The parts that advance the model from the inputs to the last site, computing every site's output."""
     parts, before = [], ("x",)
     for segment in segments:
@@ -73,14 +74,14 @@ def steps(model: ir.Model, segments: tuple[Segment, ...]) -> list[ir.Model]:
     return parts
 
 
-def chain_net(depth: int) -> ir.Model:
+def chain_net(depth: int) -> LoadedModel:
     net, value = Net(), "x"
     for i in range(depth):
         value = net.add("Relu", f"r{i}", net.add("Conv", f"c{i}", value))
     return net.model(value)
 
 
-def u_net(depth: int) -> ir.Model:
+def u_net(depth: int) -> LoadedModel:
     net, value, skips = Net(), "x", []
     for i in range(depth):
         value = net.add("Relu", f"dr{i}", net.add("Conv", f"d{i}", value))
@@ -92,7 +93,7 @@ def u_net(depth: int) -> ir.Model:
     return net.model(value)
 
 
-def side_outputs(depth: int) -> ir.Model:
+def side_outputs(depth: int) -> LoadedModel:
     net, value, sides = Net(), "x", []
     for i in range(depth):
         value = net.add("Relu", f"r{i}", net.add("Conv", f"c{i}", value))
@@ -107,9 +108,9 @@ def test_every_node_runs_about_once_however_deep_the_net_is(build):
     for depth in (4, 8):
         model = build(depth)
         parts = steps(model, plan_segments(model, stops_of(model), unit))
-        convs = [str(n.outputs[0].name) for part in parts for n in part.graph if n.op_type == "Conv"]
+        convs = [str(n.outputs[0].name) for part in parts for n in part.ir.graph if n.op_type == "Conv"]
         assert len(convs) == len(set(convs)), "an expensive operator ran twice"
-        counts.append(sum(len(list(part.graph)) for part in parts))
+        counts.append(sum(len(list(part.ir.graph)) for part in parts))
     assert counts[1] <= 2.3 * counts[0]
 
 
@@ -185,11 +186,11 @@ def test_values_that_a_subgraph_takes_from_outside_are_carried():
     model = net.model("c2")
     segments = plan_segments(model, [Stop("c0", ("x",)), Stop("c1", ("s",)), Stop("c2", ("mixed",))], unit)
     parts = steps(model, segments)
-    assert sum(node.op_type == "If" for part in parts for node in part.graph) == 1
+    assert sum(node.op_type == "If" for part in parts for node in part.ir.graph) == 1
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[ir.Model, dict[str, int]]:
+def graphs(draw: st.DrawFn) -> tuple[LoadedModel, dict[str, int]]:
     """Small random graphs of sites, 1×1 convolutions, unary and binary nodes, with random sizes."""
     net = Net()
     names = ["x"]
@@ -212,7 +213,7 @@ def test_the_frontier_always_suffices_and_is_never_larger_than_need_be(case):
     stops = stops_of(model)
     segments = plan_segments(model, stops, sizes.__getitem__)
     parts = steps(model, segments)
-    convs = [str(n.outputs[0].name) for part in parts for n in part.graph if n.op_type == "Conv"]
+    convs = [str(n.outputs[0].name) for part in parts for n in part.ir.graph if n.op_type == "Conv"]
     assert len(convs) == len(set(convs))
     for index in range(len(stops)):
         carried = sum(sizes[name] for name in segments[index].before)
@@ -221,7 +222,7 @@ def test_the_frontier_always_suffices_and_is_never_larger_than_need_be(case):
 
 def _smallest(model, stops, index, segments, sizes) -> int:
     """Try every closed set of nodes that contains what the boundary before it left behind."""
-    nodes = computed_nodes(model.graph)
+    nodes = computed_nodes(model.ir.graph)
     makers = {str(v.name): n for n in nodes for v in n.outputs}
     sites = [makers[stop.site] for stop in stops]
     behind = _behind(nodes, [makers[n] for n in segments[index - 1].before if n in makers] if index else [])
