@@ -5,7 +5,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sepconvert.record import Fidelity, Latency, Record
+    from sepconvert.record.document import Record
+    from sepconvert.record.measured import Fidelity, Latency
 
 UNKNOWN = "unknown"
 

@@ -1,0 +1,136 @@
+"""The whole record and its versioned JSON."""
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from sepconvert.errors import ModelError
+from sepconvert.record.measured import (
+    Environment,
+    Fidelity,
+    Latency,
+    Plan,
+    SampleImages,
+    SelfCheck,
+    Sweep,
+    Tool,
+)
+from sepconvert.record.network import (
+    InputInfo,
+    ModelFile,
+    NetworkGraph,
+    SiteRecord,
+    Skip,
+    TotalsPair,
+)
+from sepconvert.record.summary import summary_html
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything one command found out; see the field types.
+
+    ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
+    ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
+    ``seconds`` is the time that fitting took, by stage.
+    """
+
+    command: str
+    environment: Environment
+    source: ModelFile
+    inputs: list[InputInfo]
+    sites: list[SiteRecord]
+    skipped: list[Skip]
+    totals: TotalsPair
+    tool: Tool
+    output: ModelFile | None = None
+    fidelity: Fidelity | None = None
+    latency: list[Latency] = field(default_factory=list)
+    plan: Plan | None = None
+    self_check: SelfCheck | None = None
+    fine_tune: dict[str, Any] | None = None
+    sweep: Sweep | None = None
+    warnings: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    graph: NetworkGraph | None = None
+    samples: list[SampleImages] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return summary_html(self)
+
+    def to_json(self) -> str:
+        """Return the record as JSON text (one object, two-space indent)."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, origin: str = "record") -> "Record":
+        """Read a record back.
+
+        Raises:
+            ModelError: the text is not a record of a known schema; the message names ``origin``.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelError(
+                f"{origin} is not JSON ({error.msg} at line {error.lineno}); pass a file written by --json."
+            ) from None
+        if not isinstance(data, dict) or "schema" not in data:
+            raise ModelError(f"{origin} is not a sepconvert record (no 'schema'); pass a file written by --json.")
+        if data["schema"] != SCHEMA:
+            raise ModelError(
+                f"{origin} has record schema {data['schema']}, this version reads {SCHEMA}; make the record again."
+            )
+        try:
+            return typing.cast(Record, _build(Record, data))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise ModelError(f"{origin} is a damaged record ({error}); make it again with --json.") from None
+
+    @staticmethod
+    def read(path: Path) -> "Record":
+        """Read a record from a file."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); pass a file written by --json.") from None
+        return Record.from_json(text, str(path))
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Rebuild nested dataclasses from plain JSON by their type hints."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        return _build(options[0], value) if len(options) == 1 else value
+    if origin is list:
+        (item,) = typing.get_args(kind)
+        return [_build(item, v) for v in value]
+    if origin is dict:
+        return dict(value)
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value)
+    if value is None and kind is not Any:
+        raise ValueError(f"null where {kind} was expected")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    known = {}
+    for f in fields(kind):
+        if f.name in value:
+            known[f.name] = _build(hints[f.name], value[f.name])
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise KeyError(f"{kind.__name__} lacks '{f.name}'")
+    return kind(**known)

@@ -1,0 +1,157 @@
+"""What was measured and planned: the machine, fidelity, latency, checks, plans, sweeps, pictures."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The program that made the record."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where the record was made. ``versions`` maps package names to versions."""
+
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    threads: int
+    devices: list[str]
+    versions: dict[str, str]
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFidelity:
+    """How far one output is from the original's.
+
+    ``relative_error`` = Σ(y−ŷ)² / Σ(y−ȳ)², ȳ the element-wise mean over the samples; None for one sample or a constant
+    output. ``pre_activation_relative_error`` is the same before a final Softmax/LogSoftmax/Sigmoid.
+    """
+
+    name: str
+    relative_error: float | None
+    pre_activation_relative_error: float | None
+    max_abs: float | None
+    cosine: float | None
+    sqnr_db: float | None
+
+    @property
+    def decisive_error(self) -> float | None:
+        """The error budgets and gates use: before the final activation where there is one."""
+        if self.pre_activation_relative_error is not None:
+            return self.pre_activation_relative_error
+        return self.relative_error
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1]."""
+
+    outputs: list[OutputFidelity]
+    samples: int
+    data: str
+    top1_before: float | None = None
+    top1_after: float | None = None
+    top1_agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Latency of one model in ms, with the raw samples."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    samples_ms: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """An interleaved comparison on one device. ``speedup`` = before / after; None when nothing to compare with."""
+
+    device: str
+    provider: str
+    provider_verified: bool
+    threads: int
+    input_shapes: dict[str, list[int]]
+    before: Timing
+    after: Timing | None
+    speedup: float | None
+    speedup_ci95: list[float] | None
+    stable: bool
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """Worst site of the exact oracle: the error relative to the tolerance's scale, and the tolerance."""
+
+    max_relative: float
+    tolerance: float
+    sites: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked, what was predicted and what came out."""
+
+    budget: dict[str, Any]
+    predicted: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One whole model of a sweep: what was asked (``label``), what it costs and what it loses.
+
+    ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
+    measured against the original; ``on_front`` says that no other point is both faster and closer to the original.
+    ``command`` is the shell line that makes this model.
+    """
+
+    label: str
+    macs: int | None
+    params: int | None
+    latency_ms: float | None
+    speedup: float | None
+    speedup_ci95: list[float] | None
+    error: float | None
+    top1: float | None = None
+    on_front: bool = False
+    stable: bool | None = None
+    sites_rewritten: int | None = None
+    file_bytes: int | None = None
+    form: str | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The points of a sweep, and those of other methods on the same model; ``device`` is where they were timed."""
+
+    points: list[SweepPoint]
+    baselines: list[SweepPoint] = field(default_factory=list)
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleImages:
+    """One sample as pictures: small PNGs as ``data:image/png;base64,…`` URIs, None where there is none to show.
+
+    The notes are short texts, such as the predicted class and its value, or how much the difference is amplified.
+    """
+
+    label: str
+    input: str | None = None
+    before: str | None = None
+    after: str | None = None
+    difference: str | None = None
+    note_before: str | None = None
+    note_after: str | None = None
+    note_difference: str | None = None

@@ -1,0 +1,145 @@
+"""What a model is made of: files, inputs, sites, skips, totals, and the network as a drawing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A Conv-like node that is not a site: ``kind`` for programs, ``reason`` (a sentence) for people."""
+
+    name: str
+    op: str
+    kind: str
+    reason: str
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model on disk: ``sha256`` is of the model file itself, ``bytes`` includes its external data."""
+
+    path: str
+    sha256: str | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class InputInfo:
+    """One graph input; dimensions are ints, or names where dynamic; ``used_shape`` is what was counted and timed."""
+
+    name: str
+    dtype: str
+    declared_shape: list[int | str | None]
+    used_shape: list[int | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RankError:
+    """Relative weight or output error of one form at one rank."""
+
+    form: str
+    rank: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """One site: its geometry, what became of it and why.
+
+    ``latency_ms`` and ``latency_ms_after`` time the site and its replacement alone. ``spectrum`` holds the
+    share of the weight's squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors
+    of the weights, without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
+    """
+
+    name: str
+    output: str
+    in_channels: int
+    out_channels: int
+    kernel: list[int]
+    stride: list[int]
+    dilation: list[int]
+    pads: list[int]
+    groups: int
+    in_spatial: list[int] | None
+    out_spatial: list[int] | None
+    params: int
+    macs: int | None
+    status: str
+    reason: str | None = None
+    form: str | None = None
+    rank: int | None = None
+    lowering: str | None = None
+    error_weights: float | None = None
+    error_calibration: float | None = None
+    error_heldout: float | None = None
+    params_after: int | None = None
+    macs_after: int | None = None
+    latency_ms: float | None = None
+    latency_ms_after: float | None = None
+    spectrum: list[float] | None = None
+    error_by_rank: list[RankError] | None = None
+    best_candidate: dict[str, Any] | None = None
+    auto_pad: str = "NOTSET"
+    dtype: str = "float32"
+    first_kernel: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """An operator whose cost is not in the totals."""
+
+    op: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Whole-model figures per sample.
+
+    ``macs`` counts the operators that are made of multiply-adds (Conv family, Gemm, MatMul family, Einsum, recurrent
+    layers); ``flops`` = 2·``macs``; ``element_ops`` counts one operation per element of all other arithmetic
+    (activations, additions, pooling windows, normalisation). ``conv_macs`` is the Conv family alone, ``site_macs`` the
+    sites alone (after a rewrite: what stands in their place).
+    """
+
+    params: int | None
+    macs: int | None
+    flops: int | None
+    conv_macs: int | None
+    site_macs: int | None
+    element_ops: int | None
+    file_bytes: int | None
+    uncounted: list[Uncounted]
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsPair:
+    """Totals before and (if there is an output) after."""
+
+    before: Totals
+    after: Totals | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """A node of the condensed network; ``output`` matches ``SiteRecord.output`` or ``Skip.output``.
+
+    ``status`` is ``eligible``, ``rewritten`` or ``kept`` (sites), ``skipped`` (other Conv-like nodes), ``join`` (where
+    paths meet: Add, Concat, Mul, …), ``input`` or ``output``.
+    """
+
+    output: str
+    op: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkGraph:
+    """The original network, condensed to convolutions, joins, inputs and outputs.
+
+    ``edges`` are pairs of indices into ``nodes``, from producer to consumer, with everything between them left out.
+    """
+
+    nodes: list[GraphNode]
+    edges: list[list[int]]
