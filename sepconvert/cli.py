@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -213,29 +214,30 @@ def rewrite(
     from sepconvert import workflows
     from sepconvert.data import parse_preprocess
 
-    result = workflows.rewrite(
-        model,
-        output or model.with_name(f"{model.stem}.sep.onnx"),
-        data=data,
-        test_data=test_data,
-        preprocess=parse_preprocess(mean, std, scale, size, layout),
-        init=init,
-        form=form,
-        rank=rank,
-        speedup=speedup,
-        macs=macs,
-        params=params,
-        max_error=max_error,
-        lowering=lowering,
-        input_shapes=_input_shapes(input_),
-        include=include or (),
-        exclude=exclude or (),
-        measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
-        planning=workflows.Planning(latency_table, not no_cache, jobs),
-        outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
-        seed=seed,
-        progress=_progress(quiet),
-    )
+    with _progress(quiet) as progress:
+        result = workflows.rewrite(
+            model,
+            output or model.with_name(f"{model.stem}.sep.onnx"),
+            data=data,
+            test_data=test_data,
+            preprocess=parse_preprocess(mean, std, scale, size, layout),
+            init=init,
+            form=form,
+            rank=rank,
+            speedup=speedup,
+            macs=macs,
+            params=params,
+            max_error=max_error,
+            lowering=lowering,
+            input_shapes=_input_shapes(input_),
+            include=include or (),
+            exclude=exclude or (),
+            measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
+            planning=workflows.Planning(latency_table, not no_cache, jobs),
+            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            seed=seed,
+            progress=progress,
+        )
     _show(result.record, json_, html, quiet)
 
 
@@ -338,9 +340,10 @@ def _show(record: "Record", json_: str | None, html: Path | None, quiet: bool) -
         print_record(record, html)
 
 
-def _progress(quiet: bool) -> Callable[[str, int, int], None] | None:
+def _progress(quiet: bool) -> AbstractContextManager[Callable[[str, int, int], None] | None]:
+    """A progress bar where somebody watches, else nothing."""
     if quiet or not sys.stderr.isatty():
-        return None
+        return nullcontext()
     from sepconvert.terminal import progress_bar
 
     return progress_bar()

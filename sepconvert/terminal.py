@@ -1,7 +1,8 @@
 """A record in the terminal: Rich tables on stderr that fit 80 columns and say in words what colour only underlines."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -220,25 +221,18 @@ def version_line(version: str) -> str:
     return f"sepconvert {version} ({runtime_versions()})"
 
 
-def progress_bar() -> Callable[[str, int, int], None]:
-    """Return a callback that draws one progress bar on stderr: what is done, how far, time left."""
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
-        TextColumn("{task.description:<28.28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task("", total=None)
+    columns = TextColumn("{task.description:<28.28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
 
-    def update(what: str, done: int, total: int) -> None:
-        if done == 0:
-            bar.start()
-        bar.update(task, description=what, completed=done, total=total)
-        if done >= total:
-            bar.stop()
+        def update(what: str, done: int, total: int) -> None:
+            if done == 0:
+                bar.reset(task)
+            bar.update(task, description=what, completed=done, total=total)
 
-    return update
+        yield update

@@ -1,0 +1,63 @@
+"""The terminal as a person sees it."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import sepconvert
+from sepconvert.terminal import render
+from sepconvert.workflows import Measure
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_tables_fit_the_terminal(sample_models_dir: Path, width: int) -> None:
+    source = sample_models_dir / "fashion_resnet.onnx"
+    record = sepconvert.rewrite(source, form="any", rank=0.4, measure=Measure(latency=False)).record
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(render(record))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+
+
+def test_no_colour_where_none_is_wanted(sample_models_dir: Path, tmp_path: Path) -> None:
+    shown = _in_a_terminal(sample_models_dir / "fashion_resnet.onnx", tmp_path, {"NO_COLOR": "1"})
+    assert "\x1b[33m" not in shown
+    assert "Parameters" in shown
+
+
+def test_progress_is_drawn_in_a_terminal_and_taken_away(sample_models_dir: Path, tmp_path: Path) -> None:
+    shown = _in_a_terminal(sample_models_dir / "fashion_resnet.onnx", tmp_path, {})
+    assert "/block1/conv1/Conv" in shown
+    assert "\x1b[?25l" in shown  # the cursor is hidden while the bar is drawn,
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and comes back
+
+
+def _in_a_terminal(model: Path, folder: Path, extra: dict[str, str]) -> str:
+    """Run a rewrite with stderr connected to a pseudo-terminal; return what was drawn there."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **extra}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sepconvert", "rewrite", str(model), "-o", str(folder / "o.onnx"), "--rank", "2",
+         "--form", "dw-pw", "--no-latency"],
+        stderr=theirs, stdout=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    return shown.decode(errors="replace")
