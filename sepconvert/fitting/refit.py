@@ -111,7 +111,6 @@ class _Walk:
         self._found: dict[str, FittedSite] = {}
         self._seconds: dict[str, float] = {}
         self._batches: tuple[Batch, ...] = ()
-        self._available: dict[str, int] = {}
 
     def run(self, dataset: Dataset) -> RefitResult:
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)

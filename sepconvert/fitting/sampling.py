@@ -1,7 +1,7 @@
 """Patches and outputs of one site, at random positions of every input: moments to fit to, samples to judge by."""
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,6 @@ class SiteSample:
         self._moments = MomentAccumulator(geometry, memory_budget)
         self._patches: list[NDArray[np.floating]] = []
         self._outputs: list[NDArray[np.floating]] = []
-        self.available = 0
 
     def add(
         self,
@@ -78,14 +77,14 @@ class SiteSample:
             heldout: keep them to judge by, instead of fitting to them.
         """
         places = sample_positions(len(outputs), outputs.shape[2:], ceil(positions / len(outputs)), rng)
-        patches = gather_patches(activations, self._geometry, places)
-        targets = gather_outputs(outputs, places)
-        if heldout:
-            self._patches.append(patches)
-            self._outputs.append(targets)
-        else:
-            self.available += len(outputs) * prod(outputs.shape[2:])
-            self._moments.add_patches(patches, targets)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are for whoever fits to find, in the moments
+            patches = gather_patches(activations, self._geometry, places)
+            targets = gather_outputs(outputs, places)
+            if heldout:
+                self._patches.append(patches)
+                self._outputs.append(targets)
+            else:
+                self._moments.add_patches(patches, targets)
 
     def moments(self) -> PatchMoments:
         """Moments of what is fitted to."""
