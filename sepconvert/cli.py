@@ -1,5 +1,6 @@
 """The command line: parse, call one workflow, print, turn errors into exit codes. No logic and no numbers."""
 
+import gc
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -324,6 +325,8 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command line; a ``SepconvertError`` becomes one line on stderr and its exit code."""
+    # Imports and graphs make very many objects and hardly any garbage: looking for it was a tenth of a survey's time.
+    gc.set_threshold(100_000, 50, 50)
     try:
         app()
     except SepconvertError as error:

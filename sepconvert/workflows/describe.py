@@ -12,11 +12,12 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.record import NetworkGraph, RankError, SiteRecord, Tool
-from sepconvert.separable.forms import DEPTHWISE_FORMS, FORMS, cli_name
+from sepconvert.separable.forms import FORMS, cli_name
 from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.workflows.opened import OpenedModel
 
 CURVE_POINTS = 16  # ranks per form in an error curve
+QUICK_FORMS = ("dw_pw", "pw_dw")  # whose curves cost next to nothing
 LARGEST_CURVE = 16_000_000  # weights; above, the curve is left out rather than read from disk
 
 
@@ -26,7 +27,7 @@ def tool() -> Tool:
 
 
 def describe_site(
-    model: LoadedModel, site: ConvSite, *, status: str, reason: str | None, forms: Sequence[str] = DEPTHWISE_FORMS
+    model: LoadedModel, site: ConvSite, *, status: str, reason: str | None, forms: Sequence[str] = QUICK_FORMS
 ) -> SiteRecord:
     """The record of a site as it stands: geometry, cost, and how its weight's error falls with the rank of each form.
 
@@ -70,11 +71,12 @@ def describe_network(opened: OpenedModel, sites: Sequence[SiteRecord]) -> Networ
 
 
 def _curves(site: ConvSite, weight: NDArray[Any], forms: Sequence[str]) -> tuple[list[float], list[RankError]]:
-    spectrum = -np.diff(FORMS["dw_pw"].error_by_rank(weight, site.geometry), prepend=1.0)
+    slices = FORMS["dw_pw"].error_by_rank(weight, site.geometry)
+    spectrum = -np.diff(slices, prepend=1.0)
     errors = []
     for form in forms:
         ranks = _ladder(form, site)
-        curve = FORMS[form].error_by_rank(weight, site.geometry) if ranks else ()
+        curve = slices if form == "dw_pw" else FORMS[form].error_by_rank(weight, site.geometry) if ranks else ()
         errors += [RankError(cli_name(form), rank, float(curve[rank - 1])) for rank in ranks]
     return [float(share) for share in spectrum], errors
 
