@@ -1,14 +1,16 @@
 """What this machine offers, and what is missing."""
 
 import platform
+import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+
+STEADY = 0.1  # spread of repeated work above which latencies are not to be trusted
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact about the machine; ``remedy`` is the command that mends it where ``ok`` is False."""
+    """One fact about the machine; where ``ok`` is False, ``remedy`` says what mends it."""
 
     name: str
     ok: bool
@@ -17,36 +19,27 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Look at runtimes, devices, threads, timer noise and optional extras of this machine."""
+    """Look at runtimes, devices, threads, timer noise, GPU and optional packages of this machine."""
     from sepconvert.runtime.devices import available_devices
     from sepconvert.runtime.environment import cpu_name, usable_cores
-    from sepconvert.runtime.noise import timer_noise
 
-    noise = timer_noise()
-    findings = [
+    devices = available_devices()
+    cores = usable_cores()
+    return [
         Finding("Python", True, platform.python_version()),
-        Finding("CPU", True, f"{cpu_name()}, {usable_cores()} usable cores"),
-        Finding("devices", True, ", ".join(available_devices())),
+        Finding("CPU", True, f"{cpu_name()}, {cores} usable core{'s' * (cores > 1)}; latency is timed on 1 thread"),
         _one_runtime(),
-        Finding(
-            "timer noise",
-            noise < 0.1,
-            f"repeated work varies by {noise:.0%}",
-            None if noise < 0.1 else "close other programs before you trust a latency",
-        ),
+        Finding("devices", True, ", ".join(devices)),
+        _gpu(devices),
+        _noise(),
+        _torch(),
     ]
-    return [*findings, _torch()]
 
 
 def runtime_versions() -> str:
     """Versions of the runtimes, as one line."""
-    found = []
-    for name in ("onnxruntime", "onnx", "onnx-ir", "numpy", "torch"):
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+    found = ((name, _version(name)) for name in ("onnxruntime", "onnx", "onnx-ir", "numpy", "torch"))
+    return ", ".join(f"{name} {number}" for name, number in found if number is not None)
 
 
 def _one_runtime() -> Finding:
@@ -58,7 +51,38 @@ def _one_runtime() -> Finding:
     return Finding("onnxruntime", True, ", ".join(f"{n} {v}" for n, v in runtime_distributions().items()))
 
 
+def _gpu(devices: list[str]) -> Finding:
+    """A GPU is of use only with a runtime that can drive it."""
+    usable = [device for device in devices if device in ("cuda", "tensorrt", "rocm", "migraphx", "dml", "coreml")]
+    if usable:
+        return Finding("GPU", True, f"usable as --device {usable[0]}")
+    if shutil.which("nvidia-smi") is None:
+        return Finding("GPU", True, "none found")
+    return Finding(
+        "GPU",
+        False,
+        "an NVIDIA driver is installed, but this onnxruntime cannot use it",
+        "pip uninstall onnxruntime && pip install onnxruntime-gpu",
+    )
+
+
+def _noise() -> Finding:
+    from sepconvert.runtime.noise import timer_noise
+
+    noise = timer_noise()
+    text = f"repeated work varies by {noise:.0%}"
+    if noise < STEADY:
+        return Finding("timer noise", True, text)
+    return Finding("timer noise", False, text, "close other programs before you trust a latency")
+
+
 def _torch() -> Finding:
-    if find_spec("torch") is None:
-        return Finding("torch", True, "not installed (not needed for ONNX models)")
-    return Finding("torch", True, version("torch"))
+    found = _version("torch")
+    return Finding("torch", True, found or "not installed (ONNX models do not need it)")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

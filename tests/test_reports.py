@@ -1,0 +1,37 @@
+"""The example reports are what their records say."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from sepconvert.record import Record
+from sepconvert.report.page import render
+
+REPORTS = Path(__file__).parents[1] / "reports"
+RECORDS = sorted(path for path in REPORTS.glob("*.json") if path.with_suffix(".html").exists())
+
+
+def without_scripts(page: str) -> str:
+    """The chart library inside a page changes with its releases; everything else may not."""
+    return re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_there_are_example_reports() -> None:
+    assert len(RECORDS) >= 2
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_page_is_rendered_again_from_its_record(path: Path) -> None:
+    record = Record.read(path)
+    page = path.with_suffix(".html").read_text(encoding="utf-8")
+    assert without_scripts(render(record)) == without_scripts(page)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_report_tells_the_command_that_made_it_and_no_folder_of_ours(path: Path) -> None:
+    record = Record.read(path)
+    assert record.arguments[0] == record.command
+    assert not any(os.path.isabs(argument) for argument in record.arguments)
+    assert not os.path.isabs(record.source.path)
