@@ -1,6 +1,5 @@
 """The example reports are what their records say."""
 
-import os
 import re
 from pathlib import Path
 
@@ -33,5 +32,5 @@ def test_a_page_is_rendered_again_from_its_record(path: Path) -> None:
 def test_a_report_tells_the_command_that_made_it_and_no_folder_of_ours(path: Path) -> None:
     record = Record.read(path)
     assert record.arguments[0] == record.command
-    assert not any(os.path.isabs(argument) for argument in record.arguments)
-    assert not os.path.isabs(record.source.path)
+    assert not any(Path(argument).is_absolute() for argument in record.arguments)
+    assert not Path(record.source.path).is_absolute()
