@@ -60,6 +60,9 @@ Device = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.")]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.")]
+Form = Annotated[
+    str, typer.Option(help="dw-pw, pw-dw, pw-dw-pw, spatial; auto = the depthwise forms; any = auto and spatial.")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that profile sites at the same time.")]
 LatencyTable = Annotated[
     Path | None,
@@ -103,7 +106,9 @@ def root(
 def analyze(
     model: Model,
     data: Data = None,
-    latency: Annotated[bool, typer.Option("--latency", help="Measure the latency of the model.")] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure the model, each site alone, and candidates.")
+    ] = False,
     input_: Annotated[
         list[str] | None,
         typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
@@ -112,6 +117,7 @@ def analyze(
     exclude: Exclude = None,
     device: Device = None,
     threads: Threads = 1,
+    no_cache: NoCache = False,
     mean: Mean = None,
     std: Std = None,
     scale: Scale = None,
@@ -138,6 +144,7 @@ def analyze(
         include=include or (),
         exclude=exclude or (),
         measure=workflows.Measure(latency, tuple(device or ["cpu"]), threads),
+        planning=workflows.Planning(cache=not no_cache),
         outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
         seed=seed,
     )
@@ -155,9 +162,7 @@ def rewrite(
     init: Annotated[
         str, typer.Option(help="low-rank: approximate the weights; random: reinitialise the pairs for training.")
     ] = "low-rank",
-    form: Annotated[
-        str, typer.Option(help="dw-pw, pw-dw, pw-dw-pw, spatial; auto = the depthwise forms; any = auto and spatial.")
-    ] = "auto",
+    form: Form = "auto",
     rank: Annotated[
         float | None,
         typer.Option(
@@ -296,6 +301,71 @@ def compare(
 
 
 @app.command()
+def sweep(
+    model: Model,
+    data: Annotated[str, typer.Option(help="Calibration inputs, as for rewrite.", show_default=False)],
+    test_data: TestData = None,
+    form: Form = "auto",
+    budgets: Annotated[str, typer.Option(help="Speed-ups to try, comma-separated.")] = "1.5,2,3",
+    export_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the times of sites to this file, for --latency-table on another machine.", show_default=False
+        ),
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
+    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    device: Device = None,
+    threads: Threads = 1,
+    jobs: Jobs = 1,
+    latency_table: LatencyTable = None,
+    no_cache: NoCache = False,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    size: Size = None,
+    layout: Layout = None,
+    json_: Json = None,
+    html: Html = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rewrite MODEL under several speed-ups and show what each costs and loses, beside simpler methods.
+
+    The simpler methods are the same budgets without data, and every form at one share of each site's MACs.
+
+    Example: sepconvert sweep model.onnx --data calibration.npz --test-data test.npz --budgets 1.5,2,3 --html sweep.html
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    with _progress(quiet) as progress:
+        record = workflows.sweep(
+            model,
+            data=data,
+            test_data=test_data,
+            form=form,
+            budgets=_numbers("--budgets", budgets),
+            export_table=export_table,
+            preprocess=parse_preprocess(mean, std, scale, size, layout),
+            input_shapes=_input_shapes(input_),
+            include=include or (),
+            exclude=exclude or (),
+            measure=workflows.Measure(True, tuple(device or ["cpu"]), threads),
+            planning=workflows.Planning(latency_table, not no_cache, jobs),
+            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            seed=seed,
+            progress=progress,
+        )
+    _show(record, json_, html, quiet)
+
+
+@app.command()
 def report(
     record: Annotated[Path, typer.Argument(help="A record written by --json.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.", show_default=False)],
@@ -350,6 +420,13 @@ def _progress(quiet: bool) -> AbstractContextManager[Callable[[str, int, int], N
     from sepconvert.terminal import progress_bar
 
     return progress_bar()
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"{option} {text} is not a list of numbers; write for example 1.5,2,3.") from None
 
 
 def _input_shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sepconvert.record import Latency, Record, SiteRecord, Totals
+from sepconvert.terminal_times import render_times
 from sepconvert.workflows.diagnosis import Finding
 
 _UNKNOWN = "unknown"
@@ -29,11 +30,11 @@ def render(record: Record) -> RenderableType:
     parts: list[RenderableType] = [_title(record), _totals(record)]
     if record.command != "compare":
         parts += [_sites(record.sites), _skips(record)] if record.sites else [_skips(record)]
-    parts += [*_fidelity(record), *[_latency(timing) for timing in record.latency]]
+    parts += [*_fidelity(record), *[_latency(timing) for timing in record.latency], *render_times(record)]
     parts += [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings]
     if record.seconds:
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
-        parts.append(Text(f"Fitted in {sum(record.seconds.values()):.1f} s ({stages})"))
+        parts.append(Text(f"{sum(record.seconds.values()):.1f} s in stages: {stages}"))
     if record.output is not None and record.self_check is not None:
         parts.append(
             Text(f"Wrote {record.output.path} ({_number(record.output.bytes)}B), every rewritten site verified.")

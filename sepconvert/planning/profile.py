@@ -97,7 +97,7 @@ def profile_network(
         rng: chooses inputs and positions.
         jobs: processes (as joblib counts them), or tasks at once of the backend the caller has set.
         effort: how much to look at.
-        progress: called as ``progress(site, done, total)`` when a site's data has been collected.
+        progress: called as ``progress(site, done, total)`` before each site and at the end.
 
     Returns:
         A profile per site, by its output.
@@ -205,10 +205,14 @@ class _Walk:
             expected = self._expected(stream, replayed)
             self._advance(stream, segments[0].before)
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
+                self._report(target.site.name, index)
                 yield self._task(stream, batches, replayed, expected, target, segment)
-                if self._progress is not None:
-                    self._progress(target.site.name, index + 1, len(self._targets))
+            self._report("", len(self._targets))
             stream.close()
+
+    def _report(self, site: str, done: int) -> None:
+        if self._progress is not None:
+            self._progress(site, done, len(self._targets))
 
     def _stops(self) -> list[Stop]:
         """The sites, and behind the last one what the observed values still need."""

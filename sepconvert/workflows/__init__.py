@@ -1,8 +1,8 @@
 """The workflows behind every command, and the public Python API: the only place that composes the rooms.
 
-``analyze`` surveys a model, ``rewrite`` makes it separable, ``compare`` judges two models on the same inputs,
-``render`` writes the page of a record, ``doctor`` describes the machine. Each is imported when it is first used: to
-survey a model takes less time than to import what fits it.
+``analyze`` surveys a model, ``rewrite`` makes it separable, ``sweep`` does so under several budgets, ``compare`` judges
+two models on the same inputs, ``render`` writes the page of a record, ``doctor`` describes the machine. Each is
+imported when it is first used: to survey a model takes less time than to import what fits it.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sepconvert.workflows.outputs import Outputs
     from sepconvert.workflows.rendering import render
     from sepconvert.workflows.rewriting import RewriteResult, rewrite
+    from sepconvert.workflows.sweeping import sweep
 
 _HOMES = {
     "Gate": "comparison",
@@ -31,6 +32,7 @@ _HOMES = {
     "parse_gate": "comparison",
     "render": "rendering",
     "rewrite": "rewriting",
+    "sweep": "sweeping",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "parse_gate",
     "render",
     "rewrite",
+    "sweep",
 ]
 
 

@@ -10,7 +10,7 @@ from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.opened import naming, open_model, select_sites
-from sepconvert.workflows.options import Measure
+from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.outputs import Outputs
 
 
@@ -23,6 +23,7 @@ def analyze(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     measure: Measure = Measure(latency=False),
+    planning: Planning = Planning(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
 ) -> Record:
@@ -35,7 +36,8 @@ def analyze(
         input_shapes: sizes of dynamic inputs, by input name; a dynamic first dimension otherwise counts as 1.
         include: globs; sites that match none of them are marked kept.
         exclude: globs; sites that match are marked kept.
-        measure: whether and how to time the whole model.
+        measure: whether and how to time the whole model, each site alone, and its candidates.
+        planning: whether times of sites are cached.
         outputs: files to write beside returning the record.
         seed: seed of the random inputs that stand in for missing data.
 
@@ -51,6 +53,7 @@ def analyze(
     dataset = read_data(data, opened, preprocess)
     if dataset is not None:
         opened = open_model(path, shapes_for(input_shapes or {}, dataset))
+    more: list[str] = []
     _, kept = select_sites(opened.found.sites, include, exclude)
     with naming(path):
         sites = [
@@ -59,6 +62,10 @@ def analyze(
             )
             for site in opened.found.sites
         ]
+        if measure.latency:
+            from sepconvert.workflows.site_times import time_sites
+
+            sites, more = time_sites(opened, sites, dataset, measure, planning, seed)
     record = Record(
         command="analyze",
         arguments=list(outputs.arguments),
@@ -71,7 +78,7 @@ def analyze(
         tool=tool(),
         latency=measure_latency(opened, None, dataset, measure, seed) if measure.latency else [],
         graph=describe_network(opened, sites),
-        warnings=[*opened.shapes.warnings, *data_warnings(dataset, None)],
+        warnings=[*opened.shapes.warnings, *more, *data_warnings(dataset, None)],
     )
     outputs.write(record)
     return record

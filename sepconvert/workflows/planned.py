@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from sepconvert.planning.latencies import Latencies, Sources
 from sepconvert.planning.latency_table import Setting, Table, Way, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.planner import Choices, plan_cost
-from sepconvert.planning.plans import NetworkPlan, PlannedSite
+from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format
 from sepconvert.planning.speedup import plan_speedup
@@ -31,6 +31,9 @@ from sepconvert.separable.forms import kernel_gain
 from sepconvert.workflows.fit import Fitted
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Measure, Planning, Target
+
+if TYPE_CHECKING:
+    from sepconvert.planning.architecture import ArchitectureTimer
 
 Progress = Callable[[str, int, int], None]
 
@@ -178,7 +181,7 @@ class Planner:
         """Latency of the original: measured, or from the table, or by the roofline."""
         if self.ask.measure.latency:
             with self._timed("architectures"):
-                return float(self._timer.original_ms())
+                return self._timer.original_ms()
         table = None if self.ask.planning.latency_table is None else self.latencies.given
         known = None if table is None else table.model_ms(self.ask.opened.model.sha256)
         return known if known is not None else self._modelled_ms()
@@ -190,18 +193,35 @@ class Planner:
         return self.latencies.table(measured)
 
     def fastest_lowering(self, fitted: Fitted) -> Fitted:
-        """Write a fitted site in the lowering that is fastest here, where there is a choice."""
-        form, rank = fitted.factors.form, fitted.factors.rank
+        """Write a fitted site in the lowering that is fastest here."""
+        return replace(fitted, lowering=self.lowering_for(fitted.site.output, fitted.factors.form, fitted.factors.rank))
+
+    def lowering_for(self, output: str, form: str, rank: int) -> str:
+        """Name the lowering of a site (by its output) that is asked for or, where there is a choice, fastest."""
         choices = lowerings_for(form, rank)
         if len(choices) == 1 or self.ask.target.lowering in choices:
-            return fitted
+            return self.ask.target.lowering_of(form, rank)
         ways = [Way(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
-            times = self.latencies.times(self.workloads[fitted.site.output], ways)
-        return replace(fitted, lowering=min(ways, key=times.ms).lowering)
+            times = self.latencies.times(self.workloads[output], ways)
+        return min(ways, key=times.ms).lowering
+
+    def time_architecture(self, planned: Sequence[PlannedSite]) -> Timed:
+        """Measure a whole network with random weights against the original."""
+        with self._timed("architectures"):
+            return self._timer(planned)
+
+    def without_data(self) -> "Planner":
+        """A planner that sees the weights alone; what was timed and measured is shared."""
+        blind = Planner(replace(self.ask, calibration=None))
+        blind.warnings, blind.seconds = self.warnings, self.seconds
+        blind.__dict__ |= {"latencies": self.latencies, "original_ms": self.original_ms}
+        if self.ask.measure.latency:
+            blind.__dict__ |= {"_timer": self._timer}
+        return blind
 
     @cached_property
-    def _timer(self) -> Any:
+    def _timer(self) -> "ArchitectureTimer":
         from sepconvert.planning.architecture import ArchitectureTimer
 
         ask = self.ask

@@ -1,0 +1,79 @@
+"""What planning found out, in the terminal: times of sites; what was asked, predicted, measured; a sweep's models."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sepconvert.record import Plan, Record, SiteRecord, SweepPoint
+
+
+def render_times(record: Record) -> Iterator[RenderableType]:
+    """Yield what there is of site times, plan and sweep."""
+    if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
+        whole = record.latency[0].before.median_ms if record.latency else None
+        yield Text("Each site alone, and its closest candidate that is twice as fast (or the fastest)", style="bold")
+        yield _site_times(record.sites, whole)
+    if record.plan is not None and record.plan.predicted is not None:
+        yield _plan(record.plan)
+    if record.sweep is not None:
+        yield Text("Models of this sweep (*: no other is both faster and closer), then simpler methods", style="bold")
+        yield _sweep(record.sweep.points, record.sweep.baselines)
+
+
+def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Site", overflow="ellipsis", no_wrap=True, max_width=24)
+    for heading in ("ms", "share", "GFLOP/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Candidate")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("Error", justify="right", no_wrap=True)
+    for site in sites:
+        if site.latency_ms is None:
+            continue
+        best = site.best_candidate or {}
+        table.add_row(
+            site.name,
+            f"{site.latency_ms:.3g}",
+            "" if not whole_ms else f"{site.latency_ms / whole_ms:.1%}",
+            "" if site.macs is None else f"{2e-6 * site.macs / site.latency_ms:.3g}",
+            f"{best['form']} {best['rank']}" if best else (site.reason or ""),
+            f"{best['latency_ms']:.3g}" if best else "",
+            f"{best['error']:.2g}" if best else "",
+        )
+    return table
+
+
+def _plan(plan: Plan) -> Text:
+    """One line: every figure that was asked, predicted or measured, in this order."""
+    tables = {"asked": plan.budget, "predicted": plan.predicted or {}, "measured": plan.measured or {}}
+    names = [name for name in ("speedup", "macs", "params", "max_error", "latency_ms") if _known(tables, name)]
+    parts = []
+    for name in names:
+        figures = [f"{source} {table[name]:.3g}" for source, table in tables.items() if table.get(name) is not None]
+        parts.append(f"{name.replace('_', ' ')} {', '.join(figures)}")
+    return Text(f"Plan: {'; '.join(parts)}")
+
+
+def _known(tables: dict[str, dict[str, object]], name: str) -> bool:
+    return any(table.get(name) is not None for table in tables.values())
+
+
+def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Model", overflow="ellipsis", no_wrap=True, max_width=38)
+    for heading in ("speed-up", "error", "top-1", "MACs", "sites"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in (*points, *baselines):
+        noisy = " ?" if point.stable is False else ""
+        table.add_row(
+            f"{'* ' if point.on_front else '  '}{point.label}",
+            "" if point.speedup is None else f"{point.speedup:.2f}{noisy}",
+            "" if point.error is None else f"{point.error:.3g}",
+            "" if point.top1 is None else f"{point.top1:.2%}",
+            "" if point.macs is None else f"{point.macs / 1e6:.3g} M",
+            "" if point.sites_rewritten is None else str(point.sites_rewritten),
+        )
+    return table

@@ -1,0 +1,73 @@
+"""The time of each site alone, and of the candidate one would look at first, for ``analyze --latency``."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sepconvert.data import Dataset
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.plans import SiteOption
+from sepconvert.record import SiteRecord
+from sepconvert.separable.forms import cli_name
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.planned import Ask, Planner
+
+WORTH_A_LOOK = 2.0  # times as fast as the dense convolution
+
+
+def time_sites(
+    opened: OpenedModel,
+    records: Sequence[SiteRecord],
+    dataset: Dataset | None,
+    measure: Measure,
+    planning: Planning,
+    seed: int,
+) -> tuple[list[SiteRecord], list[str]]:
+    """Time eligible sites and their candidates (weights alone decide which survive pruning).
+
+    Returns:
+        The records with ``latency_ms`` and ``best_candidate`` (the one that loses least of those at least twice as
+        fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
+    """
+    eligible = {record.output for record in records if record.status == "eligible"}
+    sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
+    if not sites:
+        return list(records), []
+    planner = Planner(Ask(opened, sites, Target(), None, dataset, measure, planning, seed))
+    choices = planner.choices_by_latency
+    found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
+    return [_timed(record, found.get(record.output, ()), choices.reasons) for record in records], planner.warnings
+
+
+def _sized(site: ConvSite) -> bool:
+    return bool(site.geometry.in_positions and site.geometry.out_positions)
+
+
+def _timed(record: SiteRecord, options: Sequence[SiteOption], reasons: Any) -> SiteRecord:
+    if not options or options[0].ms is None:
+        return record
+    dense, candidates = options[0].ms, options[1:]
+    if not candidates:
+        return replace(record, latency_ms=dense, reason=reasons.get(record.output, record.reason))
+    fast = [option for option in candidates if (option.ms or 0.0) * WORTH_A_LOOK <= dense]
+    best = min(fast, key=_error) if fast else min(candidates, key=_ms)
+    assert best.candidate is not None
+    macs = best.candidate.cost.macs
+    described = {
+        "form": cli_name(best.candidate.form),
+        "rank": best.candidate.rank,
+        "lowering": best.lowering,
+        "macs_ratio": macs / record.macs if macs is not None and record.macs else None,
+        "error": best.error,
+        "latency_ms": best.ms,
+    }
+    return replace(record, latency_ms=dense, best_candidate=described)
+
+
+def _error(option: SiteOption) -> float:
+    return option.error
+
+
+def _ms(option: SiteOption) -> float:
+    return option.ms or 0.0

@@ -1,0 +1,59 @@
+"""The curve that planning must beat: one form, the same share of every site's multiply-adds.
+
+Speed falls as the share grows, so a few shares are timed with random weights and the share for a speed-up is read off
+between them (linear in the logarithms); the finished model is measured like any other.
+"""
+
+import numpy as np
+
+from sepconvert.planning.plans import PlannedSite, SiteOption
+from sepconvert.planning.uniform import SitePlan, plan_rank
+from sepconvert.separable.forms import cli_name
+from sepconvert.workflows.planned import Planner
+
+SHARES = (0.06, 0.12, 0.25, 0.45, 0.7)
+
+
+class UniformCurve:
+    """Speed of one form at uniform shares, as measured on the planner's machine."""
+
+    def __init__(self, planner: Planner, form: str) -> None:
+        """Time ``SHARES``, the cheapest first; ``form`` is a key of ``FORMS``."""
+        self._planner = planner
+        self._form = form
+        self._speedups = [self._speedup(share) for share in SHARES]
+
+    def plans(self, speedup: float) -> tuple[float, list[SitePlan]] | None:
+        """The share that is predicted to give a speed-up, and its plan; None where the form cannot give it."""
+        logs = np.log(np.maximum.accumulate(self._speedups[::-1])[::-1])
+        wanted = float(np.log(speedup))
+        if wanted > logs[0] or wanted < logs[-1]:
+            return None
+        share = float(np.exp(np.interp(-wanted, -logs, np.log(SHARES))))
+        return share, self._uniform(share)
+
+    def _speedup(self, share: float) -> float:
+        return self._planner.time_architecture(self._planned(share)).speedup
+
+    def _planned(self, share: float) -> list[PlannedSite]:
+        planned = []
+        for plan in self._uniform(share):
+            candidate = plan.candidates[0] if plan.candidates else None
+            planned.append(PlannedSite(plan.site, SiteOption(candidate, plan.lowering), plan.reason))
+        return planned
+
+    def _uniform(self, share: float) -> list[SitePlan]:
+        plans = [plan_rank(site, (self._form,), share) for site in self._planner.ask.sites]
+        return [self._with_lowering(plan) for plan in plans]
+
+    def _with_lowering(self, plan: SitePlan) -> SitePlan:
+        if not plan.candidates:
+            return plan
+        candidate = plan.candidates[0]
+        lowering = self._planner.lowering_for(plan.site.output, candidate.form, candidate.rank)
+        return SitePlan(plan.site, plan.candidates, plan.reason, lowering)
+
+
+def share_label(form: str, share: float) -> str:
+    """Name a uniform model for tables and charts."""
+    return f"uniform {cli_name(form)}, {share:.0%} of each site"

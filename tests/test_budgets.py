@@ -1,0 +1,216 @@
+"""Budgets end to end: what was asked is met or refused with one sentence, and predictions are called so."""
+
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import sepconvert
+from sepconvert.errors import ModelError, NothingToDoError, OutputError, UsageError
+from sepconvert.planning.latency_table import read_table
+from sepconvert.record import Record, SweepPoint
+from sepconvert.terminal import render
+from sepconvert.workflows import Measure, Outputs, Planning
+from sepconvert.workflows.sweeping import mark_front
+
+UNCACHED = Planning(cache=False)
+UNTIMED = Measure(latency=False)
+
+
+@pytest.fixture(scope="module")
+def few(sample_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A hundred calibration inputs: enough to plan with, quick to fit to."""
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
+        np.savez(path, image=arrays["image"][:100])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def vgg(sample_models_dir: Path) -> Path:
+    return sample_models_dir / "fashion_vgg.onnx"
+
+
+@pytest.fixture(scope="module")
+def swept(vgg: Path, few: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
+    """A small sweep, one of its budgets out of reach, and the table it exported."""
+    table = tmp_path_factory.mktemp("sweep") / "table.json"
+    record = sepconvert.sweep(
+        vgg, data=few, form="spatial", budgets=(1.5, 500.0), export_table=table, planning=UNCACHED
+    )  # fmt: skip
+    return record, table
+
+
+def test_a_speed_up_is_planned_predicted_and_measured(vgg: Path, few: str) -> None:
+    record = sepconvert.rewrite(vgg, data=few, form="any", speedup=1.5, planning=UNCACHED).record
+    plan = record.plan
+    assert plan is not None
+    assert plan.budget == {"speedup": 1.5, "share": "planned"}
+    assert plan.predicted is not None
+    assert plan.predicted["source"] == "measured"
+    assert plan.predicted["speedup"] > 1.2
+    assert plan.measured is not None
+    assert plan.measured["architecture_speedup_high"] >= 1.5
+    assert {"profile", "latencies", "architectures", "fit"} <= set(record.seconds)
+    rewritten = [site for site in record.sites if site.status == "rewritten"]
+    assert rewritten
+    for site in rewritten:
+        assert site.latency_ms is not None
+        assert site.latency_ms_after is not None
+        assert site.latency_ms_after < site.latency_ms
+    assert record.fidelity is not None
+    assert plan.measured["max_error"] == record.fidelity.outputs[0].decisive_error
+
+
+def test_a_speed_up_out_of_reach_is_one_sentence_and_nothing_is_written(vgg: Path, tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match=r"--speedup 500 is out of reach.*measured.*ask for \d"):
+        sepconvert.rewrite(vgg, tmp_path / "out.onnx", form="spatial", speedup=500, planning=UNCACHED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_speed_up_without_timing_is_predicted_by_the_roofline_and_says_so(vgg: Path) -> None:
+    record = sepconvert.rewrite(vgg, form="any", speedup=1.5, measure=UNTIMED, planning=UNCACHED).record
+    assert record.plan is not None
+    assert record.plan.predicted is not None
+    assert record.plan.predicted["source"] == "roofline"
+    assert record.plan.predicted["speedup"] >= 1.5
+    assert record.latency == []
+    assert "max_error" not in record.plan.predicted  # without data nothing is known of the output's error
+    assert record.plan.predicted["dropped_weights"] > 0
+
+
+def test_a_table_from_elsewhere_stands_in_for_timing(vgg: Path, swept: tuple[Record, Path]) -> None:
+    planning = Planning(latency_table=swept[1], cache=False)
+    record = sepconvert.rewrite(vgg, form="spatial", speedup=1.5, measure=UNTIMED, planning=planning).record
+    assert record.plan is not None
+    assert record.plan.predicted is not None
+    assert "table" in record.plan.predicted["source"]
+
+
+def test_sizes_that_are_unknown_cannot_be_timed_and_the_message_says_what_to_pass(ppocr_det: Path) -> None:
+    with pytest.raises(ModelError, match="--input NAME"):
+        sepconvert.rewrite(ppocr_det, speedup=1.2, measure=UNTIMED, planning=UNCACHED)
+
+
+@pytest.mark.parametrize("unit", ["macs", "params"])
+def test_a_share_of_macs_or_parameters_is_kept_and_divided_by_damage(vgg: Path, unit: str) -> None:
+    record = sepconvert.rewrite(vgg, form="any", measure=UNTIMED, **{unit: 0.6}).record  # type: ignore[arg-type]
+    before, after = (getattr(totals, unit) for totals in (record.totals.before, record.totals.after))
+    assert after / before <= 0.6
+    assert record.plan is not None
+    assert record.plan.predicted is not None
+    if unit == "macs":
+        assert record.plan.predicted[unit] == pytest.approx(after / before)
+    shares = {site.macs_after / site.macs for site in record.sites if site.macs_after and site.macs}
+    assert len(shares) > 2
+
+
+def test_an_error_budget_is_kept_on_held_out_inputs(vgg: Path, few: str) -> None:
+    record = sepconvert.rewrite(vgg, data=few, form="spatial", max_error=0.02, measure=UNTIMED).record
+    assert record.plan is not None
+    assert record.plan.measured is not None
+    assert record.plan.measured["max_error"] <= 0.02
+    assert record.plan.measured["held_out_inputs"] == 20
+    after, before = record.totals.after, record.totals.before
+    assert after is not None
+    assert (after.macs or 0) < (before.macs or 0)
+
+
+def test_an_error_budget_out_of_reach_says_how_close_it_came(vgg: Path, few: str, tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match=r"--max-error 1e-09 is out of reach"):
+        sepconvert.rewrite(
+            vgg, tmp_path / "out.onnx", data=few, form="spatial", max_error=1e-9, measure=UNTIMED
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_budget_without_data_is_a_usage_error(vgg: Path) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        sepconvert.rewrite(vgg, max_error=0.01)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "what"),
+    [({"speedup": 2.0, "macs": 0.5}, "contradict"), ({"speedup": 1.0}, "above 1"), ({"max_error": 1.5}, "between")],
+)
+def test_budgets_that_make_no_sense_are_usage_errors(vgg: Path, few: str, budgets: dict[str, float], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        sepconvert.rewrite(vgg, data=few, **budgets)  # type: ignore[arg-type]
+
+
+def test_lowerings_are_chosen_by_timing_them(vgg: Path) -> None:
+    record = sepconvert.rewrite(vgg, form="dw-pw", rank=2, planning=UNCACHED).record
+    assert "latencies" in record.seconds
+    plain = sepconvert.rewrite(vgg, form="dw-pw", rank=2, measure=UNTIMED).record
+    assert "latencies" not in plain.seconds
+
+
+def test_a_sweep_has_its_points_and_simpler_methods_and_says_what_is_out_of_reach(swept: tuple[Record, Path]) -> None:
+    record, _ = swept
+    assert record.sweep is not None
+    (point,) = record.sweep.points
+    assert point.label == "1.5×"
+    assert point.command is not None
+    assert point.command.endswith("--form spatial --speedup 1.5")
+    assert any("--speedup 500 is out of reach" in warning for warning in record.warnings)
+    labels = [baseline.label for baseline in record.sweep.baselines]
+    assert labels[0] == "without data, 1.5×"
+    assert any(label.startswith("uniform spatial") for label in labels)
+    for found in (point, *record.sweep.baselines):
+        assert found.speedup is not None
+        assert found.error is not None
+        assert found.sites_rewritten
+    assert record.sweep.baselines[0].error > point.error  # type: ignore[operator]
+
+
+def test_a_sweep_exports_the_times_it_measured(swept: tuple[Record, Path]) -> None:
+    record, path = swept
+    table = read_table(path)
+    assert table.model_ms(record.source.sha256) is not None
+    assert {source for times in table.sites for source in times.source.values()} == {"measured"}
+
+
+def test_a_sweep_survives_its_json_and_is_shown(swept: tuple[Record, Path]) -> None:
+    record, _ = swept
+    assert Record.from_json(record.to_json()) == record
+    text = StringIO()
+    Console(file=text, width=80).print(render(record))
+    assert "* 1.5×" in text.getvalue()
+    assert "without data, 1.5×" in text.getvalue()
+
+
+def test_a_sweep_of_what_cannot_be_reached_is_refused(vgg: Path, few: str) -> None:
+    with pytest.raises(NothingToDoError, match="out of reach"):
+        sepconvert.sweep(vgg, data=few, form="spatial", budgets=[900], planning=UNCACHED)
+
+
+def test_a_sweep_does_not_replace_files_unasked(vgg: Path, few: str, tmp_path: Path) -> None:
+    table = tmp_path / "table.json"
+    table.write_text("mine")
+    with pytest.raises(OutputError, match="--force"):
+        sepconvert.sweep(vgg, data=few, export_table=table, outputs=Outputs())
+    assert table.read_text() == "mine"
+
+
+def test_the_front_holds_what_no_other_point_beats_in_both() -> None:
+    points = [_point(1.5, 0.01), _point(2.0, 0.02), _point(1.8, 0.03), _point(2.0, 0.05), _point(3.0, None)]
+    assert [point.on_front for point in mark_front(points)] == [True, True, False, False, False]
+
+
+def _point(speedup: float, error: float | None) -> SweepPoint:
+    return SweepPoint("", None, None, None, speedup, None, error)
+
+
+def test_analyze_times_each_site_and_names_a_candidate(vgg: Path) -> None:
+    record = sepconvert.analyze(vgg, measure=Measure(latency=True), planning=UNCACHED)
+    eligible = [site for site in record.sites if site.status == "eligible"]
+    for site in eligible:
+        assert site.latency_ms is not None
+        assert site.best_candidate is not None
+        assert site.best_candidate["latency_ms"] < site.latency_ms
+        assert 0 < site.best_candidate["macs_ratio"] < 1
+    text = StringIO()
+    Console(file=text, width=80).print(render(record))
+    assert "GFLOP/s" in text.getvalue()
