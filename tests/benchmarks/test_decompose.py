@@ -44,6 +44,8 @@ def run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
 def test_the_written_graph_computes_the_dense_kernel_within_the_stated_macs(
     peer: str, geometry: ConvGeometry, share: float
 ) -> None:
+    if peer == "tucker2":
+        pytest.importorskip("tensorly", reason="needs the extra 'bench'")
     rng = np.random.default_rng(7)
     weight = rng.standard_normal(geometry.weight_shape).astype(np.float32)
     model = one_conv(geometry, weight, rng.standard_normal(geometry.out_channels).astype(np.float32))
