@@ -10,7 +10,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sepconvert import __version__
-from sepconvert.errors import SepconvertError, UsageError
+from sepconvert.cli_options import (
+    Data,
+    Device,
+    Exclude,
+    Force,
+    Form,
+    Html,
+    Include,
+    Input,
+    Jobs,
+    Json,
+    LatencyTable,
+    Layout,
+    Mean,
+    Model,
+    NoCache,
+    NoLatency,
+    Quiet,
+    Scale,
+    Seed,
+    Size,
+    Std,
+    TestData,
+    Threads,
+    read_input_shapes,
+    read_numbers,
+)
+from sepconvert.errors import SepconvertError
 
 if TYPE_CHECKING:
     from sepconvert.record import Record
@@ -25,69 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-MODEL = typer.Argument(help="The model: an .onnx file (external data beside it is read too).", show_default=False)
-
-Model = Annotated[Path, MODEL]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="Inputs: an .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer "
-        "labels), an .npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
-        show_default=False,
-    ),
-]
-TestData = Annotated[
-    str | None, typer.Option(help="Inputs to measure fidelity on, none of them in --data.", show_default=False)
-]
-Input = Annotated[
-    list[str] | None,
-    typer.Option(help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated.", show_default=False),
-]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Rewrite only sites whose name or output matches this glob; may be repeated.", show_default=False
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(help="Keep sites whose name or output matches this glob; may be repeated.", show_default=False),
-]
-Device = Annotated[
-    list[str] | None,
-    typer.Option(help="Device to measure on (cpu, cuda, openvino, ...); may be repeated.", show_default="cpu"),
-]
-Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.")]
-NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.")]
-Form = Annotated[
-    str, typer.Option(help="dw-pw, pw-dw, pw-dw-pw, spatial; auto = the depthwise forms; any = auto and spatial.")
-]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes that profile sites at the same time.")]
-LatencyTable = Annotated[
-    Path | None,
-    typer.Option(help="Take the times of sites from this table (sweep --export-table).", show_default=False),
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure the times of sites anew, and do not keep them.")]
-Json = Annotated[
-    str | None,
-    typer.Option("--json", help="Write the record as JSON to this file, or to stdout with '-'.", show_default=False),
-]
-Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML page.", show_default=False)]
-Mean = Annotated[
-    str | None, typer.Option(help="Subtracted from the inputs: one number or one per channel, comma-separated.")
-]
-Std = Annotated[str | None, typer.Option(help="Divides the inputs after --mean: one number or one per channel.")]
-Scale = Annotated[
-    str | None, typer.Option(help="Multiplies the inputs first, e.g. 1/255 for bytes.", show_default=False)
-]
-Size = Annotated[str | None, typer.Option(help="Size images are resized to: 224 or HEIGHTxWIDTH.", show_default=False)]
-Layout = Annotated[
-    str | None, typer.Option(help="Layout of image inputs: nchw or nhwc.", show_default="from the model")
-]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -109,10 +73,7 @@ def analyze(
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure the model, each site alone, and candidates.")
     ] = False,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
-    ] = None,
+    input_: Input = None,
     include: Include = None,
     exclude: Exclude = None,
     device: Device = None,
@@ -140,7 +101,7 @@ def analyze(
         model,
         data=data,
         preprocess=parse_preprocess(mean, std, scale, size, layout),
-        input_shapes=_input_shapes(input_),
+        input_shapes=read_input_shapes(input_),
         include=include or (),
         exclude=exclude or (),
         measure=workflows.Measure(latency, tuple(device or ["cpu"]), threads),
@@ -187,10 +148,7 @@ def rewrite(
         typer.Option(help="Largest relative error of the worst output on held-out --data inputs.", show_default=False),
     ] = None,
     lowering: Annotated[str, typer.Option(help="How factors become nodes: auto, stacked, branches, concat.")] = "auto",
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
-    ] = None,
+    input_: Input = None,
     include: Include = None,
     exclude: Exclude = None,
     device: Device = None,
@@ -235,7 +193,7 @@ def rewrite(
             params=params,
             max_error=max_error,
             lowering=lowering,
-            input_shapes=_input_shapes(input_),
+            input_shapes=read_input_shapes(input_),
             include=include or (),
             exclude=exclude or (),
             measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
@@ -260,10 +218,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
-    ] = None,
+    input_: Input = None,
     device: Device = None,
     threads: Threads = 1,
     no_latency: NoLatency = False,
@@ -291,7 +246,7 @@ def compare(
         after,
         data=data,
         preprocess=parse_preprocess(mean, std, scale, size, layout),
-        input_shapes=_input_shapes(input_),
+        input_shapes=read_input_shapes(input_),
         measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
         outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
         seed=seed,
@@ -313,10 +268,7 @@ def sweep(
             help="Write the times of sites to this file, for --latency-table on another machine.", show_default=False
         ),
     ] = None,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Shape of a dynamic input, as NAME:1x3x224x224; may be repeated."),
-    ] = None,
+    input_: Input = None,
     include: Include = None,
     exclude: Exclude = None,
     device: Device = None,
@@ -350,10 +302,10 @@ def sweep(
             data=data,
             test_data=test_data,
             form=form,
-            budgets=_numbers("--budgets", budgets),
+            budgets=read_numbers("--budgets", budgets),
             export_table=export_table,
             preprocess=parse_preprocess(mean, std, scale, size, layout),
-            input_shapes=_input_shapes(input_),
+            input_shapes=read_input_shapes(input_),
             include=include or (),
             exclude=exclude or (),
             measure=workflows.Measure(True, tuple(device or ["cpu"]), threads),
@@ -402,6 +354,8 @@ def main() -> None:
     except SepconvertError as error:
         typer.echo(f"sepconvert: {error}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # a second one, or one that Typer was not there to see
+        sys.exit(130)
 
 
 def _show(record: "Record", json_: str | None, html: Path | None, quiet: bool) -> None:
@@ -420,23 +374,3 @@ def _progress(quiet: bool) -> AbstractContextManager[Callable[[str, int, int], N
     from sepconvert.terminal import progress_bar
 
     return progress_bar()
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"{option} {text} is not a list of numbers; write for example 1.5,2,3.") from None
-
-
-def _input_shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for entry in entries or ():
-        name, colon, sizes = entry.rpartition(":")
-        try:
-            shapes[name] = tuple(int(size) for size in sizes.split("x"))
-        except ValueError:
-            colon = ""
-        if not colon or min(shapes[name]) < 1:
-            raise UsageError(f"--input {entry} is not NAME:SIZExSIZE...; write for example image:1x3x224x224.")
-    return shapes
