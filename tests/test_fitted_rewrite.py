@@ -66,22 +66,35 @@ def test_four_inputs_are_warned_about_and_lose_no_more_than_none(sample_models_d
     assert drop(fitted) <= drop(plain)
 
 
-def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(sample_models_dir: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(
+    sample_models_dir: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    helper = tmp_path_factory.mktemp("helper")
+    started = helper / "started"
+    (helper / "calibration.py").write_text(
+        "import numpy as np\nfrom pathlib import Path\n"
+        "def inputs():\n"
+        f"    yield {{'image': np.load({str(sample_models_dir / 'fashion_calibration.npz')!r})['image']}}\n"
+        f"    Path({str(started)!r}).touch()\n"
+    )
     command = [
         sys.executable, "-m", "sepconvert", "rewrite", sample_models_dir / "fashion_vgg.onnx",
-        "-o", tmp_path / "out.onnx", "--data", sample_models_dir / "fashion_calibration.npz", "--form", "any",
+        "-o", tmp_path / "out.onnx", "--data", "calibration:inputs", "--form", "any", "--speedup", "1.5", "--no-cache",
         "--html", tmp_path / "page.html", "--json", tmp_path / "record.json",
     ]  # fmt: skip
     process = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(helper)},
     )  # fmt: skip
-    time.sleep(4)
-    assert process.poll() is None, "the fit ended before it could be interrupted"
+    while not started.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    time.sleep(1.0)
+    assert process.poll() is None, "the rewrite ended before it could be interrupted"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "%" not in err  # no progress bar where there is no terminal
-    # onnxruntime itself leaves its session file in the temporary folder.
+    # onnxruntime keeps the number of its session in the temporary folder.
     assert [path.name for path in tmp_path.iterdir() if path.name != ".ses"] == []
