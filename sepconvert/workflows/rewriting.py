@@ -10,6 +10,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
+from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import describe_result
 from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.fit import Progress
@@ -113,7 +114,7 @@ def rewrite(
         opened = open_model(source, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     planner = Planner(Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress))
-    with naming(source):
+    with naming(source), one_blas_thread():
         settled = settle(planner.ask, planner)
     fits, result = settled.fits, settled.applied
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None} | dict(fits.kept)

@@ -14,6 +14,7 @@ from sepconvert.planning.uniform import SitePlan
 from sepconvert.record import Record, Sweep, SweepPoint, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.forms import cli_name
+from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import apply_fits
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import Progress, fit_plans
@@ -91,7 +92,7 @@ def sweep(
         raise NothingToDoError(f"{path} has no site that may be rewritten; there is nothing to sweep.")
     planner = Planner(Ask(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
     trial = _Trial(planner, test or calibration, ["sepconvert", "rewrite", str(path), "--data", data])
-    with naming(path):
+    with naming(path), one_blas_thread():
         points, refused = trial.budgets(budgets)
         if not points:
             raise NothingToDoError(refused[-1])
