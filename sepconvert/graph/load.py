@@ -64,12 +64,16 @@ def load_bytes(data: bytes, path: Path | None = None) -> LoadedModel:
 
 def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) -> LoadedModel:
     label = "The model" if path is None else str(path)
-    _check_versions(proto, label)
-    external = _check_tensors(proto, path, label)
-    model = _to_ir(proto, label)
-    if path is not None:
-        _anchor_external_data(model, path)
-    _check_graph(model, label)
+    try:
+        _check_versions(proto, label)
+        external = _check_tensors(proto, path, label)
+        model = _to_ir(proto, label)
+        if path is not None:
+            _anchor_external_data(model, path)
+        _check_graph(model, label)
+    except UnicodeDecodeError:
+        # protobuf parses any bytes as a string and only complains when the string is read.
+        raise ModelError(f"{label} holds a name that is not UTF-8 text; export or download the model again.") from None
     return LoadedModel(model, path, sha256, size + sum(file.stat().st_size for file in external))
 
 

@@ -115,6 +115,15 @@ def test_a_few_wrong_bytes_give_a_model_or_a_model_error(data):
         count_totals(loaded, shapes, [site.output for site in survey(loaded, shapes).sites])
 
 
+@pytest.mark.parametrize("name", [b"\x12\x01g", b"\x0a\x01x", b"B\x01w", b"\x1a\x04conv", b'"\x04Conv'])
+def test_the_name_of_a_graph_value_tensor_node_or_operator_that_is_no_text_is_refused(name):
+    content = conv_model(bias=True).SerializeToString()
+    assert name in content
+    with pytest.raises(ModelError) as error:
+        load_bytes(content.replace(name, name[:2] + b"\x80" * (len(name) - 2)))
+    one_sentence(error)
+
+
 def test_missing_external_data_is_named(tmp_path):
     save_with_external_data(conv_model(), tmp_path / "m.onnx").unlink()
     assert "'weights.bin' is missing" in refusal(tmp_path / "m.onnx")
