@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sepconvert.data import Preprocess
+from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import UsageError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
@@ -20,7 +20,7 @@ from sepconvert.workflows.opened import naming, open_model, select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.planned import Ask, Planner, with_times
-from sepconvert.workflows.settle import settle, with_measured
+from sepconvert.workflows.settle import Settled, settle, with_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,42 +113,64 @@ def rewrite(
     if sample is not None:
         opened = open_model(source, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
-    planner = Planner(Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress))
+    ask = Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress)
+    planner = Planner(ask)
     with naming(source), one_blas_thread():
-        settled = settle(planner.ask, planner)
-    fits, result = settled.fits, settled.applied
-    kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None} | dict(fits.kept)
-    warnings = [*opened.shapes.warnings, *fits.warnings, *planner.warnings, *data_warnings(calibration, test)]
-    fidelity, more = measure_fidelity(opened, result.opened, test or calibration, seed)
+        settled = settle(ask, planner)
+    record = _record(ask, settled, kept, test, outputs.arguments)
+    record = replace(
+        record,
+        seconds=planner.seconds | dict(settled.fits.seconds),
+        warnings=[*record.warnings, *planner.warnings, *data_warnings(calibration, test)],
+    )
+    result = settled.applied.opened
+    if destination is not None:
+        written = save_model(result.model, destination, force=outputs.force)
+        after = replace(result.totals, file_bytes=written.bytes)
+        record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
+    outputs.write(record)
+    return RewriteResult(record, result.model, destination)
+
+
+def _record(
+    ask: Ask, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None, arguments: Sequence[str]
+) -> Record:
+    """Measure the result and tell all about it but where it was written.
+
+    Args:
+        ask: the original, and how it was to be rewritten.
+        settled: the result.
+        unchosen: sites that nobody wanted rewritten, and why, by output.
+        test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
+        arguments: what was typed.
+    """
+    opened, result, judged = ask.opened, settled.applied.opened, test or ask.calibration
+    kept = {**unchosen, **settled.fits.kept}
+    kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
+    fidelity, warnings = measure_fidelity(opened, result, judged, ask.seed)
     latency = list(settled.latency)
-    if measure.latency and not latency:
-        latency = measure_latency(opened, result.opened, sample, measure, seed)
+    if ask.measure.latency and not latency:
+        latency = measure_latency(opened, result, ask.sample, ask.measure, ask.seed)
     described = [
-        describe_result(opened, site, result, kept.get(site.output), target.forms) for site in opened.found.sites
+        describe_result(opened, site, settled.applied, kept.get(site.output), ask.target.forms)
+        for site in opened.found.sites
     ]
     sites = with_times(described, settled.sites)
-    record = Record(
+    return Record(
         command="rewrite",
-        arguments=list(outputs.arguments),
-        environment=describe_environment(measure.threads, measure.devices),
+        arguments=list(arguments),
+        environment=describe_environment(ask.measure.threads, ask.measure.devices),
         source=opened.file,
         inputs=list(opened.shapes.inputs),
         sites=sites,
         skipped=list(opened.found.skips),
-        totals=TotalsPair(opened.totals, result.opened.totals),
+        totals=TotalsPair(opened.totals, result.totals),
         tool=tool(),
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
-        self_check=result.self_check,
+        self_check=settled.applied.self_check,
         graph=describe_network(opened, sites),
-        samples=picture_samples(opened, result.opened, test or calibration),
-        seconds=planner.seconds | dict(fits.seconds),
-        warnings=[*warnings, *more],
+        samples=picture_samples(opened, result, judged),
+        warnings=[*opened.shapes.warnings, *settled.fits.warnings, *warnings],
     )
-    written = None if destination is None else save_model(result.opened.model, destination, force=outputs.force)
-    if written is not None:
-        after = replace(result.opened.totals, file_bytes=written.bytes)
-        record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
-    outputs.write(record)
-    return RewriteResult(record, result.opened.model, destination)
