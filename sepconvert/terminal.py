@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from sepconvert.progress import Progress
 from sepconvert.record import Latency, Record, SiteRecord, Totals
 from sepconvert.terminal_times import render_times
 from sepconvert.workflows.diagnosis import Finding
 
 _UNKNOWN = "unknown"
+_BETWEEN_DRAWINGS = 0.1  # seconds
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -223,17 +226,33 @@ def version_line(version: str) -> str:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress_bar() -> Iterator[Progress]:
+    """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end.
 
-    columns = TextColumn("{task.description:<28.28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
+    It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
-        def update(what: str, done: int, total: int) -> None:
-            if done == 0:
-                bar.reset(task)
-            bar.update(task, description=what, completed=done, total=total)
+    columns = (
+        TextColumn("{task.description}", table_column=Column(width=36, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, auto_refresh=False, speed_estimate_period=600) as bar:
+        task, stage, drawn = bar.add_task("", visible=False), "", 0.0
 
-        yield update
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal stage, drawn
+            if what.partition(":")[0] != stage:
+                stage = what.partition(":")[0]
+                bar.reset(task, description=what, completed=done, total=total, visible=True)
+            bar.update(task, description=what, completed=done)
+            if done == 0 or done == total or monotonic() - drawn > _BETWEEN_DRAWINGS:
+                bar.refresh()
+                drawn = monotonic()
+
+        yield tell

@@ -62,3 +62,13 @@ def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_every_row_of_a_table_in_the_readme_belongs_to_one() -> None:
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert tables
+    for table in tables:
+        rows = table.splitlines()
+        assert re.fullmatch(r"\|(-+\|)+", rows[1]), f"no heading above: {rows[0]}"
+        assert {row.replace(r"\|", "").count("|") for row in rows} == {rows[1].count("|")}

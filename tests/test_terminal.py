@@ -3,8 +3,10 @@
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,25 +29,41 @@ def test_tables_fit_the_terminal(sample_models_dir: Path, width: int) -> None:
 
 
 def test_no_colour_where_none_is_wanted(sample_models_dir: Path, tmp_path: Path) -> None:
-    shown = _in_a_terminal(sample_models_dir / "fashion_resnet.onnx", tmp_path, {"NO_COLOR": "1"})
+    shown = _rewrite_in_a_terminal(sample_models_dir, tmp_path, {"NO_COLOR": "1"})
     assert "\x1b[33m" not in shown
     assert "Parameters" in shown
 
 
 def test_progress_is_drawn_in_a_terminal_and_taken_away(sample_models_dir: Path, tmp_path: Path) -> None:
-    shown = _in_a_terminal(sample_models_dir / "fashion_resnet.onnx", tmp_path, {})
-    assert "/block1/conv1/Conv" in shown
+    shown = _rewrite_in_a_terminal(sample_models_dir, tmp_path, {})
+    assert "Fit: /block1/conv1/Conv" in shown
     assert "\x1b[?25l" in shown  # the cursor is hidden while the bar is drawn,
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and comes back
 
 
-def _in_a_terminal(model: Path, folder: Path, extra: dict[str, str]) -> str:
-    """Run a rewrite with stderr connected to a pseudo-terminal; return what was drawn there."""
+def test_measuring_fidelity_and_latency_tells_how_much_time_is_left(sample_models_dir: Path) -> None:
+    model, data = sample_models_dir / "fashion_resnet.onnx", sample_models_dir / "fashion_test.npz"
+    shown = _in_a_terminal(["compare", model, model, "--data", data], {})
+    for stage in ("Fidelity", "Latency on cpu"):
+        assert re.search(rf"{stage}[^\r\n]*0:00:\d\d[^\r\n]*left", shown)
+
+
+def test_a_quiet_command_draws_nothing_even_in_a_terminal(sample_models_dir: Path) -> None:
+    model = sample_models_dir / "fashion_resnet.onnx"
+    assert _in_a_terminal(["compare", model, model, "--no-latency", "--quiet"], {}) == ""
+
+
+def _rewrite_in_a_terminal(models: Path, folder: Path, extra: dict[str, str]) -> str:
+    arguments = ["-o", folder / "o.onnx", "--rank", "2", "--form", "dw-pw", "--no-latency"]
+    return _in_a_terminal(["rewrite", models / "fashion_resnet.onnx", *arguments], extra)
+
+
+def _in_a_terminal(arguments: Sequence[object], extra: dict[str, str]) -> str:
+    """Run a command with stderr connected to a pseudo-terminal; return what was drawn there."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **extra}
     process = subprocess.Popen(
-        [sys.executable, "-m", "sepconvert", "rewrite", str(model), "-o", str(folder / "o.onnx"), "--rank", "2",
-         "--form", "dw-pw", "--no-latency"],
+        [sys.executable, "-m", "sepconvert", *map(str, arguments)],
         stderr=theirs, stdout=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     os.close(theirs)

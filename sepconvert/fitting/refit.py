@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
 from sepconvert.fitting.enough import too_few_inputs
-from sepconvert.fitting.results import FittedSite, Progress, RefitResult, SiteChoice
+from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
 from sepconvert.fitting.sampling import Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES
 from sepconvert.fitting.site import Seen, settle_site, without_data
@@ -30,6 +30,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.weights import read_constant
+from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 
 # A batch's largest value takes at most this many bytes.
@@ -64,7 +65,7 @@ def refit(
     *,
     rng: np.random.Generator,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RefitResult:
     """Fit every site of a model to calibration inputs.
 
@@ -75,7 +76,7 @@ def refit(
         dataset: unlabelled inputs.
         rng: decides which inputs are held out and which positions are sampled.
         settings: see ``Settings``.
-        progress: called as ``progress(site, done, total)`` before each site and at the end.
+        progress: told of every site.
     """
     chosen = settings or Settings()
     if dataset.count < 2 * (dataset.batch or 1):
@@ -103,7 +104,7 @@ class _Walk:
         choices: Sequence[SiteChoice],
         settings: Settings,
         rng: np.random.Generator,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self._model, self._choices, self._settings, self._rng = model, choices, settings, rng
         self._progress = progress
@@ -133,7 +134,7 @@ class _Walk:
         rewritten = original.fork()
         changed = False
         for index, (choice, target, segment) in enumerate(zip(self._choices, self._targets, segments, strict=True)):
-            self._report(choice.site.name, index)
+            self._progress(f"Fit: {choice.site.name}", index, len(segments))
             if not changed and not choice.candidates:
                 self._found[segment.site] = FittedSite(segment.site, None, None, None)
                 self._advance(original, segment.after)
@@ -147,7 +148,7 @@ class _Walk:
             changed = True
             if segment.after:
                 self._advance(rewritten, segment.after, _change(result))
-        self._report(segments[-1].site, len(segments))
+        self._progress("Fit", len(segments), len(segments))
 
     def _advance(self, stream: Stream, after: Sequence[str], change: _Change | None = None) -> None:
         """Move a stream on to the values ``after``."""
@@ -197,10 +198,6 @@ class _Walk:
         rest = _all_without_data(self._model, left, self._rng, why, {})
         self._found |= rest.sites
         return rest.warnings[0]
-
-    def _report(self, site: str, done: int) -> None:
-        if self._progress is not None:
-            self._progress(site, done, len(self._choices))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """What a refit is asked, and what it answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.factors import Factors
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sepconvert.planning.latencies import Latencies
 from sepconvert.planning.latency_table import SiteTimes, Way, Workload
 from sepconvert.planning.plans import SiteOption
 from sepconvert.planning.uniform import Candidate
+from sepconvert.progress import Progress, silent
 
 # A candidate must be faster than the dense convolution by more than two timings of the same thing differ.
 FASTER = 0.97
@@ -46,6 +47,7 @@ def options_by_latency(
     profiles: Profiles,
     latencies: Latencies,
     lowering: str = "auto",
+    progress: Progress = silent,
 ) -> tuple[list[list[SiteOption]], dict[str, str]]:
     """Options of every site with their times; the dense convolution is the first of each.
 
@@ -58,6 +60,7 @@ def options_by_latency(
         profiles: by the site's output.
         latencies: gives the times.
         lowering: ``auto``, or the only one to consider.
+        progress: told of every kind of site that is timed.
 
     Returns:
         The options, and for sites where no candidate is faster than the dense convolution the sentence that says so.
@@ -67,7 +70,12 @@ def options_by_latency(
     for site in sites:
         wanted = ways.setdefault(workloads[site.output], {})
         wanted.update(dict.fromkeys(_ways(candidates[site.output], lowering)))
-    times = {workload: latencies.times(workload, list(wanted)) for workload, wanted in ways.items() if wanted}
+    times = {}
+    for index, (workload, wanted) in enumerate(ways.items()):
+        progress("Time candidates", index, len(ways))
+        if wanted:
+            times[workload] = latencies.times(workload, list(wanted))
+    progress("Time candidates", len(ways), len(ways))
     options, reasons = [], {}
     for site in sites:
         timed = times.get(workloads[site.output])

@@ -9,7 +9,7 @@ Sites do not depend on each other, so joblib spreads them over processes, or ove
 a distributed backend (``joblib.parallel_config``).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,6 +33,7 @@ from sepconvert.planning.candidates import BOTTLENECK_FORMS, prune_by_model, ran
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights, spread_ranks
 from sepconvert.planning.sensitivity import Replay, cut_behind, measure_sensitivity
 from sepconvert.planning.uniform import Candidate
+from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import fit
@@ -43,8 +44,6 @@ from sepconvert.separable.problem import Problem, make_problem
 # Sensitivity is measured with the fit whose error is nearest to this one: large enough to be seen through rounding,
 # small enough for the network to answer in proportion.
 TYPICAL_ERROR = 0.02
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def profile_network(
     rng: np.random.Generator,
     jobs: int = 1,
     effort: ProfileEffort = ProfileEffort(),
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, SiteProfile]:
     """Profile every site on calibration data.
 
@@ -97,7 +96,7 @@ def profile_network(
         rng: chooses inputs and positions.
         jobs: processes (as joblib counts them), or tasks at once of the backend the caller has set.
         effort: how much to look at.
-        progress: called as ``progress(site, done, total)`` before each site and at the end.
+        progress: told of every site.
 
     Returns:
         A profile per site, by its output.
@@ -183,7 +182,7 @@ class _Walk:
         forms: Sequence[str],
         effort: ProfileEffort,
         rng: np.random.Generator,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self._model, self._forms, self._effort, self._rng = model, forms, effort, rng
         self._progress = progress
@@ -205,14 +204,10 @@ class _Walk:
             expected = self._expected(stream, replayed)
             self._advance(stream, segments[0].before)
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
-                self._report(target.site.name, index)
+                self._progress(f"Profile: {target.site.name}", index, len(self._targets))
                 yield self._task(stream, batches, replayed, expected, target, segment)
-            self._report("", len(self._targets))
+            self._progress("Profile", len(self._targets), len(self._targets))
             stream.close()
-
-    def _report(self, site: str, done: int) -> None:
-        if self._progress is not None:
-            self._progress(site, done, len(self._targets))
 
     def _stops(self) -> list[Stop]:
         """The sites, and behind the last one what the observed values still need."""

@@ -14,6 +14,7 @@ from sepconvert.errors import NothingToDoError
 from sepconvert.planning.budget import OutOfReachError, select
 from sepconvert.planning.planner import Choices, sources
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
+from sepconvert.progress import Progress, silent
 
 Measure = Callable[[Sequence[PlannedSite]], Timed]
 Picks = tuple[int, ...]
@@ -25,7 +26,9 @@ OVERSHOOT = 1.03
 AIM = 1.005
 
 
-def plan_speedup(choices: Choices, speedup: float, before_ms: float, measure: Measure | None) -> NetworkPlan:
+def plan_speedup(
+    choices: Choices, speedup: float, before_ms: float, measure: Measure | None, progress: Progress = silent
+) -> NetworkPlan:
     """The least damage at a speed-up of the whole model.
 
     Args:
@@ -33,6 +36,7 @@ def plan_speedup(choices: Choices, speedup: float, before_ms: float, measure: Me
         speedup: asked old/new latency, above 1.
         before_ms: latency of the original: measured, or of the same source as the options' times.
         measure: times an architecture against the original; None where only predictions are possible.
+        progress: told of every architecture that is measured.
 
     Returns:
         Of all measured plans that meet the budget, the one with the least damage (or, where the machine is too noisy
@@ -43,7 +47,7 @@ def plan_speedup(choices: Choices, speedup: float, before_ms: float, measure: Me
         NothingToDoError: even the fastest candidates stay below the asked speed-up; the message says what is reachable.
     """
     search = _Search(choices, speedup, before_ms)
-    return search.predict() if measure is None else search.run(measure)
+    return search.predict() if measure is None else search.run(measure, progress)
 
 
 class _Search:
@@ -66,19 +70,21 @@ class _Search:
             raise self._out_of_reach(best, "predicted")
         return self._plan(picks)
 
-    def run(self, measure: Measure) -> NetworkPlan:
+    def run(self, measure: Measure, progress: Progress) -> NetworkPlan:
         """Measure at most ``MOST_ATTEMPTS`` architectures."""
         wanted = self._before_ms - self._before_ms / self._speedup
-        for _ in range(MOST_ATTEMPTS):
+        for attempt in range(MOST_ATTEMPTS):
             picks = self._picks(wanted) or self._fastest
             if picks in self._measured:
                 break
+            progress(f"Measure plans for {self._speedup:g}×", attempt, MOST_ATTEMPTS)
             timed = self._measured[picks] = measure(self._choices.planned(picks))
             if self._speedup <= timed.speedup <= self._speedup * OVERSHOOT:
                 break
             if timed.speedup < self._speedup and picks == self._fastest:
                 break
             wanted = self._next(picks, timed)
+        progress(f"Measure plans for {self._speedup:g}×", MOST_ATTEMPTS, MOST_ATTEMPTS)
         return self._conclude(measure)
 
     def _next(self, picks: Picks, timed: Timed) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Latency, Timing
 from sepconvert.runtime.devices import Device, find_device
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
@@ -44,6 +45,7 @@ def time_pair(
     seconds: float = 3.0,
     least_rounds: int = 20,
     feeds_after: Feeds | None = None,
+    progress: Progress = silent,
 ) -> Latency:
     """Time two models against each other (or one alone) on one device.
 
@@ -58,6 +60,7 @@ def time_pair(
         least_rounds: fewest samples of each model.
         feeds_after: inputs of ``after``; None for the same, adapted where a single input has another name or an input
             another float type.
+        progress: told of every epoch, never while something is timed.
 
     Returns:
         The timing; ``speedup`` is before/after with a 95 % interval. Where ``stable`` is false, ``warnings`` say why.
@@ -72,7 +75,7 @@ def time_pair(
     if after is not None:
         inputs.append(_adapt(before, after, feeds) if feeds_after is None else feeds_after)
     verified, warnings = _prove(models, inputs, target, threads)
-    epochs = _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng)
+    epochs = _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng, progress)
     samples = np.concatenate(epochs)
     speedup, interval = None, None
     if after is None:
@@ -144,11 +147,13 @@ def _sample_epochs(
     seconds: float,
     least_rounds: int,
     rng: np.random.Generator,
+    progress: Progress,
 ) -> list[Samples]:
     """Return samples in ms for each epoch: six, or four of models that are slow to load or run."""
     epochs: list[Samples] = []
     wanted = _EPOCHS
     while len(epochs) < wanted:
+        progress(f"Latency on {device.name}", len(epochs), wanted)
         start = perf_counter()
         with _running(models, inputs, device, threads) as runners:
             missing = least_rounds - sum(len(samples) for samples in epochs)
@@ -157,6 +162,7 @@ def _sample_epochs(
         epochs.append(samples)
         if len(epochs) == 1 and (perf_counter() - start) * _EPOCHS > 2 * seconds:  # slow to load or to warm up
             wanted = _FEWEST_EPOCHS
+    progress(f"Latency on {device.name}", wanted, wanted)
     return epochs
 
 

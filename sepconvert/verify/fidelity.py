@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, OutputFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Session, open_session
@@ -40,6 +41,7 @@ def measure_fidelity(
     device: str = "cpu",
     threads: int = 1,
     batch_size: int | None = None,
+    progress: Progress = silent,
 ) -> FidelityResult:
     """Run both models on every sample and measure how far their outputs are apart.
 
@@ -58,6 +60,7 @@ def measure_fidelity(
         device: where both models run.
         threads: threads of each session.
         batch_size: samples per run; None chooses by the size of the inputs. A static batch rules.
+        progress: told of every batch.
 
     Raises:
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
@@ -74,6 +77,7 @@ def measure_fidelity(
     top = TopOne(dataset.labels)
     seen = 0
     for feeds in dataset.batches(batch_size or _choose_batch(dataset, second)):
+        progress("Fidelity", seen, dataset.count)
         rows = _count_rows(feeds, dataset, seen)
         old = first.run(feeds, names)
         new = second.run(adapt_feeds(feeds, inputs), partners)
@@ -81,6 +85,7 @@ def measure_fidelity(
             comparison.add(old, new, rows)
         top.add([(p.before[0], old[p.before[0]], new[p.after[0]]) for p in pairs if p.numeric], rows)
         seen += rows
+    progress("Fidelity", dataset.count, dataset.count)
     return _summarise(comparisons, top, dataset)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sepconvert.data import Preprocess
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
@@ -26,6 +27,7 @@ def analyze(
     planning: Planning = Planning(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Record:
     """List the convolutions of a model with their geometry and cost, and what cannot be rewritten and why.
 
@@ -40,6 +42,7 @@ def analyze(
         planning: whether times of sites are cached.
         outputs: files to write beside returning the record.
         seed: seed of the random inputs that stand in for missing data.
+        progress: told of every step that takes a while.
 
     Returns:
         A record whose ``sites`` are ``eligible`` or ``kept``.
@@ -65,7 +68,7 @@ def analyze(
         if measure.latency:
             from sepconvert.workflows.site_times import time_sites
 
-            sites, more = time_sites(opened, sites, dataset, measure, planning, seed)
+            sites, more = time_sites(opened, sites, dataset, measure, planning, seed, progress)
     record = Record(
         command="analyze",
         arguments=list(outputs.arguments),
@@ -76,7 +79,7 @@ def analyze(
         skipped=list(opened.found.skips),
         totals=TotalsPair(opened.totals),
         tool=tool(),
-        latency=measure_latency(opened, None, dataset, measure, seed) if measure.latency else [],
+        latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
         graph=describe_network(opened, sites),
         warnings=[*opened.shapes.warnings, *more, *data_warnings(dataset, None)],
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from sepconvert.data import Preprocess
 from sepconvert.errors import GateError, ModelError, UsageError
 from sepconvert.graph.shapes import Shapes
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
@@ -35,6 +36,7 @@ def compare(
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Record:
     """Run two models on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
 
@@ -47,6 +49,7 @@ def compare(
         measure: whether and how to time both models.
         outputs: files to write beside returning the record.
         seed: seed of random inputs and of the bootstrap.
+        progress: told of every step that takes a while.
 
     Raises:
         SepconvertError: a model, the data or the outputs are not usable; the message says what to do.
@@ -57,7 +60,7 @@ def compare(
     shapes = shapes_for(input_shapes or {}, dataset)
     first, second = open_model(Path(before), shapes), open_model(Path(after), shapes)
     _same_interface(first.shapes, second.shapes, str(before), str(after))
-    fidelity, warnings = measure_fidelity(first, second, dataset, seed)
+    fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
     with naming(Path(before)):
         sites = [describe_site(first.model, site, status="eligible", reason=None) for site in first.found.sites]
     record = Record(
@@ -72,7 +75,7 @@ def compare(
         totals=TotalsPair(first.totals, replace(second.totals, site_macs=None)),
         tool=tool(),
         fidelity=fidelity,
-        latency=measure_latency(first, second, dataset, measure, seed) if measure.latency else [],
+        latency=measure_latency(first, second, dataset, measure, seed, progress) if measure.latency else [],
         graph=describe_network(first, sites),
         samples=picture_samples(first, second, dataset),
         warnings=[*first.shapes.warnings, *data_warnings(dataset, None), *warnings],

@@ -36,6 +36,13 @@ def doctor() -> list[Finding]:
     ]
 
 
+def known_devices() -> list[str]:
+    """Names that ``--device`` takes, whether or not this machine has them."""
+    from sepconvert.runtime.devices import DEVICES
+
+    return list(DEVICES)
+
+
 def runtime_versions() -> str:
     """Versions of the runtimes, as one line."""
     found = ((name, _version(name)) for name in ("onnxruntime", "onnx", "onnx-ir", "numpy", "torch"))

@@ -1,6 +1,6 @@
 """From plans to factors: fitted to calibration inputs where there are some, else from the weights alone, or random."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,9 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.choose import choose_by_weights, choose_random, generator
 from sepconvert.planning.uniform import SitePlan
+from sepconvert.progress import Progress
 from sepconvert.separable.factors import Factors
 from sepconvert.workflows.options import Target
-
-Progress = Callable[[str, int, int], None]
 
 WITHOUT_DATA = (
     "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "
@@ -62,7 +61,7 @@ def fit_plans(
     target: Target,
     *,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Fits:
     """Make the factors of every planned site.
 
@@ -73,7 +72,7 @@ def fit_plans(
         calibration: inputs to fit to, or None.
         target: how factors are made (``init``) and written (``lowering``).
         seed: of everything random.
-        progress: called as ``progress(site, done, total)``.
+        progress: told of every site.
     """
     planned = [plan for plan in plans if plan.candidates]
     if not planned:
@@ -98,17 +97,13 @@ def _fitted(
     return Fitted(plan.site, factors, lowering, bias, errors or {})
 
 
-def _from_weights(
-    model: LoadedModel, plans: Sequence[SitePlan], target: Target, seed: int, progress: Progress | None
-) -> Fits:
+def _from_weights(model: LoadedModel, plans: Sequence[SitePlan], target: Target, seed: int, progress: Progress) -> Fits:
     found = []
     for index, plan in enumerate(plans):
-        if progress is not None:
-            progress(plan.site.name, index, len(plans))
+        progress(f"Fit: {plan.site.name}", index, len(plans))
         choice = choose_by_weights(plan, read_constant(model, plan.site.weight), generator(seed, plan.site))
         found.append(_fitted(plan, choice.factors, target, errors={"error_weights": choice.error}))
-    if progress is not None:
-        progress("", len(plans), len(plans))
+    progress("Fit", len(plans), len(plans))
     return Fits(tuple(found), warnings=(WITHOUT_DATA,))
 
 
@@ -118,7 +113,7 @@ def _from_data(
     calibration: Dataset,
     target: Target,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Fits:
     choices = [SiteChoice(plan.site, tuple((c.form, c.rank) for c in plan.candidates)) for plan in plans]
     result = refit(model, choices, calibration, rng=np.random.default_rng(seed), progress=progress)

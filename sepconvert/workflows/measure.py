@@ -5,6 +5,7 @@ import numpy as np
 from sepconvert.data import Dataset, random_inputs
 from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.save import model_bytes
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Measure
@@ -14,7 +15,7 @@ SHOWN_SAMPLES = 4
 
 
 def measure_fidelity(
-    before: OpenedModel, after: OpenedModel, dataset: Dataset | None, seed: int
+    before: OpenedModel, after: OpenedModel, dataset: Dataset | None, seed: int, progress: Progress = silent
 ) -> tuple[Fidelity | None, list[str]]:
     """Run both models on the same inputs and compare every output, also before a final activation.
 
@@ -23,6 +24,7 @@ def measure_fidelity(
         after: the model to judge.
         dataset: inputs; None for seeded random ones.
         seed: seed of random inputs.
+        progress: told of every batch.
 
     Returns:
         The fidelity, and warnings; None (with a warning) where an input's shape is unknown and no data was given.
@@ -41,7 +43,9 @@ def measure_fidelity(
         for opened, values in ((before, pre), (after, pre_after))
     )
     outputs = [str(value.name) for value in before.model.ir.graph.outputs]
-    result = fidelity.measure_fidelity(old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs)
+    result = fidelity.measure_fidelity(
+        old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs, progress=progress
+    )
     return result.fidelity, list(result.warnings)
 
 
@@ -70,6 +74,7 @@ def measure_latency(
     dataset: Dataset | None,
     measure: Measure,
     seed: int,
+    progress: Progress = silent,
 ) -> list[Latency]:
     """Time one model, or two interleaved, on every device."""
     from sepconvert.runtime.timing import time_pair
@@ -80,7 +85,8 @@ def measure_latency(
     first = model_bytes(before.model)
     second = None if after is None else model_bytes(after.model)
     return [
-        time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng) for device in measure.devices
+        time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng, progress=progress)
+        for device in measure.devices
     ]
 
 

@@ -9,6 +9,7 @@ from sepconvert.planning.uniform import FORM_GROUPS, forms_named
 from sepconvert.separable.forms import FORMS, cli_name
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
+FORM_NAMES = (*FORM_GROUPS, *map(cli_name, FORMS))
 INITS = ("low-rank", "random")
 BUDGETS = ("rank", "speedup", "macs", "params", "max_error")
 
@@ -55,7 +56,7 @@ class Target:
     max_error: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("--form", self.form, (*FORM_GROUPS, *map(cli_name, FORMS)))
+        _one_of("--form", self.form, FORM_NAMES)
         _one_of("--lowering", self.lowering, LOWERINGS)
         _one_of("--init", self.init, INITS)
         given = [f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(self, name) is not None]

@@ -1,6 +1,6 @@
 """Plans under a budget: what the planner needs to know of model, data and machine, found out once and on demand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +26,7 @@ from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format
 from sepconvert.planning.speedup import plan_speedup
 from sepconvert.planning.uniform import SitePlan
+from sepconvert.progress import Progress, silent
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import kernel_gain
 from sepconvert.workflows.fit import Fitted
@@ -34,8 +35,6 @@ from sepconvert.workflows.options import Measure, Planning, Target
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Ask:
     measure: Measure
     planning: Planning
     seed: int
-    progress: Progress | None = None
+    progress: Progress = silent
 
 
 class Planner:
@@ -105,7 +104,9 @@ class Planner:
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
         with self._timed("architectures"):
-            return plan_speedup(choices, speedup, before, self._timer if self.ask.measure.latency else None)
+            return plan_speedup(
+                choices, speedup, before, self._timer if self.ask.measure.latency else None, self.ask.progress
+            )
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
@@ -143,7 +144,7 @@ class Planner:
         ask, profiles, workloads = self.ask, self.profiles, self.workloads
         with self._timed("latencies"):
             options, reasons = options_by_latency(
-                ask.sites, workloads, ask.target.forms, profiles, self.latencies, ask.target.lowering
+                ask.sites, workloads, ask.target.forms, profiles, self.latencies, ask.target.lowering, ask.progress
             )
         return Choices(tuple(ask.sites), tuple(map(tuple, options)), reasons)
 

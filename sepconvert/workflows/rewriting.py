@@ -8,12 +8,12 @@ from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import UsageError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
+from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import describe_result
 from sepconvert.workflows.describe import describe_network, tool
-from sepconvert.workflows.fit import Progress
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.opened import naming, open_model, select_sites
@@ -67,7 +67,7 @@ def rewrite(
     planning: Planning = Planning(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RewriteResult:
     """Rewrite the standard convolutions of a model as separable ones and record what was gained and lost.
 
@@ -93,7 +93,7 @@ def rewrite(
         planning: a latency table from elsewhere, the cache of latencies, parallel jobs.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
-        progress: called as ``progress(what, done, total)``.
+        progress: told of every step that takes a while.
 
     Raises:
         UsageError: options that contradict each other.
@@ -147,10 +147,10 @@ def _record(
     opened, result, judged = ask.opened, settled.applied.opened, test or ask.calibration
     kept = {**unchosen, **settled.fits.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
-    fidelity, warnings = measure_fidelity(opened, result, judged, ask.seed)
+    fidelity, warnings = measure_fidelity(opened, result, judged, ask.seed, ask.progress)
     latency = list(settled.latency)
     if ask.measure.latency and not latency:
-        latency = measure_latency(opened, result, ask.sample, ask.measure, ask.seed)
+        latency = measure_latency(opened, result, ask.sample, ask.measure, ask.seed, ask.progress)
     described = [
         describe_result(opened, site, settled.applied, kept.get(site.output), ask.target.forms)
         for site in opened.found.sites

@@ -146,7 +146,7 @@ def _fit_and_check(
     plans = site_plans(network)
     fits = _fastest(planner, _fit(ask, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
-    fidelity, _ = measure_fidelity(ask.opened, applied.opened, checked, ask.seed)
+    fidelity, _ = measure_fidelity(ask.opened, applied.opened, checked, ask.seed, ask.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
@@ -175,13 +175,18 @@ def _fastest(planner: Planner, fits: Fits) -> Fits:
     """Choose every site's lowering by timing it, where times are measured or given and sizes known."""
     if not planner.knows_times or not planner.knows_sizes:
         return fits
-    return replace(fits, rewritten=tuple(planner.fastest_lowering(fitted) for fitted in fits.rewritten))
+    written = []
+    for index, fitted in enumerate(fits.rewritten):
+        planner.ask.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
+        written.append(planner.fastest_lowering(fitted))
+    planner.ask.progress("Time lowerings", len(written), len(written))
+    return replace(fits, rewritten=tuple(written))
 
 
 def _measure(ask: Ask, applied: Applied) -> tuple[Latency, ...]:
     if not ask.measure.latency:
         return ()
-    return tuple(measure_latency(ask.opened, applied.opened, ask.sample, ask.measure, ask.seed))
+    return tuple(measure_latency(ask.opened, applied.opened, ask.sample, ask.measure, ask.seed, ask.progress))
 
 
 def _meets(latency: Sequence[Latency], asked: float) -> bool:

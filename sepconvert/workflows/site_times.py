@@ -7,6 +7,7 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import SiteOption
+from sepconvert.progress import Progress
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.opened import OpenedModel
@@ -23,6 +24,7 @@ def time_sites(
     measure: Measure,
     planning: Planning,
     seed: int,
+    progress: Progress,
 ) -> tuple[list[SiteRecord], list[str]]:
     """Time eligible sites and their candidates (weights alone decide which survive pruning).
 
@@ -34,7 +36,7 @@ def time_sites(
     sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
     if not sites:
         return list(records), []
-    planner = Planner(Ask(opened, sites, Target(), None, dataset, measure, planning, seed))
+    planner = Planner(Ask(opened, sites, Target(), None, dataset, measure, planning, seed, progress))
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
     return [_timed(record, found.get(record.output, ()), choices.reasons) for record in records], planner.warnings

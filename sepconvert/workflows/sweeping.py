@@ -11,13 +11,14 @@ from sepconvert.graph.save import model_bytes
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import PlannedSite
 from sepconvert.planning.uniform import SitePlan
+from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, Sweep, SweepPoint, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import apply_fits
 from sepconvert.workflows.describe import describe_network, describe_site, tool
-from sepconvert.workflows.fit import Progress, fit_plans
+from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.opened import naming, open_model, select_sites
@@ -46,7 +47,7 @@ def sweep(
     planning: Planning = Planning(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Record:
     """Rewrite a model under several speed-ups and measure what each costs and loses, beside simpler methods.
 
@@ -69,7 +70,7 @@ def sweep(
         planning: a latency table from elsewhere, the cache of latencies, parallel jobs.
         outputs: record and page to write.
         seed: seed of everything random.
-        progress: called as ``progress(what, done, total)``.
+        progress: told of every step that takes a while.
 
     Raises:
         UsageError: no budget, or one that is no speed-up.
@@ -200,9 +201,11 @@ class _Trial:
         if not fits.rewritten:
             return None
         after = apply_fits(ask.opened, fits, ask.seed).opened
-        fidelity, _ = measure_fidelity(ask.opened, after, self._test, ask.seed)
+        fidelity, _ = measure_fidelity(ask.opened, after, self._test, ask.seed, ask.progress)
         first = replace(ask.measure, devices=ask.measure.devices[:1])
-        latency = measure_latency(ask.opened, after, ask.sample, first, ask.seed) if ask.measure.latency else []
+        latency = (
+            measure_latency(ask.opened, after, ask.sample, first, ask.seed, ask.progress) if ask.measure.latency else []
+        )
         timed = latency[0] if latency else None
         for stage, seconds in fits.seconds.items():
             self._planner.seconds[stage] = self._planner.seconds.get(stage, 0.0) + seconds

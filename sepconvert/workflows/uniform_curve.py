@@ -4,6 +4,8 @@ Speed falls as the share grows, so a few shares are timed with random weights an
 between them (linear in the logarithms); the finished model is measured like any other.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sepconvert.planning.plans import PlannedSite, SiteOption
@@ -21,7 +23,7 @@ class UniformCurve:
         """Time ``SHARES``, the cheapest first; ``form`` is a key of ``FORMS``."""
         self._planner = planner
         self._form = form
-        self._speedups = [self._speedup(share) for share in SHARES]
+        self._speedups = [self._speedup(share) for share in self._shares()]
 
     def plans(self, speedup: float) -> tuple[float, list[SitePlan]] | None:
         """The share that is predicted to give a speed-up, and its plan; None where the form cannot give it."""
@@ -31,6 +33,12 @@ class UniformCurve:
             return None
         share = float(np.exp(np.interp(-wanted, -logs, np.log(SHARES))))
         return share, self._uniform(share)
+
+    def _shares(self) -> Iterator[float]:
+        for index, share in enumerate(SHARES):
+            self._planner.ask.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
+            yield share
+        self._planner.ask.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
 
     def _speedup(self, share: float) -> float:
         return self._planner.time_architecture(self._planned(share)).speedup

@@ -259,7 +259,7 @@ def test_progress_names_every_site_and_ends_at_the_total() -> None:
         settings=QUICK,
         progress=lambda *report: said.append(report),
     )
-    assert said == [("c0", 0, 3), ("c1", 1, 3), ("c2", 2, 3), ("c2", 3, 3)]
+    assert said == [("Fit: c0", 0, 3), ("Fit: c1", 1, 3), ("Fit: c2", 2, 3), ("Fit", 3, 3)]
 
 
 def test_a_static_batch_is_fed_whole() -> None:

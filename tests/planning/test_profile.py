@@ -19,6 +19,7 @@ from sepconvert.planning import profile as profiling
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.profile import ProfileEffort, SiteTask, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_sensitivity
+from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.verify.deviation import Deviation
@@ -38,7 +39,7 @@ def resnet(sample_models_dir: Path) -> tuple[LoadedModel, list[ConvSite], Datase
 @pytest.fixture(scope="module")
 def tasks(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> list[SiteTask]:
     model, sites, dataset = resnet
-    walk = profiling._Walk(model, sites, list(FORMS), LIGHT, np.random.default_rng(0), None)
+    walk = profiling._Walk(model, sites, list(FORMS), LIGHT, np.random.default_rng(0), silent)
     return list(walk.tasks(dataset))
 
 

@@ -1,0 +1,61 @@
+"""``sepconvert analyze``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sepconvert.cli import options
+from sepconvert.cli.show import show_progress, show_record
+
+
+def analyze(
+    model: options.Model,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    data: options.Data = None,
+    input_: options.Input = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = None,
+    size: options.Size = None,
+    layout: options.Layout = None,
+    latency: Annotated[
+        bool,
+        typer.Option(
+            "--latency",
+            help="Measure the model, each site alone, and what could stand in its place.",
+            rich_help_panel=options.MEASURING,
+        ),
+    ] = False,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    no_cache: options.NoCache = False,
+    json_: options.Json = None,
+    html: options.Html = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    seed: options.Seed = 0,
+) -> None:
+    """List the convolutions of MODEL: which can be made separable, which cannot and why, and what everything costs.
+
+    Example: sepconvert analyze model.onnx --input image:1x3x224x224
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    with show_progress(quiet) as progress:
+        record = workflows.analyze(
+            model,
+            data=data,
+            preprocess=parse_preprocess(mean, std, scale, size, layout),
+            input_shapes=options.read_input_shapes(input_),
+            include=include or (),
+            exclude=exclude or (),
+            measure=workflows.Measure(latency, tuple(device or ["cpu"]), threads),
+            planning=workflows.Planning(cache=not no_cache),
+            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            seed=seed,
+            progress=progress,
+        )
+    show_record(record, json_, html, quiet)

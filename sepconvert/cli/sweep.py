@@ -1,0 +1,85 @@
+"""``sepconvert sweep``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sepconvert.cli import options
+from sepconvert.cli.show import show_progress, show_record
+
+
+def sweep(
+    model: options.Model,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Calibration inputs, as for rewrite.",
+            metavar="FILE|FOLDER|CALLABLE",
+            rich_help_panel=options.INPUTS,
+            show_default=False,
+        ),
+    ],
+    form: options.Form = "auto",
+    budgets: Annotated[
+        str,
+        typer.Option(help="Speed-ups of the whole model (latency, old/new), comma-separated.", metavar="NUMBERS"),
+    ] = "1.5,2,3",
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    test_data: options.TestData = None,
+    input_: options.Input = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = None,
+    size: options.Size = None,
+    layout: options.Layout = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = 1,
+    latency_table: options.LatencyTable = None,
+    no_cache: options.NoCache = False,
+    json_: options.Json = None,
+    html: options.Html = None,
+    export_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the times of sites to this file, for --latency-table on another machine.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Rewrite MODEL under several speed-ups and show what each costs and loses, beside simpler methods.
+
+    The simpler methods are the same budgets without data, and every form at one share of each site's MACs.
+
+    Example: sepconvert sweep model.onnx --data calibration.npz --test-data test.npz --budgets 1.5,2,3 --html sweep.html
+    """
+    from sepconvert import workflows
+    from sepconvert.data import parse_preprocess
+
+    with show_progress(quiet) as progress:
+        record = workflows.sweep(
+            model,
+            data=data,
+            test_data=test_data,
+            form=form,
+            budgets=options.read_numbers("--budgets", budgets),
+            export_table=export_table,
+            preprocess=parse_preprocess(mean, std, scale, size, layout),
+            input_shapes=options.read_input_shapes(input_),
+            include=include or (),
+            exclude=exclude or (),
+            measure=workflows.Measure(True, tuple(device or ["cpu"]), threads),
+            planning=workflows.Planning(latency_table, not no_cache, jobs),
+            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            seed=seed,
+            progress=progress,
+        )
+    show_record(record, json_, html, quiet)
