@@ -123,7 +123,7 @@ def find_value(model: LoadedModel, name: str) -> ir.Value | None:
 def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        return _to_numpy(tensor)
+        return tensor_array(tensor)
     node = value.producer()
     assert node is not None
     if node.op_type == "ConstantOfShape" and node.inputs[0] is not None:
@@ -133,7 +133,12 @@ def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
     return _run(value, model)
 
 
-def _to_numpy(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
+def tensor_array(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
+    """Return what a tensor holds; external data is mapped.
+
+    Raises:
+        ModelError: the external data cannot be read.
+    """
     try:
         return tensor.numpy()
     except (OSError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""ONNX operators as torch functions: one table, made of one small table per module."""

@@ -1,0 +1,145 @@
+"""Reductions, cumulative sums, and the largest elements."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from sepconvert.pytorch.operators.numbers import axes_of, ints
+from sepconvert.pytorch.operators.operator import Operator, operator
+
+Reduce = Callable[[Tensor, list[int]], Tensor]
+
+
+def _reduction(function: Reduce) -> Operator:
+    def reduce(
+        x: Tensor,
+        given: Tensor | None = None,
+        *,
+        axes: Sequence[int] | None = None,
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+    ) -> Tensor:
+        over = axes_of(given, axes, x.ndim)
+        if not over:
+            if noop_with_empty_axes:
+                return x
+            over = list(range(x.ndim))
+        y = function(x, over)
+        return y if keepdims else y.reshape([side for axis, side in enumerate(y.shape) if axis not in over])
+
+    return operator(reduce, numbers=(1,))
+
+
+def _sum(x: Tensor, axes: list[int]) -> Tensor:
+    return x.sum(axes, keepdim=True, dtype=x.dtype) if axes else x
+
+
+def _mean(x: Tensor, axes: list[int]) -> Tensor:
+    if x.is_floating_point():
+        return x.mean(axes, keepdim=True) if axes else x
+    count = 1
+    for axis in axes:
+        count *= x.shape[axis]
+    return torch.div(_sum(x, axes), count, rounding_mode="trunc")
+
+
+def _product(x: Tensor, axes: list[int]) -> Tensor:
+    for axis in axes:
+        x = x.prod(axis, keepdim=True, dtype=x.dtype)
+    return x
+
+
+def _largest(x: Tensor, axes: list[int]) -> Tensor:
+    if any(x.shape[axis] == 0 for axis in axes):
+        return x.new_full(_kept(x, axes), _lowest(x.dtype))
+    return x.amax(axes, keepdim=True) if axes else x
+
+
+def _smallest(x: Tensor, axes: list[int]) -> Tensor:
+    if any(x.shape[axis] == 0 for axis in axes):
+        return x.new_full(_kept(x, axes), _highest(x.dtype))
+    return x.amin(axes, keepdim=True) if axes else x
+
+
+def _kept(x: Tensor, axes: list[int]) -> list[int]:
+    return [1 if axis in axes else side for axis, side in enumerate(x.shape)]
+
+
+def _lowest(dtype: torch.dtype) -> float | int | bool:
+    if dtype == torch.bool:
+        return False
+    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+def _highest(dtype: torch.dtype) -> float | int | bool:
+    if dtype == torch.bool:
+        return True
+    return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def _l2(x: Tensor, axes: list[int]) -> Tensor:
+    return _sum(x * x, axes).sqrt().to(x.dtype)
+
+
+def _log_sum_exp(x: Tensor, axes: list[int]) -> Tensor:
+    return torch.logsumexp(x, axes, keepdim=True) if axes else x
+
+
+def _extreme(smallest: bool) -> Operator:
+    def find(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
+        """Where the extreme is; among equals the first one, or the last."""
+        seen = x.flip(axis) if select_last_index else x
+        found = seen.argmin(axis, bool(keepdims)) if smallest else seen.argmax(axis, bool(keepdims))
+        return x.shape[axis] - 1 - found if select_last_index else found
+
+    return operator(find)
+
+
+def _cumulative(function: Callable[[Tensor, int], Tensor], neutral: int) -> Operator:
+    def accumulate(x: Tensor, given: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
+        axis = ints(given)[0] % x.ndim
+        y = x.flip(axis) if reverse else x
+        if exclusive:
+            first = torch.full_like(y.narrow(axis, 0, 1), neutral)
+            y = torch.cat([first, y.narrow(axis, 0, y.shape[axis] - 1)], axis)
+        y = function(y, axis).to(x.dtype)
+        return y.flip(axis) if reverse else y
+
+    return operator(accumulate, numbers=(1,))
+
+
+def top_k(
+    x: Tensor,
+    given: Tensor | None = None,
+    *,
+    axis: int = -1,
+    k: int | None = None,
+    largest: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """TopK, always in order; among equals the first one comes first."""
+    count = ints(given)[0] if given is not None else int(k or 0)
+    values, indices = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
+    return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
+
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {
+        "ArgMax": _extreme(smallest=False),
+        "ArgMin": _extreme(smallest=True),
+        "CumProd": _cumulative(torch.cumprod, 1),
+        "CumSum": _cumulative(torch.cumsum, 0),
+        "ReduceL1": _reduction(lambda x, axes: _sum(x.abs(), axes)),
+        "ReduceL2": _reduction(_l2),
+        "ReduceLogSum": _reduction(lambda x, axes: _sum(x, axes).log()),
+        "ReduceLogSumExp": _reduction(_log_sum_exp),
+        "ReduceMax": _reduction(_largest),
+        "ReduceMean": _reduction(_mean),
+        "ReduceMin": _reduction(_smallest),
+        "ReduceProd": _reduction(_product),
+        "ReduceSum": _reduction(_sum),
+        "ReduceSumSquare": _reduction(lambda x, axes: _sum(x * x, axes)),
+        "TopK": operator(top_k, numbers=(1,), fixed=("sorted",)),
+    }
+)

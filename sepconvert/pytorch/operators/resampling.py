@@ -1,0 +1,276 @@
+"""Resize and its predecessor, axis by axis.
+
+Every mode is separable: along one axis, an output is a weighted sum of a few inputs, whose positions and weights
+depend on the sizes alone. Coordinates are computed in float32, as onnxruntime does: where two inputs are equally near,
+the last bit decides.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sepconvert.pytorch.operators.numbers import floats, ints
+from sepconvert.pytorch.operators.operator import Operator, operator
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an axis of ``length`` elements becomes one of ``outputs``; ``crop`` is the part of it that is looked at."""
+
+    length: int
+    outputs: int
+    scale: float
+    mode: str
+    coordinates: str
+    rounding: str
+    cubic: float
+    exclude_outside: bool
+    antialias: bool
+    crop: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """``positions`` and ``weights`` (taps, outputs); ``outside`` marks outputs that lie beyond the input."""
+
+    positions: NDArray[np.int64]
+    weights: Floats
+    outside: NDArray[np.bool_]
+
+
+def _coordinates(axis: Sampling) -> Floats:
+    """Where each output lies, in units of the input's elements."""
+    at, one = np.arange(axis.outputs, dtype=np.float32), np.float32(1)
+    scale, half = np.float32(axis.scale), np.float32(0.5)
+    match axis.coordinates:
+        case "asymmetric":
+            return at / scale
+        case "align_corners":
+            if axis.outputs == 1:
+                return at
+            return at * np.float32(axis.length - 1) / np.float32(axis.outputs - 1)
+        case "pytorch_half_pixel" if axis.outputs <= 1:
+            return at
+        case "tf_half_pixel_for_nn":
+            return (at + half) / scale
+        case "half_pixel_symmetric":
+            whole = np.float32(axis.length) * scale
+            offset = np.float32(axis.length) / 2 * (one - np.float32(axis.outputs) / whole)
+            return np.asarray(offset + (at + half) / scale - half, dtype=np.float32)
+        case "tf_crop_and_resize":
+            start, end = (np.float32(bound) for bound in axis.crop)
+            last = np.float32(axis.length - 1)
+            if axis.outputs == 1:
+                return np.asarray(half * (start + end) * last + 0 * at, dtype=np.float32)
+            return np.asarray(start * last + at * (end - start) * last / np.float32(axis.outputs - 1), dtype=np.float32)
+    return (at + half) / scale - half
+
+
+def _nearest(x: Floats, rounding: str) -> NDArray[np.int64]:
+    match rounding:
+        case "floor":
+            chosen = np.floor(x)
+        case "ceil":
+            chosen = np.ceil(x)
+        case "round_prefer_ceil":
+            chosen = np.floor(x + np.float32(0.5))
+        case _:
+            chosen = np.ceil(x - np.float32(0.5))
+    return chosen.astype(np.int64)
+
+
+def _cubic(distance: Floats, a: float) -> Floats:
+    """The cubic convolution kernel (Keys, 1981)."""
+    d = np.abs(distance)
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def _taps(axis: Sampling) -> Taps:
+    x = _coordinates(axis)
+    outside = np.zeros(len(x), dtype=np.bool_)
+    if axis.coordinates == "tf_crop_and_resize":
+        outside = (x < 0) | (x > axis.length - 1)
+    if axis.mode == "nearest":
+        found = np.clip(_nearest(x, axis.rounding), 0, axis.length - 1)
+        return Taps(found[np.newaxis], np.ones((1, len(x)), np.float32), outside)
+    squeeze = min(np.float32(axis.scale), np.float32(1)) if axis.antialias else np.float32(1)
+    support = (1 if axis.mode == "linear" else 2) / float(squeeze)
+    base = np.floor(x).astype(np.int64)
+    reach = int(np.ceil(support))
+    positions = base + np.arange(1 - reach, reach + 1)[:, np.newaxis]
+    distance = ((positions - x) * squeeze).astype(np.float32)
+    if axis.mode == "linear":
+        weights = np.maximum(0, 1 - np.abs(distance)).astype(np.float32)
+    else:
+        weights = _cubic(distance, axis.cubic)
+    if axis.exclude_outside or axis.antialias:
+        inside = (positions >= 0) & (positions < axis.length)
+        weights = weights * inside if axis.exclude_outside else weights
+        weights = weights / weights.sum(axis=0)
+    return Taps(np.clip(positions, 0, axis.length - 1), weights.astype(np.float32), outside)
+
+
+def _resample(x: Tensor, axis: int, sampling: Sampling, beyond: float) -> Tensor:
+    taps = _taps(sampling)
+    shape = [1] * x.ndim
+    shape[axis] = sampling.outputs
+    parts = []
+    for positions, weights in zip(taps.positions, taps.weights, strict=True):
+        if not weights.any():
+            continue
+        part = x.index_select(axis, torch.from_numpy(positions).to(x.device))
+        if not (weights == 1).all():
+            part = part * torch.from_numpy(weights).to(x.device, x.dtype).reshape(shape)
+        parts.append(part)
+    y = torch.stack(parts).sum(0) if len(parts) > 2 else sum(parts[1:], parts[0])
+    if taps.outside.any():
+        mask = torch.from_numpy(taps.outside).to(x.device).reshape(shape)
+        y = torch.where(mask, torch.full_like(y, beyond), y)
+    return y
+
+
+def resize(
+    x: Tensor,
+    second: Tensor | None = None,
+    third: Tensor | None = None,
+    sizes: Tensor | None = None,
+    *,
+    antialias: int = 0,
+    axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+    opset: int,
+) -> Tensor:
+    """Resize by scales or to sizes: inputs (x, scales) in opset 10, (x, roi, scales, sizes) since."""
+    if opset < 11:
+        return upsample(x, second, mode=mode)
+    over = [axis % x.ndim for axis in axes] if axes is not None else list(range(x.ndim))
+    scales = floats(third) if third is not None and third.numel() else None
+    if scales is not None:
+        outputs = [int(np.floor(x.shape[axis] * np.float32(scale))) for axis, scale in zip(over, scales, strict=True)]
+    else:
+        assert sizes is not None
+        outputs, scales = _to_sizes([x.shape[axis] for axis in over], ints(sizes), keep_aspect_ratio_policy)
+    crops = [(0.0, 1.0)] * len(over)
+    if coordinate_transformation_mode == "tf_crop_and_resize" and second is not None and second.numel():
+        region = floats(second)
+        crops = list(zip(region[: len(over)], region[len(over) :], strict=True))
+    plan = {
+        axis: Sampling(
+            length=x.shape[axis],
+            outputs=count,
+            scale=scale,
+            mode=mode,
+            coordinates=coordinate_transformation_mode,
+            rounding=nearest_mode,
+            cubic=cubic_coeff_a,
+            exclude_outside=bool(exclude_outside),
+            antialias=bool(antialias),
+            crop=crop,
+        )
+        for axis, count, scale, crop in zip(over, outputs, scales, crops, strict=True)
+    }
+    return _apply(x, plan, extrapolation_value)
+
+
+def _to_sizes(have: Sequence[int], asked: Sequence[int], policy: str) -> tuple[list[int], list[float]]:
+    scales = [size / side for size, side in zip(asked, have, strict=True)]
+    if policy == "stretch":
+        return list(asked), scales
+    scale = min(scales) if policy == "not_larger" else max(scales)
+    return [int(np.floor(scale * side + 0.5)) for side in have], [scale] * len(have)
+
+
+def upsample(x: Tensor, given: Tensor | None = None, *, scales: Sequence[float] = (), mode: str = "nearest") -> Tensor:
+    """Upsample, and Resize of opset 10: coordinates are divided by the scale and rounded down."""
+    factors = floats(given) if given is not None else list(scales)
+    plan = {
+        axis: Sampling(
+            length=side,
+            outputs=int(np.floor(side * np.float32(factor))),
+            scale=factor,
+            mode=mode,
+            coordinates="asymmetric",
+            rounding="floor",
+            cubic=-0.75,
+            exclude_outside=False,
+            antialias=False,
+            crop=(0.0, 1.0),
+        )
+        for axis, (side, factor) in enumerate(zip(x.shape, factors, strict=True))
+    }
+    return _apply(x, plan, 0.0)
+
+
+def _apply(x: Tensor, plan: Mapping[int, Sampling], beyond: float) -> Tensor:
+    changed = {axis: sampling for axis, sampling in plan.items() if not _is_identity(sampling)}
+    factor = _whole_factors(x, changed)
+    if factor is not None:
+        return F.interpolate(x, scale_factor=factor, mode="nearest")
+    wide = (
+        x.to(torch.float32) if not x.is_floating_point() and any(s.mode != "nearest" for s in changed.values()) else x
+    )
+    for axis, sampling in changed.items():
+        wide = _resample(wide, axis, sampling, beyond)
+    return wide.to(x.dtype)
+
+
+def _is_identity(axis: Sampling) -> bool:
+    return axis.length == axis.outputs and axis.scale == 1 and axis.coordinates != "tf_crop_and_resize"
+
+
+def _whole_factors(x: Tensor, changed: Mapping[int, Sampling]) -> list[float] | None:
+    """Whether this repeats every pixel of an image a whole number of times, which torch does faster."""
+    if x.ndim != 4 or not set(changed) <= {2, 3} or not changed:
+        return None
+    factors = [1.0, 1.0]
+    for axis, sampling in changed.items():
+        factor, rest = divmod(sampling.outputs, sampling.length)
+        taps = _taps(sampling).positions
+        if rest or sampling.mode != "nearest" or (taps[0] != np.arange(sampling.outputs) // factor).any():
+            return None
+        factors[axis - 2] = float(factor)
+    return factors
+
+
+_COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+    "tf_crop_and_resize",
+)
+_MODES = ("nearest", "linear", "cubic")
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {
+        "Resize": operator(
+            resize,
+            numbers=(1, 2, 3),
+            coordinate_transformation_mode=_COORDINATES,
+            keep_aspect_ratio_policy=("stretch", "not_larger", "not_smaller"),
+            mode=_MODES,
+            nearest_mode=("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+        ),
+        "Upsample": operator(upsample, numbers=(1,), mode=("nearest", "linear")),
+    }
+)

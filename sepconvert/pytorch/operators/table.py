@@ -1,0 +1,43 @@
+"""All operators the trainable graph knows."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sepconvert.pytorch.operators import (
+    activations,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    padding,
+    pooling,
+    reduction,
+    resampling,
+    shaping,
+)
+from sepconvert.pytorch.operators.operator import Operator
+
+_MODULES = (
+    activations,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    padding,
+    pooling,
+    reduction,
+    resampling,
+    shaping,
+)
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {name: entry for module in _MODULES for name, entry in module.OPERATORS.items()}
+)
+"""By operator type, in the standard ONNX domain."""
+
+
+def supported_operators() -> tuple[str, ...]:
+    """Return the names of all operators the trainable graph can run, in alphabetical order."""
+    return tuple(sorted(OPERATORS))

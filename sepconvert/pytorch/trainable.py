@@ -1,0 +1,200 @@
+"""An ONNX graph as a torch module.
+
+Every operator is a torch function of the table in ``operators``; every constant of the graph, an initializer or the
+result of a ``Constant`` node, is one tensor of the module however often it is used, so tied weights stay tied.
+Constants that the caller names are Parameters, all other floating-point ones are buffers; integers, and numbers that
+only say a size or a position, stay on the host, where shapes are computed whatever device the module is on.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+
+from torch import Tensor, nn
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.plain import PlainGraph, plain_graph, with_constants
+from sepconvert.pytorch.binding import Step, bind, read_as_values
+from sepconvert.pytorch.operators.dtypes import to_array, to_tensor, widened
+from sepconvert.pytorch.schedule import Schedule, schedule
+
+Values = MutableMapping[str, Tensor]
+
+
+class TrainableGraph(nn.Module):
+    """An ONNX model that torch can train; made by ``from_model``.
+
+    Nothing is dropped by Dropout, in training mode either. BatchNormalization uses its stored statistics, in training
+    mode too, unless ``update_statistics`` was called. Keys of the ``state_dict`` are the names of the graph's constants
+    with ``%`` and ``.`` written as ``%25`` and ``%2E``, because torch allows no dots in them, after ``weights.=``.
+    """
+
+    def __init__(self, model: LoadedModel, graph: PlainGraph, steps: Sequence[Step], weights: "Weights"):
+        super().__init__()
+        self.weights = weights
+        self.inputs = graph.inputs
+        self.outputs = graph.outputs
+        self._model = model
+        self._graph = graph
+        self._steps = tuple(steps)
+        self._updates_statistics = False
+        used = {name for step in steps for name in step.reads} | set(graph.outputs)
+        self._host = {
+            name: to_tensor(array, name)
+            for name, array in graph.constants.items()
+            if name in used and name not in weights.names
+        }
+        self._schedules: dict[tuple[tuple[str, ...], frozenset[str]], Schedule] = {}
+
+    @classmethod
+    def from_model(
+        cls, model: LoadedModel, trainable: Collection[str] | None = None, *, wide: bool = False
+    ) -> "TrainableGraph":
+        """Turn a model into a module in evaluation mode.
+
+        Args:
+            model: stays as it is.
+            trainable: names of initializers, or of ``Constant`` nodes' outputs, that become Parameters; None for all
+                floating-point ones that the graph computes with, but running statistics of BatchNormalization.
+            wide: compute in float32 what the graph has in float16 or bfloat16, from float32 copies of the weights
+                (``write_back`` rounds them); inputs of these types must be given in float32 then.
+
+        Raises:
+            ModelError: the graph has operators, attributes or types that are not supported (all are named), or
+                ``trainable`` names something that cannot be trained.
+        """
+        graph = plain_graph(model)
+        steps = bind(graph, wide=wide)
+        weights = _floating_constants(graph, steps)
+        statistics = {name for step in steps if step.learns for name in step.node.inputs[3:5]}
+        chosen = weights.keys() - statistics if trainable is None else set(trainable)
+        wrong = sorted(chosen - (weights.keys() - statistics))
+        if wrong:
+            raise ModelError(
+                f"Not trainable: {', '.join(repr(name) for name in wrong)}; name floating-point initializers or "
+                "Constants that the graph computes with, and no running statistics of BatchNormalization."
+            )
+        module = cls(model, graph, steps, Weights(weights, chosen, wide))
+        module.eval()
+        return module
+
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """Return the trainable tensors by the names of the graph's constants."""
+        found = self.weights.by_name()
+        return {name: tensor for name, tensor in found.items() if isinstance(tensor, nn.Parameter)}
+
+    def update_statistics(self, update: bool = True) -> None:
+        """Let BatchNormalization normalise by each batch and move its running statistics, in training mode only.
+
+        Raises:
+            ModelError: a node's statistics are computed by the graph, so there is nothing to update.
+        """
+        if update:
+            for step in self._steps:
+                fixed = (
+                    [name for name in step.node.inputs[3:5] if name not in self.weights.names] if step.learns else []
+                )
+                if fixed:
+                    raise ModelError(
+                        f"The statistics '{fixed[0]}' of {step.node.label} are no stored constant; keep them frozen."
+                    )
+        self._updates_statistics = update
+
+    def forward(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Compute values of the graph.
+
+        Args:
+            inputs: tensors by name: the graph's inputs, or inner values, which are then not computed.
+            outputs: names of any values of the graph, those before a final activation too; None for the graph's
+                outputs. Only what they need is computed.
+
+        Returns:
+            The values by name.
+
+        Raises:
+            ModelError: a name is unknown, a needed input is missing, or torch could not compute a node (it is named).
+        """
+        wanted = self.outputs if outputs is None else tuple(outputs)
+        constants = {**self._host, **self.weights.by_name()}
+        key = (wanted, frozenset(inputs))
+        if key not in self._schedules:
+            self._schedules[key] = schedule(self._steps, wanted, inputs.keys(), constants.keys())
+        values: Values = {**constants, **inputs}
+        for step, done in self._schedules[key]:
+            self._compute(step, values)
+            for name in done:
+                del values[name]
+        return {name: values[name] for name in wanted}
+
+    def _compute(self, step: Step, values: Values) -> None:
+        try:
+            results = self._call(step, values)
+        except ModelError as error:
+            raise ModelError(f"{step.node.label} could not run: {error}.") from None
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            raise ModelError(f"{step.node.label} could not run in PyTorch: {' '.join(str(error).split())}.") from error
+        named = zip(step.node.outputs, results, strict=False)
+        values.update((name, result) for name, result in named if name)
+
+    def _call(self, step: Step, values: Values) -> Sequence[Tensor]:
+        if step.bodies is not None:
+            return self._branch(step, values)
+        assert step.function is not None
+        arguments = _on_one_device([values[name] if name else None for name in step.node.inputs], step.numbers)
+        if step.learns:
+            result = step.function(*arguments, learning=self._updates_statistics and self.training)
+        else:
+            result = step.function(*arguments)
+        return result if isinstance(result, tuple) else (result,)
+
+    def _branch(self, step: Step, values: Values) -> Sequence[Tensor]:
+        assert step.bodies is not None
+        body = step.bodies[0 if bool(values[step.node.inputs[0]].item()) else 1]
+        inner = {**values, **body.constants}
+        for child in body.steps:
+            self._compute(child, inner)
+        return [inner[name] for name in body.outputs]
+
+    def write_back(self) -> LoadedModel:
+        """Return the model with the module's current numbers; where nothing changed, bit by bit the old ones."""
+        changed = {}
+        for name, tensor in self.weights.by_name().items():
+            old = self._graph.constants[name]
+            new = to_array(tensor.detach().to(to_tensor(old[:0] if old.ndim else old, name).dtype))
+            if new.tobytes() != old.tobytes():
+                changed[name] = new
+        return with_constants(self._model, changed)
+
+
+class Weights(nn.Module):
+    """The floating-point constants of a graph under names that torch allows."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], trainable: Collection[str], wide: bool):
+        super().__init__()
+        self.names = {name: "=" + name.replace("%", "%25").replace(".", "%2E") for name in tensors}
+        for name, tensor in tensors.items():
+            held = tensor.to(widened(tensor.dtype, wide))
+            if name in trainable:
+                self.register_parameter(self.names[name], nn.Parameter(held))
+            else:
+                self.register_buffer(self.names[name], held)
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Return the tensors as they are now by the names of the graph's constants."""
+        held: dict[str, Tensor | None] = {**self._parameters, **self._buffers}
+        return {name: tensor for name, key in self.names.items() if (tensor := held[key]) is not None}
+
+
+def _floating_constants(graph: PlainGraph, steps: Iterable[Step]) -> dict[str, Tensor]:
+    """The constants that the graph computes with, or that are its results."""
+    used = {*read_as_values(steps), *graph.outputs}
+    tensors = {name: to_tensor(array, name) for name, array in graph.constants.items() if name in used}
+    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
+def _on_one_device(tensors: list[Tensor | None], numbers: frozenset[int]) -> list[Tensor | None]:
+    """Bring what is still on the host to the device of the others; shapes and the like stay where they are."""
+    devices = [t.device for index, t in enumerate(tensors) if t is not None and index not in numbers]
+    device = next((device for device in devices if device.type != "cpu"), None)
+    if device is None:
+        return tensors
+    return [tensor if tensor is None or index in numbers else tensor.to(device) for index, tensor in enumerate(tensors)]
