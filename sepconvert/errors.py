@@ -29,6 +29,10 @@ class OutputError(SepconvertError):
     """The result cannot be written where it was asked for."""
 
 
+class MissingExtraError(SepconvertError):
+    """An optional dependency that this needs is not installed."""
+
+
 class NothingToDoError(SepconvertError):
     """No site can be rewritten, or the budget is out of reach; nothing is written."""
 

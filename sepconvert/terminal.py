@@ -33,7 +33,12 @@ def render(record: Record) -> RenderableType:
     parts: list[RenderableType] = [_title(record), _totals(record)]
     if record.command != "compare":
         parts += [_sites(record.sites), _skips(record)] if record.sites else [_skips(record)]
-    parts += [*_fidelity(record), *[_latency(timing) for timing in record.latency], *render_times(record)]
+    parts += [
+        *_tuning(record),
+        *_fidelity(record),
+        *[_latency(timing) for timing in record.latency],
+        *render_times(record),
+    ]
     parts += [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings]
     if record.seconds:
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
@@ -148,6 +153,19 @@ def _skips(record: Record) -> Text:
         return Text("Skipped: nothing")
     counts = Counter(skip.kind for skip in record.skipped)
     return Text("Skipped: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
+
+
+def _tuning(record: Record) -> list[Text]:
+    found = record.fine_tune
+    if not found or not found.get("steps"):
+        return []
+    figures = [f"{found[name]:.3g}" for name in ("divergence_before", "divergence_after") if found[name] is not None]
+    return [
+        Text(
+            f"Fine-tuned {found['steps']} steps on {found['inputs']} inputs{' and labels' * found['labels']}: held-out "
+            f"divergence {' -> '.join(figures)}, best at step {found['best_step']} ({found['seconds']:.0f} s)"
+        )
+    ]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_progress, show_record
+from sepconvert.cli.show import show_progress, show_record, telling_interruptions
+from sepconvert.errors import UsageError
 
 BUDGET = "Budget (one of them)"
+TUNING = "Fine-tuning"
 
 
 def rewrite(
@@ -79,6 +81,59 @@ def rewrite(
             show_default=False,
         ),
     ] = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune",
+            help="Then train the new layers to say what MODEL says; needs --data or --train-data, no labels.",
+            rich_help_panel=TUNING,
+        ),
+    ] = False,
+    train_data: Annotated[
+        str | None,
+        typer.Option(
+            help="Inputs to train on, spelled as --data; labels are mixed in where there are some.",
+            metavar="FILE|FOLDER|CALLABLE",
+            rich_help_panel=TUNING,
+            show_default="--data",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Optimiser steps.", metavar="N", rich_help_panel=TUNING, show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training inputs.",
+            metavar="N",
+            rich_help_panel=TUNING,
+            show_default="20, but at least 500 steps",
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.002"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted training, from the file that it left beside the output.",
+            rich_help_panel=TUNING,
+        ),
+    ] = False,
+    num_devices: Annotated[
+        int, typer.Option(help="Processes that train, with a GPU each on cuda.", metavar="N", rich_help_panel=TUNING)
+    ] = 1,
+    num_nodes: Annotated[
+        int,
+        typer.Option(
+            help="Machines that train, each started with this command and MASTER_ADDR, MASTER_PORT, NODE_RANK.",
+            metavar="N",
+            rich_help_panel=TUNING,
+        ),
+    ] = 1,
     include: options.Include = None,
     exclude: options.Exclude = None,
     data: options.Data = None,
@@ -122,7 +177,10 @@ def rewrite(
     from sepconvert import workflows
     from sepconvert.data import parse_preprocess
 
-    with show_progress(quiet) as progress:
+    tuning = workflows.FineTune(train_data, steps, epochs, lr, resume, num_devices, num_nodes)
+    if not fine_tune and tuning != workflows.FineTune():
+        raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
+    with telling_interruptions(), show_progress(quiet) as progress:
         result = workflows.rewrite(
             model,
             output or model.with_name(f"{model.stem}.sep.onnx"),
@@ -136,6 +194,7 @@ def rewrite(
             macs=macs,
             params=params,
             max_error=max_error,
+            fine_tune=tuning if fine_tune else None,
             lowering=lowering,
             input_shapes=options.read_input_shapes(input_),
             include=include or (),

@@ -1,7 +1,8 @@
 """What every command shows: its record at the end, progress meanwhile."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,17 @@ def show_record(record: "Record", json: str | None, html: Path | None, quiet: bo
         from sepconvert.terminal import print_record
 
         print_record(record, html)
+
+
+@contextmanager
+def telling_interruptions() -> Iterator[None]:
+    """Where Ctrl-C left something to go on from, say so before the command ends with 130."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if interruption.args:
+            typer.echo(f"sepconvert: {interruption}", err=True)
+        raise
 
 
 def show_progress(quiet: bool) -> AbstractContextManager[Progress]:

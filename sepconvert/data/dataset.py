@@ -111,6 +111,36 @@ class Dataset:
         order = rng.permutation(self.count)
         return self._take(np.sort(order[second:])), self._take(np.sort(order[:second]))
 
+    def cut(self, size: int, rng: np.random.Generator) -> list["Dataset"]:
+        """Cut the samples, in random order, into batches that can be fed in any order.
+
+        Args:
+            size: samples per batch (a static batch overrides it); the last of each shape may be smaller.
+            rng: decides the order.
+
+        Raises:
+            DataError: with a static batch, samples of a shape do not fill whole batches.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for position in rng.permutation(self.count):
+            groups.setdefault(self.source.group(int(self.indices[position])), []).append(int(position))
+        limit = self.batch or size
+        cuts = [
+            positions[start : start + limit]
+            for positions in groups.values()
+            for start in range(0, len(positions), limit)
+        ]
+        if self.batch is not None and any(len(cut) < self.batch for cut in cuts):
+            raise DataError(
+                f"{self.origin}: the model takes {self.batch} samples of equal shape at a time; give as many of each "
+                "shape as fill whole batches."
+            )
+        return [self._take(np.array(cut, np.int64)) for cut in cuts]
+
+    def feed(self) -> Feeds:
+        """Read all samples as one feed; they must be of one shape."""
+        return self.source.read(self.indices)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of one feed: the static batch, or a batch of one."""
         return {name: array.shape for name, array in next(self.first(1).batches(1)).items()}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
+from sepconvert.fitting.drawn import settle_drawn
 from sepconvert.fitting.enough import too_few_inputs
 from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
 from sepconvert.fitting.sampling import Sampling, SiteSample
@@ -179,8 +180,10 @@ class _Walk:
         return sample
 
     def _settle(self, choice: SiteChoice, target: Target, sample: SiteSample) -> FittedSite:
-        weight, dtype = _weight(self._model, choice)
-        return settle_site(choice, Seen(weight, dtype, target.row_scale, sample), self._settings.ridges, self._rng)
+        seen = Seen(*_weight(self._model, choice), target.row_scale, sample)
+        if choice.drawn is not None:
+            return settle_drawn(choice, seen, choice.drawn)
+        return settle_site(choice, seen, self._settings.ridges, self._rng)
 
     def _open(self, stream: Stream, names: Sequence[str], change: _Change | None = None) -> Session | None:
         """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""

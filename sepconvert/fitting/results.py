@@ -12,10 +12,14 @@ from sepconvert.separable.factors import Factors
 
 @dataclass(frozen=True, slots=True)
 class SiteChoice:
-    """A site and its candidate (form, rank) pairs; without candidates it stays dense."""
+    """A site and its candidate (form, rank) pairs; without candidates it stays dense.
+
+    ``drawn`` are random factors of the only candidate, to be trained on from where they are.
+    """
 
     site: ConvSite
     candidates: tuple[tuple[str, int], ...]
+    drawn: Factors | None = None
 
 
 @dataclass(frozen=True, slots=True)

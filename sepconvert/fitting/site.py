@@ -71,6 +71,8 @@ def without_data(
     output = choice.site.output
     if not choice.candidates:
         return FittedSite(output, None, None, None)
+    if choice.drawn is not None:
+        return FittedSite(output, choice.drawn.astype(dtype), None, None, reason=f"left as drawn: {why}")
     made = [FORMS[form].factorise(weight, rank, choice.site.geometry, rng) for form, rank in choice.candidates]
     errors = [_weight_error(weight, factors.reconstruct()) for factors in made]
     closest = int(np.argmin(errors))

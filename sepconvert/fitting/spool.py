@@ -41,6 +41,11 @@ class Spool:
         self.peak_bytes = 0
         self.spilled_bytes = 0
 
+    @property
+    def room(self) -> int:
+        """Bytes that still fit in memory."""
+        return self._budget - self.resident_bytes
+
     def __enter__(self) -> Self:
         return self
 

@@ -42,8 +42,8 @@ def choose_by_weights(plan: SitePlan, weight: NDArray[Any], rng: np.random.Gener
 
 
 def choose_random(plan: SitePlan, rng: np.random.Generator) -> Choice:
-    """Draw variance-preserving random factors of the first candidate form."""
-    candidate = plan.candidates[0]
+    """Draw variance-preserving random factors of the candidate with the most weights, which has the most to train."""
+    candidate = max(plan.candidates, key=lambda option: option.cost.params)
     return Choice(plan, FORMS[candidate.form].draw(plan.site.geometry, candidate.rank, rng), None)
 
 

@@ -129,8 +129,7 @@ def inputs(fidelity: Fidelity) -> str:
 def _agreement(fidelity: Fidelity) -> str:
     if fidelity.top1_agreement is None:
         return ""
-    share = "all" if fidelity.top1_agreement == 1 else f"{figures.percent(fidelity.top1_agreement)}"
-    return f"; the two models give the same top answer on {share} of them"
+    return f"; the two models give the same top answer on {figures.percent(fidelity.top1_agreement)} of them"
 
 
 def _worst_output(fidelity: Fidelity) -> Claim:
@@ -169,25 +168,41 @@ def layers(record: Record) -> Claim:
     kept = [site for site in record.sites if site.status != "rewritten"]
     short = f"{rewritten} of {figures.plural(total, 'layer')} rewritten"
     if not kept:
-        every = "The one layer was" if total == 1 else f"All {figures.exact(total)} layers were"
-        return Claim(short, f"{every} rewritten.", NEUTRAL)
-    return Claim(short, f"{short}; {figures.exact(len(kept))} kept dense{_because(kept)}.", NEUTRAL)
+        return Claim(short, f"{short}.", NEUTRAL)
+    return Claim(short, f"{short}; {len(kept)} kept dense{_because(kept)}.", NEUTRAL)
 
 
 def _because(kept: list[SiteRecord]) -> str:
     reasons = Counter(_inside_a_sentence(site.reason) for site in kept if site.reason)
     if not reasons:
         return " (no reason was recorded)"
-    shown = [reason if len(reasons) == 1 else f"{n}{figures.SPACE}× {reason}" for reason, n in reasons.most_common(2)]
+    shown = [f"{reason} ({n})" if len(kept) > 1 else reason for reason, n in reasons.most_common(2)]
     rest = len(reasons) - len(shown)
     more = f"; and {figures.plural(rest, 'other reason')}, listed under Layers" if rest else ""
-    return f" ({'; '.join(shown)}{more})"
+    return f": {'; '.join(shown)}{more}"
 
 
 def _inside_a_sentence(text: str) -> str:
     """Lower the first letter, unless it begins an abbreviation, and drop the full stop."""
     text = text.rstrip(". ")
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def tuning(record: Record) -> Claim | None:
+    """What the fine-tuning brought on inputs held out from it; None where there was none."""
+    found = record.fine_tune
+    if found is None:
+        return None
+    before, after = found.get("divergence_before"), found.get("divergence_after")
+    if not found.get("steps") or before is None or after is None:
+        return Claim("not fine-tuned", "Fine-tuning was asked for but left out: the warnings say why.", MIXED)
+    on = f"{found['steps']} steps on {figures.plural(found.get('inputs', 0), 'input')}"
+    numbers = f"{figures.error(before)} → {figures.error(after)}"
+    if not after < before:
+        return Claim("fine-tuning did not help", f"Fine-tuning for {on} did not help; the start was kept.", MIXED)
+    labels = " and the labels" if found.get("labels") else ""
+    text = f"Fine-tuning for {on}: distance from the original{labels} on held-out inputs {numbers}."
+    return Claim(f"fine-tuned, {numbers}", text, NEUTRAL)
 
 
 def cost(record: Record) -> Claim | None:

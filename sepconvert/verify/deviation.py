@@ -76,6 +76,11 @@ class Deviation:
         self._error += float(np.vdot(difference, difference))
         self._largest = max(self._largest, float(np.abs(difference).max(initial=0.0)))
 
+    @property
+    def spread(self) -> float:
+        """Σ(y−ȳ)² of everything added so far."""
+        return self._spread.total
+
     def figures(self) -> Figures:
         """Return the figures of everything added so far."""
         if self._samples == 0 or self._bad_before or self._bad_after:

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from sepconvert.workflows.analysis import analyze
     from sepconvert.workflows.comparison import Gate, check_gate, compare, parse_gate
     from sepconvert.workflows.diagnosis import doctor
-    from sepconvert.workflows.options import Measure, Planning, Target
+    from sepconvert.workflows.options import FineTune, Measure, Planning, Target
     from sepconvert.workflows.outputs import Outputs
     from sepconvert.workflows.rendering import render
     from sepconvert.workflows.rewriting import RewriteResult, rewrite
     from sepconvert.workflows.sweeping import sweep
 
 _HOMES = {
+    "FineTune": "options",
     "Gate": "comparison",
     "Measure": "options",
     "Outputs": "outputs",
@@ -36,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FineTune",
     "Gate",
     "Measure",
     "Outputs",

@@ -22,12 +22,16 @@ from sepconvert.workflows.opened import OpenedModel
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict."""
+    """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict.
+
+    ``emitted`` are the outputs of the convolutions in the sites' places.
+    """
 
     opened: OpenedModel
     fitted: Mapping[str, Fitted]
     macs: Mapping[str, int | None]
     self_check: SelfCheck
+    emitted: tuple[str, ...]
 
 
 def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
@@ -48,7 +52,7 @@ def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
     for fitted in fits.rewritten:
         _check_cost(fitted, macs[fitted.site.output])
     after = OpenedModel(model, shapes, Survey((), ()), totals)
-    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check)
+    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check, tuple(emitted))
 
 
 def _check_cost(fitted: Fitted, found: int | None) -> None:

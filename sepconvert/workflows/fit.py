@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def fit_plans(
     *,
     seed: int,
     progress: Progress,
+    trained: bool = False,
 ) -> Fits:
     """Make the factors of every planned site.
 
@@ -73,14 +75,17 @@ def fit_plans(
         target: how factors are made (``init``) and written (``lowering``).
         seed: of everything random.
         progress: told of every site.
+        trained: the model will be trained: random factors are prepared for it, layer by layer.
     """
     planned = [plan for plan in plans if plan.candidates]
     if not planned:
         return Fits(())
     if target.init == "random":
-        drawn = [choose_random(plan, generator(seed, plan.site)).factors for plan in planned]
-        fitted = [_fitted(plan, factors, target) for plan, factors in zip(planned, drawn, strict=True)]
-        return Fits(tuple(fitted), warnings=(RANDOM,))
+        drawn = {plan.site.output: choose_random(plan, generator(seed, plan.site)).factors for plan in planned}
+        if trained and calibration is not None:
+            return _from_data(model, plans, calibration, target, seed, progress, drawn)
+        fitted = [_fitted(plan, drawn[plan.site.output], target) for plan in planned]
+        return Fits(tuple(fitted), warnings=() if trained else (RANDOM,))
     if calibration is None:
         return _from_weights(model, planned, target, seed, progress)
     return _from_data(model, plans, calibration, target, seed, progress)
@@ -114,8 +119,12 @@ def _from_data(
     target: Target,
     seed: int,
     progress: Progress,
+    drawn: Mapping[str, Factors] = MappingProxyType({}),
 ) -> Fits:
-    choices = [SiteChoice(plan.site, tuple((c.form, c.rank) for c in plan.candidates)) for plan in plans]
+    choices = [
+        SiteChoice(plan.site, tuple((c.form, c.rank) for c in plan.candidates), drawn.get(plan.site.output))
+        for plan in plans
+    ]
     result = refit(model, choices, calibration, rng=np.random.default_rng(seed), progress=progress)
     rewritten, kept, dense = [], {}, {}
     for plan in plans:

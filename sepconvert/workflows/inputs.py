@@ -21,14 +21,16 @@ def shapes_for(given: Mapping[str, Sequence[int]], dataset: Dataset | None) -> d
     return sampled | {name: tuple(shape) for name, shape in given.items()}
 
 
-def data_warnings(calibration: Dataset | None, test: Dataset | None) -> list[str]:
-    """What the data itself gives cause to say: samples left out, test inputs that calibration has seen."""
-    warnings = [warning for dataset in (calibration, test) if dataset is not None for warning in dataset.warnings]
-    if calibration is None or test is None:
-        return warnings
-    shared = count_overlap(calibration, test)
-    if shared:
-        warnings.append(
-            f"{shared} of {test.count} test inputs are calibration inputs too; fidelity on those is no evidence."
-        )
+def data_warnings(calibration: Dataset | None, test: Dataset | None, training: Dataset | None = None) -> list[str]:
+    """What the data itself gives cause to say: samples left out, test inputs that calibration or training has seen."""
+    known = [dataset for dataset in (calibration, test, training) if dataset is not None]
+    warnings = list(dict.fromkeys(warning for dataset in known for warning in dataset.warnings))
+    for dataset, what in ((calibration, "calibration"), (training, "training")):
+        if dataset is None or test is None:
+            continue
+        shared = count_overlap(dataset, test)
+        if shared:
+            warnings.append(
+                f"{shared} of {test.count} test inputs are {what} inputs too; fidelity on those is no evidence."
+            )
     return warnings

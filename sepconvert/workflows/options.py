@@ -33,6 +33,42 @@ class Planning:
 
 
 @dataclass(frozen=True, slots=True)
+class FineTune:
+    """How to fine-tune; None leaves a number to the defaults.
+
+    ``train_data`` is spelled as ``--data`` and defaults to it. ``steps`` of the optimiser or ``epochs`` over the
+    inputs, not both; ``lr`` is the peak learning rate; ``resume`` goes on from an interrupted run; ``num_devices`` are
+    processes (with a GPU each, where the device is one) on each of ``num_nodes`` machines.
+
+    Raises:
+        UsageError: a number out of range, or both steps and epochs.
+    """
+
+    train_data: str | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    resume: bool = False
+    num_devices: int = 1
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise UsageError("--steps and --epochs contradict each other; give one of them.")
+        for name in ("steps", "epochs", "num_devices", "num_nodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value} is not a whole number from 1.")
+        if self.lr is not None and not 0 < self.lr < 1:
+            raise UsageError(f"--lr {self.lr:g} is not a learning rate between 0 and 1.")
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.num_devices * self.num_nodes
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What is asked of a rewrite: at most one budget of ``rank``, ``speedup``, ``macs``, ``params``, ``max_error``.
 

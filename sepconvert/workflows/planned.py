@@ -31,7 +31,7 @@ from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import kernel_gain
 from sepconvert.workflows.fit import Fitted
 from sepconvert.workflows.opened import OpenedModel
-from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
@@ -50,6 +50,7 @@ class Ask:
     planning: Planning
     seed: int
     progress: Progress = silent
+    fine_tune: FineTune | None = None
 
 
 class Planner:

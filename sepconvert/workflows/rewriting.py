@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import UsageError
 from sepconvert.graph.load import LoadedModel
@@ -17,10 +19,18 @@ from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.opened import naming, open_model, select_sites
-from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.planned import Ask, Planner, with_times
 from sepconvert.workflows.settle import Settled, settle, with_measured
+from sepconvert.workflows.tuned import (
+    CALIBRATION,
+    check_tuning,
+    forget,
+    settled_before,
+    training_data,
+    tune_settled,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ def rewrite(
     allow_growth: bool = False,
     data: str | None = None,
     test_data: str | None = None,
+    fine_tune: FineTune | None = None,
     preprocess: Preprocess = Preprocess(),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     include: Sequence[str] = (),
@@ -85,6 +96,7 @@ def rewrite(
         allow_growth: admit ranks at or above break-even (to check that full rank is exact).
         data: calibration inputs: a path or ``pkg.module:callable`` as on the command line.
         test_data: inputs that fidelity is measured on; default ``data``, else seeded random inputs.
+        fine_tune: distil from the original after the rewrite, without labels if need be; None does not.
         preprocess: how integer arrays and images become inputs.
         input_shapes: sizes of dynamic inputs, by input name.
         include: globs; sites that match none of them are kept.
@@ -107,21 +119,37 @@ def rewrite(
     if destination is not None:
         check_output(destination, source, force=outputs.force)
     outputs.check(source, *([] if destination is None else [destination]))
+    if fine_tune is not None:
+        check_tuning(fine_tune, data, destination, force=outputs.force)
     opened = open_model(source, input_shapes or {})
     calibration, test = (read_data(spec, opened, preprocess) for spec in (data, test_data))
+    training = None
+    if fine_tune is not None:
+        training = training_data(fine_tune, data, opened, preprocess)
+        calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
     sample = calibration or test
     if sample is not None:
         opened = open_model(source, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
-    ask = Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress)
+    ask = Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress, fine_tune)
     planner = Planner(ask)
     with naming(source), one_blas_thread():
-        settled = settle(ask, planner)
+        settled = settled_before(ask, destination) or settle(ask, planner)
+    tuned = None
+    if training is not None:
+        tuned = tune_settled(ask, settled, training, destination)
+        settled = tuned.settled
     record = _record(ask, settled, kept, test, outputs.arguments)
     record = replace(
         record,
         seconds=planner.seconds | dict(settled.fits.seconds),
-        warnings=[*record.warnings, *planner.warnings, *data_warnings(calibration, test)],
+        fine_tune=None if tuned is None else dict(tuned.figures),
+        warnings=[
+            *record.warnings,
+            *planner.warnings,
+            *(() if tuned is None else tuned.warnings),
+            *data_warnings(calibration, test, training),
+        ],
     )
     result = settled.applied.opened
     if destination is not None:
@@ -129,6 +157,7 @@ def rewrite(
         after = replace(result.totals, file_bytes=written.bytes)
         record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
     outputs.write(record)
+    forget(destination)
     return RewriteResult(record, result.model, destination)
 
 

@@ -165,7 +165,15 @@ def worst_error(fidelity: Fidelity | None) -> float | None:
 
 
 def _fit(ask: Ask, plans: Sequence[SitePlan]) -> Fits:
-    fits = fit_plans(ask.opened.model, plans, ask.calibration, ask.target, seed=ask.seed, progress=ask.progress)
+    fits = fit_plans(
+        ask.opened.model,
+        plans,
+        ask.calibration,
+        ask.target,
+        seed=ask.seed,
+        progress=ask.progress,
+        trained=ask.fine_tune is not None,
+    )
     if not fits.rewritten:
         raise NothingToDoError(_nothing_to_do(ask, plans, fits))
     return fits

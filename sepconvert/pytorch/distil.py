@@ -1,0 +1,239 @@
+"""End-to-end distillation: the rewritten network learns to say what the original says (Hinton et al., 2015).
+
+1. Adam on the trainable constants, warm-up and cosine decay, gradients clipped to a norm.
+2. Dropout is off and BatchNormalization keeps its statistics: the fit has made the new layers' outputs agree with those
+   the statistics are of, and a normalisation by constants is the same in training and in use.
+3. At even distances the held-out divergence is measured; the best weights so far are kept, the start counts as the
+   first. From half the steps on, where rates fall, training ends when it has not got better for a while.
+4. The state is written at the same moments, so that nothing but the steps since is lost to a crash or Ctrl-C.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sepconvert.fitting.spool import Spool
+from sepconvert.progress import Progress
+from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
+from sepconvert.pytorch.crew import Crew
+from sepconvert.pytorch.learning_rate import learning_rate
+from sepconvert.pytorch.lessons import Lesson
+from sepconvert.pytorch.objective import Goal, objective
+from sepconvert.pytorch.trainable import TrainableGraph
+
+EVALUATIONS = 25
+PATIENCE = 10  # evaluations in a row without a better one
+LARGEST_NORM = 1.0
+_ORDER = 7  # tells the random order of batches from other uses of one seed
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train: optimiser steps, peak learning rate, seed."""
+
+    steps: int
+    rate: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What to train on: lessons, held-out lessons for the exam, the goals of both, and the spool that holds them."""
+
+    lessons: Sequence[Lesson]
+    exam: Sequence[Lesson]
+    goals: Sequence[Goal]
+    spool: Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The best weights by name, how the held-out divergence went, and why training ended before its last step."""
+
+    best: Mapping[str, Tensor]
+    best_step: int
+    steps: int
+    curve: list[dict[str, Any]]
+    ended: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where to write checkpoints, what they belong to and began with, and the one to go on from."""
+
+    path: Path
+    subject: str
+    plan: Mapping[str, Any]
+    start: Mapping[str, Tensor]
+    resumed: Checkpoint | None = None
+
+
+def distil(
+    graph: TrainableGraph, course: Course, settings: Settings, crew: Crew, keeping: Keeping | None, progress: Progress
+) -> Learned:
+    """Train a graph in place and return its best weights.
+
+    Args:
+        graph: the rewritten network, on the crew's device.
+        course: this process's share of the lessons, and the whole exam.
+        settings: the same in all processes.
+        crew: the processes that train together.
+        keeping: checkpoints, or None.
+        progress: told of every step.
+    """
+    return _Training(graph, course, settings, crew, keeping).run(progress)
+
+
+class _Training:
+    """The state of one training."""
+
+    def __init__(
+        self, graph: TrainableGraph, course: Course, settings: Settings, crew: Crew, keeping: Keeping | None
+    ) -> None:
+        self._graph, self._course, self._settings, self._crew, self._keeping = graph, course, settings, crew, keeping
+        self._weights = graph.parameters_by_name()
+        self._optimiser = torch.optim.Adam(self._weights.values(), lr=settings.rate)
+        self._step = self._best_step = 0
+        self._curve: list[dict[str, Any]] = []
+        self._losses: list[Tensor] = []
+        self._best = _copies(self._weights)
+        if keeping is not None and keeping.resumed is not None:
+            self._restore(keeping.resumed)
+
+    def run(self, progress: Progress) -> Learned:
+        ended = None
+        if not self._curve:
+            self._evaluate()
+        distance = max(1, self._settings.steps // EVALUATIONS)
+        for lesson in self._upcoming():
+            progress(f"Fine-tune: divergence {self._curve[-1]['divergence']:.3g}", self._step, self._settings.steps)
+            self._learn(lesson)
+            if self._step % distance and self._step != self._settings.steps:
+                continue
+            self._evaluate()
+            ended = self._reason_to_end(distance)
+            if ended is not None:
+                break
+        progress("Fine-tune", self._settings.steps, self._settings.steps)
+        return Learned(self._best, self._best_step, self._step, self._curve, ended)
+
+    def _upcoming(self) -> Iterator[Lesson]:
+        lessons = self._course.lessons
+        while self._step < self._settings.steps:
+            epoch, position = divmod(self._step, len(lessons))
+            order = np.random.default_rng([self._settings.seed, _ORDER, epoch]).permutation(len(lessons))
+            yield lessons[order[position]]
+
+    def _learn(self, lesson: Lesson) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(self._step, self._settings.steps, self._settings.rate)
+        self._optimiser.zero_grad()
+        loss = self._loss(lesson)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._share_gradients()
+        nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
+        self._optimiser.step()
+        self._step += 1
+        self._losses.append(loss.detach())
+
+    def _share_gradients(self) -> None:
+        """Average the gradients of all processes, as one message."""
+        if self._crew.size == 1:
+            return
+        held = [weight for weight in self._weights.values() if weight.grad is not None]
+        together = self._crew.mean(nn.utils.parameters_to_vector([w.grad for w in held if w.grad is not None]))
+        start = 0
+        for weight in held:
+            weight.grad = together[start : start + weight.numel()].view_as(weight).clone()
+            start += weight.numel()
+
+    def _loss(self, lesson: Lesson) -> Tensor:
+        device, goals = self._crew.device, self._course.goals
+        inputs = {name: to_device(array, device) for name, array in lesson.inputs.feed().items()}
+        wanted = {goal.name: to_device(self._course.spool.load(lesson.values[goal.name]), device) for goal in goals}
+        labels = lesson.inputs.labels
+        given = None if labels is None else torch.from_numpy(labels).to(device)
+        with _mixed_precision(device):
+            found = self._graph(inputs, [goal.name for goal in goals])
+        return objective(goals, found, wanted, given)
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        """Measure the held-out divergence, keep what is best, write the state."""
+        exam = self._course.exam
+        losses = [float(self._loss(lesson)) * lesson.inputs.count for lesson in exam]
+        # The mean over processes, so that all of them come to the same decision.
+        mean = sum(losses) / sum(lesson.inputs.count for lesson in exam)
+        divergence = float(self._crew.mean(torch.tensor(mean, device=self._crew.device)))
+        better = not self._curve or divergence < self._best_divergence
+        self._curve.append({"step": self._step, "divergence": divergence if isfinite(divergence) else None})
+        if self._losses:
+            trained = float(self._crew.mean(torch.stack(self._losses).mean()))
+            self._curve[-1]["training"] = trained if isfinite(trained) else None
+        self._losses.clear()
+        if better:
+            self._best, self._best_step = _copies(self._weights), self._step
+        if self._keeping is not None and self._crew.rank == 0:
+            write_checkpoint(self._keeping.path, self._state(self._keeping))
+
+    @property
+    def _best_divergence(self) -> float:
+        known = [point["divergence"] for point in self._curve if point["divergence"] is not None]
+        return min(known, default=float("inf"))
+
+    def _reason_to_end(self, distance: int) -> str | None:
+        if self._curve[-1]["divergence"] is None:
+            return f"the weights ceased to be numbers at step {self._step}; pass a lower --lr"
+        late = 2 * self._step >= self._settings.steps
+        if late and self._step - self._best_step >= PATIENCE * distance and self._step < self._settings.steps:
+            return f"no better than at step {self._best_step} since then"
+        return None
+
+    def _state(self, keeping: Keeping) -> Checkpoint:
+        moments = {name: self._optimiser.state.get(weight, {}) for name, weight in self._weights.items()}
+        return Checkpoint(
+            Progressed(keeping.subject, self._step, self._best_step, self._curve, dict(keeping.plan)),
+            dict(self._weights),
+            self._best,
+            {name: state["exp_avg"] for name, state in moments.items() if state},
+            {name: state["exp_avg_sq"] for name, state in moments.items() if state},
+            keeping.start,
+        )
+
+    def _restore(self, state: Checkpoint) -> None:
+        self._step, self._best_step = state.progressed.step, state.progressed.best_step
+        self._curve = list(state.progressed.curve)
+        self._best = {name: state.best[name] for name in self._weights}
+        for name, weight in self._weights.items():
+            weight.data.copy_(state.current[name])
+            if name in state.means:
+                self._optimiser.state[weight] = {
+                    "step": torch.tensor(float(self._step)),
+                    "exp_avg": torch.empty_like(weight).copy_(state.means[name]),
+                    "exp_avg_sq": torch.empty_like(weight).copy_(state.squares[name]),
+                }
+
+
+def to_device(array: Any, device: torch.device) -> Tensor:
+    """An array as a tensor on the device; half-precision floats as float32."""
+    if array.dtype.name in ("float16", "bfloat16"):
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def _mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """On a GPU that has bfloat16: matrix products in it, everything that is summed up in float32."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}

@@ -1,0 +1,90 @@
+"""A settled rewrite as plain words and arrays, to be kept beside a training's state and taken up again.
+
+Plans by measured latency differ from run to run and fits take a while: a resumed training starts from the very rewrite
+that it began with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.errors import ModelError
+from sepconvert.record import Plan
+from sepconvert.separable.factors import Factors
+from sepconvert.workflows.apply import apply_fits
+from sepconvert.workflows.fit import Fits, Fitted
+from sepconvert.workflows.planned import Ask
+from sepconvert.workflows.settle import Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """``plan`` can be JSON; the keys of ``arrays`` are a site's output, a slash, and what the array is."""
+
+    plan: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def pack(ask: Ask, settled: Settled) -> Packed:
+    """Describe a settled rewrite."""
+    arrays: dict[str, NDArray[Any]] = {}
+    sites = []
+    for fitted in settled.fits.rewritten:
+        output, factors = fitted.site.output, fitted.factors
+        arrays |= {f"{output}/{name}": _plain(array) for name, array in factors.arrays.items()}
+        if fitted.bias is not None:
+            arrays[f"{output}/bias"] = _plain(fitted.bias)
+        sites.append(
+            {
+                "output": output,
+                "form": factors.form,
+                "rank": factors.rank,
+                "lowering": fitted.lowering,
+                "factors": list(factors.arrays),
+                "errors": dict(fitted.errors),
+            }
+        )
+    for output, (kernel, bias) in settled.fits.dense.items():
+        arrays[f"{output}/dense"] = _plain(kernel)
+        if bias is not None:
+            arrays[f"{output}/bias"] = _plain(bias)
+    kept = dict(settled.fits.kept) | {p.site.output: p.reason for p in settled.plans if p.reason is not None}
+    plan = {
+        "model": ask.opened.model.sha256,
+        "sites": sites,
+        "dense": list(settled.fits.dense),
+        "kept": kept,
+        "warnings": list(settled.fits.warnings),
+        "plan": asdict(settled.plan),
+    }
+    return Packed(plan, arrays)
+
+
+def unpack(ask: Ask, packed: Packed, origin: str) -> Settled:
+    """Apply a described rewrite to the model it was made for.
+
+    Raises:
+        ModelError: it belongs to another model; the message names ``origin``.
+    """
+    plan, arrays = packed.plan, packed.arrays
+    if plan.get("model") != ask.opened.model.sha256:
+        raise ModelError(f"{origin} belongs to another model than {ask.opened.model.path}; leave --resume away.")
+    sites = {site.output: site for site in ask.opened.found.sites}
+    rewritten = []
+    for found in plan["sites"]:
+        output = found["output"]
+        made = {name: arrays[f"{output}/{name}"] for name in found["factors"]}
+        factors = Factors(found["form"], found["rank"], sites[output].geometry.kernel, made)
+        bias = arrays.get(f"{output}/bias")
+        rewritten.append(Fitted(sites[output], factors, found["lowering"], bias, found["errors"]))
+    dense = {output: (arrays[f"{output}/dense"], arrays.get(f"{output}/bias")) for output in plan["dense"]}
+    fits = Fits(tuple(rewritten), plan["kept"], dense, tuple(plan["warnings"]))
+    return Settled((), fits, apply_fits(ask.opened, fits, ask.seed), Plan(**plan["plan"]))
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Half-precision types widened: not every format knows them."""
+    return array.astype(np.float32) if array.dtype.itemsize < 4 else array

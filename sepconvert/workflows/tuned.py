@@ -1,0 +1,144 @@
+"""Fine-tuning as a step between the rewrite and its judgement."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sepconvert.data import Dataset, Preprocess
+from sepconvert.errors import MissingExtraError, OutputError, UsageError
+from sepconvert.workflows.inputs import read_data
+from sepconvert.workflows.kept import Packed, pack, unpack
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.options import FineTune
+from sepconvert.workflows.planned import Ask
+from sepconvert.workflows.settle import Settled
+
+CALIBRATION = 1024
+"""Training inputs that factors are fitted to where there are no others."""
+SUFFIX = ".tuning.safetensors"
+ALREADY_FITTED = "fitted to calibration inputs by least squares"
+FROM_RANDOM = "random factors, trained on what each layer sees"
+
+
+@dataclass(frozen=True, slots=True)
+class TunedResult:
+    """The result with trained weights, what the record tells about it, and sentences for the record."""
+
+    settled: Settled
+    figures: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def check_tuning(fine_tune: FineTune, data: str | None, output: Path | None, *, force: bool) -> None:
+    """Refuse, before any work is done, what could not be tuned.
+
+    Raises:
+        MissingExtraError: PyTorch or, for several devices, Lightning Fabric is not installed.
+        UsageError: there is no data.
+        OutputError: an interrupted training's state is in the way.
+    """
+    needed = ["torch", "safetensors"]
+    if any(find_spec(package) is None for package in needed):
+        raise MissingExtraError("--fine-tune needs PyTorch: pip install 'sepconvert[torch]'.")
+    if fine_tune.processes > 1 and find_spec("lightning_fabric") is None:
+        raise MissingExtraError(
+            "--num-devices and --num-nodes above 1 need Lightning Fabric: pip install 'sepconvert[distributed]'."
+        )
+    if fine_tune.train_data is None and data is None:
+        raise UsageError(
+            "--fine-tune needs inputs to train on, without labels if need be: give --train-data or --data."
+        )
+    path = checkpoint_path(output)
+    if path is None:
+        if fine_tune.resume:
+            raise UsageError("--resume needs an output file: the state of the training lies beside it.")
+    elif fine_tune.resume and not path.is_file():
+        raise OutputError(f"There is no {path} to resume from; leave --resume away.")
+    elif path.exists() and not fine_tune.resume and not force:
+        raise OutputError(f"{path} holds an interrupted training: pass --resume to go on, or --force to start anew.")
+
+
+def checkpoint_path(output: Path | None) -> Path | None:
+    """Where the state of a training is kept until it is done."""
+    return None if output is None else output.with_name(f"{output.name}{SUFFIX}")
+
+
+def training_data(fine_tune: FineTune, data: str | None, opened: OpenedModel, preprocess: Preprocess) -> Dataset:
+    """Open the inputs to train on.
+
+    Raises:
+        DataError: they cannot be read or do not fit the model's inputs.
+    """
+    found = read_data(fine_tune.train_data or data, opened, preprocess)
+    assert found is not None
+    return found
+
+
+def settled_before(ask: Ask, output: Path | None) -> Settled | None:
+    """Return the rewrite that an interrupted training began with; None where none is resumed.
+
+    Raises:
+        ModelError: its file is damaged, or of another model.
+    """
+    path = checkpoint_path(output)
+    if ask.fine_tune is None or not ask.fine_tune.resume or path is None:
+        return None
+    from sepconvert.pytorch.checkpoint import read_start
+
+    plan, arrays = read_start(path)
+    return unpack(ask, Packed(plan, arrays), str(path))
+
+
+def tune_settled(ask: Ask, settled: Settled, training: Dataset, output: Path | None) -> TunedResult:
+    """Fine-tune a settled rewrite; its structure stays, its weights change.
+
+    Raises:
+        KeyboardInterrupt: with a sentence that says where the best weights so far are.
+        SepconvertError: as ``sepconvert.pytorch.tuning.tune``.
+    """
+    from sepconvert.pytorch.tuning import NotTunableError, Tuning, tune
+
+    assert ask.fine_tune is not None
+    path, wanted, packed = checkpoint_path(output), ask.fine_tune, pack(ask, settled)
+    tuning = Tuning(
+        steps=wanted.steps,
+        epochs=wanted.epochs,
+        rate=wanted.lr,
+        device=ask.measure.devices[0],
+        num_devices=wanted.num_devices,
+        num_nodes=wanted.num_nodes,
+        seed=ask.seed,
+        checkpoint=path,
+        plan=packed.plan,
+        start=packed.arrays,
+        resume=wanted.resume,
+    )
+    layers = FROM_RANDOM if ask.target.init == "random" else ALREADY_FITTED
+    applied = settled.applied
+    try:
+        tuned = tune(ask.opened.model, applied.opened.model, applied.emitted, training, tuning, ask.progress)
+    except NotTunableError as error:
+        reason = f"Fine-tuning from end to end was left out: {error}"
+        return TunedResult(settled, {"steps": 0, "layer_wise": layers, "curve": []}, (reason,))
+    except KeyboardInterrupt:
+        if path is not None and path.is_file():
+            raise KeyboardInterrupt(
+                f"Interrupted; the best weights so far are in {path}: the same command with --resume goes on, and with "
+                "--resume --steps 1 writes the model as it is."
+            ) from None
+        raise
+    opened = replace(applied.opened, model=tuned.model)
+    measured = {name: value for name, value in (settled.plan.measured or {}).items() if name != "max_error"}
+    settled = replace(
+        settled, applied=replace(applied, opened=opened), plan=replace(settled.plan, measured=measured or None)
+    )
+    return TunedResult(settled, {"layer_wise": layers, **tuned.figures}, tuned.warnings)
+
+
+def forget(output: Path | None) -> None:
+    """Remove the state of a training that is done."""
+    path = checkpoint_path(output)
+    if path is not None:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""Distillation makes a rewritten model better, never worse, repeatably, and can be taken up again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sepconvert.errors import DataError, DeviceError, ModelError
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.save import model_bytes
+from sepconvert.graph.trainables import trainable_constants
+from sepconvert.graph.weights import read_constant
+from sepconvert.progress import silent
+from sepconvert.pytorch.checkpoint import read_checkpoint
+from sepconvert.pytorch.objective import LABEL_WEIGHT, Goal, objective
+from sepconvert.pytorch.tuning import NotTunableError, Tuned, Tuning, tune
+from sepconvert.runtime.sessions import run_model
+from tests.fitting.nets import Net
+from tests.pytorch.students import IMAGES, Student, classifier, dense_maps, student
+
+
+def run(given: Student, **options: object) -> Tuned:
+    settings = replace(Tuning(steps=60), **options)
+    return tune(given.original, given.rewritten, given.emitted, given.data, settings, silent)
+
+
+def logits(model: LoadedModel, name: str = "probabilities") -> np.ndarray:
+    return run_model(model_bytes(model), {"image": IMAGES}, [name])[name]
+
+
+def numbers(model: LoadedModel) -> dict[str, np.ndarray]:
+    return {name: value.const_value.numpy() for name, value in model.ir.graph.initializers.items()}
+
+
+def test_training_lowers_the_divergence_that_is_measured_from_outside_too() -> None:
+    given = student(classifier)
+    tuned = run(given)
+    before, after = tuned.figures["divergence_before"], tuned.figures["divergence_after"]
+    assert after < before / 2
+    truth = logits(given.original)
+    outside = [float(np.square(logits(m) - truth).sum()) for m in (given.rewritten, tuned.model)]
+    assert outside[1] < outside[0] / 2
+
+
+def test_only_factors_biases_and_scales_change() -> None:
+    given = student(classifier)
+    tuned = run(given)
+    trained = set(trainable_constants(given.rewritten, given.emitted))
+    before, after = numbers(given.rewritten), numbers(tuned.model)
+    changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert changed == trained
+    assert {"fc.b", "c0.bn0", "c0.bn1", "c1.b"} <= trained
+    assert not trained & {"fc.w", "c0.bn2", "c0.bn3"}
+    assert sum("dw_pw" in name for name in trained) == 4
+
+
+def test_a_rate_that_ruins_the_weights_leaves_the_start() -> None:
+    given = student(classifier)
+    tuned = run(given, steps=25, rate=0.9)
+    if tuned.figures["best_step"] == 0:
+        assert model_bytes(tuned.model) == model_bytes(given.rewritten)
+    assert tuned.figures["divergence_after"] <= tuned.figures["divergence_before"]
+
+
+def test_a_seed_decides_everything() -> None:
+    given = student(classifier)
+    first, again, other = (run(given, steps=20, seed=seed) for seed in (3, 3, 4))
+    assert model_bytes(first.model) == model_bytes(again.model)
+    assert first.figures["curve"] == again.figures["curve"]
+    assert first.figures["curve"] != other.figures["curve"]
+
+
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    given = student(classifier)
+    path = tmp_path / "state.safetensors"
+    whole = run(given, steps=50)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("Fine-tune") and done == 31:
+            raise KeyboardInterrupt
+
+    settings = Tuning(steps=50, checkpoint=path, plan={"why": "test"}, start={"w": np.arange(3.0)})
+    with pytest.raises(KeyboardInterrupt):
+        tune(given.original, given.rewritten, given.emitted, given.data, settings, interrupt)
+    kept = read_checkpoint(path)
+    assert 0 < kept.progressed.step < 50
+    assert kept.progressed.plan == {"why": "test"}
+    resumed = run(given, steps=50, checkpoint=path, resume=True)
+    assert model_bytes(resumed.model) == model_bytes(whole.model)
+    assert resumed.figures["curve"] == whole.figures["curve"]
+
+
+def test_the_best_so_far_can_be_had_without_further_steps(tmp_path: Path) -> None:
+    given = student(classifier)
+    path = tmp_path / "state.safetensors"
+    done = run(given, steps=25, checkpoint=path)
+    stopped = run(given, steps=1, checkpoint=path, resume=True)
+    assert model_bytes(stopped.model) == model_bytes(done.model)
+
+
+def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    given = student(classifier)
+    path = tmp_path / "state.safetensors"
+    run(given, steps=5, checkpoint=path)
+    with pytest.raises(ModelError, match="another training"):
+        run(given, steps=5, checkpoint=path, resume=True, seed=1)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match="damaged"):
+        run(given, steps=5, checkpoint=path, resume=True)
+    path.unlink()
+    with pytest.raises(ModelError, match="to resume from"):
+        run(given, steps=5, checkpoint=path, resume=True)
+
+
+def test_dense_maps_and_inner_outputs_are_distilled_before_their_activation() -> None:
+    tuned = run(student(dense_maps))
+    assert tuned.figures["values"] == ["c1", "c0.relu"]
+    assert tuned.figures["divergence_after"] < tuned.figures["divergence_before"]
+
+
+def test_labels_are_mixed_in_where_an_output_has_their_classes() -> None:
+    assert run(student(classifier, labels=True), steps=10).figures["labels"]
+    tuned = run(student(dense_maps, labels=True), steps=10)
+    assert not tuned.figures["labels"]
+    assert any("labels" in warning for warning in tuned.warnings)
+
+
+def test_the_objective_is_the_relative_error_and_a_tenth_of_the_cross_entropy() -> None:
+    wanted = {"y": torch.tensor([[0.0, 2.0], [4.0, 0.0]])}
+    found = {"y": torch.tensor([[0.0, 0.0], [0.0, 0.0]])}
+    plain = objective([Goal("y", 2.5)], found, wanted, None)
+    assert float(plain) == pytest.approx(5 / 2.5)
+    labelled = objective([Goal("y", 2.5, classes=True)], found, wanted, torch.tensor([0, 1]))
+    assert float(labelled) == pytest.approx(2 + LABEL_WEIGHT * np.log(2))
+
+
+def test_half_precision_is_trained_in_single_and_written_in_half() -> None:
+    given = student(
+        lambda net: net.build(net.conv("c1", net.relu(net.conv("c0", "image", 4, 8)), 8, 4), dtype=np.float16)
+    )
+    tuned = run(given)
+    assert tuned.figures["divergence_after"] < tuned.figures["divergence_before"]
+    assert {array.dtype.name for array in numbers(tuned.model).values()} == {"float16"}
+
+
+def test_a_static_batch_is_trained_at_that_size() -> None:
+    given = student(lambda net: net.build(net.conv("c0", "image", 4, 4), batch=2))
+    tuned = run(given, steps=20)
+    assert tuned.figures["batch"] == 2
+    assert tuned.figures["divergence_after"] < tuned.figures["divergence_before"]
+
+
+def test_an_operator_that_cannot_be_trained_is_named() -> None:
+    def odd(net: Net) -> LoadedModel:
+        value = net.conv("c0", "image", 4, 4)
+        return net.build(net.add("Unique", "unique", value, sorted=1))
+
+    with pytest.raises(NotTunableError, match="Unique"):
+        run(student(odd))
+
+
+def test_too_few_inputs_are_refused() -> None:
+    given = student(classifier)
+    with pytest.raises(DataError, match="too few"):
+        run(replace(given, data=given.data.first(3)))
+
+
+def test_a_missing_gpu_is_said_at_once() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match="CUDA"):
+        run(student(classifier), device="cuda")
+
+
+def test_two_processes_train_as_well_as_one() -> None:
+    told: list[str] = []
+    given = student(classifier)
+    alone = run(given)
+    settings = Tuning(steps=60, num_devices=2)
+    together = tune(
+        given.original,
+        given.rewritten,
+        given.emitted,
+        given.data,
+        settings,
+        lambda what, done, total: told.append(what),
+    )
+    assert together.figures["processes"] == 2
+    assert together.figures["divergence_before"] == pytest.approx(alone.figures["divergence_before"], rel=0.2)
+    assert together.figures["divergence_after"] < together.figures["divergence_before"] / 2
+    assert any(what.startswith("Fine-tune") for what in told)
+
+
+def test_the_weights_it_reads_are_those_of_the_written_graph() -> None:
+    given = student(classifier)
+    for name in trainable_constants(given.rewritten, given.emitted):
+        assert read_constant(given.rewritten, name).dtype == np.float32
