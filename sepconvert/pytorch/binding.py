@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.plain import PlainGraph, PlainNode
-from sepconvert.pytorch.operators.dtypes import to_tensor
-from sepconvert.pytorch.operators.operator import Operator
+from sepconvert.pytorch.operators.dtypes import to_tensor, widened
+from sepconvert.pytorch.operators.specification import Operator
 from sepconvert.pytorch.operators.table import OPERATORS
 
 NEWEST_OPSET = 28
@@ -85,8 +85,9 @@ def _about(node: PlainNode, operator: Operator) -> Iterator[str]:
     for name, value in node.attributes.items():
         if name not in operator.attributes | operator.fixed | operator.choices.keys():
             yield f"attribute '{name}' of {node.label}"
-        elif name in operator.choices and value not in operator.choices[name]:
-            yield f"{name}={value!r} of {node.label}"
+        elif name in operator.choices:
+            each = value if isinstance(value, tuple) else (value,)
+            yield from (f"{name}={one!r} of {node.label}" for one in each if one not in operator.choices[name])
     for name in node.bodies:
         yield f"attribute '{name}' of {node.label}"
     if operator.most is not None and len(node.inputs) > operator.most:
@@ -120,7 +121,8 @@ def _value(value: Any, node: PlainNode) -> Any:
 
 def _body(graph: PlainGraph, wide: bool) -> Body:
     constants = {name: to_tensor(array, name) for name, array in graph.constants.items()}
-    return Body(bind(graph, wide=wide), constants, graph.outputs)
+    held = {name: tensor.to(widened(tensor.dtype, wide)) for name, tensor in constants.items()}
+    return Body(bind(graph, wide=wide), held, graph.outputs)
 
 
 def read_as_values(steps: Iterable[Step]) -> Iterator[str]:

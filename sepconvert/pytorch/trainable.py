@@ -17,7 +17,10 @@ from sepconvert.pytorch.binding import Step, bind, read_as_values
 from sepconvert.pytorch.operators.dtypes import to_array, to_tensor, widened
 from sepconvert.pytorch.schedule import Schedule, schedule
 
-Values = MutableMapping[str, Tensor]
+Value = Tensor | list[Tensor]
+"""A tensor, or a sequence of tensors."""
+
+Values = MutableMapping[str, Value]
 
 
 class TrainableGraph(nn.Module):
@@ -28,7 +31,7 @@ class TrainableGraph(nn.Module):
     with ``%`` and ``.`` written as ``%25`` and ``%2E``, because torch allows no dots in them, after ``weights.=``.
     """
 
-    def __init__(self, model: LoadedModel, graph: PlainGraph, steps: Sequence[Step], weights: "Weights"):
+    def __init__(self, model: LoadedModel, graph: PlainGraph, steps: Sequence[Step], weights: "Weights", wide: bool):
         super().__init__()
         self.weights = weights
         self.inputs = graph.inputs
@@ -36,13 +39,11 @@ class TrainableGraph(nn.Module):
         self._model = model
         self._graph = graph
         self._steps = tuple(steps)
+        self._wide = wide
         self._updates_statistics = False
         used = {name for step in steps for name in step.reads} | set(graph.outputs)
-        self._host = {
-            name: to_tensor(array, name)
-            for name, array in graph.constants.items()
-            if name in used and name not in weights.names
-        }
+        kept = {name: to_tensor(a, name) for name, a in graph.constants.items() if name in used - weights.names.keys()}
+        self._host = {name: tensor.to(widened(tensor.dtype, wide)) for name, tensor in kept.items()}
         self._schedules: dict[tuple[tuple[str, ...], frozenset[str]], Schedule] = {}
 
     @classmethod
@@ -56,7 +57,7 @@ class TrainableGraph(nn.Module):
             trainable: names of initializers, or of ``Constant`` nodes' outputs, that become Parameters; None for all
                 floating-point ones that the graph computes with, but running statistics of BatchNormalization.
             wide: compute in float32 what the graph has in float16 or bfloat16, from float32 copies of the weights
-                (``write_back`` rounds them); inputs of these types must be given in float32 then.
+                (``write_back`` rounds them); results are float32 too.
 
         Raises:
             ModelError: the graph has operators, attributes or types that are not supported (all are named), or
@@ -73,7 +74,7 @@ class TrainableGraph(nn.Module):
                 f"Not trainable: {', '.join(repr(name) for name in wrong)}; name floating-point initializers or "
                 "Constants that the graph computes with, and no running statistics of BatchNormalization."
             )
-        module = cls(model, graph, steps, Weights(weights, chosen, wide))
+        module = cls(model, graph, steps, Weights(weights, chosen, wide), wide)
         module.eval()
         return module
 
@@ -118,12 +119,13 @@ class TrainableGraph(nn.Module):
         key = (wanted, frozenset(inputs))
         if key not in self._schedules:
             self._schedules[key] = schedule(self._steps, wanted, inputs.keys(), constants.keys())
-        values: Values = {**constants, **inputs}
+        given = {name: tensor.to(widened(tensor.dtype, self._wide)) for name, tensor in inputs.items()}
+        values: Values = {**constants, **given}
         for step, done in self._schedules[key]:
             self._compute(step, values)
             for name in done:
                 del values[name]
-        return {name: values[name] for name in wanted}
+        return {name: _tensor(values, name) for name in wanted}
 
     def _compute(self, step: Step, values: Values) -> None:
         try:
@@ -135,20 +137,20 @@ class TrainableGraph(nn.Module):
         named = zip(step.node.outputs, results, strict=False)
         values.update((name, result) for name, result in named if name)
 
-    def _call(self, step: Step, values: Values) -> Sequence[Tensor]:
+    def _call(self, step: Step, values: Values) -> Sequence[Value]:
         if step.bodies is not None:
             return self._branch(step, values)
         assert step.function is not None
-        arguments = _on_one_device([values[name] if name else None for name in step.node.inputs], step.numbers)
+        arguments = _on_one_device([_find(values, name) for name in step.node.inputs], step.numbers)
         if step.learns:
             result = step.function(*arguments, learning=self._updates_statistics and self.training)
         else:
             result = step.function(*arguments)
         return result if isinstance(result, tuple) else (result,)
 
-    def _branch(self, step: Step, values: Values) -> Sequence[Tensor]:
+    def _branch(self, step: Step, values: Values) -> Sequence[Value]:
         assert step.bodies is not None
-        body = step.bodies[0 if bool(values[step.node.inputs[0]].item()) else 1]
+        body = step.bodies[0 if bool(_tensor(values, step.node.inputs[0]).item()) else 1]
         inner = {**values, **body.constants}
         for child in body.steps:
             self._compute(child, inner)
@@ -159,7 +161,7 @@ class TrainableGraph(nn.Module):
         changed = {}
         for name, tensor in self.weights.by_name().items():
             old = self._graph.constants[name]
-            new = to_array(tensor.detach().to(to_tensor(old[:0] if old.ndim else old, name).dtype))
+            new = to_array(tensor.to(to_tensor(old.ravel()[:1], name).dtype))
             if new.tobytes() != old.tobytes():
                 changed[name] = new
         return with_constants(self._model, changed)
@@ -191,10 +193,23 @@ def _floating_constants(graph: PlainGraph, steps: Iterable[Step]) -> dict[str, T
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
-def _on_one_device(tensors: list[Tensor | None], numbers: frozenset[int]) -> list[Tensor | None]:
+def _find(values: Values, name: str) -> Value | None:
+    if name and name not in values:
+        raise ModelError(f"its input '{name}' is an output that the trainable graph does not compute")
+    return values[name] if name else None
+
+
+def _tensor(values: Values, name: str) -> Tensor:
+    value = values.get(name)
+    if isinstance(value, Tensor):
+        return value
+    raise ModelError(f"'{name}' is {'not computed' if value is None else 'a sequence'} in the trainable graph.")
+
+
+def _on_one_device(arguments: list[Value | None], numbers: frozenset[int]) -> list[Value | None]:
     """Bring what is still on the host to the device of the others; shapes and the like stay where they are."""
-    devices = [t.device for index, t in enumerate(tensors) if t is not None and index not in numbers]
-    device = next((device for device in devices if device.type != "cpu"), None)
+    tensors = [a for index, a in enumerate(arguments) if isinstance(a, Tensor) and index not in numbers]
+    device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None)
     if device is None:
-        return tensors
-    return [tensor if tensor is None or index in numbers else tensor.to(device) for index, tensor in enumerate(tensors)]
+        return arguments
+    return [a.to(device) if isinstance(a, Tensor) and index not in numbers else a for index, a in enumerate(arguments)]

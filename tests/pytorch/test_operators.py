@@ -30,7 +30,9 @@ SKIPPED = {
     "INT4": "torch has no such type",
     "INT2": "torch has no such type",
     "_string": "a tensor of strings",
-    "test_if_seq": "a sequence of tensors",
+    "test_if_seq": "a result that is a sequence of tensors",
+    "test_split_to_sequence": "a result that is a sequence of tensors",
+    "test_roialign_mode_max": "a mode that is refused: its definition is under revision",
     "test_if_opt": "an optional tensor",
     "test_training_dropout": "Dropout is always off",
     "test_not_": "opset 1: onnx's own test names no newer one",
@@ -67,7 +69,9 @@ def _complaint(case: Any) -> str | None:
         for mine, theirs in zip(found, map(_array, expected), strict=True):
             if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
                 return f"{mine.dtype}{mine.shape} instead of {theirs.dtype}{theirs.shape}"
-            if not np.allclose(_wide(mine), _wide(theirs), rtol=_rtol(case, mine), atol=case.atol, equal_nan=True):
+            if not np.allclose(
+                _wide(mine), _wide(theirs), rtol=_rtol(case, mine), atol=_atol(case, theirs), equal_nan=True
+            ):
                 return f"differs by {np.nanmax(np.abs(_wide(mine) - _wide(theirs)))}"
     return None
 
@@ -85,6 +89,14 @@ def _rtol(case: Any, array: np.ndarray) -> float:
     return max(case.rtol, {"float16": 2**-9, "bfloat16": 2**-6}.get(array.dtype.name, 0))
 
 
+def _atol(case: Any, expected: np.ndarray) -> float:
+    # What is 0 in one order of summing is a few roundings of the largest value in another.
+    if expected.dtype != np.float32 or not expected.size:
+        return case.atol
+    finite = np.abs(expected[np.isfinite(expected)])
+    return max(case.atol, 8 * 2.0**-24 * float(finite.max(initial=0)))
+
+
 def test_every_published_test_of_a_supported_operator_passes() -> None:
     failures, count = {}, 0
     for case in _runnable():
@@ -99,8 +111,15 @@ def test_every_published_test_of_a_supported_operator_passes() -> None:
     assert count > 1000
 
 
-# Operators without a published test that can be run, tested in test_trainable.py.
-UNPUBLISHED = {"GlobalLpPool"}
+# Operators without a published test that can be run; they are in test_operators_in_onnxruntime.py.
+UNPUBLISHED = {
+    "ConcatFromSequence",
+    "GlobalLpPool",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceLength",
+    "SplitToSequence",
+}
 
 
 def test_every_supported_operator_has_a_published_test() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 COERCING = 13
 """Before this opset, Softmax, LogSoftmax and Hardmax see a matrix: all axes from ``axis`` on are one."""

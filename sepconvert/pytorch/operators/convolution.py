@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.errors import ModelError
-from sepconvert.pytorch.operators.numbers import ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 from sepconvert.pytorch.operators.windows import padded, windows
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sepconvert.pytorch.operators.dtypes import TYPES, widened
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 
 def _one(function: Callable[[Tensor], Tensor]) -> Operator:

@@ -6,8 +6,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from sepconvert.pytorch.operators.numbers import ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 _REDUCTION_NAMES = ("none", *_REDUCTIONS)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.dtypes import TYPES
-from sepconvert.pytorch.operators.numbers import is_half
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import is_half
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 PER_CHANNEL = 21
 """Before this opset, GroupNormalization has one scale and bias per group."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.numbers import axes_of, ints, scalar
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import axes_of, ints, scalar
+from sepconvert.pytorch.operators.specification import Operator, operator
 from sepconvert.pytorch.operators.windows import padded
 
 

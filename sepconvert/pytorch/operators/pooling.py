@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.convolution import AUTO_PADS
-from sepconvert.pytorch.operators.numbers import ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 from sepconvert.pytorch.operators.windows import Windows, padded, windows
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

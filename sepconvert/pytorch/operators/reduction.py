@@ -6,8 +6,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from sepconvert.pytorch.operators.numbers import axes_of, ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import axes_of, ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 Reduce = Callable[[Tensor, list[int]], Tensor]
 

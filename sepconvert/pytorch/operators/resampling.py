@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.numbers import floats, ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import floats, ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 Floats = NDArray[np.float32]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.dtypes import TYPES, widened
-from sepconvert.pytorch.operators.numbers import axes_of, ints
-from sepconvert.pytorch.operators.operator import Operator, operator
+from sepconvert.pytorch.operators.scalars import axes_of, ints
+from sepconvert.pytorch.operators.specification import Operator, operator
 
 
 def shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:

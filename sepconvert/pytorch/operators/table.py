@@ -12,11 +12,15 @@ from sepconvert.pytorch.operators import (
     normalization,
     padding,
     pooling,
+    recurrent,
     reduction,
     resampling,
+    sequences,
     shaping,
+    spatial,
+    spectral,
 )
-from sepconvert.pytorch.operators.operator import Operator
+from sepconvert.pytorch.operators.specification import Operator
 
 _MODULES = (
     activations,
@@ -27,9 +31,13 @@ _MODULES = (
     normalization,
     padding,
     pooling,
+    recurrent,
     reduction,
     resampling,
+    sequences,
     shaping,
+    spatial,
+    spectral,
 )
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(

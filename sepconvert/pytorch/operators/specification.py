@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-Results = Tensor | tuple[Tensor, ...]
+Results = Tensor | list[Tensor] | tuple[Tensor, ...]
 Function = Callable[..., Results]
 
 SURROUNDINGS = frozenset({"opset", "results", "learning", "wide"})
