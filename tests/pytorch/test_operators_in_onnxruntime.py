@@ -16,6 +16,7 @@ from tests.graph.models import IR_VERSIONS
 
 torch = pytest.importorskip("torch")
 
+from sepconvert.pytorch.operators.normalization import group_norm  # noqa: E402
 from sepconvert.pytorch.trainable import TrainableGraph  # noqa: E402
 
 Arrays = dict[str, Any]
@@ -302,12 +303,6 @@ CASES: dict[str, tuple[int, onnx.NodeProto, Arrays, Arrays]] = {
     "DepthToSpace by columns": (13, _node("DepthToSpace", "x", blocksize=2, mode="CRD"), {"x": _x(1, 8, 2, 3)}, {}),
     "DepthToSpace by default": (13, _node("DepthToSpace", "x", blocksize=2), {"x": _x(1, 8, 2, 3)}, {}),
     "SpaceToDepth": (13, _node("SpaceToDepth", "x", blocksize=2), {"x": _x(1, 2, 4, 6)}, {}),
-    "GroupNormalization per group": (
-        18,
-        _node("GroupNormalization", "x s b", num_groups=2),
-        {"x": _x(2, 4, 3)},
-        {"s": _x(2), "b": _x(2)},
-    ),
     "GroupNormalization per channel": (
         21,
         _node("GroupNormalization", "x s b", num_groups=2),
@@ -401,6 +396,14 @@ CASES: dict[str, tuple[int, onnx.NodeProto, Arrays, Arrays]] = {
 def test_one_operator(name: str) -> None:
     opset, node, feeds, constants = CASES[name]
     assert max(_differences([node], feeds, tuple(node.output), constants, opset)) < TOLERANCE
+
+
+def test_group_normalization_had_one_scale_per_group_before_opset_21() -> None:
+    # onnx's checker refuses such models as deprecated; onnxruntime runs them.
+    x, scale, bias = (torch.from_numpy(array) for array in (_x(2, 4, 3), _x(2), _x(2, seed=1)))
+    before = group_norm(x, scale, bias, num_groups=2, opset=18)
+    since = group_norm(x, scale.repeat_interleave(2), bias.repeat_interleave(2), num_groups=2, opset=21)
+    assert torch.equal(before, since)
 
 
 def test_the_input_s_length_is_no_constant() -> None:
