@@ -133,11 +133,15 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The points of a sweep, and those of other methods on the same model; ``device`` is where they were timed."""
+    """The points of a sweep, and those of other methods on the same model; ``device`` is where they were timed.
+
+    ``top1_before`` is the original's top-1 on the test data, a share in [0, 1].
+    """
 
     points: list[SweepPoint]
     baselines: list[SweepPoint] = field(default_factory=list)
     device: str | None = None
+    top1_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,8 @@ def inputs(fidelity: Fidelity) -> str:
 def _agreement(fidelity: Fidelity) -> str:
     if fidelity.top1_agreement is None:
         return ""
-    return f"; the two models give the same top answer on {figures.percent(fidelity.top1_agreement)} of them"
+    share = "all" if fidelity.top1_agreement == 1 else f"{figures.percent(fidelity.top1_agreement)}"
+    return f"; the two models give the same top answer on {share} of them"
 
 
 def _worst_output(fidelity: Fidelity) -> Claim:
@@ -168,18 +169,19 @@ def layers(record: Record) -> Claim:
     kept = [site for site in record.sites if site.status != "rewritten"]
     short = f"{rewritten} of {figures.plural(total, 'layer')} rewritten"
     if not kept:
-        return Claim(short, f"{short}.", NEUTRAL)
-    return Claim(short, f"{short}; {len(kept)} kept dense{_because(kept)}.", NEUTRAL)
+        every = "The one layer was" if total == 1 else f"All {figures.exact(total)} layers were"
+        return Claim(short, f"{every} rewritten.", NEUTRAL)
+    return Claim(short, f"{short}; {figures.exact(len(kept))} kept dense{_because(kept)}.", NEUTRAL)
 
 
 def _because(kept: list[SiteRecord]) -> str:
     reasons = Counter(_inside_a_sentence(site.reason) for site in kept if site.reason)
     if not reasons:
         return " (no reason was recorded)"
-    shown = [f"{reason} ({n})" if len(kept) > 1 else reason for reason, n in reasons.most_common(2)]
+    shown = [reason if len(reasons) == 1 else f"{n}{figures.SPACE}× {reason}" for reason, n in reasons.most_common(2)]
     rest = len(reasons) - len(shown)
     more = f"; and {figures.plural(rest, 'other reason')}, listed under Layers" if rest else ""
-    return f": {'; '.join(shown)}{more}"
+    return f" ({'; '.join(shown)}{more})"
 
 
 def _inside_a_sentence(text: str) -> str:

@@ -145,12 +145,18 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
 
 def _became(site: SiteRecord) -> str:
     if site.status == "rewritten":
-        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", site.lowering or ""]
+        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", _lowering(site)]
         return ", ".join(part for part in parts if part)
     if site.best_candidate and site.best_candidate.get("form"):
         rank = site.best_candidate.get("rank")
-        return f"best: {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")
+        return f"as {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")
     return "–"
+
+
+def _lowering(site: SiteRecord) -> str:
+    """Return how the factors are written, where there is more than one way."""
+    several = site.form in ("dw-pw", "pw-dw") and (site.rank or 0) > 1
+    return site.lowering or "" if several else ""
 
 
 def _label(site: SiteRecord) -> str:
@@ -205,14 +211,12 @@ def _costs(site: SiteRecord, rewritten: bool) -> Pairs:
 def _candidate(candidate: dict[str, Any] | None) -> Pairs:
     if not candidate:
         return ()
-    return tuple(
-        (label.replace("_", " ").capitalize(), plain_value(label, value)) for label, value in candidate.items()
-    )
+    return tuple((words(label), plain_value(label, value)) for label, value in candidate.items())
 
 
 def words(label: str) -> str:
     """Return a field's name as words: ``macs_ratio`` → ``MACs ratio``."""
-    text = label.replace("_", " ")
+    text = label.removesuffix("_ms").replace("_", " ")
     return "MACs" + text[4:] if text.startswith("macs") else text[:1].upper() + text[1:]
 
 

@@ -9,9 +9,10 @@ from sepconvert.record import Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import LayerRow, LayerTable, words
 from sepconvert.report.network import lay_out
+from sepconvert.report.trials import method
 
 _CURVE_POINTS = 16
-_SPECTRUM_POINTS = 48
+_SPECTRUM_POINTS = 64
 _TIMING_SAMPLES = 150
 
 _SKIP_LABELS = {"pointwise": "1×1", "transposed": "transp.", "quantized": "int8", "grouped": "grouped"}
@@ -50,7 +51,7 @@ def _layer(site: SiteRecord, row: LayerRow) -> dict[str, Any]:
         "n": row.number,
         "name": row.name,
         "code": site.status,
-        "status": row.status_words if row.became == "–" else f"{row.status_words}: {row.became}",
+        "status": _status(row),
         "macs": site.macs,
         "macs_after": site.macs_after if rewritten else None,
         "macs_text": pair(row.macs.text, row.macs_after.text),
@@ -61,6 +62,12 @@ def _layer(site: SiteRecord, row: LayerRow) -> dict[str, Any]:
         "latency_after": site.latency_ms_after if rewritten else None,
         "latency_text": pair(row.latency.text, row.latency_after.text),
     }
+
+
+def _status(row: LayerRow) -> str:
+    if row.became == "–":
+        return row.status_words
+    return f"{row.status_words} as {row.became.removeprefix('as ')}"
 
 
 def _curve(site: SiteRecord) -> dict[str, Any]:
@@ -116,18 +123,17 @@ def _samples(record: Record) -> list[dict[str, Any]]:
 def _points(record: Record) -> list[dict[str, Any]]:
     if record.sweep is None:
         return []
-    rows = []
-    for point in record.sweep.points:
-        rows.append(_point(point, "this sweep, best" if point.on_front else "this sweep, beaten"))
-    rows += [_point(point, "other methods") for point in record.sweep.baselines]
+    rows = [_point(point, "this sweep") for point in record.sweep.points]
+    rows += [_point(point, method(point)) for point in record.sweep.baselines]
     return [row for row in rows if row["error"] and row["x"]]
 
 
-def _point(point: SweepPoint, group: str) -> dict[str, Any]:
+def _point(point: SweepPoint, series: str) -> dict[str, Any]:
     low, high = point.speedup_ci95 or (point.speedup, point.speedup)
     return {
         "label": point.label,
-        "group": group,
+        "method": series,
+        "front": point.on_front,
         "x": point.speedup,
         "low": low,
         "high": high,

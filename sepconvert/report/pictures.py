@@ -88,4 +88,4 @@ def _largest(values: Array) -> str | None:
     if flat.size < 2 or flat.size > 100_000 or np.isnan(flat).any():
         return None
     best = int(flat.argmax())
-    return f"largest: entry {best}, {significant(float(flat[best]))}"
+    return f"entry {best} is largest, {significant(float(flat[best]))}"

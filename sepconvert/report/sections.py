@@ -58,13 +58,12 @@ class DeviceRow:
     """The timing on one device."""
 
     device: str
-    provider: str
-    threads: int
-    shapes: str
+    setting: str
     before: str
     before_range: str
     after: str
     after_range: str
+    runs: str
     speedup: str
     interval: str
     verdict: str
@@ -75,10 +74,13 @@ class DeviceRow:
 def headline_figures(record: Record) -> tuple[Figure, ...]:
     """Return the figures at the top of the page; a figure that was not measured says so."""
     after = record.totals.after
+    whose = "of the original, " if record.sweep is not None else ""
     found = [
-        _cost_figure("Multiply-adds", "macs", record.totals, figures.count, ("fewer", "more")),
-        _cost_figure("Parameters", "params", record.totals, figures.count, ("fewer", "more")),
-        _cost_figure("Model file", "file_bytes", record.totals, figures.size, ("smaller", "larger")),
+        _cost_figure("Multiply-adds", "macs", record.totals, figures.count, ("fewer", "more"), f"{whose}per sample"),
+        _cost_figure("Parameters", "params", record.totals, figures.count, ("fewer", "more"), whose.rstrip(", ")),
+        _cost_figure(
+            "Model file", "file_bytes", record.totals, figures.size, ("smaller", "larger"), whose.rstrip(", ")
+        ),
     ]
     if after is not None or record.latency:
         found.insert(0, _latency_figure(record, after is not None))
@@ -88,11 +90,16 @@ def headline_figures(record: Record) -> tuple[Figure, ...]:
 
 
 def _cost_figure(
-    label: str, field: str, totals: TotalsPair, show: Callable[[int | None], str], words: tuple[str, str]
+    label: str,
+    field: str,
+    totals: TotalsPair,
+    show: Callable[[int | None], str],
+    words: tuple[str, str],
+    note: str,
 ) -> Figure:
     before = getattr(totals.before, field)
     if totals.after is None:
-        return Figure(label, show(before), None, "", "per sample" if field == "macs" else "", claims.NEUTRAL)
+        return Figure(label, show(before), None, "", note, claims.NEUTRAL)
     after = getattr(totals.after, field)
     if before is None or after is None or before == after:
         change = "unchanged" if before is not None and before == after else ""
@@ -160,13 +167,26 @@ def total_rows(record: Record) -> tuple[TotalRow, ...]:
     ):
         old = getattr(before, field)
         new = getattr(after, field) if after else None
+        if record.command == "compare" and field == "site_macs":
+            continue  # which of the other model's layers stand for a site is not known
         change = "" if after is None else claims.change(old, new, "less", "more")
         rows.append(TotalRow(label, show(old), show(new) if after else "", change, meaning))
     return tuple(rows)
 
 
-def uncounted(totals: Totals) -> str:
-    """Name the operators whose cost is not in the totals, or return an empty text."""
+def uncounted(totals: TotalsPair) -> tuple[str, ...]:
+    """Name the operators whose cost is not in the totals, once where it is the same before and after."""
+    before = _uncounted(totals.before)
+    if totals.after is None:
+        return (f"Not counted: {before}.",) if before else ()
+    after = _uncounted(totals.after)
+    if before == after:
+        return (f"Not counted, before and after: {before}.",) if before else ()
+    named = (("original", before), ("new model", after))
+    return tuple(f"Not counted in the {which}: {operators or 'nothing left out'}." for which, operators in named)
+
+
+def _uncounted(totals: Totals) -> str:
     return ", ".join(f"{item.op} ({item.count})" for item in totals.uncounted)
 
 
@@ -207,15 +227,15 @@ def device_rows(record: Record) -> tuple[DeviceRow, ...]:
 
 def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
     stable = "stable" if timed.stable else "unstable: not a result"
+    shapes = ", ".join(f"{name} {figures.dimensions(shape)}" for name, shape in timed.input_shapes.items())
     return DeviceRow(
-        device=timed.device,
-        provider=f"{timed.provider}, {'' if timed.provider_verified else 'not '}proven to run the model",
-        threads=timed.threads,
-        shapes=", ".join(f"{name} {figures.dimensions(shape)}" for name, shape in timed.input_shapes.items()),
+        device=f"{timed.device}, {claims.threads(timed.threads)}",
+        setting=f"{shapes}; {timed.provider}, {'' if timed.provider_verified else 'not '}proven to run the model",
         before=figures.milliseconds(timed.before.median_ms),
         before_range=_range(timed.before),
         after=figures.milliseconds(timed.after.median_ms if timed.after else None, ""),
         after_range=_range(timed.after) if timed.after else "",
+        runs=f"{figures.plural(len(timed.before.samples_ms), 'run')}{' each' if timed.after else ''}",
         speedup=figures.ratio(timed.speedup, "") if timed.stable else "none claimed" if timed.after else "",
         interval=figures.interval(timed.speedup_ci95) or "",
         verdict=stable,
@@ -225,5 +245,4 @@ def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
 
 
 def _range(timing: Timing) -> str:
-    low, high = figures.milliseconds(timing.p10_ms), figures.milliseconds(timing.p90_ms)
-    return f"{low} to {high}, {figures.plural(len(timing.samples_ms), 'run')}"
+    return f"{figures.significant(timing.p10_ms)} to {figures.milliseconds(timing.p90_ms)}"

@@ -12,11 +12,36 @@ from sepconvert.report.layers import Pairs, plain_value, words
 # Only pictures that are in the page already: anything else would be fetched, or run.
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _PICTURE_BUDGET = 250_000
+_SHORTEST_STAGE = 0.05  # seconds
+_PLAN_WORDS = {
+    "rank": "Rank",
+    "macs": "MACs, new/old",
+    "params": "Parameters, new/old",
+    "speedup": "Speed-up of the whole model",
+    "max_error": "Relative error, worst output",
+    "share": "Spread over the layers",
+    "dropped_weights": "Squared weights dropped, sum of shares",
+    "architecture_speedup": "Speed-up with random weights, before fitting",
+    "architecture_speedup_low": "… its 95 % interval, from",
+    "architecture_speedup_high": "… to",
+    "architectures": "Architectures timed",
+    "held_out_inputs": "Held-out inputs it was checked on",
+}
+_SHARE_WORDS = {"planned": "planned layer by layer", "uniform": "evenly"}
+_STAGE_WORDS = {
+    "profile": "Profiling the layers",
+    "plan": "Cutting the network into segments",
+    "latencies": "Timing candidates of single layers",
+    "architectures": "Timing whole plans",
+    "run": "Running the network",
+    "moments": "Collecting statistics of patches",
+    "fit": "Fitting factors",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One model of a sweep; ``place`` says whether another one is better in every way."""
+    """One model of a sweep; ``place`` says whether another one is better in every way, ``own`` that it was planned."""
 
     label: str
     speedup: str
@@ -27,6 +52,7 @@ class SweepRow:
     params: str
     rewritten: str
     place: str
+    own: bool
     command: str | None
 
 
@@ -46,6 +72,7 @@ class SampleView:
 
     label: str
     pictures: tuple[tuple[str, str | None, str | None], ...]
+    shows_outputs: bool
 
 
 def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
@@ -53,11 +80,16 @@ def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
     if record.sweep is None:
         return ()
     points = sorted(record.sweep.points, key=lambda p: p.speedup if p.speedup is not None else math.inf)
-    rows = [_sweep_row(p, "best" if p.on_front else "beaten by another") for p in points]
-    return tuple(rows + [_sweep_row(p, "another method") for p in record.sweep.baselines])
+    rows = [_sweep_row(p, "unbeaten" if p.on_front else "beaten by another", own=True) for p in points]
+    return tuple(rows + [_sweep_row(p, "another method", own=False) for p in record.sweep.baselines])
 
 
-def _sweep_row(point: SweepPoint, place: str) -> SweepRow:
+def method(point: SweepPoint) -> str:
+    """Name the method that a point of another method belongs to: its label up to the first comma."""
+    return point.label.partition(",")[0]
+
+
+def _sweep_row(point: SweepPoint, place: str, own: bool) -> SweepRow:
     return SweepRow(
         label=point.label,
         speedup=figures.ratio(point.speedup, figures.NOT_MEASURED),
@@ -68,6 +100,7 @@ def _sweep_row(point: SweepPoint, place: str) -> SweepRow:
         params=figures.count(point.params),
         rewritten=figures.exact(point.sites_rewritten),
         place=place if point.stable is not False else f"{place}; timing was noisy",
+        own=own,
         command=point.command,
     )
 
@@ -88,14 +121,15 @@ def sample_views(record: Record) -> tuple[SampleView, ...]:
 def _sample_view(sample: SampleImages) -> SampleView:
     stages = (
         ("Input", sample.input, None),
-        ("Original’s output", sample.before, sample.note_before),
-        ("New output", sample.after, sample.note_after),
+        ("Original", sample.before, sample.note_before),
+        ("New model", sample.after, sample.note_after),
         ("Difference", sample.difference, sample.note_difference),
     )
     shown = tuple(
         (title, uri if uri and _PICTURE.fullmatch(uri) else None, note) for title, uri, note in stages if uri or note
     )
-    return SampleView(sample.label, shown)
+    label = sample.label[:1].upper() + sample.label[1:]
+    return SampleView(label, shown, any(uri for title, uri, _ in shown if title != "Input"))
 
 
 def fine_tune_pairs(record: Record) -> Pairs:
@@ -116,10 +150,18 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         values = [table.get(label) for table in (asked, predicted, measured)]
         if any(isinstance(value, dict | list) for value in values):
             continue
-        texts = ["" if value is None else plain_value(label, value) for value in values]
+        texts = ["" if value is None else _plan_value(label, value) for value in values]
         if any(texts):
-            rows.append(PlanRow(words(label), *texts))
+            rows.append(PlanRow(_PLAN_WORDS.get(label, words(label)), *texts))
     return tuple(rows)
+
+
+def _plan_value(label: str, value: Any) -> str:
+    if label == "share":
+        return _SHARE_WORDS.get(value, str(value))
+    if label == "rank" and value < 1:
+        return f"{figures.percent(value, decimals=0)} of each layer’s MACs"
+    return figures.ratio(value) if "speedup" in label else plain_value(label, value)
 
 
 def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
@@ -139,5 +181,7 @@ def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
 def stage_pairs(record: Record) -> Pairs:
     """Return how long each stage of the command took."""
     return tuple(
-        (words(stage), f"{figures.significant(time)}{figures.SPACE}s") for stage, time in record.seconds.items()
+        (_STAGE_WORDS.get(stage, words(stage)), f"{time:.1f}{figures.SPACE}s")
+        for stage, time in record.seconds.items()
+        if time >= _SHORTEST_STAGE
     )

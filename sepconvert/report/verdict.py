@@ -31,9 +31,8 @@ def _judge_change(record: Record) -> Verdict:
     headline = [speeds[0].short, quality.short]
     headline += [f"{claim.short} on {claim.device}" for claim in speeds[1:] if claim.tone == BAD]
     sentences = [c.sentence for c in speeds] + [quality.sentence]
-    if record.sites:
-        layers = claims.layers(record)
-        sentences.append(layers.sentence)
+    if record.sites and record.command != "compare":  # which layers of the other model stand for a site is not known
+        sentences.append(claims.layers(record).sentence)
     tuning = claims.tuning(record)
     if tuning is not None:
         sentences.append(tuning.sentence)
@@ -87,7 +86,8 @@ def _judge_sweep(record: Record) -> Verdict:
     if not points:
         return Verdict(f"{tried} tried, none measured in full", ("No point has both a speed-up and an error.",), MIXED)
     front = sorted((p for p in points if p.on_front), key=lambda p: p.speedup or 0) or points
-    sentences = [_describe(p) for p in front]
+    base = record.sweep.top1_before
+    sentences = [_describe(p, base) for p in front]
     if len(front) < len(record.sweep.points):
         rest = figures.plural(len(record.sweep.points) - len(front), "more model")
         sentences.append(f"{rest} tried: no better than one of these, or not measured in full.")
@@ -96,16 +96,24 @@ def _judge_sweep(record: Record) -> Verdict:
         return Verdict("No model of this sweep is faster with a small error", tuple(sentences), BAD)
     best = gentle[-1]
     headline = f"Up to {figures.ratio(best.speedup)} faster with a relative error of {figures.error(best.error)}"
-    return Verdict(headline, tuple(sentences), GOOD)
+    if base is None or best.top1 is None:
+        return Verdict(headline, tuple(sentences), GOOD)
+    tone = GOOD if base - best.top1 <= claims.SMALL_DROP else MIXED
+    return Verdict(f"{headline}; {_top1(best, base)}", tuple(sentences), tone)
 
 
-def _describe(point: SweepPoint) -> str:
+def _top1(point: SweepPoint, base: float | None) -> str:
+    after = figures.percent(point.top1)
+    return f"top-1 {after}" if base is None else f"top-1 {figures.percent(base)} → {after}"
+
+
+def _describe(point: SweepPoint, base: float | None) -> str:
     bounds = figures.interval(point.speedup_ci95)
     interval = f" (95{figures.SPACE}% interval {bounds})" if bounds else ""
     noisy = " – timing was noisy" if point.stable is False else ""
-    top1 = f", top-1 {figures.percent(point.top1)}" if point.top1 is not None else ""
-    speed = f"{figures.ratio(point.speedup)} the speed{interval}{noisy}"
-    return f"{point.label}: {speed}, relative error {figures.error(point.error)}{top1}."
+    top1 = f", {_top1(point, base)}" if point.top1 is not None else ""
+    speed = f"{figures.ratio(point.speedup)} as fast{interval}{noisy}"
+    return f"Asked for {point.label}: {speed}, relative error {figures.error(point.error)}{top1}."
 
 
 def _worst(parts: list[claims.Claim]) -> str:

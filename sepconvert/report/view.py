@@ -31,10 +31,10 @@ class PageView:
     skipped: int
     totals: tuple[sections.TotalRow, ...]
     has_after: bool
-    uncounted_before: str
-    uncounted_after: str
+    uncounted: tuple[str, ...]
     fidelity: sections.FidelityView | None
     samples: tuple[trials.SampleView, ...]
+    samples_are_pictures: bool
     samples_left_out: int
     devices: tuple[sections.DeviceRow, ...]
     fine_tune: Pairs
@@ -74,10 +74,10 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         skipped=len(record.skipped),
         totals=sections.total_rows(record),
         has_after=after is not None,
-        uncounted_before=sections.uncounted(record.totals.before),
-        uncounted_after=sections.uncounted(after) if after else "",
+        uncounted=sections.uncounted(record.totals),
         fidelity=sections.fidelity_view(record),
         samples=samples,
+        samples_are_pictures=any(sample.shows_outputs for sample in samples),
         samples_left_out=len(record.samples) - len(samples),
         devices=sections.device_rows(record),
         fine_tune=trials.fine_tune_pairs(record),
@@ -99,7 +99,7 @@ def file_name(path: str) -> str:
 
 def _network_key(record: Record) -> Pairs:
     present = {node.status for node in record.graph.nodes} if record.graph else set()
-    words = {**layers.STATUS_WORDS, "skipped": "no site"}
+    words = {**layers.STATUS_WORDS, "skipped": "no candidate"}
     return tuple((status, text) for status, text in words.items() if status in present)
 
 

@@ -114,7 +114,7 @@ def sweep(
         skipped=list(opened.found.skips),
         totals=TotalsPair(opened.totals),
         tool=tool(),
-        sweep=Sweep(mark_front(points), baselines, measure.devices[0]),
+        sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
         graph=describe_network(opened, sites),
         seconds=dict(planner.seconds),
         warnings=[*opened.shapes.warnings, *planner.warnings, *refused, *data_warnings(calibration, test)],
@@ -150,6 +150,7 @@ class _Trial:
         self._test = test
         self._command = command
         self.best_sites: tuple[PlannedSite, ...] = ()
+        self.top1_before: float | None = None
 
     def budgets(self, budgets: Sequence[float]) -> tuple[list[SweepPoint], list[str]]:
         """One planned model per budget; sentences for the budgets that are out of reach."""
@@ -202,6 +203,7 @@ class _Trial:
             return None
         after = apply_fits(ask.opened, fits, ask.seed).opened
         fidelity, _ = measure_fidelity(ask.opened, after, self._test, ask.seed, ask.progress)
+        self.top1_before = fidelity.top1_before if fidelity is not None else None
         first = replace(ask.measure, devices=ask.measure.devices[:1])
         latency = (
             measure_latency(ask.opened, after, ask.sample, first, ask.seed, ask.progress) if ask.measure.latency else []

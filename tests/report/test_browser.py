@@ -34,11 +34,30 @@ def test_a_page_asks_the_network_for_nothing_and_the_console_stays_empty(browse:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_is_wider_than_the_window(browse: Any, pages: Any, command: str) -> None:
+def test_nothing_is_wider_than_the_window_and_no_table_is_cut_off(browse: Any, pages: Any, command: str) -> None:
+    cut = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 2)"
     with browse(pages(command)) as opened:
-        for width in (1440, 900, 375):
+        for width in (1440, 1280, 820, 390):
             opened.page.set_viewport_size({"width": width, "height": 900})
             assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+            assert opened.page.evaluate(f"{cut}.map(s => s.ariaLabel)") == []
+
+
+def test_the_printed_page_has_the_whole_table(browse: Any, records: Any, tmp_path: Path) -> None:
+    path = tmp_path / "dense.html"
+    path.write_text(render(records.dense(60)), encoding="utf-8")
+    with browse(path) as opened:
+        opened.page.emulate_media(media="print")
+        table = opened.page.locator(".tall")
+        assert table.evaluate("t => t.scrollHeight <= t.clientHeight + 2")
+
+
+def test_a_sweep_draws_one_line_for_each_method_and_names_only_its_own_points(browse: Any, pages: Any) -> None:
+    with browse(pages("sweep")) as opened:
+        chart = opened.page.locator("#chart-pareto")
+        words = chart.locator("text").all_text_contents()
+        assert {"this sweep", "spatial SVD", "Network Decoupling"} <= set(words)
+        assert {"1.5×", "2×", "3×", "2× dw-pw"} <= set(words)
 
 
 def test_opening_a_row_does_not_widen_the_table_on_a_phone(browse: Any, pages: Any) -> None:

@@ -101,8 +101,14 @@ def test_random_inputs_are_said_to_be_random(records: Any) -> None:
 
 def test_the_kept_layers_come_with_their_reasons(records: Any) -> None:
     text = claims.layers(records.rewrite()).sentence
-    assert text.startswith("14 of 17 layers rewritten; 3 kept dense: no candidate is faster")
-    assert "one input channel: nothing to separate (1)" in text
+    assert text.startswith("14 of 17 layers rewritten; 3 kept dense (2\u202f× no candidate is faster")
+    assert "1\u202f× one input channel: nothing to separate)." in text
+
+
+def test_a_comparison_does_not_say_which_layers_were_rewritten(records: Any) -> None:
+    sites = [replace(site, status="eligible") for site in records.rewrite().sites]
+    verdict = judge(records.compare(sites=sites))
+    assert not any("rewritten" in sentence or "kept dense" in sentence for sentence in verdict.sentences)
 
 
 def test_a_model_that_grew_is_said_to_have_grown(records: Any) -> None:
@@ -117,6 +123,14 @@ def test_a_survey_says_how_much_of_the_work_can_be_saved(records: Any) -> None:
     verdict = judge(records.analyze())
     assert verdict.headline.startswith("6 of 19 convolutions can be made separable; they hold")
     assert any("12 pointwise" in sentence for sentence in verdict.sentences)
+
+
+def test_a_sweep_s_headline_does_not_hide_what_top_1_lost(records: Any) -> None:
+    record = records.sweep()
+    points = [replace(point, top1=0.90) for point in record.sweep.points]
+    verdict = judge(replace(record, sweep=replace(record.sweep, points=points, top1_before=0.93)))
+    assert "top-1 93.0\u202f% → 90.0\u202f%" in verdict.headline
+    assert verdict.tone == "mixed"
 
 
 def test_a_model_without_convolutions_says_so(records: Any) -> None:

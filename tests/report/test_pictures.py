@@ -48,8 +48,8 @@ def test_a_broken_output_is_bright_and_not_black() -> None:
 
 def test_a_vector_is_told_by_its_largest_entry() -> None:
     seen = sample_images("one", None, np.array([0.1, 3.2, 0.0]), np.array([2.5, 1.0, 0.0]))
-    assert seen.note_before == "largest: entry 1, 3.20"
-    assert seen.note_after == "largest: entry 0, 2.50"
+    assert seen.note_before == "entry 1 is largest, 3.20"
+    assert seen.note_after == "entry 0 is largest, 2.50"
     assert seen.before is None
 
 

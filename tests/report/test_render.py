@@ -51,8 +51,8 @@ def test_a_budget_stands_beside_what_came_of_it(records: Any) -> None:
     totals = TotalsPair(replace(UNKNOWN_TOTALS, macs=1000), replace(UNKNOWN_TOTALS, macs=480))
     record = records.rewrite(plan=Plan(budget={"macs": 0.55, "share": "uniform"}), totals=totals)
     (macs, share) = trials.plan_rows(record)
-    assert (macs.label, macs.asked, macs.measured) == ("MACs", "0.550", "0.480")
-    assert (share.asked, share.measured) == ("uniform", "")
+    assert (macs.label, macs.asked, macs.measured) == ("MACs, new/old", "0.550", "0.480")
+    assert (share.asked, share.measured) == ("evenly", "")
 
 
 def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
@@ -68,3 +68,9 @@ def test_importing_the_report_imports_neither_altair_nor_jinja2() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_notebook_calls_a_slower_model_slower(records: Any) -> None:
+    shown = records.rewrite(latency=[records.latency(before=10.0, after=12.5)])._repr_html_()
+    assert "1.25× slower" in shown
+    assert "faster" not in shown

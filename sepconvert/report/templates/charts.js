@@ -68,7 +68,7 @@
     if (!chosen) return;
     chosen.value = String(index);
     const layer = data.layers[index];
-    summary.textContent = `${layer.status}. MACs ${layer.macs_text}, parameters ${layer.params_text}.`;
+    summary.textContent = `${layer.status[0].toUpperCase()}${layer.status.slice(1)}. MACs ${layer.macs_text}, parameters ${layer.params_text}.`;
   });
   chosen?.addEventListener("change", () => page.choose(Number(chosen.value)));
 

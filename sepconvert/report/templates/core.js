@@ -20,7 +20,11 @@ const page = (() => {
     try { return value === undefined ? localStorage.getItem("sepconvert-theme") : localStorage.setItem("sepconvert-theme", value); } catch { return null; }
   };
   const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const name = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
+  const name = () => {
+    const label = document.createElement("span");
+    label.textContent = " theme";
+    theme.replaceChildren(isDark() ? "Light" : "Dark", label);
+  };
   if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
   theme.hidden = false;
   name();

@@ -16,7 +16,7 @@
 
   const isJoin = (node) => node.status === "join";
   const half = (node) => (isJoin(node) ? JOIN : WIDTH / 2);
-  const words = { rewritten: "rewritten", kept: "kept dense", eligible: "can be rewritten", skipped: "not rewritten", join: "join" };
+  const words = { rewritten: "rewritten", kept: "kept dense", eligible: "can be rewritten", skipped: "no candidate", join: "join" };
   const describe = (node) => {
     const head = node.n ? `Layer ${node.n}, ${node.name}` : node.name;
     const shape = node.kernel ? `${node.op} ${node.kernel}` : node.op;
@@ -92,14 +92,20 @@
       }
     }
 
+    // Too small for words: the layer's number alone, which the table and the bars have too.
+    const tiny = scale < 0.65;
     groups = net.nodes.map((node, i) => {
       const { x, y } = places[i];
       const group = svgNode("g", { class: `node ${node.status}`, role: "button", tabindex: i === active ? "0" : "-1", "aria-label": describe(node), "data-i": i });
       if (isJoin(node)) {
-        group.append(svgNode("circle", { cx: x, cy: y, r: JOIN }), svgNode("text", { x, y: y + 4 }, SIGNS[node.op] ?? node.op.slice(0, 1)));
+        group.append(svgNode("circle", { cx: x, cy: y, r: JOIN }), svgNode("text", { x, y: y + 4 }, tiny ? "" : SIGNS[node.op] ?? node.op.slice(0, 1)));
         return group;
       }
       group.append(svgNode("rect", { x: x - WIDTH / 2, y: y - HEIGHT / 2, width: WIDTH, height: HEIGHT, rx: node.status === "input" || node.status === "output" ? HEIGHT / 2 : 4 }));
+      if (tiny) {
+        if (node.n) group.append(svgNode("text", { x, y: y + 8, class: "count" }, String(node.n)));
+        return group;
+      }
       const upper = node.n ? `${node.n} · ${node.kernel}` : node.status === "skipped" ? node.op : node.status;
       const lower = node.n ? node.label : node.status === "skipped" ? node.label ?? "" : node.name;
       const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -108,7 +114,6 @@
     });
 
     const svg = svgNode("svg", { viewBox: `0 0 ${width} ${height}`, width: Math.round(width * scale), height: Math.round(height * scale), role: "group", "aria-label": "The network, from left to right and line by line; arrow keys walk along it" }, edges, ...groups);
-    svg.classList.toggle("tiny", scale < 0.65);
     host.replaceChildren(svg);
     mark();
   };

@@ -1,0 +1,58 @@
+"""The look that all charts share: colours as CSS variables of the page, sizes, axes."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import altair as alt
+
+BEFORE, AFTER, KEPT, ELIGIBLE = "var(--old)", "var(--rewritten)", "var(--kept)", "var(--eligible)"
+FORM_COLOURS = {
+    "dw-pw": "var(--series-1)",
+    "pw-dw": "var(--series-2)",
+    "pw-dw-pw": "var(--series-3)",
+    "spatial": "var(--series-4)",
+}
+# All vertical axes take the same room, so that charts below each other line up.
+_AXIS_ROOM = 52
+
+
+def finish(chart: Any, height: int, description: str) -> "alt.TopLevelMixin":
+    """Give a chart its size, its text for screen readers and the page's look."""
+    axis = {
+        "aria": False,
+        "domainColor": "var(--skipped)",
+        "tickColor": "var(--skipped)",
+        "gridColor": "var(--line)",
+        "labelColor": "var(--soft)",
+        "titleColor": "var(--soft)",
+        "titleFontWeight": "normal",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "labelOverlap": True,
+    }
+    config = {
+        "background": "transparent",
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "mark": {"aria": False},
+        "axis": axis,
+        "axisY": {"minExtent": _AXIS_ROOM, "maxExtent": _AXIS_ROOM, "tickCount": 4, "domain": False, "ticks": False},
+        "legend": {
+            "aria": False,
+            "labelColor": "var(--ink)",
+            "titleColor": "var(--soft)",
+            "labelFontSize": 11,
+            "orient": "top",
+            "title": None,
+        },
+        "text": {"color": "var(--ink)", "fontSize": 11},
+    }
+    return chart.properties(width="container", height=height, description=description, padding=2).configure(**config)  # type: ignore[no-any-return]
+
+
+def decades() -> "alt.Axis":
+    """An axis of a logarithmic scale whose lines stand at powers of ten only."""
+    import altair as alt
+
+    at_power = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
+    return alt.Axis(format="~g", gridOpacity=alt.condition(at_power, alt.value(1), alt.value(0)))

@@ -1,0 +1,98 @@
+"""Charts of the layers: bars of all of them, and the curves of the chosen one."""
+
+from typing import TYPE_CHECKING, Any
+
+from sepconvert.report.chart_style import AFTER, BEFORE, ELIGIBLE, FORM_COLOURS, KEPT, decades, finish
+
+if TYPE_CHECKING:
+    import altair as alt
+
+# Of the bars above each other: two or three charts take the same room. The page's style has it too.
+BAR_HEIGHTS = {2: 224, 3: 136}
+_FORM_SHAPES = {"dw-pw": "circle", "pw-dw": "square", "pw-dw-pw": "triangle-up", "spatial": "diamond"}
+
+
+def bars(field: str, title: str, layers: list[int], height: int, unit_prefix: bool = True) -> "alt.TopLevelMixin":
+    """One bar per layer: what it cost, and over it, narrower, what stands in its place."""
+    import altair as alt
+
+    layer = alt.param(name="layer", value=0)
+    capital = title[0].upper() + title[1:]
+    base = alt.Chart(alt.NamedData("layers")).encode(
+        x=alt.X(
+            "n:O",
+            title=None,
+            # All layers, also those without a figure: bars of one layer stand below each other.
+            scale=alt.Scale(domain=layers),
+            axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=False),
+        ),
+        tooltip=[
+            alt.Tooltip("name:N", title="Layer"),
+            alt.Tooltip("status:N", title="Status"),
+            alt.Tooltip(f"{field}_text:N", title=capital),
+        ],
+    )
+    band = (
+        base.mark_bar(color="var(--chosen)")
+        .encode(y=alt.value(0), y2=alt.value("height"))
+        .transform_filter(layer == alt.datum.n)
+    )
+    axis = alt.Axis(labelExpr=f"datum.value ? format(datum.value, '{'~s' if unit_prefix else '~r'}') : '0'")
+    colours = {"rewritten": BEFORE, "kept": KEPT, "eligible": ELIGIBLE}
+    before = base.mark_bar().encode(
+        y=alt.Y(f"{field}:Q", title=title, axis=axis),
+        color=alt.Color("code:N", legend=None, scale=alt.Scale(domain=list(colours), range=list(colours.values()))),
+    )
+    after = base.mark_bar(color=AFTER, width={"band": 0.5}).encode(y=alt.Y(f"{field}_after:Q", title=title))
+    chart = alt.layer(band, before, after).add_params(layer)
+    return finish(chart, height, f"Bars: {title} of every layer before and after; the table below has the figures.")
+
+
+def error_curve(names: list[str]) -> "alt.TopLevelMixin":
+    """Error against rank of the chosen layer, one line per form, the taken point ringed."""
+    import altair as alt
+
+    colour = alt.Color("form:N", scale=alt.Scale(domain=names, range=[FORM_COLOURS[name] for name in names]))
+    shape = alt.Shape("form:N", scale=alt.Scale(domain=names, range=[_FORM_SHAPES[name] for name in names]))
+    base = alt.Chart(alt.NamedData("curve")).encode(
+        x=alt.X("rank:Q", title="rank", scale=alt.Scale(type="log", base=2, nice=False), axis=alt.Axis(format="d")),
+        y=alt.Y("error:Q", title="relative error", scale=alt.Scale(type="log"), axis=decades()),
+        tooltip=[
+            alt.Tooltip("form:N", title="Form"),
+            alt.Tooltip("rank:Q", title="Rank"),
+            alt.Tooltip("error:Q", title="Relative error", format=".2~g"),
+        ],
+    )
+    curve = base.transform_filter("datum.mark == ''")
+    line = curve.mark_line(strokeWidth=1.5).encode(color=colour, detail="form:N")
+    point = curve.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
+    marked = base.transform_filter("datum.mark != ''")
+    ring = marked.mark_point(size=200, strokeWidth=2, stroke="var(--ink)", shape="circle")
+    dot = marked.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
+    taken = base.transform_filter("datum.mark == 'taken'")
+    fitted = base.transform_filter("datum.mark == 'fitted'")
+    names_of_marks = [*_labels(taken, "taken", -17), *_labels(fitted, "fitted", 19)]
+    chart = alt.layer(line, point, ring, dot, *names_of_marks)
+    return finish(chart, 190, "Lines: relative error of the chosen layer against the rank, one line per form.")
+
+
+def _labels(points: Any, text: str, dy: int) -> list[Any]:
+    """A word beside points, on a halo that keeps it readable over lines."""
+    halo = points.mark_text(text=text, dy=dy, fontWeight="bold", stroke="var(--paper)", strokeWidth=4)
+    return [halo, points.mark_text(text=text, dy=dy, fontWeight="bold")]
+
+
+def spectrum() -> "alt.TopLevelMixin":
+    """What each further rank adds to the chosen layer."""
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData("spectrum")).encode(
+        x=alt.X("rank:Q", title="rank", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6)),
+        y=alt.Y("share:Q", title="share", axis=alt.Axis(format="~g")),
+        tooltip=[alt.Tooltip("rank:Q", title="Rank"), alt.Tooltip("share:Q", title="Share", format=".2~g")],
+    )
+    stem = base.mark_bar(color="var(--series-1)", width=2)
+    head = base.mark_point(filled=True, color="var(--series-1)", size=30, opacity=1)
+    return finish(
+        alt.layer(stem, head), 110, "Stems: share of the layer's squared weights that each further rank keeps."
+    )
