@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
+import typer
 
 from sepconvert import cli
 
@@ -304,6 +306,39 @@ def test_output_mistakes_are_told_before_any_work(run: Run, resnet: Path, tmp_pa
     page = run("rewrite", resnet, "-o", tmp_path / "n.onnx", "--rank", "2", "--html", tmp_path / "no" / "p.html")
     assert page.code == 1
     assert not (tmp_path / "n.onnx").exists()
+
+
+@pytest.mark.parametrize("device", ["nvidia", "tensorrt"])
+def test_a_device_that_cannot_be_measured_is_told_before_any_work(
+    run: Run, resnet: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sepconvert.workflows.rewriting.open_model", lambda *_: pytest.fail("work has begun"))
+    done = run("rewrite", resnet, "--rank", "2", "--device", device)
+    assert done.code == 1
+    assert one_sentence(done)
+    assert device in done.err
+
+
+def test_what_is_no_record_is_told_in_one_sentence(run: Run, resnet: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    for source in (tmp_path / "missing.json", resnet, tmp_path / "list.json", tmp_path):
+        done = run("report", source, "-o", tmp_path / "page.html")
+        assert done.code == 1
+        assert one_sentence(done), done.err
+        assert "--json" in done.err
+
+
+def test_a_shell_can_complete_the_names_of_forms_and_devices() -> None:
+    group = typer.main.get_command(cli.app)
+    rewrite = group.commands["rewrite"]
+    completed = {
+        option.name: [item.value for item in option.shell_complete(click.Context(rewrite), "")]
+        for option in rewrite.params
+        if option.name in ("form", "device", "lowering")
+    }
+    assert "pw-dw-pw" in completed["form"]
+    assert {"cpu", "cuda"} <= set(completed["device"])
+    assert "branches" in completed["lowering"]
 
 
 def test_a_glob_that_matches_nothing_is_an_error(run: Run, resnet: Path) -> None:

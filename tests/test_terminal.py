@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 
 import sepconvert
-from sepconvert.terminal import render
+from sepconvert.record import Record
+from sepconvert.report.verdict import judge
+from sepconvert.terminal.record import plain, render
 from sepconvert.workflows import Measure
 
 
@@ -22,7 +24,7 @@ def test_tables_fit_the_terminal(sample_models_dir: Path, width: int) -> None:
     source = sample_models_dir / "fashion_resnet.onnx"
     record = sepconvert.rewrite(source, form="any", rank=0.4, measure=Measure(latency=False)).record
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    console.print(render(record))
+    console.print(render(record, width))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
@@ -79,3 +81,24 @@ def _in_a_terminal(arguments: Sequence[object], extra: dict[str, str]) -> str:
     os.close(ours)
     assert process.wait(timeout=60) == 0
     return shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize("width", [80, 110, 140])
+@pytest.mark.parametrize("name", ["fashion_resnet", "fashion_vgg_sweep", "open_nsfw"])
+def test_every_example_fits_and_a_wide_terminal_shows_more(name: str, width: int) -> None:
+    record = Record.read(Path(__file__).parents[1] / "reports" / f"{name}.json")
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(render(record, width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    sites = next(line for line in text.splitlines() if line.startswith("Site "))
+    assert ("Parameters" in sites) == (width >= 110)
+
+
+def test_the_terminal_opens_with_the_report_s_own_verdict() -> None:
+    record = Record.read(Path(__file__).parents[1] / "reports" / "open_nsfw.json")
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    console.print(render(record))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[1].rstrip() == plain(judge(record).headline)

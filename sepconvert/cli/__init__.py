@@ -35,7 +35,7 @@ def root(
 ) -> None:
     """Print the version when asked."""
     if version:
-        from sepconvert.terminal import version_line
+        from sepconvert.terminal.machine import version_line
 
         typer.echo(version_line(__version__))
         raise typer.Exit

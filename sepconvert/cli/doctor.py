@@ -7,6 +7,6 @@ def doctor() -> None:
     Example: sepconvert doctor
     """
     from sepconvert import workflows
-    from sepconvert.terminal import print_doctor
+    from sepconvert.terminal.machine import print_doctor
 
     print_doctor(workflows.doctor())

@@ -19,7 +19,7 @@ def show_record(record: "Record", json: str | None, html: Path | None, quiet: bo
     if json == "-":
         typer.echo(record.to_json(), nl=False)
     if not quiet:
-        from sepconvert.terminal import print_record
+        from sepconvert.terminal.record import print_record
 
         print_record(record, html)
 
@@ -39,6 +39,6 @@ def show_progress(quiet: bool) -> AbstractContextManager[Progress]:
     """A progress bar where somebody watches, else nothing."""
     if quiet or not sys.stderr.isatty():
         return nullcontext(silent)
-    from sepconvert.terminal import progress_bar
+    from sepconvert.terminal.progress import progress_bar
 
     return progress_bar()

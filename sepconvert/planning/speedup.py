@@ -142,8 +142,9 @@ class _Search:
     def _out_of_reach(self, best: float, kind: str) -> NothingToDoError:
         time = sum(next((o.dense_ms for o in options if o.dense_ms), 0.0) for options in self._choices.options)
         rest = 1 - min(1.0, time / self._before_ms)
+        reachable = best * 100 // 1 / 100
         return NothingToDoError(
             f"--speedup {self._speedup:g} is out of reach: with the fastest candidate at every site the model is "
             f"{kind} to be {best:.2f} times as fast, and about {rest:.0%} of its time is in layers that are no sites; "
-            f"ask for {best * 100 // 1 / 100:g} or less."
+            f"{f'ask for {reachable:g} or less' if reachable > 1.01 else 'there is nothing to gain on this device'}."
         )

@@ -100,8 +100,10 @@ class Record:
         """Read a record from a file."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); pass a file written by --json.") from None
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read ({error.strerror}); pass a file written by --json.") from None
+        except UnicodeDecodeError:
+            raise ModelError(f"{path} is not a text file; pass a record written by --json.") from None
         return Record.from_json(text, str(path))
 
 

@@ -52,6 +52,7 @@ def analyze(
     """
     path = Path(model)
     outputs.check(path)
+    measure.check()
     opened = open_model(path, input_shapes or {})
     dataset = read_data(data, opened, preprocess)
     if dataset is not None:

@@ -55,6 +55,7 @@ def compare(
         SepconvertError: a model, the data or the outputs are not usable; the message says what to do.
     """
     outputs.check(Path(before), Path(after))
+    measure.check()
     first = open_model(Path(before), input_shapes or {})
     dataset = read_data(data, first, preprocess)
     shapes = shapes_for(input_shapes or {}, dataset)

@@ -29,7 +29,7 @@ def doctor() -> list[Finding]:
         Finding("Python", True, platform.python_version()),
         Finding("CPU", True, f"{cpu_name()}, {cores} usable core{'s' * (cores > 1)}; latency is timed on 1 thread"),
         _one_runtime(),
-        Finding("devices", True, ", ".join(devices)),
+        Finding("devices", True, _devices(devices)),
         _gpu(devices),
         _noise(),
         _torch(),
@@ -58,6 +58,15 @@ def _one_runtime() -> Finding:
     return Finding("onnxruntime", True, ", ".join(f"{n} {v}" for n, v in runtime_distributions().items()))
 
 
+def _devices(present: list[str]) -> str:
+    from sepconvert.runtime.devices import DEVICES
+
+    addable = {device.distribution: name for name, device in DEVICES.items() if name in ("openvino", "cuda")}
+    missing = [f"{name}: pip install {package}" for package, name in addable.items() if name not in present]
+    rest = f" (more, each in an environment of its own: {'; '.join(missing)})" if missing else ""
+    return ", ".join(present) + rest
+
+
 def _gpu(devices: list[str]) -> Finding:
     """A GPU is of use only with a runtime that can drive it."""
     usable = [device for device in devices if device in ("cuda", "tensorrt", "rocm", "migraphx", "dml", "coreml")]
@@ -84,8 +93,8 @@ def _noise() -> Finding:
 
 
 def _torch() -> Finding:
-    found = _version("torch")
-    return Finding("torch", True, found or "not installed (ONNX models do not need it)")
+    missing = "not installed; PyTorch models and --fine-tune need it: pip install 'sepconvert[torch]'"
+    return Finding("torch", True, _version("torch") or missing)
 
 
 def _version(name: str) -> str | None:

@@ -22,6 +22,18 @@ class Measure:
     devices: tuple[str, ...] = ("cpu",)
     threads: int = 1
 
+    def check(self) -> None:
+        """Refuse, before any work is done, a device that could not be measured at the end.
+
+        Raises:
+            DeviceError: its name is unknown, or the installed onnxruntime does not have it.
+        """
+        from sepconvert.runtime.devices import find_device
+
+        if self.latency or self.devices != ("cpu",):
+            for device in self.devices:
+                find_device(device)
+
 
 @dataclass(frozen=True, slots=True)
 class Planning:

@@ -59,6 +59,8 @@ def check_target(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; name a file in it.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} is read-only; choose another one.")
     if path.exists() and not force:
         raise OutputError(f"{path} exists; pass --force to replace it, or choose another name.")
 

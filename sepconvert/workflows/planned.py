@@ -80,8 +80,9 @@ class Planner:
         opened = self.ask.opened
         total = opened.totals.params if unit == "params" else opened.totals.macs
         if total is None:
+            what = "parameters" if unit == "params" else "MACs"
             raise ModelError(
-                f"The {unit} of {opened.model.path} are unknown because an input or layer has no fixed size; "
+                f"The {what} of {opened.model.path} are unknown because an input or layer has no fixed size; "
                 "pass --input NAME:1x3x224x224, or --data."
             )
         return total

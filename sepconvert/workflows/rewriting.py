@@ -119,6 +119,7 @@ def rewrite(
     if destination is not None:
         check_output(destination, source, force=outputs.force)
     outputs.check(source, *([] if destination is None else [destination]))
+    measure.check()
     if fine_tune is not None:
         check_tuning(fine_tune, data, destination, force=outputs.force)
     opened = open_model(source, input_shapes or {})

@@ -81,6 +81,7 @@ def sweep(
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
     targets = [Target(form=form, speedup=budget) for budget in budgets]
     path = Path(model)
+    measure.check()
     outputs.check(path, *([] if export_table is None else [export_table]))
     if export_table is not None:
         check_target(export_table, force=outputs.force)

@@ -15,7 +15,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 
 from sepconvert.record import Record
 from sepconvert.report import page
-from sepconvert.terminal import render
+from sepconvert.terminal.record import render
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]

@@ -2,24 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sepconvert.record import Plan, Record, SiteRecord, SweepPoint
+from sepconvert.record import Record, SiteRecord, SweepPoint
+from sepconvert.report import figures
+from sepconvert.report.trials import PlanRow, plan_rows
 
 
 def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
         whole = record.latency[0].before.median_ms if record.latency else None
-        yield Text("Each site alone, and its closest candidate that is twice as fast (or the fastest)", style="bold")
-        yield _site_times(record.sites, whole)
+        title = Text("Each site alone, and its closest candidate that is twice as fast (or the fastest)", style="bold")
+        yield Group(title, _site_times(record.sites, whole))
     if record.plan is not None and record.plan.predicted is not None:
-        yield _plan(record.plan)
+        yield _plan(plan_rows(record))
     if record.sweep is not None:
-        yield Text("Models of this sweep (*: no other is both faster and closer), then simpler methods", style="bold")
-        yield _sweep(record.sweep.points, record.sweep.baselines)
+        title = Text("Models of this sweep (*: no other is both faster and closer), then simpler methods", style="bold")
+        yield Group(title, _sweep(record.sweep.points, record.sweep.baselines))
 
 
 def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
@@ -46,19 +48,16 @@ def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
     return table
 
 
-def _plan(plan: Plan) -> Text:
-    """One line: every figure that was asked, predicted or measured, in this order."""
-    tables = {"asked": plan.budget, "predicted": plan.predicted or {}, "measured": plan.measured or {}}
-    names = [name for name in ("speedup", "macs", "params", "max_error", "latency_ms") if _known(tables, name)]
-    parts = []
-    for name in names:
-        figures = [f"{source} {table[name]:.3g}" for source, table in tables.items() if table.get(name) is not None]
-        parts.append(f"{name.replace('_', ' ')} {', '.join(figures)}")
-    return Text(f"Plan: {'; '.join(parts)}")
-
-
-def _known(tables: dict[str, dict[str, object]], name: str) -> bool:
-    return any(table.get(name) is not None for table in tables.values())
+def _plan(rows: Sequence[PlanRow]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Plan")
+    for heading in ("asked", "predicted", "measured"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            *(text.replace(figures.SPACE, " ") for text in (row.label, row.asked, row.predicted, row.measured))
+        )
+    return table
 
 
 def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Table:

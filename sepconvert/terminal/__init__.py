@@ -1,0 +1,1 @@
+"""What people read in the terminal: records, progress, and the machine."""

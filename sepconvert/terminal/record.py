@@ -1,0 +1,239 @@
+"""A record in the terminal: Rich tables on stderr that fit 80 columns and say in words what colour only underlines.
+
+Words and numbers are those of the report; a wider terminal gets more columns.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sepconvert.record import Latency, Record, SiteRecord, Totals
+from sepconvert.report import claims, figures
+from sepconvert.report.verdict import judge
+from sepconvert.terminal.times import render_times
+
+_NARROW = 80
+_WIDE = 110  # columns of a terminal that has room for the parameters too
+_COLOURS = {claims.GOOD: "green", claims.MIXED: "yellow", claims.BAD: "red"}
+
+
+def print_record(record: Record, page: Path | None, console: Console | None = None) -> None:
+    """Print what a person wants to know first; with ``page``, its path is the last line."""
+    console = console or Console(stderr=True, highlight=False)
+    console.print(render(record, console.width))
+    if page is not None:
+        console.print(f"Report: {page}", soft_wrap=True)
+
+
+def render(record: Record, width: int = _NARROW) -> RenderableType:
+    """Return the record as something Rich can print on ``width`` columns."""
+    sections: list[Sequence[RenderableType]] = [
+        [_title(record), *_verdict(record)],
+        [_totals(record)],
+        [] if record.command == "compare" else [*_sites(record, width), _skips(record)],
+        _tuning(record),
+        _fidelity(record),
+        [_latency(timing) for timing in record.latency],
+        *([part] for part in render_times(record)),
+        [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings],
+        _ending(record),
+    ]
+    parts: list[RenderableType] = []
+    for section in sections:
+        if section and parts:
+            parts.append(Text(""))
+        parts += section
+    return Group(*parts)
+
+
+def plain(text: str) -> str:
+    """Put ordinary spaces for the narrow ones of the page: not every terminal has them."""
+    return text.replace(figures.SPACE, " ")
+
+
+def _title(record: Record) -> Text:
+    names = [Path(record.source.path).name]
+    if record.output is not None:
+        names.append(Path(record.output.path).name)
+    return Text(" -> ".join(names), style="bold")
+
+
+def _verdict(record: Record) -> list[RenderableType]:
+    verdict = judge(record)
+    return [Text(plain(verdict.headline), style=_COLOURS.get(verdict.tone, ""))]
+
+
+def _totals(record: Record) -> RenderableType:
+    before, after = record.totals.before, record.totals.after
+    table = Table(box=None, pad_edge=False, show_header=after is not None)
+    table.add_column("")
+    table.add_column("before", justify="right")
+    if after is not None:
+        table.add_column("after", justify="right")
+        table.add_column("after/before", justify="right")
+    rows: list[tuple[str, Callable[[Totals], int | None], Callable[[int | None], str]]] = [
+        ("Parameters", lambda t: t.params, figures.count),
+        ("MACs per sample", lambda t: t.macs, figures.count),
+        ("FLOPs (2·MACs)", lambda t: t.flops, figures.count),
+        ("  MACs in convolutions", lambda t: t.conv_macs, figures.count),
+        ("  MACs in sites", lambda t: t.site_macs, figures.count),
+        ("Model file", lambda t: t.file_bytes, figures.size),
+    ]
+    for label, figure, show in rows:
+        if after is not None and figure(after) is None and figure(before) is not None and record.command == "compare":
+            continue  # which of the other model's layers stand for a site is not known
+        cells = [label, plain(show(figure(before)))]
+        if after is not None:
+            cells += [plain(show(figure(after))), _ratio(figure(before), figure(after))]
+        table.add_row(*cells)
+    uncounted = after.uncounted if after is not None else before.uncounted
+    if not uncounted:
+        return table
+    names = ", ".join(f"{item.op} x{item.count}" for item in uncounted)
+    return Group(table, Text(f"Not counted (no rule, or shape unknown): {names}", style="yellow"))
+
+
+def _sites(record: Record, width: int) -> list[RenderableType]:
+    """A line per site; its figures after the rewrite, if any was rewritten, and its parameters, if there is room."""
+    sites = record.sites
+    if not sites:
+        return []
+    rewritten = any(site.status == "rewritten" for site in sites)
+    pairs: list[tuple[str, Callable[[SiteRecord], int | None], Callable[[SiteRecord], int | None]]] = [
+        ("MACs", lambda s: s.macs, lambda s: s.macs_after),
+        ("Parameters", lambda s: s.params, lambda s: s.params_after),
+    ]
+    shown = pairs if width >= _WIDE else pairs[:1]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Site", overflow="ellipsis", no_wrap=True, max_width=max(30, width - 50 - 26 * (len(shown) - 1)))
+    for heading in ("Channels", "Kernel"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading, _, _ in shown:
+        for column in (heading, "after") if rewritten else (heading,):
+            table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("Becomes" if rewritten else "Status")
+    if rewritten:
+        table.add_column("Error", justify="right", no_wrap=True)
+    for site in sites:
+        numbers = [f(site) for _, before, after in shown for f in ((before, after) if rewritten else (before,))]
+        cells = [site.name, f"{site.in_channels}>{site.out_channels}", "x".join(map(str, site.kernel))]
+        cells += [plain(figures.count(number)) for number in numbers]
+        cells += [_becomes(site), _error(site)] if rewritten else [site.status]
+        table.add_row(*cells)
+    return [Text(_site_title(sites), style="bold"), table, *_kept(sites)]
+
+
+def _kept(sites: Sequence[SiteRecord]) -> list[Text]:
+    """One line per reason, with the sites it holds for."""
+    names: dict[str, list[str]] = {}
+    for site in sites:
+        if site.status == "kept":
+            names.setdefault(site.reason or "no reason recorded", []).append(site.name)
+    return [Text(f"Kept {_listed(found)}: {reason}.") for reason, found in names.items()]
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _site_title(sites: Sequence[SiteRecord]) -> str:
+    counts = Counter(site.status for site in sites)
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"{figures.plural(len(sites), 'site')}: {statuses}"
+
+
+def _becomes(site: SiteRecord) -> str:
+    if site.status != "rewritten":
+        return site.status
+    letter = "r" if site.form in ("dw-pw", "pw-dw") else "R"
+    way = "" if site.lowering == "stacked" else f" {site.lowering}"
+    return f"{site.form} {letter}={site.rank}{way}"
+
+
+def _error(site: SiteRecord) -> str:
+    for error in (site.error_heldout, site.error_calibration, site.error_weights):
+        if error is not None:
+            return figures.error(error)
+    return ""
+
+
+def _skips(record: Record) -> Text:
+    if not record.skipped:
+        return Text("Skipped: nothing")
+    counts = Counter(skip.kind for skip in record.skipped)
+    return Text("Skipped: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
+
+
+def _tuning(record: Record) -> list[RenderableType]:
+    found = record.fine_tune
+    if not found or not found.get("steps"):
+        return []
+    known = (found[name] for name in ("divergence_before", "divergence_after"))
+    values = " -> ".join(figures.error(value) for value in known if value is not None)
+    inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
+    text = f"Fine-tuned {found['steps']} steps on {inputs}: held-out divergence {values}, best at step"
+    return [Text(plain(f"{text} {found['best_step']} ({found['seconds']:.0f} s)"))]
+
+
+def _fidelity(record: Record) -> list[RenderableType]:
+    found = record.fidelity
+    if found is None:
+        return []
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Output", overflow="ellipsis", no_wrap=True, max_width=24)
+    for heading in ("relative error", "before activation", "largest |diff|"):
+        table.add_column(heading, justify="right")
+    for output in found.outputs:
+        values = (output.relative_error, output.pre_activation_relative_error, output.max_abs)
+        table.add_row(output.name, *("-" if value is None else figures.error(value) for value in values))
+    parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
+    if found.top1_before is not None and found.top1_after is not None:
+        parts.append(
+            Text(
+                f"Top-1: {found.top1_before:.2%} -> {found.top1_after:.2%} "
+                f"({100 * (found.top1_after - found.top1_before):+.2f} points)"
+            )
+        )
+    if found.top1_agreement is not None:
+        parts.append(Text(f"Same top-1 as the original: {found.top1_agreement:.2%}"))
+    return parts
+
+
+def _latency(timing: Latency) -> Text:
+    where = f"Latency on {timing.device} ({timing.provider}, {claims.threads(timing.threads)})"
+    before = plain(figures.milliseconds(timing.before.median_ms))
+    if timing.after is None or timing.speedup is None:
+        return Text(f"{where}: {before}{_unsteady(timing)}")
+    times = f"{before} -> {plain(figures.milliseconds(timing.after.median_ms))}"
+    if not timing.stable:
+        return Text(f"{where}: {times}, too unsteady to give a ratio{_unsteady(timing)}", style="yellow")
+    text = f"{where}: {times}, {figures.ratio(timing.speedup)}"
+    bounds = figures.interval(timing.speedup_ci95)
+    if bounds is not None:
+        text += f" (95 % interval {bounds})"
+    return Text(f"{text}; SLOWER than the original" if timing.speedup < 1 else text)
+
+
+def _unsteady(timing: Latency) -> str:
+    return "" if timing.stable else f". {' '.join(timing.warnings)}"
+
+
+def _ending(record: Record) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    stages = {stage: seconds for stage, seconds in record.seconds.items() if seconds >= 0.05}
+    if stages:
+        listed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
+        parts.append(Text(f"{sum(stages.values()):.1f} s in stages: {listed}"))
+    if record.output is not None and record.self_check is not None:
+        size = plain(figures.size(record.output.bytes))
+        parts.append(Text(f"Wrote {record.output.path} ({size}), every rewritten site verified."))
+    return parts
+
+
+def _ratio(before: int | None, after: int | None) -> str:
+    return figures.UNKNOWN if not before or after is None else f"{after / before:.3f}"
