@@ -11,7 +11,7 @@ import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, OutputError, UsageError
 from sepconvert.planning.latency_table import read_table
 from sepconvert.record import Record, SweepPoint
-from sepconvert.terminal import render
+from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure, Outputs, Planning
 from sepconvert.workflows.sweeping import mark_front
 
