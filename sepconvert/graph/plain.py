@@ -63,11 +63,17 @@ def plain_graph(model: LoadedModel) -> PlainGraph:
     Raises:
         ModelError: external data cannot be read.
     """
-    whole = model.ir
-    if whole.functions:
-        whole = whole.clone()
-        InlinePass()(whole)
-    return _graph(whole.graph, whole.graph.opset_imports)
+    graph = inlined(model).ir.graph
+    return _graph(graph, graph.opset_imports)
+
+
+def inlined(model: LoadedModel) -> LoadedModel:
+    """Return a model without model-local functions: itself, or a copy in which their bodies stand for the calls."""
+    if not model.ir.functions:
+        return model
+    copy = model.ir.clone()
+    InlinePass()(copy)
+    return replace(model, ir=copy, sha256=None, bytes=None)
 
 
 def with_constants(model: LoadedModel, arrays: Constants) -> LoadedModel:

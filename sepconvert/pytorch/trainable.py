@@ -38,7 +38,7 @@ class TrainableGraph(nn.Module):
         self.outputs = graph.outputs
         self._model = model
         self._graph = graph
-        self._steps = tuple(steps)
+        self.steps = tuple(steps)
         self._wide = wide
         self._updates_statistics = False
         used = {name for step in steps for name in step.reads} | set(graph.outputs)
@@ -90,7 +90,7 @@ class TrainableGraph(nn.Module):
             ModelError: a node's statistics are computed by the graph, so there is nothing to update.
         """
         if update:
-            for step in self._steps:
+            for step in self.steps:
                 fixed = (
                     [name for name in step.node.inputs[3:5] if name not in self.weights.names] if step.learns else []
                 )
@@ -118,7 +118,7 @@ class TrainableGraph(nn.Module):
         constants = {**self._host, **self.weights.by_name()}
         key = (wanted, frozenset(inputs))
         if key not in self._schedules:
-            self._schedules[key] = schedule(self._steps, wanted, inputs.keys(), constants.keys())
+            self._schedules[key] = schedule(self.steps, wanted, inputs.keys(), constants.keys())
         given = {name: tensor.to(widened(tensor.dtype, self._wide)) for name, tensor in inputs.items()}
         values: Values = {**constants, **given}
         for step, done in self._schedules[key]:
