@@ -24,10 +24,9 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names, names_in
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR, numpy_dtype
+from sepconvert.graph.uses import discard_unused
+from sepconvert.graph.weights import numpy_dtype
 from sepconvert.separable.factors import Factors
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: N
     model.graph.remove(node, safe=True)
     for value in (weight, own_bias):
         if value is not None:
-            _discard_unused(model, value)
+            discard_unused(model, value)
     return chain
 
 
@@ -125,32 +124,3 @@ def _take_over(old: ir.Value, new: ir.Value) -> None:
     new.metadata_props.update(old.metadata_props)
     new.meta.update(old.meta)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
-
-
-def _discard_unused(model: ir.Model, value: ir.Value) -> None:
-    """Remove a constant that nothing uses any more, and then what made it."""
-    graph, producer = model.graph, value.producer()
-    if value.uses() or value.is_graph_output():
-        return
-    if producer is None:
-        _discard_initializer(model, value)
-        return
-    used = any(output.uses() or output.is_graph_output() for output in producer.outputs)
-    # A node with a subgraph may read values that it does not list: it stays.
-    if used or producer.graph is not graph or any(attr.type in _GRAPHS for attr in producer.attributes.values()):
-        return
-    inputs = [value for value in producer.inputs if value is not None]
-    graph.remove(producer, safe=True)
-    for source in inputs:
-        _discard_unused(model, source)
-
-
-def _discard_initializer(model: ir.Model, value: ir.Value) -> None:
-    graph = model.graph
-    if not value.is_initializer() or value.graph is not graph:
-        return
-    if value.is_graph_input():
-        if model.ir_version >= OVERRIDABLE_SINCE_IR:
-            return  # a caller may still feed it: part of the model's interface
-        graph.inputs.remove(value)
-    del graph.initializers[str(value.name)]

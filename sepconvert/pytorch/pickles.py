@@ -1,0 +1,77 @@
+"""Which classes and functions a pickle asks for, read from its opcodes. The pickle is never run.
+
+A pickle is a program: it names any importable function and calls it, and a pickled module is nothing but such calls.
+"""
+
+import pickletools
+import re
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 4
+# What PyTorch's restricted loader builds tensors from.
+_HARMLESS = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
+    r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(Size|device|dtype)|torch\.serialization\._get_layout"
+    r"|torch\.(float|int|bfloat|bool|uint|complex|double|half|long)\w*|builtins\.(set|frozenset|complex|bytearray)"
+)
+# What TorchScript's own archives name: types defined in their code/ folder, and list types.
+_OF_TORCHSCRIPT = re.compile(r"__torch__\..*|torch\.jit\._pickle\.\w+")
+
+
+def globals_in(data: bytes) -> list[str]:
+    """Names that a pickle imports, as ``module.name``, in order, each once.
+
+    Args:
+        data: one pickle, or several one after another; anything behind the last whole one is not looked at.
+
+    Raises:
+        ValueError: it is no pickle.
+    """
+    found: dict[str, None] = {}
+    position, length = 0, len(data)
+    while position < length and (position == 0 or data[position : position + 1] == b"\x80"):
+        names, used = _one_pickle(data[position:])
+        found |= dict.fromkeys(names)
+        position += used
+    return list(found)
+
+
+def foreign(names: Iterable[str], *, torchscript: bool = False) -> list[str]:
+    """Those of the names that are more than tensors."""
+    return [
+        name
+        for name in names
+        if not _HARMLESS.fullmatch(name) and not (torchscript and _OF_TORCHSCRIPT.fullmatch(name))
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names for a message, and how many more there are."""
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _one_pickle(data: bytes) -> tuple[list[str], int]:
+    """Names that the first pickle of ``data`` imports, and its length."""
+    names: list[str] = []
+    pushed: list[object] = []
+    memo: dict[int, object] = {}
+    for opcode, argument, position in pickletools.genops(data):
+        if opcode.name in ("GLOBAL", "INST"):
+            names.append(str(argument).replace(" ", "."))
+            pushed.append(None)
+        elif opcode.name == "STACK_GLOBAL":
+            module, name = pushed[-2:] if len(pushed) > 1 else (None, None)
+            names.append(f"{module or '?'}.{name or '?'}")
+            pushed.append(None)
+        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            memo[int(str(argument))] = pushed[-1] if pushed else None
+        elif opcode.name == "MEMOIZE":
+            memo[len(memo)] = pushed[-1] if pushed else None
+        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            pushed.append(memo.get(int(str(argument))))
+        elif opcode.name == "STOP":
+            return names, (position or 0) + 1
+        else:
+            pushed.append(argument if isinstance(argument, str) else None)
+    raise ValueError("the pickle does not end")

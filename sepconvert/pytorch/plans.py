@@ -1,0 +1,103 @@
+"""What a rewrite did to a module, as plain data: enough to rebuild it from the module's own code and the new weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sepconvert.errors import ModelError
+
+SCHEMA = 1
+
+# Layers of each form and lowering by their names in the new module, in the order in which ONNX nodes are written.
+_STACKED = {
+    "dw_pw": ("depthwise", "pointwise"),
+    "pw_dw": ("pointwise", "depthwise"),
+    "pw_dw_pw": ("reduce", "depthwise", "expand"),
+    "spatial": ("first", "second"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewLayers:
+    """What stands in the place of one convolution: spelled as ``Factors`` and lowerings are.
+
+    ``bias`` tells whether the last layer has one. ``first_kernel`` is, in the form ``spatial``, that of the layer that
+    runs first.
+    """
+
+    form: str
+    rank: int
+    lowering: str
+    bias: bool
+    first_kernel: tuple[int, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers inside the new module, in the order in which they are written as ONNX nodes."""
+        one, *others = _STACKED[self.form]
+        if self.lowering == "branches":
+            return tuple(f"{name}.{j}" for j in range(self.rank) for name in (one, *others))
+        if self.lowering == "concat":
+            return (*(f"{one}.{j}" for j in range(self.rank)), *others)
+        return (one, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePlan:
+    """New layers by the path of the module they replace; paths of dense convolutions that got a bias."""
+
+    sites: Mapping[str, NewLayers]
+    biases: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        data = {
+            "schema": SCHEMA,
+            "sites": {path: asdict(layers) for path, layers in self.sites.items()},
+            "biases": list(self.biases),
+        }
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, origin: str) -> "ModulePlan":
+        """Read a plan back.
+
+        Raises:
+            ModelError: the text is no plan; the message names ``origin``.
+        """
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise ModelError(f"{origin} has plan schema {data['schema']}, this version reads {SCHEMA}.")
+            sites = {str(path): _layers(entry) for path, entry in data["sites"].items()}
+            return ModulePlan(sites, tuple(str(path) for path in data["biases"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{origin} is not a plan ({type(error).__name__}: {error}); pass the .plan.json that 'sepconvert "
+                "rewrite' wrote."
+            ) from None
+
+    @staticmethod
+    def read(path: Path) -> "ModulePlan":
+        """Read a plan from a file."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); pass the .plan.json of a rewrite.") from None
+        return ModulePlan.from_json(text, str(path))
+
+
+def _layers(entry: Mapping[str, Any]) -> NewLayers:
+    first = entry["first_kernel"]
+    layers = NewLayers(
+        str(entry["form"]),
+        int(entry["rank"]),
+        str(entry["lowering"]),
+        bool(entry["bias"]),
+        None if first is None else tuple(int(side) for side in first),
+    )
+    if layers.form not in _STACKED or layers.rank < 1:
+        raise ValueError(f"form {layers.form} at rank {layers.rank}")
+    return layers

@@ -1,0 +1,126 @@
+"""From a rewritten ONNX model back to PyTorch: a plan, a state_dict, and the module that they make.
+
+The ONNX model is the truth: every weight is read from it, so whatever was done to it (fits, fine-tuning) arrives here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parameters import conv_parameters, stored_parameters
+from sepconvert.pytorch.plans import ModulePlan, NewLayers
+from sepconvert.pytorch.states import State, load_state, read_state
+from sepconvert.pytorch.surgery import copied, replace_modules
+
+
+@dataclass(frozen=True, slots=True)
+class NewSite:
+    """One rewritten site: its module's path, what replaces it, and the outputs of the Convs that were written."""
+
+    path: str
+    form: str
+    rank: int
+    lowering: str
+    first_kernel: tuple[int, ...] | None
+    outputs: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """All that is needed to make the new module from the old one's code."""
+
+    plan: ModulePlan
+    state: State
+
+
+def rebuilt_from(
+    model: LoadedModel, state: Mapping[str, torch.Tensor], sites: Sequence[NewSite], dense: Mapping[str, str]
+) -> Rebuilt:
+    """Read the new state_dict from a rewritten model.
+
+    Args:
+        model: the rewritten model, whose initializers carry the names of the state_dict.
+        state: the old state_dict; what the ONNX model does not hold is taken from here.
+        sites: the rewritten sites.
+        dense: module paths of all other convolutions, by their output, whose weights may have been refitted.
+    """
+    arrays = stored_parameters(model)
+    new = {name: _current(tensor, arrays.get(name)) for name, tensor in state.items()}
+    plans, biases = {}, []
+    for site in sites:
+        parameters = conv_parameters(model, site.outputs)
+        has_bias = any(bias is not None for _, bias in parameters)
+        layers = NewLayers(site.form, site.rank, site.lowering, has_bias, site.first_kernel)
+        plans[site.path] = layers
+        for name in ("weight", "bias"):
+            new.pop(_key(site.path, name), None)
+        for name, (weight, bias) in zip(layers.names, parameters, strict=True):
+            new |= _entries(f"{site.path}.{name}" if site.path else name, weight, bias)
+    for output, path in dense.items():
+        ((weight, bias),) = conv_parameters(model, [output])
+        if bias is not None and _key(path, "bias") not in state:
+            biases.append(path)
+        new |= _entries(path, weight, bias)
+    return Rebuilt(ModulePlan(plans, tuple(biases)), new)
+
+
+def rebuild(
+    model: nn.Module | Callable[[], nn.Module],
+    plan: ModulePlan | Path | str,
+    weights: State | Path | str,
+) -> nn.Module:
+    """Make the rewritten module from the original's code and the files beside the rewritten ONNX model.
+
+    Args:
+        model: the original module (it stays as it is; its weights do not matter) or what makes one.
+        plan: ``<stem>.plan.json``.
+        weights: ``<stem>.safetensors``.
+
+    Returns:
+        A new module, on the device and in the mode (train or eval) of the original.
+
+    Raises:
+        ModelError: plan and weights are not those of this module, or cannot be read.
+    """
+    module = copied(model) if isinstance(model, nn.Module) else model()
+    read = plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan))
+    state, origin = (weights, "The state_dict") if isinstance(weights, Mapping) else (None, str(weights))
+    module = replace_modules(module, read)
+    load_state(module, read_state(Path(str(weights))) if state is None else state, origin)
+    return module
+
+
+def state_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
+    """Serialise a state_dict as safetensors; tensors that share memory are written each for itself."""
+    data: bytes = safetensors.torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()})
+    return data
+
+
+def to_tensor(array: NDArray[np.generic]) -> torch.Tensor:
+    """Copy an array, bfloat16 included, into a tensor of the same type."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
+
+
+def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.Tensor:
+    """What the model holds under this name now; the old tensor where it holds nothing like it."""
+    if array is None or array.shape != tuple(tensor.shape):
+        return tensor.detach()
+    return to_tensor(array).to(tensor.dtype)
+
+
+def _key(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _entries(path: str, weight: NDArray[np.generic], bias: NDArray[np.generic] | None) -> State:
+    entries = {_key(path, "weight"): to_tensor(weight)}
+    return entries if bias is None else entries | {_key(path, "bias"): to_tensor(bias)}
