@@ -11,11 +11,11 @@ The workflows are the public API and are imported when first used, so that ``imp
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sepconvert.workflows import analyze, compare, doctor, render, rewrite, sweep
+    from sepconvert.workflows import analyze, compare, doctor, rebuild, render, rewrite, sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "analyze", "compare", "doctor", "render", "rewrite", "sweep"]
+__all__ = ["__version__", "analyze", "compare", "doctor", "rebuild", "render", "rewrite", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

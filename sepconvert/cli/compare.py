@@ -1,7 +1,6 @@
 """``sepconvert compare``."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,8 @@ from sepconvert.cli.show import show_progress, show_record
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="The original model.", metavar="BEFORE", show_default=False)],
-    after: Annotated[Path, typer.Argument(help="The model to judge.", metavar="AFTER", show_default=False)],
+    before: Annotated[str, typer.Argument(help="The original model.", metavar="BEFORE", show_default=False)],
+    after: Annotated[str, typer.Argument(help="The model to judge.", metavar="AFTER", show_default=False)],
     fail_above: Annotated[
         str | None,
         typer.Option(
@@ -23,6 +22,7 @@ def compare(
         ),
     ] = None,
     data: options.Data = None,
+    weights: options.Weights = None,
     input_: options.Input = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -52,6 +52,7 @@ def compare(
             after,
             data=data,
             preprocess=parse_preprocess(mean, std, scale, size, layout),
+            weights=weights,
             input_shapes=options.read_input_shapes(input_),
             measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
             outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),

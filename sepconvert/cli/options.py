@@ -28,9 +28,21 @@ def complete_devices() -> list[str]:
 
 
 Model = Annotated[
-    Path,
+    str,
     typer.Argument(
-        help="The model: an .onnx file (external data beside it is read too).", metavar="MODEL", show_default=False
+        help="An .onnx file (external data beside it is read too); with PyTorch also a .pt2 (torch.export), a "
+        "TorchScript file, or pkg.module:factory, a function that returns an nn.Module.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="A state_dict (.pt or .safetensors) for the module of pkg.module:factory.",
+        metavar="FILE",
+        rich_help_panel=INPUTS,
+        show_default=False,
     ),
 ]
 Data = Annotated[
@@ -56,7 +68,7 @@ Input = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
-        help="Shape of a dynamic input; may be repeated.",
+        help="Shape of a dynamic input, or of an input of pkg.module:factory; may be repeated.",
         metavar="NAME:1x3x224x224",
         rich_help_panel=INPUTS,
         show_default=False,

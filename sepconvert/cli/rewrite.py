@@ -138,6 +138,7 @@ def rewrite(
     exclude: options.Exclude = None,
     data: options.Data = None,
     test_data: options.TestData = None,
+    weights: options.Weights = None,
     input_: options.Input = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -183,7 +184,7 @@ def rewrite(
     with telling_interruptions(), show_progress(quiet) as progress:
         result = workflows.rewrite(
             model,
-            output or model.with_name(f"{model.stem}.sep.onnx"),
+            output or workflows.default_output(model),
             data=data,
             test_data=test_data,
             preprocess=parse_preprocess(mean, std, scale, size, layout),
@@ -196,6 +197,7 @@ def rewrite(
             max_error=max_error,
             fine_tune=tuning if fine_tune else None,
             lowering=lowering,
+            weights=weights,
             input_shapes=options.read_input_shapes(input_),
             include=include or (),
             exclude=exclude or (),

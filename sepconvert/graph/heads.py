@@ -5,6 +5,7 @@ Sigmoid as well, found by walking back from each graph output through operators 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -48,4 +49,4 @@ def expose(model: LoadedModel, names: Sequence[str]) -> LoadedModel:
         if name not in present:
             copy.graph.outputs.append(values[name])
             present.add(name)
-    return LoadedModel(copy, model.path, None, None)
+    return replace(model, ir=copy, sha256=None, bytes=None)

@@ -28,13 +28,20 @@ class LoadedModel:
 
     ``ir`` must not be mutated: clone it (``ir.clone()``) first. External weights are mapped on first access. ``sha256``
     is of the model file itself; ``bytes`` includes its external data files. All three are None for a model that
-    never was a file.
+    never was a file. ``name`` is what a model from elsewhere is called, ``notes`` are sentences for the record.
     """
 
     ir: ir.Model
     path: Path | None = None
     sha256: str | None = None
     bytes: int | None = None
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What messages and records call the model."""
+        return self.name or ("The model" if self.path is None else str(self.path))
 
 
 def load_model(path: Path) -> LoadedModel:

@@ -1,15 +1,28 @@
-"""Read a model's weights by the names that exporters give them, and Convs' weights by their outputs."""
+"""Read a model's weights: by the names that exporters give them, and layer by layer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.weights import read_constant
 
+_LAYERS = frozenset({"Conv", "Gemm"})
+
 Parameters = tuple[NDArray[np.generic], NDArray[np.generic] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNames:
+    """A Conv or Gemm by its output, and the names of its weight and bias (None where there is none)."""
+
+    output: str
+    weight: str
+    bias: str | None
 
 
 def stored_parameters(model: LoadedModel) -> dict[str, NDArray[np.generic]]:
@@ -18,19 +31,34 @@ def stored_parameters(model: LoadedModel) -> dict[str, NDArray[np.generic]]:
     return {name: value.const_value.numpy() for name, value in found if value.const_value is not None}
 
 
-def conv_parameters(model: LoadedModel, outputs: Sequence[str]) -> list[Parameters]:
-    """Return weight and bias (None where there is none) of each Conv of the main graph, by its output.
+def layers_of(model: LoadedModel) -> list[LayerNames]:
+    """List the Convs and Gemms of the main graph whose weight is an initializer, in the graph's order."""
+    found = []
+    for node in model.ir.graph:
+        if node.op_type in _LAYERS and node.domain == "":
+            weight, bias = (*node.inputs[1:], None)[:2]
+            if weight is not None and weight.is_initializer():
+                found.append(LayerNames(str(node.outputs[0].name), str(weight.name), _name(bias)))
+    return found
+
+
+def layer_parameters(model: LoadedModel, outputs: Sequence[str]) -> list[Parameters]:
+    """Return weight and bias (None where there is none) of Convs and Gemms of the main graph, by their outputs.
 
     Raises:
-        ModelError: a value is not the output of a Conv, or its weight is not constant.
+        ModelError: a value is not the output of such a node, or its weight is not constant.
     """
-    convs = {str(node.outputs[0].name): node for node in model.ir.graph if node.op_type == "Conv"}
+    nodes = {str(node.outputs[0].name): node for node in model.ir.graph if node.op_type in _LAYERS}
     found: list[Parameters] = []
     for output in outputs:
-        if output not in convs:
-            raise ModelError(f"'{output}' is not the output of a Conv in the main graph.")
-        weight, bias = (*convs[output].inputs[1:], None)[:2]
+        if output not in nodes:
+            raise ModelError(f"'{output}' is not the output of a Conv or Gemm in the main graph.")
+        weight, bias = (*nodes[output].inputs[1:], None)[:2]
         assert weight is not None
-        arrays = [read_constant(model, str(value.name)) for value in (weight, bias) if value is not None]
-        found.append((arrays[0], arrays[1] if bias is not None else None))
+        array = read_constant(model, str(weight.name))
+        found.append((array, None if bias is None else read_constant(model, str(bias.name))))
     return found
+
+
+def _name(value: ir.Value | None) -> str | None:
+    return None if value is None else str(value.name)

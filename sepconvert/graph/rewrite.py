@@ -64,7 +64,7 @@ def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Re
         output = replacement.site.output
         if output not in nodes:
             raise ModelError(
-                f"{model.path} has no Conv left with output '{output}'; survey the model that is rewritten."
+                f"{model.label} has no Conv left with output '{output}'; survey the model that is rewritten."
             )
         chain = _replace(copy, nodes.pop(output), replacement, unique)
         emitted[output] = tuple(str(node.outputs[0].name) for node in chain.convolutions)

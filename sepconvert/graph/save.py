@@ -64,8 +64,7 @@ def model_bytes(model: LoadedModel) -> bytes:
     Raises:
         ModelError: it does not fit into protobuf's 2 GB; save it and use the file.
     """
-    label = "The model" if model.path is None else str(model.path)
-    return _serialise(_inlined(model.ir.clone(), label), label)
+    return _serialise(_inlined(model.ir.clone(), model.label), model.label)
 
 
 def check_output(path: Path, source: Path | None, *, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a rewrite did to a module, as plain data: enough to rebuild it from the module's own code and the new weights."""
+"""What a rewrite did to a module, as plain data: with the module's code and the new weights, enough to rebuild it."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
+from sepconvert.separable.forms import cli_name, form_from_cli
 
 SCHEMA = 1
 
@@ -55,7 +56,7 @@ class ModulePlan:
         """Return the plan as JSON text."""
         data = {
             "schema": SCHEMA,
-            "sites": {path: asdict(layers) for path, layers in self.sites.items()},
+            "sites": {path: asdict(layers) | {"form": cli_name(layers.form)} for path, layers in self.sites.items()},
             "biases": list(self.biases),
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -92,12 +93,12 @@ class ModulePlan:
 def _layers(entry: Mapping[str, Any]) -> NewLayers:
     first = entry["first_kernel"]
     layers = NewLayers(
-        str(entry["form"]),
+        form_from_cli(str(entry["form"])),
         int(entry["rank"]),
         str(entry["lowering"]),
         bool(entry["bias"]),
         None if first is None else tuple(int(side) for side in first),
     )
-    if layers.form not in _STACKED or layers.rank < 1:
+    if layers.rank < 1:
         raise ValueError(f"form {layers.form} at rank {layers.rank}")
     return layers

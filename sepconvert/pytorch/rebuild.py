@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parameters import conv_parameters, stored_parameters
+from sepconvert.graph.parameters import layer_parameters, layers_of, stored_parameters
 from sepconvert.pytorch.plans import ModulePlan, NewLayers
 from sepconvert.pytorch.states import State, load_state, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
@@ -41,33 +41,42 @@ class Rebuilt:
 
 
 def rebuilt_from(
-    model: LoadedModel, state: Mapping[str, torch.Tensor], sites: Sequence[NewSite], dense: Mapping[str, str]
+    original: LoadedModel, model: LoadedModel, state: Mapping[str, torch.Tensor], sites: Sequence[NewSite]
 ) -> Rebuilt:
     """Read the new state_dict from a rewritten model.
 
     Args:
-        model: the rewritten model, whose initializers carry the names of the state_dict.
+        original: the model as it was exported: its initializers carry the names of the state_dict.
+        model: the rewritten model; weights of layers that stayed dense may have changed.
         state: the old state_dict; what the ONNX model does not hold is taken from here.
         sites: the rewritten sites.
-        dense: module paths of all other convolutions, by their output, whose weights may have been refitted.
     """
     arrays = stored_parameters(model)
     new = {name: _current(tensor, arrays.get(name)) for name, tensor in state.items()}
     plans, biases = {}, []
     for site in sites:
-        parameters = conv_parameters(model, site.outputs)
+        parameters = layer_parameters(model, site.outputs)
         has_bias = any(bias is not None for _, bias in parameters)
         layers = NewLayers(site.form, site.rank, site.lowering, has_bias, site.first_kernel)
         plans[site.path] = layers
         for name in ("weight", "bias"):
             new.pop(_key(site.path, name), None)
         for name, (weight, bias) in zip(layers.names, parameters, strict=True):
-            new |= _entries(f"{site.path}.{name}" if site.path else name, weight, bias)
-    for output, path in dense.items():
-        ((weight, bias),) = conv_parameters(model, [output])
-        if bias is not None and _key(path, "bias") not in state:
+            new[_key(site.path, f"{name}.weight")] = to_tensor(weight)
+            if bias is not None:
+                new[_key(site.path, f"{name}.bias")] = to_tensor(bias)
+    rewritten = {_key(path, "weight") for path in plans}
+    for layer in layers_of(original):
+        if layer.weight not in state or layer.weight in rewritten:
+            continue
+        path = layer.weight.removesuffix("weight").rstrip(".")
+        ((weight, bias),) = layer_parameters(model, [layer.output])
+        new[layer.weight] = to_tensor(weight)
+        if bias is not None and layer.bias is not None and layer.bias in state:
+            new[layer.bias] = to_tensor(bias)
+        elif bias is not None and layer.bias is None:
+            new[_key(path, "bias")] = to_tensor(bias)
             biases.append(path)
-        new |= _entries(path, weight, bias)
     return Rebuilt(ModulePlan(plans, tuple(biases)), new)
 
 
@@ -119,8 +128,3 @@ def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.T
 
 def _key(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _entries(path: str, weight: NDArray[np.generic], bias: NDArray[np.generic] | None) -> State:
-    entries = {_key(path, "weight"): to_tensor(weight)}
-    return entries if bias is None else entries | {_key(path, "bias"): to_tensor(bias)}

@@ -22,7 +22,7 @@ from sepconvert.pytorch.programs import check_program
 from sepconvert.pytorch.states import State, load_state, load_tensors, read_state, refusal
 from sepconvert.pytorch.surgery import Replaceable, replaceable
 
-Examples = torch.Tensor | Sequence[Any] | Mapping[str, Any]
+Module = nn.Module
 
 
 @dataclass(frozen=True, slots=True)

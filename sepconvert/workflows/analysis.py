@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Preprocess
 from sepconvert.progress import Progress, silent
@@ -10,17 +11,23 @@ from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_latency
-from sepconvert.workflows.opened import naming, open_model, select_sites
+from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
 from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.sources import find_source
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import Module
 
 
 def analyze(
-    model: Path | str,
+    model: "Path | str | Module",
     *,
     data: str | None = None,
     preprocess: Preprocess = Preprocess(),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: Path | str | None = None,
+    example_inputs: Any = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     measure: Measure = Measure(latency=False),
@@ -32,10 +39,13 @@ def analyze(
     """List the convolutions of a model with their geometry and cost, and what cannot be rewritten and why.
 
     Args:
-        model: path of an ONNX model; nothing is loaded that is not needed, also from external data.
+        model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``.
+            Nothing is loaded that is not needed, also from external data.
         data: inputs as on the command line; only their shape matters here, and the values when ``latency`` is set.
         preprocess: how integer arrays and images become inputs.
         input_shapes: sizes of dynamic inputs, by input name; a dynamic first dimension otherwise counts as 1.
+        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
+        example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         include: globs; sites that match none of them are marked kept.
         exclude: globs; sites that match are marked kept.
         measure: whether and how to time the whole model, each site alone, and its candidates.
@@ -50,16 +60,16 @@ def analyze(
     Raises:
         SepconvertError: the model, data or outputs are not usable; the message says what to do.
     """
-    path = Path(model)
-    outputs.check(path)
+    source = find_source(model, weights=weights, example_inputs=example_inputs)
+    outputs.check(*source.files)
     measure.check()
-    opened = open_model(path, input_shapes or {})
+    opened = open_model(source, input_shapes or {})
     dataset = read_data(data, opened, preprocess)
     if dataset is not None:
-        opened = open_model(path, shapes_for(input_shapes or {}, dataset))
+        opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, dataset))
     more: list[str] = []
     _, kept = select_sites(opened.found.sites, include, exclude)
-    with naming(path):
+    with naming(source.name):
         sites = [
             describe_site(
                 opened.model, site, status="kept" if site.output in kept else "eligible", reason=kept.get(site.output)

@@ -24,14 +24,14 @@ from sepconvert.workflows.opened import OpenedModel
 class Applied:
     """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict.
 
-    ``emitted`` are the outputs of the convolutions in the sites' places.
+    ``emitted`` are, for each rewritten site, the outputs of the Convs in its place.
     """
 
     opened: OpenedModel
     fitted: Mapping[str, Fitted]
     macs: Mapping[str, int | None]
     self_check: SelfCheck
-    emitted: tuple[str, ...]
+    emitted: Mapping[str, tuple[str, ...]]
 
 
 def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
@@ -52,7 +52,7 @@ def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
     for fitted in fits.rewritten:
         _check_cost(fitted, macs[fitted.site.output])
     after = OpenedModel(model, shapes, Survey((), ()), totals)
-    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check, tuple(emitted))
+    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check, rewritten.emitted)
 
 
 def _check_cost(fitted: Fitted, found: int | None) -> None:
@@ -97,7 +97,7 @@ def describe_result(
         form=cli_name(fitted.factors.form),
         rank=fitted.factors.rank,
         lowering=fitted.lowering,
-        first_kernel=_first_kernel(fitted),
+        first_kernel=first_kernel(fitted),
         params_after=fitted.factors.params,
         macs_after=applied.macs[site.output],
         error_weights=fitted.errors.get("error_weights"),
@@ -106,6 +106,7 @@ def describe_result(
     )
 
 
-def _first_kernel(fitted: Fitted) -> list[int] | None:
+def first_kernel(fitted: Fitted) -> list[int] | None:
+    """The kernel of the factor that runs first, in the form ``spatial``."""
     first = fitted.factors.arrays.get("first")
     return None if first is None else list(first.shape[2:])

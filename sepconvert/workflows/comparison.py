@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Preprocess
 from sepconvert.errors import GateError, ModelError, UsageError
@@ -13,9 +14,13 @@ from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.opened import naming, open_model
+from sepconvert.workflows.opened import naming, open_model, survey_model
 from sepconvert.workflows.options import Measure
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.sources import Source, find_source, is_factory
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,14 @@ class Gate:
 
 
 def compare(
-    before: Path | str,
-    after: Path | str,
+    before: "Path | str | Module",
+    after: "Path | str | Module",
     *,
     data: str | None = None,
     preprocess: Preprocess = Preprocess(),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: Path | str | None = None,
+    example_inputs: Any = None,
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
@@ -41,11 +48,13 @@ def compare(
     """Run two models on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
 
     Args:
-        before: path of the original model.
-        after: path of the model to judge; it must have the same inputs and outputs.
+        before: the original model: a path, ``pkg.module:factory``, or a live ``nn.Module``.
+        after: the model to judge, likewise; it must have the same inputs and outputs.
         data: inputs as on the command line; without it, seeded random ones, and the record says so.
         preprocess: how integer arrays and images become inputs.
         input_shapes: sizes of dynamic inputs, by input name.
+        weights: a state_dict for ``before`` where it is ``pkg.module:factory``, else for ``after``.
+        example_inputs: tensors for live modules.
         measure: whether and how to time both models.
         outputs: files to write beside returning the record.
         seed: seed of random inputs and of the bootstrap.
@@ -54,15 +63,16 @@ def compare(
     Raises:
         SepconvertError: a model, the data or the outputs are not usable; the message says what to do.
     """
-    outputs.check(Path(before), Path(after))
+    old, new = _find_sources(before, after, weights, example_inputs)
+    outputs.check(*old.files, *new.files)
     measure.check()
-    first = open_model(Path(before), input_shapes or {})
+    first = open_model(old, input_shapes or {})
     dataset = read_data(data, first, preprocess)
     shapes = shapes_for(input_shapes or {}, dataset)
-    first, second = open_model(Path(before), shapes), open_model(Path(after), shapes)
-    _same_interface(first.shapes, second.shapes, str(before), str(after))
+    first, second = survey_model(old, first.model, shapes), open_model(new, shapes)
+    _same_interface(first.shapes, second.shapes, old.name, new.name)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
-    with naming(Path(before)):
+    with naming(old.name):
         sites = [describe_site(first.model, site, status="eligible", reason=None) for site in first.found.sites]
     record = Record(
         command="compare",
@@ -83,6 +93,18 @@ def compare(
     )
     outputs.write(record)
     return record
+
+
+def _find_sources(before: Any, after: Any, weights: Path | str | None, example_inputs: Any) -> tuple[Source, Source]:
+    """Weights go to the factory of the two, the first if both are; examples to live modules."""
+    live = [not isinstance(model, str | Path) for model in (before, after)]
+    first = weights if weights is not None and (is_factory(before) or not is_factory(after)) else None
+    rest = None if first is not None else weights
+    examples = [example_inputs if lives else None for lives in live]
+    return (
+        find_source(before, weights=first, example_inputs=examples[0]),
+        find_source(after, weights=rest, example_inputs=examples[1]),
+    )
 
 
 def _same_interface(first: Shapes, second: Shapes, before: str, after: str) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.graph.count import count_totals
-from sepconvert.graph.load import LoadedModel, load_model
+from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
 from sepconvert.record import ModelFile, Totals
+from sepconvert.workflows.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +27,42 @@ class OpenedModel:
     @property
     def file(self) -> ModelFile:
         """The model file as the record names it."""
-        return ModelFile(str(self.model.path), self.model.sha256, self.model.bytes)
+        return ModelFile(self.model.label, self.model.sha256, self.model.bytes)
 
 
-def open_model(path: Path, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+def open_model(source: Source, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
     """Load a model, infer its shapes, survey its convolutions and count its totals.
 
     Raises:
-        ModelError: the file cannot be read or is invalid.
+        ModelError: it cannot be read or exported, or is invalid.
     """
-    with naming(path):
-        model = load_model(path)
+    with naming(source.name):
+        model = source.load(input_shapes)
+    return survey_model(source, model, input_shapes)
+
+
+def survey_model(source: Source, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+    """Infer the shapes of a loaded model, survey its convolutions and count its totals.
+
+    Raises:
+        ModelError: it is invalid, or the shapes do not fit.
+    """
+    with naming(source.name):
         shapes = infer_shapes(model, input_shapes)
-        found = survey(model, shapes)
+        shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
+        found = source.confine(survey(model, shapes))
     return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.output for site in found.sites]))
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before a complaint about a part of the model."""
+def naming(name: str) -> Iterator[None]:
+    """Put the model's name before a complaint about a part of the model."""
     try:
         yield
     except ModelError as error:
-        if str(path) in str(error):
+        if name in str(error):
             raise
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{name}: {error}") from None
 
 
 def select_sites(

@@ -82,7 +82,7 @@ class Planner:
         if total is None:
             what = "parameters" if unit == "params" else "MACs"
             raise ModelError(
-                f"The {what} of {opened.model.path} are unknown because an input or layer has no fixed size; "
+                f"The {what} of {opened.model.label} are unknown because an input or layer has no fixed size; "
                 "pass --input NAME:1x3x224x224, or --data."
             )
         return total

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sepconvert.data import Dataset, Preprocess
-from sepconvert.errors import UsageError
+from sepconvert.errors import ModelError, UsageError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.save import check_output, save_model
+from sepconvert.graph.save import check_output
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
@@ -18,11 +19,13 @@ from sepconvert.workflows.apply import describe_result
 from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.opened import naming, open_model, select_sites
+from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
+from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
 from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.planned import Ask, Planner, with_times
 from sepconvert.workflows.settle import Settled, settle, with_measured
+from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.tuned import (
     CALIBRATION,
     check_tuning,
@@ -32,6 +35,9 @@ from sepconvert.workflows.tuned import (
     tune_settled,
 )
 
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import Module
+
 
 @dataclass(frozen=True, slots=True)
 class RewriteResult:
@@ -40,6 +46,21 @@ class RewriteResult:
     record: Record
     model: LoadedModel
     path: Path | None
+    _modules: "ModuleSide | None" = None
+    _no_modules: str = ""
+
+    @property
+    def module(self) -> "Module":
+        """A rewritten copy of the PyTorch module that was given, on its device and in its mode (train or eval).
+
+        Its new layers are ``nn.Conv1d`` and ``nn.Conv2d``: train it, export it, compile it as any other module.
+
+        Raises:
+            ModelError: the model was no module with layers of its own: ONNX, TorchScript or an exported program.
+        """
+        if self._modules is None:
+            raise ModelError(self._no_modules)
+        return self._modules.module()
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the record's figures."""
@@ -48,14 +69,17 @@ class RewriteResult:
     def save(self, path: Path | str, *, force: bool = False) -> ModelFile:
         """Write the model, inline or (above 1.5 GB) with external data, atomically.
 
+        Beside a model that came from PyTorch go its state_dict (``<stem>.safetensors``) and its plan
+        (``<stem>.plan.json``), from which ``sepconvert.rebuild`` makes the module.
+
         Raises:
-            OutputError: it cannot be written there, or the file exists and ``force`` is not set.
+            OutputError: it cannot be written there, or a file exists and ``force`` is not set.
         """
-        return save_model(self.model, Path(path), force=force)
+        return save_with_modules(self.model, self._modules, Path(path), force=force)
 
 
 def rewrite(
-    model: Path | str,
+    model: "Path | str | Module",
     output: Path | str | None = None,
     *,
     form: str = "auto",
@@ -72,6 +96,8 @@ def rewrite(
     fine_tune: FineTune | None = None,
     preprocess: Preprocess = Preprocess(),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: Path | str | None = None,
+    example_inputs: Any = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     measure: Measure = Measure(),
@@ -83,7 +109,8 @@ def rewrite(
     """Rewrite the standard convolutions of a model as separable ones and record what was gained and lost.
 
     Args:
-        model: path of an ONNX model; it is never changed.
+        model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``; it is
+            never changed.
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
         rank: a whole number (r or R) or a share in (0, 1) of each site's own MACs.
@@ -99,6 +126,8 @@ def rewrite(
         fine_tune: distil from the original after the rewrite, without labels if need be; None does not.
         preprocess: how integer arrays and images become inputs.
         input_shapes: sizes of dynamic inputs, by input name.
+        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
+        example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         include: globs; sites that match none of them are kept.
         exclude: globs; sites that match are kept.
         measure: latency, devices, threads.
@@ -115,10 +144,12 @@ def rewrite(
     target = Target(form, rank, macs, params, lowering, init, allow_growth, speedup, max_error)
     if max_error is not None and (data is None or init == "random"):
         raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
-    source, destination = Path(model), None if output is None else Path(output)
-    if destination is not None:
-        check_output(destination, source, force=outputs.force)
-    outputs.check(source, *([] if destination is None else [destination]))
+    source = find_source(model, weights=weights, example_inputs=example_inputs)
+    destination = None if output is None else Path(output)
+    written = [] if destination is None else [destination, *sidecars(source, destination)]
+    for path in written:
+        check_output(path, next(iter(source.files), None), force=outputs.force)
+    outputs.check(*source.files, *written)
     measure.check()
     if fine_tune is not None:
         check_tuning(fine_tune, data, destination, force=outputs.force)
@@ -130,11 +161,11 @@ def rewrite(
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
     sample = calibration or test
     if sample is not None:
-        opened = open_model(source, shapes_for(input_shapes or {}, sample))
+        opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, sample))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     ask = Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress, fine_tune)
     planner = Planner(ask)
-    with naming(source), one_blas_thread():
+    with naming(source.name), one_blas_thread():
         settled = settled_before(ask, destination) or settle(ask, planner)
     tuned = None
     if training is not None:
@@ -152,14 +183,14 @@ def rewrite(
             *data_warnings(calibration, test, training),
         ],
     )
-    result = settled.applied.opened
+    result, modules = settled.applied.opened, module_side(source, opened, settled.applied)
     if destination is not None:
-        written = save_model(result.model, destination, force=outputs.force)
-        after = replace(result.totals, file_bytes=written.bytes)
-        record = replace(record, output=written, totals=TotalsPair(opened.totals, after))
+        file = save_with_modules(result.model, modules, destination, force=outputs.force)
+        after = replace(result.totals, file_bytes=file.bytes)
+        record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
     outputs.write(record)
     forget(destination)
-    return RewriteResult(record, result.model, destination)
+    return RewriteResult(record, result.model, destination, modules, why_no_modules(source))
 
 
 def _record(

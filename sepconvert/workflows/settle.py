@@ -245,7 +245,7 @@ def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | N
 
 
 def _nothing_to_do(ask: Ask, plans: Sequence[SitePlan], fits: Fits) -> str:
-    name = ask.opened.model.path
+    name = ask.opened.model.label
     if not ask.opened.found.sites:
         kinds = sorted({skip.kind for skip in ask.opened.found.skips})
         rest = f"its convolutions are {', '.join(kinds)}" if kinds else "it has no convolution"

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import NothingToDoError, UsageError
@@ -21,18 +22,22 @@ from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
-from sepconvert.workflows.opened import naming, open_model, select_sites
+from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
 from sepconvert.workflows.planned import Ask, Planner, site_plans, with_times
 from sepconvert.workflows.settle import worst_error
+from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import Module
 
 BUDGETS = (1.5, 2.0, 3.0)
 
 
 def sweep(
-    model: Path | str,
+    model: "Path | str | Module",
     *,
     data: str,
     test_data: str | None = None,
@@ -41,6 +46,8 @@ def sweep(
     export_table: Path | None = None,
     preprocess: Preprocess = Preprocess(),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: Path | str | None = None,
+    example_inputs: Any = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     measure: Measure = Measure(),
@@ -55,7 +62,7 @@ def sweep(
     multiply-adds, fitted to the data and chosen to be as fast. Nothing but the record (and the table) is written.
 
     Args:
-        model: path of an ONNX model.
+        model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``.
         data: calibration inputs.
         test_data: inputs that fidelity is measured on; default ``data``.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
@@ -63,6 +70,8 @@ def sweep(
         export_table: where to write the times of sites, for use on a machine that cannot measure them.
         preprocess: how integer arrays and images become inputs.
         input_shapes: sizes of dynamic inputs, by input name.
+        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
+        example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         include: globs; sites that match none of them are kept.
         exclude: globs; sites that match are kept.
         measure: devices and threads; the first device is measured. Latency is what a sweep is about: without it the
@@ -80,21 +89,21 @@ def sweep(
     if not budgets:
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
     targets = [Target(form=form, speedup=budget) for budget in budgets]
-    path = Path(model)
+    source = find_source(model, weights=weights, example_inputs=example_inputs)
+    outputs.check(*source.files, *([] if export_table is None else [export_table]))
     measure.check()
-    outputs.check(path, *([] if export_table is None else [export_table]))
     if export_table is not None:
         check_target(export_table, force=outputs.force)
-    opened = open_model(path, input_shapes or {})
+    opened = open_model(source, input_shapes or {})
     calibration, test = read_data(data, opened, preprocess), read_data(test_data, opened, preprocess)
     assert calibration is not None
-    opened = open_model(path, shapes_for(input_shapes or {}, calibration))
+    opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, calibration))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     if not chosen:
-        raise NothingToDoError(f"{path} has no site that may be rewritten; there is nothing to sweep.")
+        raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
     planner = Planner(Ask(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
-    trial = _Trial(planner, test or calibration, ["sepconvert", "rewrite", str(path), "--data", data])
-    with naming(path), one_blas_thread():
+    trial = _Trial(planner, test or calibration, ["sepconvert", "rewrite", source.name, "--data", data])
+    with naming(source.name), one_blas_thread():
         points, refused = trial.budgets(budgets)
         if not points:
             raise NothingToDoError(refused[-1])

@@ -117,8 +117,9 @@ def tune_settled(ask: Ask, settled: Settled, training: Dataset, output: Path | N
     )
     layers = FROM_RANDOM if ask.target.init == "random" else ALREADY_FITTED
     applied = settled.applied
+    emitted = tuple(name for names in applied.emitted.values() for name in names)
     try:
-        tuned = tune(ask.opened.model, applied.opened.model, applied.emitted, training, tuning, ask.progress)
+        tuned = tune(ask.opened.model, applied.opened.model, emitted, training, tuning, ask.progress)
     except NotTunableError as error:
         reason = f"Fine-tuning from end to end was left out: {error}"
         return TunedResult(settled, {"steps": 0, "layer_wise": layers, "curve": []}, (reason,))

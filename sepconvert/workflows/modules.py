@@ -1,0 +1,136 @@
+"""The other side of a rewritten PyTorch model: its module, and the files from which the module is made again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.save import check_output, save_model
+from sepconvert.record import ModelFile
+from sepconvert.workflows.apply import Applied, first_kernel
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.outputs import write_bytes
+from sepconvert.workflows.sources import Source, import_factory, need_torch
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.rebuild import NewSite, Rebuilt
+    from sepconvert.pytorch.sources import Module, TorchModel
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSide:
+    """A PyTorch model, the ONNX model that it was exported as, and what that was rewritten to."""
+
+    torch: "TorchModel"
+    original: LoadedModel
+    model: LoadedModel
+    sites: "tuple[NewSite, ...]"
+
+    def rebuilt(self) -> "Rebuilt":
+        """The plan and the new state_dict."""
+        from sepconvert.pytorch.rebuild import rebuilt_from
+
+        return rebuilt_from(self.original, self.model, self.torch.state(), self.sites)
+
+    def module(self) -> "Module":
+        """A rewritten copy of the module.
+
+        Raises:
+            ModelError: there is no module to copy.
+        """
+        from sepconvert.pytorch.rebuild import rebuild
+
+        if self.torch.module is None:
+            raise ModelError(
+                f"{self.torch.name} is an exported program, whose layers cannot be replaced; save the result and pass "
+                "the nn.Module it was made from to sepconvert.rebuild."
+            )
+        found = self.rebuilt()
+        return rebuild(self.torch.module, found.plan, found.state)
+
+
+def rebuild(
+    model: "Module | Callable[[], Module] | str",
+    plan: Path | str,
+    weights: Path | str,
+) -> "Module":
+    """Make a rewritten module from the original's code and the files beside the rewritten ONNX model.
+
+    Args:
+        model: the original module (it stays as it is; its weights do not matter), a function that returns one, or
+            ``pkg.module:factory``.
+        plan: ``<stem>.plan.json``.
+        weights: ``<stem>.safetensors``.
+
+    Returns:
+        A new module, on the device and in the mode (train or eval) of the original.
+
+    Raises:
+        ModelError: plan and weights are not those of this module, or cannot be read.
+    """
+    need_torch(str(plan))
+    from sepconvert.pytorch import rebuild as files
+
+    made = import_factory(model) if isinstance(model, str) else model
+    return files.rebuild(made, Path(plan), Path(weights))
+
+
+def module_side(source: Source, opened: OpenedModel, applied: Applied) -> ModuleSide | None:
+    """Return the PyTorch side of a result; None for models that have no layers of their own."""
+    if source.torch is None or source.torch.is_script:
+        return None
+    from sepconvert.pytorch.rebuild import NewSite
+
+    paths = source.torch.replaceable().paths
+    sites = []
+    for output, fitted in applied.fitted.items():
+        first = first_kernel(fitted)
+        sites.append(
+            NewSite(
+                path=paths[fitted.site.weight],
+                form=fitted.factors.form,
+                rank=fitted.factors.rank,
+                lowering=fitted.lowering,
+                first_kernel=None if first is None else tuple(first),
+                outputs=applied.emitted[output],
+            )
+        )
+    return ModuleSide(source.torch, opened.model, applied.opened.model, tuple(sites))
+
+
+def why_no_modules(source: Source) -> str:
+    """The sentence for who asks an ONNX or TorchScript model for its module."""
+    kind = "ONNX" if source.torch is None else "TorchScript, whose layers are compiled into its code"
+    return f"{source.name} is {kind}: there is no module to rewrite; pass the nn.Module itself to get one back."
+
+
+def sidecars(source: Source, output: Path) -> list[Path]:
+    """Files that go beside the ONNX output of a model that came from PyTorch: state_dict and plan."""
+    if source.torch is None or source.torch.is_script:
+        return []
+    return _sidecars(output)
+
+
+def _sidecars(output: Path) -> list[Path]:
+    return [output.with_name(f"{output.stem}{suffix}") for suffix in (".safetensors", ".plan.json")]
+
+
+def save_with_modules(model: LoadedModel, modules: ModuleSide | None, path: Path, *, force: bool) -> ModelFile:
+    """Write the model, and beside it the state_dict and the plan where it has a PyTorch side.
+
+    Raises:
+        OutputError: a file cannot be written, or exists and ``force`` is not set.
+    """
+    if modules is None:
+        return save_model(model, path, force=force)
+    from sepconvert.pytorch.rebuild import state_bytes
+
+    found, files = modules.rebuilt(), _sidecars(path)
+    for file in files:
+        check_output(file, None, force=force)
+    written = save_model(model, path, force=force)
+    for file, data in zip(files, (state_bytes(found.state), found.plan.to_json().encode()), strict=True):
+        write_bytes(file, data)
+    return written

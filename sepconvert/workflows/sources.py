@@ -1,0 +1,160 @@
+"""Where a model comes from: an ONNX file, or PyTorch in one of its shapes, which become ONNX first."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepconvert.data.callables import import_callable
+from sepconvert.errors import DataError, MissingExtraError, ModelError, UsageError
+from sepconvert.graph.load import LoadedModel, load_bytes, load_model
+from sepconvert.graph.survey import Survey
+from sepconvert.record import Skip
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import TorchModel
+
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_PACKAGES = ("torch", "onnxscript", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model before it is loaded: its name, the files it is read from, and the PyTorch model if it is one."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    torch: "TorchModel | None" = None
+
+    def load(self, input_shapes: Mapping[str, Sequence[int]]) -> LoadedModel:
+        """Return the model as ONNX.
+
+        Raises:
+            ModelError: it cannot be read or exported.
+        """
+        if self.torch is None:
+            return load_model(self.files[0])
+        from sepconvert.graph.tidy import without_zero_biases
+
+        exported = self.torch.export(input_shapes)
+        model = without_zero_biases(load_bytes(exported.data))
+        digest = _digest(self.files[0]) if self.files else model.sha256
+        return replace(model, name=self.name, sha256=digest, notes=exported.warnings)
+
+    def confine(self, found: Survey) -> Survey:
+        """Name sites after their layers, and skip, with the reason, those that no layer of the PyTorch model is."""
+        if self.torch is None or self.torch.is_script:
+            return found
+        known = self.torch.replaceable()
+        skips = [
+            Skip(site.name, "Conv", "no-layer", known.reasons.get(site.weight, NO_LAYER), site.output)
+            for site in found.sites
+            if site.weight not in known.paths
+        ]
+        # People know a layer by its path; the exporter's node names mean nothing to them.
+        sites = tuple(
+            replace(site, name=known.paths[site.weight] or site.name)
+            for site in found.sites
+            if site.weight in known.paths
+        )
+        return Survey(sites, (*found.skips, *skips))
+
+
+NO_LAYER = "The model computes it without a Conv1d or Conv2d layer of its own, so that no new layer can take its place."
+
+
+def find_source(model: object, *, weights: Path | str | None = None, example_inputs: Any = None) -> Source:
+    """Tell where a model comes from; a PyTorch model is loaded, safely.
+
+    Args:
+        model: a path, ``pkg.module:factory``, or a live ``nn.Module``.
+        weights: a state_dict for the factory's module.
+        example_inputs: tensors for a live module.
+
+    Raises:
+        UsageError: weights or examples for a model that takes none.
+        ModelError: the file's kind is not known, or it cannot be loaded.
+        MissingExtraError: PyTorch is not installed.
+    """
+    if not isinstance(model, str | Path):
+        need_torch(type(model).__name__)
+        _refuse_weights(type(model).__name__, weights)
+        from sepconvert.pytorch.sources import live_model
+
+        live = live_model(model, example_inputs)
+        return Source(live.name, (), live)
+    if example_inputs is not None:
+        raise UsageError("example_inputs are for a live nn.Module; give the sizes of other models by input name.")
+    path = Path(model)
+    if is_factory(model):
+        return _from_factory(str(model), None if weights is None else Path(weights))
+    _refuse_weights(str(model), weights)
+    return _from_file(path)
+
+
+def is_factory(model: object) -> bool:
+    """Whether a model is spelled ``pkg.module:factory``, and is no file of that name."""
+    if not isinstance(model, str | Path) or not _FACTORY.fullmatch(str(model)):
+        return False
+    return not Path(model).exists() and not str(model).endswith(".onnx")
+
+
+def default_output(model: Path | str) -> Path:
+    """Where the result goes if nothing is said: beside the model, or for a factory into the current folder."""
+    path = Path(model)
+    if is_factory(model):
+        return Path(f"{str(model).rpartition(':')[2].rpartition('.')[2]}.sep.onnx")
+    return path.with_name(f"{path.stem}.sep.onnx")
+
+
+def _from_factory(spec: str, weights: Path | None) -> Source:
+    need_torch(spec)
+    from sepconvert.pytorch.sources import factory_model
+
+    made = import_factory(spec)()
+    return Source(spec, () if weights is None else (weights,), factory_model(spec, made, weights))
+
+
+def import_factory(spec: str) -> Callable[[], Any]:
+    """Import ``pkg.module:factory``, looking in the current folder too.
+
+    Raises:
+        ModelError: there is no such function.
+    """
+    try:
+        return import_callable(spec, "MODEL")
+    except DataError as error:
+        raise ModelError(str(error)) from error
+
+
+def _from_file(path: Path) -> Source:
+    from sepconvert.pytorch.kinds import Kind, kind_of
+
+    if path.suffix == ".onnx" or not path.is_file() or kind_of(path) is Kind.OTHER:
+        return Source(str(path), (path,))
+    need_torch(str(path))
+    from sepconvert.pytorch.sources import file_model
+
+    return Source(str(path), (path,), file_model(path))
+
+
+def need_torch(name: str) -> None:
+    """Raise ``MissingExtraError`` with the remedy where the extra ``torch`` is not installed."""
+    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{name} is a PyTorch model, and {', '.join(missing)} is not installed; pip install 'sepconvert[torch]'."
+        )
+
+
+def _refuse_weights(name: str, weights: Path | str | None) -> None:
+    if weights is not None:
+        raise UsageError(f"--weights are for a pkg.module:factory; {name} brings its own.")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
