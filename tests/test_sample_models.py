@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 MODELS = ("fashion_resnet.onnx", "fashion_resnet_bn.onnx", "fashion_vgg.onnx")
 
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
 
 def run(model: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
@@ -23,7 +25,7 @@ def run(model: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def test_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def labelled_images() -> Labelled:
     with np.load(SAMPLES / "fashion_test.npz") as data:
         return data["image"].astype(np.float32), data["y"]
 
@@ -34,7 +36,7 @@ def stated_top1(model: str) -> float:
     return float(found)
 
 
-def test_no_calibration_image_is_a_test_image(test_set: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+def test_no_calibration_image_is_a_test_image(labelled_images: Labelled) -> None:
     def hashes(images: NDArray[np.floating]) -> set[str]:
         return {hashlib.sha256(image.astype(np.float16).tobytes()).hexdigest() for image in images}
 
@@ -43,7 +45,7 @@ def test_no_calibration_image_is_a_test_image(test_set: tuple[NDArray[np.float32
         calibration = data["image"]
     assert calibration.dtype == np.float16
     assert calibration.shape == (1024, 1, 28, 28)
-    assert not hashes(calibration) & hashes(test_set[0])
+    assert not hashes(calibration) & hashes(labelled_images[0])
 
 
 def test_every_file_is_smaller_than_two_megabytes() -> None:
@@ -53,16 +55,16 @@ def test_every_file_is_smaller_than_two_megabytes() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_model_has_the_stated_accuracy(model: str, test_set: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    images, labels = test_set
+def test_the_model_has_the_stated_accuracy(model: str, labelled_images: Labelled) -> None:
+    images, labels = labelled_images
     top1 = 100 * float((run(model, images).argmax(1) == labels).mean())
     assert top1 == pytest.approx(stated_top1(model), abs=0.2)
 
 
 def test_folded_and_kept_batch_normalisation_agree(
-    test_set: tuple[NDArray[np.float32], NDArray[np.int64]],
+    labelled_images: Labelled,
 ) -> None:
-    images = test_set[0][:500]
+    images = labelled_images[0][:500]
     folded, kept = run("fashion_resnet.onnx", images), run("fashion_resnet_bn.onnx", images)
     # Seven rounded layers deep: folding rounds every weight once more, 2⁻²⁴ relative each, far below 1e-4 of the range.
     assert np.abs(folded - kept).max() < 1e-4 * np.ptp(kept)

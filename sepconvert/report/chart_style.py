@@ -56,3 +56,9 @@ def decades() -> "alt.Axis":
 
     at_power = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
     return alt.Axis(format="~g", gridOpacity=alt.condition(at_power, alt.value(1), alt.value(0)))
+
+
+def labels(points: Any, text: str, dy: int) -> list[Any]:
+    """A word beside points, on a halo that keeps it readable over lines."""
+    halo = points.mark_text(text=text, dy=dy, fontWeight="bold", stroke="var(--paper)", strokeWidth=4)
+    return [halo, points.mark_text(text=text, dy=dy, fontWeight="bold")]

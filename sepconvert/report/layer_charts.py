@@ -1,8 +1,8 @@
 """Charts of the layers: bars of all of them, and the curves of the chosen one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, BEFORE, ELIGIBLE, FORM_COLOURS, KEPT, decades, finish
+from sepconvert.report.chart_style import AFTER, BEFORE, ELIGIBLE, FORM_COLOURS, KEPT, decades, finish, labels
 
 if TYPE_CHECKING:
     import altair as alt
@@ -71,15 +71,9 @@ def error_curve(names: list[str]) -> "alt.TopLevelMixin":
     dot = marked.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
     taken = base.transform_filter("datum.mark == 'taken'")
     fitted = base.transform_filter("datum.mark == 'fitted'")
-    names_of_marks = [*_labels(taken, "taken", -17), *_labels(fitted, "fitted", 19)]
+    names_of_marks = [*labels(taken, "taken", -17), *labels(fitted, "fitted", 19)]
     chart = alt.layer(line, point, ring, dot, *names_of_marks)
     return finish(chart, 190, "Lines: relative error of the chosen layer against the rank, one line per form.")
-
-
-def _labels(points: Any, text: str, dy: int) -> list[Any]:
-    """A word beside points, on a halo that keeps it readable over lines."""
-    halo = points.mark_text(text=text, dy=dy, fontWeight="bold", stroke="var(--paper)", strokeWidth=4)
-    return [halo, points.mark_text(text=text, dy=dy, fontWeight="bold")]
 
 
 def spectrum() -> "alt.TopLevelMixin":

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, FORM_COLOURS, decades, finish
+from sepconvert.report.chart_style import AFTER, FORM_COLOURS, decades, finish, labels
 
 if TYPE_CHECKING:
     import altair as alt
@@ -66,16 +66,27 @@ def pareto(methods: list[str]) -> "alt.TopLevelMixin":
 
 
 def training() -> "alt.TopLevelMixin":
-    """What the fine-tuning brought, step by step."""
+    """What the fine-tuning brought, step by step; the step whose weights were kept is ringed."""
     import altair as alt
 
-    chart = (
-        alt.Chart(alt.NamedData("training"))
-        .mark_line(strokeWidth=1.5)
-        .encode(
-            x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickCount=8)),
-            y=alt.Y("value:Q", title="value", scale=alt.Scale(type="log"), axis=decades()),
-            color=alt.Color("series:N", scale=alt.Scale(range=list(FORM_COLOURS.values()))),
-        )
+    base = alt.Chart(alt.NamedData("training")).encode(
+        x=alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickCount=8)),
+        y=alt.Y(
+            "value:Q",
+            title="divergence",
+            scale=alt.Scale(type="log", nice=False, padding=12),
+            axis=alt.Axis(format="~g"),
+        ),
+        tooltip=[
+            alt.Tooltip("step:Q", title="Step"),
+            alt.Tooltip("series:N", title="On"),
+            alt.Tooltip("value:Q", title="Divergence", format=".2~g"),
+        ],
     )
-    return finish(chart, 180, "Lines: the values recorded while fine-tuning, by step.")
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        color=alt.Color("series:N", sort=None, scale=alt.Scale(range=list(FORM_COLOURS.values())))
+    )
+    kept = base.transform_filter("datum.kept")
+    ring = kept.mark_point(size=160, strokeWidth=2, stroke="var(--ink)")
+    chart = alt.layer(lines, ring, *labels(kept, "kept", -16))
+    return finish(chart, 320, "Lines: divergence from the original while fine-tuning, by step.")

@@ -9,7 +9,7 @@ from sepconvert.record import Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import LayerRow, LayerTable, words
 from sepconvert.report.network import lay_out
-from sepconvert.report.trials import method
+from sepconvert.report.trials import TUNING_SERIES, method
 
 _CURVE_POINTS = 16
 _SPECTRUM_POINTS = 64
@@ -149,8 +149,10 @@ def _training(record: Record) -> list[dict[str, Any]]:
     curve = (record.fine_tune or {}).get("curve")
     points = [point for point in curve if isinstance(point, dict)] if isinstance(curve, list) else []
     points = [points[i] for i in _thin(len(points), _TIMING_SAMPLES)]
+    best = (record.fine_tune or {}).get("best_step")
     return [
-        {"step": point.get("step", i), "value": _round(value), "series": words(name)}
+        {"step": point.get("step", i), "value": _round(value), "series": TUNING_SERIES.get(name, words(name))}
+        | ({"kept": True} if name == "divergence" and point.get("step") == best else {})
         for i, point in enumerate(points)
         for name, value in point.items()
         if name != "step" and isinstance(value, int | float) and value > 0

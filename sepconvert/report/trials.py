@@ -27,6 +27,20 @@ _PLAN_WORDS = {
     "architectures": "Architectures timed",
     "held_out_inputs": "Held-out inputs it was checked on",
 }
+_TUNING_WORDS = {
+    "layer_wise": "Layer by layer, before",
+    "inputs": "Inputs trained on",
+    "held_out_inputs": "Inputs held out",
+    "labels": "Labels used",
+    "batch": "Inputs in a batch",
+    "peak_rate": "Peak learning rate",
+    "processes": "Processes",
+    "divergence_before": "Divergence on held-out inputs, before",
+    "divergence_after": "Divergence on held-out inputs, after",
+    "best_step": "Step that was kept",
+    "seconds": "Time",
+}
+TUNING_SERIES = {"divergence": "held-out inputs", "training": "training batches"}
 _SHARE_WORDS = {"planned": "planned layer by layer", "uniform": "evenly"}
 _STAGE_WORDS = {
     "profile": "Profiling the layers",
@@ -135,7 +149,19 @@ def _sample_view(sample: SampleImages) -> SampleView:
 def fine_tune_pairs(record: Record) -> Pairs:
     """Return the single values recorded about the fine-tuning."""
     found = record.fine_tune or {}
-    return tuple((words(k), plain_value(k, v)) for k, v in found.items() if not isinstance(v, dict | list))
+    return tuple(
+        (_TUNING_WORDS.get(name, words(name)), _tuning_value(name, value))
+        for name, value in found.items()
+        if not isinstance(value, dict | list)
+    )
+
+
+def _tuning_value(name: str, value: Any) -> str:
+    if name == "trained_parameters":
+        return figures.count(value)
+    if name == "seconds" and value is not None:
+        return f"{value:.0f}{figures.SPACE}s"
+    return figures.error(value) if "divergence" in name or name == "peak_rate" else plain_value(name, value)
 
 
 def plan_rows(record: Record) -> tuple[PlanRow, ...]:

@@ -35,6 +35,7 @@ def test_both_models_are_valid_at_every_opset_with_x_in_and_y_out(form, lowering
 def test_both_models_are_valid_in_every_weight_type(dtype):
     for model in models(dtype=dtype, opset=NEWEST, ir_version=onnx.IR_VERSION):
         onnx.checker.check_model(model, full_check=True)
+        assert {onnx.helper.tensor_dtype_to_np_dtype(w.data_type).name for w in model.graph.initializer} == {dtype}
 
 
 def test_sizes_stay_open_unless_given():

@@ -205,3 +205,18 @@ def test_a_page_of_154_convolutions_is_small_quick_and_usable(browse: Any, recor
         assert page.locator("#network-view .node rect").count() == 156
         assert page.evaluate("document.querySelector('#network-view svg').getBoundingClientRect().width") <= 1440
         assert opened.complaints == []
+
+
+def test_fine_tuning_is_drawn_and_rings_the_step_whose_weights_were_kept(
+    browse: Any, records: Any, tmp_path: Path
+) -> None:
+    curve = [{"step": 20 * i, "divergence": 0.3 / (1 + i), "training": 0.4 / (1 + i)} for i in range(5)]
+    tuned = {"steps": 80, "inputs": 922, "labels": False, "best_step": 60, "curve": curve, "seconds": 23.3}
+    tuned |= {"divergence_before": 0.3, "divergence_after": 0.075}
+    path = tmp_path / "tuned.html"
+    path.write_text(render(records.rewrite(fine_tune=tuned)), encoding="utf-8")
+    with browse(path) as opened:
+        words = opened.page.locator("#chart-training text").all_text_contents()
+        assert {"kept", "held-out inputs", "training batches"} <= set(words)
+        assert "23\u202fs" in opened.page.locator("#tuning").inner_text()
+        assert opened.complaints == []

@@ -71,7 +71,8 @@ def test_every_bound_run_waits_for_the_device(conv_net: Callable[..., bytes]) ->
 
 def test_bfloat16_models_can_be_timed(bfloat16_net: bytes) -> None:
     x = np.ones((2, 3), np.float32)
-    make_runner(open_session(bfloat16_net), {"x": x, "b": x.astype(ml_dtypes.bfloat16)})()
+    runner = make_runner(open_session(bfloat16_net), {"x": x, "b": x.astype(ml_dtypes.bfloat16)})
+    assert warm_up(runner, accelerator=False) > 0
 
 
 def test_warming_up_runs_at_least_thrice_and_more_on_accelerators() -> None:
