@@ -17,7 +17,7 @@ from sepconvert.pytorch.operators.dtypes import to_array, to_tensor  # noqa: E40
 from sepconvert.pytorch.operators.table import supported_operators  # noqa: E402
 from sepconvert.pytorch.trainable import TrainableGraph  # noqa: E402
 
-SUPPORTED = {*supported_operators(), "If", "Constant"}
+SUPPORTED = set(supported_operators())
 
 # Why a published test is not run; each key is a part of its name.
 SKIPPED = {

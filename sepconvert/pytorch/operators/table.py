@@ -48,4 +48,5 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
 
 def supported_operators() -> tuple[str, ...]:
     """Return the names of all operators the trainable graph can run, in alphabetical order."""
-    return tuple(sorted(OPERATORS))
+    # A Constant is a tensor of the module, an If is run by the graph itself.
+    return tuple(sorted({*OPERATORS, "Constant", "If"}))

@@ -1,0 +1,23 @@
+"""The README's list of operators is made from the table."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from sepconvert.pytorch.operators.table import supported_operators
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- operators -->", "<!-- end of operators -->"
+
+
+def listing() -> str:
+    names = ", ".join(f"`{name}`" for name in supported_operators())
+    return "\n".join(textwrap.wrap(names, 118, break_on_hyphens=False))
+
+
+def test_the_readme_lists_the_supported_operators() -> None:
+    written = README.read_text(encoding="utf-8").split(BEGIN, 1)[1].split(END, 1)[0]
+    assert written.strip() == listing(), f"put this between the markers:\n{listing()}"
