@@ -1,5 +1,6 @@
 """The README tells every command and every option, and nothing it tells is made up."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -55,13 +56,17 @@ def test_the_readme_has_both_commands_to_paste() -> None:
         assert lines[0].startswith("python3 -m venv ")
 
 
-def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_s_python_runs_as_the_cells_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sample_models").symlink_to(Path(__file__).parents[1] / "sample_models")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    names: dict[str, object] = {}
+    shown = []
+    for cell in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(cell, "README.md", "exec"), names)
+        last = ast.parse(cell).body[-1]
+        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Name):
+            shown.append(names[last.value.id]._repr_html_())  # type: ignore[attr-defined]
+    assert any("relative error of logits" in html for html in shown)
 
 
 def test_every_row_of_a_table_in_the_readme_belongs_to_one() -> None:
