@@ -106,8 +106,8 @@ def _check_nodes(
             allowed = _LAMBDA * sqrt(terms) * _UNITS["float32"] + _ROUNDINGS * _unit(values[name])
             if difference > allowed:
                 raise VerificationError(
-                    f"{step.node.label} computes something else in the trainable graph than in onnxruntime: "
-                    f"a difference of {difference:.2g} of the largest value, where rounding explains {allowed:.2g}; "
+                    f"{step.node.label} computes something else in the trainable graph than in onnxruntime: '{name}' "
+                    f"differs by {difference:.2g} of its largest value, where rounding explains {allowed:.2g}; "
                     "this is a bug, please report it."
                 )
 

@@ -87,9 +87,16 @@ def cast_like(x: Tensor, target: Tensor) -> Tensor:
     return x.to(target.dtype)
 
 
-def dropout(x: Tensor, _ratio: Tensor | None = None, _training: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Nothing is ever dropped, not even in training: distillation wants the network that will be deployed."""
-    return x, torch.ones_like(x, dtype=torch.bool)
+def dropout(
+    x: Tensor, _ratio: Tensor | None = None, _training: Tensor | None = None, *, opset: int
+) -> tuple[Tensor, Tensor]:
+    """Nothing is ever dropped, not even in training: distillation wants the network that will be deployed.
+
+    The mask, meaningless then, is what onnxruntime makes of it: all true, and before opset 12 all zero.
+    """
+    if opset >= 12:
+        return x, torch.ones_like(x, dtype=torch.bool)
+    return x, torch.zeros_like(x, dtype=torch.bool if opset >= 10 else x.dtype)
 
 
 _CAST_ONLY_FOR_8_BITS = ("saturate", "round_mode")
