@@ -1,6 +1,9 @@
 """The command line as its user meets it: exit codes, one sentence for an error, nothing half-written."""
 
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +182,25 @@ def test_an_exceeded_gate_ends_with_three_and_the_reason(run: Run, resnet: Path,
     assert done.code == 3
     assert one_sentence(done)
     assert "above 0.0001" in done.err
+
+
+def test_the_readme_s_step_for_ci_passes_a_good_model_and_stops_a_bad_one(
+    run: Run, resnet: Path, tmp_path: Path, sample_models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (sample_models_dir.parent / "README.md").read_text(encoding="utf-8")
+    step = re.search(r"^- run: sepconvert (compare .*)$", readme, re.MULTILINE)
+    assert step is not None
+    step_arguments = shlex.split(
+        step.group(1).replace("latency=0.8", "latency=1000")
+    )  # a shared machine proves no speed
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(resnet.read_bytes())
+    shutil.copy(sample_models_dir / "fashion_test.npz", "test.npz")
+    for rank, code in (("8", 0), ("1", 3)):
+        run("rewrite", "model.onnx", "--form", "dw-pw", "--rank", rank, "--no-latency", "--quiet", "--force")
+        done = run(*step_arguments, "--quiet", "--force")
+        assert done.code == code, done.err
+        assert Path("compare.html").exists()  # also where the gate stops: CI keeps the page as an artifact
 
 
 def test_report_renders_a_saved_record(run: Run, resnet: Path, tmp_path: Path) -> None:
