@@ -6,10 +6,9 @@ that later sites make up for the errors of earlier ones. Only live values are ca
 each stream is about one forward pass, however deep the network is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
 from time import perf_counter
 
 import numpy as np
@@ -19,10 +18,12 @@ from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
 from sepconvert.fitting.drawn import settle_drawn
 from sepconvert.fitting.enough import too_few_inputs
+from sepconvert.fitting.layers import constant_bias, with_dense_layers
 from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
 from sepconvert.fitting.sampling import Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES
 from sepconvert.fitting.site import Seen, settle_site, without_data
+from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Batch, Stream, start_stream
 from sepconvert.fitting.targets import Target, find_targets
@@ -32,11 +33,7 @@ from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.weights import read_constant
 from sepconvert.progress import Progress, silent
-from sepconvert.runtime.sessions import Arrays, Session, open_session
-
-# A batch's largest value takes at most this many bytes.
-BATCH_BYTES = 64 << 20
-LARGEST_BATCH = 64
+from sepconvert.runtime.sessions import Session, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,13 @@ def refit(
 ) -> RefitResult:
     """Fit every site of a model to calibration inputs.
 
+    Layers that are no sites (pointwise Convs and Gemms) are refitted too where that makes up for the errors of the
+    sites before them: it costs nothing at inference time.
+
     Args:
         model: stays as it is.
         choices: sites in the graph's order with their candidates; those without candidates stay dense and are
-            refitted where that makes up for the errors of sites before them.
+            refitted like layers that are no sites.
         dataset: unlabelled inputs.
         rng: decides which inputs are held out and which positions are sampled.
         settings: see ``Settings``.
@@ -82,9 +82,11 @@ def refit(
     chosen = settings or Settings()
     if dataset.count < 2 * (dataset.batch or 1):
         why = f"{dataset.count} calibration input(s) are too few to hold one out"
-        return _all_without_data(model, choices, rng, why, {})
-    walk = _Walk(model, choices, chosen, rng, progress)
-    return walk.run(dataset)
+        return _all_without_data(model, choices, rng, why)
+    shapes = infer_shapes(model, dataset.shapes())
+    layers = with_dense_layers(model, choices, shapes, chosen.memory_budget)
+    walk = _Walk(model, layers, chosen, rng, progress)
+    return walk.run(dataset, shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +116,14 @@ class _Walk:
         self._seconds: dict[str, float] = {}
         self._batches: tuple[Batch, ...] = ()
 
-    def run(self, dataset: Dataset) -> RefitResult:
+    def run(self, dataset: Dataset, shapes: Shapes) -> RefitResult:
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)
-        shapes = infer_shapes(self._model, dataset.shapes())
         size = value_sizes(shapes)
         with self._timed("plan"):
             segments = plan_segments(self._model, [target.stop for target in self._targets], size)
         warnings = list(too_few_inputs([choice.site for choice in self._choices if choice.candidates], fitted.count))
         with Spool(self._settings.memory_budget) as spool:
-            original, self._batches = start_stream(spool, fitted, heldout, _batch_size(shapes, size))
+            original, self._batches = start_stream(spool, fitted, heldout, batch_size(shapes, size))
             try:
                 self._walk(original, segments)
             except ModelError as error:
@@ -175,12 +176,14 @@ class _Walk:
             with self._timed("moments"):
                 wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout)
                 share = wanted * batch.samples / totals[batch.heldout]
-                outputs = _corrected(target, truth, here)
+                outputs = target.corrected(truth, here)
                 sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
         return sample
 
     def _settle(self, choice: SiteChoice, target: Target, sample: SiteSample) -> FittedSite:
-        seen = Seen(*_weight(self._model, choice), target.row_scale, sample)
+        weight, dtype = _weight(self._model, choice)
+        bias = constant_bias(self._model, choice.site)
+        seen = Seen(weight, bias, dtype, target.row_scale, sample)
         if choice.drawn is not None:
             return settle_drawn(choice, seen, choice.drawn)
         return settle_site(choice, seen, self._settings.ridges, self._rng)
@@ -198,7 +201,7 @@ class _Walk:
     def _give_up(self, why: str) -> str:
         """Settle the sites that are left without data."""
         left = [choice for choice in self._choices if choice.site.output not in self._found]
-        rest = _all_without_data(self._model, left, self._rng, why, {})
+        rest = _all_without_data(self._model, left, self._rng, why)
         self._found |= rest.sites
         return rest.warnings[0]
 
@@ -210,48 +213,18 @@ class _Walk:
 
 
 def _all_without_data(
-    model: LoadedModel, choices: Sequence[SiteChoice], rng: np.random.Generator, why: str, seconds: dict[str, float]
+    model: LoadedModel, choices: Sequence[SiteChoice], rng: np.random.Generator, why: str
 ) -> RefitResult:
     sites = {choice.site.output: without_data(choice, *_weight(model, choice), rng, why) for choice in choices}
-    warning = f"{len(sites)} site(s) were not fitted to data: {why}."
-    return RefitResult(sites, (warning,), seconds, 0, 0)
+    count = sum(bool(choice.candidates) for choice in choices)
+    return RefitResult(sites, (f"{count} site(s) were not fitted to data: {why}.",), {}, 0, 0)
 
 
 def _weight(model: LoadedModel, choice: SiteChoice) -> tuple[NDArray[np.float64], np.dtype[np.generic]]:
     weight = read_constant(model, choice.site.weight)
-    return weight.astype(np.float64), weight.dtype
+    return weight.astype(np.float64).reshape(choice.site.geometry.weight_shape), weight.dtype
 
 
 def _change(result: FittedSite) -> _Change | None:
     kernel = result.kernel if result.factors is None else result.factors.reconstruct()
     return None if kernel is None else _Change(result.output, kernel, result.bias)
-
-
-def _corrected(target: Target, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
-    """What the site should compute: its original output, corrected for the error of a branch added to it."""
-    outputs = truth[target.site.output]
-    branch = target.following.branch
-    if branch is None:
-        return outputs
-    correction = target.correction(truth[branch], here[branch])
-    if correction is None or correction.shape != outputs.shape:
-        return outputs
-    corrected: NDArray[np.floating] = outputs + correction
-    return corrected
-
-
-def _batch_size(shapes: Shapes, size: Callable[[str], int]) -> int:
-    largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
-    return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(largest, 1)))
-
-
-def value_sizes(shapes: Shapes) -> Callable[[str], int]:
-    """Return a function that gives the bytes per sample of a value; an unknown size counts as the largest known one."""
-    known: dict[str, int] = {}
-    for name, shape in shapes.shapes.items():
-        if shape is not None and name not in shapes.constants:
-            sides = [side for side in shape if side is not None]
-            if len(sides) == len(shape):
-                known[name] = 4 * prod(sides) // shapes.batch
-    largest = max(known.values(), default=1)
-    return lambda name: known.get(name, largest)

@@ -14,7 +14,8 @@ from sepconvert.separable.factors import Factors
 class SiteChoice:
     """A site and its candidate (form, rank) pairs; without candidates it stays dense.
 
-    ``drawn`` are random factors of the only candidate, to be trained on from where they are.
+    ``drawn`` are random factors of the only candidate, to be trained on from where they are. Dense layers that are no
+    sites are described as sites without candidates (see ``graph.dense``).
     """
 
     site: ConvSite
@@ -66,7 +67,10 @@ class FittedSite:
 
 @dataclass(frozen=True, slots=True)
 class RefitResult:
-    """All sites, by output name in the graph's order; sentences for the record; seconds by stage."""
+    """All sites and the dense layers between them, by output name in the graph's order.
+
+    ``warnings`` are sentences for the record, ``seconds`` are by stage.
+    """
 
     sites: Mapping[str, FittedSite]
     warnings: tuple[str, ...]

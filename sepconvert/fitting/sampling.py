@@ -70,12 +70,14 @@ class SiteSample:
         """Take random positions of one batch.
 
         Args:
-            activations: (N, C, *in_spatial), the rewritten stream's.
-            outputs: (N, M, *out_spatial), what the site should compute.
+            activations: (N, C, *in_spatial), the rewritten stream's; (N, C) for a Gemm.
+            outputs: (N, M, *out_spatial) or (N, M), what the site should compute.
             positions: how many of the batch, spread evenly over its N rows (all, if there are fewer).
             rng: chooses them.
             heldout: keep them to judge by, instead of fitting to them.
         """
+        if activations.ndim == 2:
+            activations, outputs = activations[..., None], outputs[..., None]
         places = sample_positions(len(outputs), outputs.shape[2:], ceil(positions / len(outputs)), rng)
         with np.errstate(over="ignore", invalid="ignore"):  # infinities are for whoever fits to find, in the moments
             patches = gather_patches(activations, self._geometry, places)

@@ -31,12 +31,14 @@ class Seen:
 
     Attributes:
         weight: (M, C, *k).
+        bias: (M,), zeros where there is none; None where it is not fixed.
         dtype: what the weight is written in.
         row_scale: (M,), importance of the outputs.
         sample: the patches collected.
     """
 
     weight: NDArray[np.float64]
+    bias: NDArray[np.float64] | None
     dtype: np.dtype[np.generic]
     row_scale: NDArray[np.float64]
     sample: SiteSample
@@ -52,7 +54,7 @@ def settle_site(choice: SiteChoice, seen: Seen, ridges: tuple[float, ...], rng: 
     )
     trials = try_candidates(site, choice.candidates, ridges, rng) if choice.candidates else []
     if not trials or best(trials).error >= 1:
-        return _settle_dense(choice, site, trials, seen.sample, ridges)
+        return _settle_dense(choice, site, trials, seen, ridges)
     winner = best(trials)
     merged = seen.sample.all_moments()
     final = finish(site, winner, merged)
@@ -87,23 +89,38 @@ def without_data(
 
 
 def _settle_dense(
-    choice: SiteChoice, site: SiteFit, failed: list[Trial], sample: SiteSample, ridges: tuple[float, ...]
+    choice: SiteChoice, site: SiteFit, failed: list[Trial], seen: Seen, ridges: tuple[float, ...]
 ) -> FittedSite:
-    reason = None
-    if failed:
-        least = best(failed)
-        reason = (
-            f"kept: the best candidate ({cli_name(least.form)} at rank {least.rank}) errs as much as a constant on "
-            f"held-out inputs (relative error {least.error:.2g})"
-        )
+    """Refit the dense kernel, or only its bias, or leave both: whatever held-out inputs speak for."""
+    reason = _refusal(failed) if failed else None
+    if seen.bias is None:
+        return FittedSite(choice.site.output, None, None, None, candidates=candidate_errors(failed), reason=reason)
+    untouched = site.judge.error(site.weight, seen.bias) or 0.0
     trials = try_dense(site, ridges)
-    winner = best(trials)
-    original = trials[0]
-    if winner.ridge is not None and winner.error > WORTHWHILE * original.error:
-        winner = original
-    merged = sample.all_moments()
+    shifted, winner = trials[0], best(trials)
+    if winner.error > WORTHWHILE * shifted.error:
+        winner = shifted
+    if winner.error > WORTHWHILE * untouched:
+        return FittedSite(
+            choice.site.output,
+            None,
+            None,
+            None,
+            error_heldout=untouched,
+            candidates=candidate_errors(failed),
+            reason=reason,
+        )
+    merged = seen.sample.all_moments()
     final = finish(site, winner, merged)
     return _fitted(choice, site, final, merged, failed, reason)
+
+
+def _refusal(failed: list[Trial]) -> str:
+    least = best(failed)
+    return (
+        f"kept: the best candidate ({cli_name(least.form)} at rank {least.rank}) errs as much as a constant on "
+        f"held-out inputs (relative error {least.error:.2g})"
+    )
 
 
 def _fitted(

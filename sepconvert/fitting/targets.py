@@ -10,6 +10,7 @@ from sepconvert.graph.following import Following, follow
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Stop, sites_above
 from sepconvert.graph.sites import ConvSite
+from sepconvert.runtime.sessions import Arrays
 
 # Below this share of the largest scale an output hardly counts, and dividing by its scale would only magnify noise.
 SMALLEST_SCALE = 1e-3
@@ -40,6 +41,21 @@ class Target:
             return np.ones_like(size)
         raised: NDArray[np.float64] = np.maximum(size, SMALLEST_SCALE * largest)
         return raised
+
+    def corrected(self, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
+        """What the site should compute: its original output, corrected for the error of a branch added to it.
+
+        Args:
+            truth: values of the original model by name.
+            here: values of the rewritten model.
+        """
+        outputs = truth[self.site.output]
+        branch = self.following.branch
+        correction = None if branch is None else self.correction(truth[branch], here[branch])
+        if correction is None or correction.shape != outputs.shape:
+            return outputs
+        corrected: NDArray[np.floating] = outputs + correction
+        return corrected
 
     def correction(
         self, original: NDArray[np.floating], rewritten: NDArray[np.floating]

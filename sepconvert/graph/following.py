@@ -37,7 +37,7 @@ class Following:
 
 
 def follow(model: LoadedModel, site: ConvSite) -> Following:
-    """Walk from a site's output through all that is linear per channel.
+    """Walk from a site's output through all that is linear per channel; nothing is asked of what follows a Gemm.
 
     Raises:
         ModelError: the model has no such value.
@@ -45,6 +45,9 @@ def follow(model: LoadedModel, site: ConvSite) -> Following:
     geometry = site.geometry
     found = Following(np.ones(geometry.out_channels), tuple(range(2 + len(geometry.kernel))))
     value = _value(model, site.output)
+    producer = value.producer()
+    if producer is None or producer.op_type != "Conv":
+        return found
     while (node := _only_reader(value)) is not None:
         branch = _branch(node, value)
         if branch is not None:

@@ -82,22 +82,23 @@ def serialise(model: LoadedModel) -> bytes:
 def with_kernels(
     model: LoadedModel, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]
 ) -> LoadedModel:
-    """Return a copy of a model in which some Convs carry another weight and bias.
+    """Return a copy of a model in which some Convs or Gemms carry another weight and bias.
 
     Args:
         model: stays as it is.
-        kernels: by the Conv's output: weight (M, C, *kernel) and bias (M,) or None for its own bias; both are
-            rounded to the old weight's type.
+        kernels: by the layer's output: weight (M, C, *kernel) and bias (M,) or None for its own bias; both are
+            rounded to the old weight's type. A Gemm (``transB`` = 1) takes its weight as (M, C, 1).
 
     Raises:
-        ModelError: an output is not a Conv's.
+        ModelError: an output is not a Conv's or Gemm's.
     """
     copy = model.ir.clone()
-    convs = {str(node.outputs[0].name): node for node in copy.graph if node.op_type == "Conv"}
+    layers = {str(node.outputs[0].name): node for node in copy.graph if node.op_type in ("Conv", "Gemm")}
     for output, (weight, bias) in kernels.items():
-        if output not in convs:
-            raise ModelError(f"'{output}' is not the output of a Conv in the main graph.")
-        _replace_kernel(copy.graph, convs[output], weight, bias)
+        if output not in layers:
+            raise ModelError(f"'{output}' is not the output of a Conv or Gemm in the main graph.")
+        node = layers[output]
+        _replace_kernel(copy.graph, node, weight[..., 0] if node.op_type == "Gemm" else weight, bias)
     return replace(model, ir=copy, sha256=None, bytes=None)
 
 

@@ -89,7 +89,7 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     shape = shapes.shapes.get(str(weight.name))
     if shape is None or None in shape:
         return _skip(node, "dynamic-weight", "The shape of its weight is unknown, so there is nothing to factorise.")
-    geometry = _geometry(node, tuple(int(d) for d in shape if d is not None), shapes)
+    geometry = conv_geometry(node, tuple(int(d) for d in shape if d is not None), shapes)
     reason = _not_standard(geometry, _group(node))
     if reason is not None:
         return _skip(node, *reason)
@@ -131,7 +131,7 @@ def _keep_reason(geometry: ConvGeometry) -> str | None:
     return None
 
 
-def _geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> ConvGeometry:
+def conv_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> ConvGeometry:
     """Read a Conv's attributes; ``in_channels`` is per group."""
     _check_weight(node, weight, shapes)
     sides = len(weight) - 2

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
-from sepconvert.fitting.refit import value_sizes
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
+from sepconvert.fitting.sizes import value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Batch, Stream, start_stream
 from sepconvert.fitting.targets import Target, find_targets

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.errors import DataError, DeviceError, ModelError
-from sepconvert.fitting.refit import value_sizes
+from sepconvert.fitting.sizes import value_sizes
 from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes

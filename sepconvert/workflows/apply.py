@@ -1,6 +1,6 @@
 """Put fitted factors into a copy of the graph, check every site with the exact oracle, and count again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
-from sepconvert.record import SelfCheck, SiteRecord
+from sepconvert.record import SelfCheck, SiteRecord, Skip
 from sepconvert.separable.forms import FORMS, cli_name
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.workflows.describe import describe_site
@@ -104,6 +104,13 @@ def describe_result(
         error_calibration=fitted.errors.get("error_calibration"),
         error_heldout=fitted.errors.get("error_heldout"),
     )
+
+
+def with_refit(skip: Skip, refitted: Container[str]) -> Skip:
+    """Add to a skipped layer's reason that its weights were refitted, if they were."""
+    if skip.output not in refitted:
+        return skip
+    return replace(skip, reason=f"{skip.reason} Its weight and bias were refitted to what the sites before it give.")
 
 
 def first_kernel(fitted: Fitted) -> list[int] | None:

@@ -1,6 +1,6 @@
 """From plans to factors: fitted to calibration inputs where there are some, else from the weights alone, or random."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ WITHOUT_DATA = (
     "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "
     "hundred unlabelled inputs to fit them to what the network sees."
 )
+SHOWN = 5  # layers named in a warning
 RANDOM = "The rewritten layers hold random weights: this model must be trained before use."
 
 
@@ -43,9 +44,9 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """All results: rewritten sites, sites that stay dense and why, dense sites with a new kernel and bias.
+    """All results: rewritten sites, sites that stay dense and why, dense layers with a new kernel and bias.
 
-    ``seconds`` is the time by stage, empty without data.
+    Dense layers may be no sites (pointwise Convs, Gemms). ``seconds`` is the time by stage, empty without data.
     """
 
     rewritten: tuple[Fitted, ...]
@@ -126,7 +127,7 @@ def _from_data(
         for plan in plans
     ]
     result = refit(model, choices, calibration, rng=np.random.default_rng(seed), progress=progress)
-    rewritten, kept, dense = [], {}, {}
+    rewritten, kept = [], {}
     for plan in plans:
         site = result.sites[plan.site.output]
         if site.factors is not None:
@@ -134,9 +135,19 @@ def _from_data(
             continue
         if plan.candidates:
             kept[plan.site.output] = site.reason or "no fit came close enough on held-out inputs"
-        if site.kernel is not None:
-            dense[plan.site.output] = (site.kernel, site.bias)
-    return Fits(tuple(rewritten), kept, dense, result.warnings, result.seconds)
+    dense = {output: (s.kernel, s.bias) for output, s in result.sites.items() if s.kernel is not None}
+    others = [output for output in dense if output not in {plan.site.output for plan in plans}]
+    return Fits(tuple(rewritten), kept, dense, (*result.warnings, *_told(others)), result.seconds)
+
+
+def _told(refitted: Sequence[str]) -> Iterator[str]:
+    """Say which layers got new weights though they are no sites."""
+    if refitted:
+        names = ", ".join(refitted[:SHOWN]) + (f" and {len(refitted) - SHOWN} more" if len(refitted) > SHOWN else "")
+        yield (
+            f"{len(refitted)} layer(s) that are no sites kept their shape but got new weights and biases, which make "
+            f"up for errors of the sites before them: {names}."
+        )
 
 
 def _errors(site: FittedSite) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.apply import describe_result
+from sepconvert.workflows.apply import describe_result, with_refit
 from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
@@ -224,7 +224,7 @@ def _record(
         source=opened.file,
         inputs=list(opened.shapes.inputs),
         sites=sites,
-        skipped=list(opened.found.skips),
+        skipped=[with_refit(skip, settled.fits.dense) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         tool=tool(),
         fidelity=fidelity,

@@ -1,0 +1,46 @@
+"""Dense layers that are no sites, but are refitted on the way from site to site."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.fitting.results import SiteChoice
+from sepconvert.graph.dense import refittable_layers
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.shapes import Shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.weights import Origin, find_value, origin_of, read_constant
+from sepconvert.separable.moments import fits_budget
+
+
+def with_dense_layers(
+    model: LoadedModel, choices: Sequence[SiteChoice], shapes: Shapes, memory_budget: int
+) -> list[SiteChoice]:
+    """Return the sites and, without candidates, the layers that are no sites, all in the graph's order.
+
+    Layers whose moments exceed ``memory_budget`` bytes stay out: without correlations between channels there is nothing
+    to make up for. So do layers before the first site that is rewritten: they see what they always saw. With random
+    factors nothing is worth making up for before they are trained.
+    """
+    if any(choice.drawn is not None for choice in choices):
+        return list(choices)
+    order = {value.name: index for index, node in enumerate(model.ir.graph) for value in node.outputs}
+    known = {choice.site.output for choice in choices}
+    first = min((order[choice.site.output] for choice in choices if choice.candidates), default=len(order))
+    others = [
+        SiteChoice(layer, ())
+        for layer in refittable_layers(model, shapes)
+        if layer.output not in known and order[layer.output] > first and fits_budget(layer.geometry, memory_budget)
+    ]
+    return sorted([*choices, *others], key=lambda choice: order[choice.site.output])
+
+
+def constant_bias(model: LoadedModel, site: ConvSite) -> NDArray[np.float64] | None:
+    """Return a layer's bias (M,), zeros where it has none; None where it is not fixed, and so must stay as it is."""
+    if site.bias is None:
+        return np.zeros(site.geometry.out_channels)
+    value = find_value(model, site.bias)
+    if value is None or origin_of(value, model.ir.ir_version) is not Origin.CONSTANT:
+        return None
+    return read_constant(model, site.bias).astype(np.float64)

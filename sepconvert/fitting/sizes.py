@@ -1,0 +1,28 @@
+"""Bytes of the values of a graph, and how many inputs to run at once."""
+
+from collections.abc import Callable
+from math import prod
+
+from sepconvert.graph.shapes import Shapes
+
+# A batch's largest value takes at most this many bytes.
+BATCH_BYTES = 64 << 20
+LARGEST_BATCH = 64
+
+
+def value_sizes(shapes: Shapes) -> Callable[[str], int]:
+    """Return a function that gives the bytes per sample of a value; an unknown size counts as the largest known one."""
+    known: dict[str, int] = {}
+    for name, shape in shapes.shapes.items():
+        if shape is not None and name not in shapes.constants:
+            sides = [side for side in shape if side is not None]
+            if len(sides) == len(shape):
+                known[name] = 4 * prod(sides) // shapes.batch
+    largest = max(known.values(), default=1)
+    return lambda name: known.get(name, largest)
+
+
+def batch_size(shapes: Shapes, size: Callable[[str], int]) -> int:
+    """Return how many inputs to run at once; ``size`` gives the bytes of a value."""
+    largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
+    return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(largest, 1)))

@@ -1,0 +1,96 @@
+"""Dense layers that are no sites make up for the errors of the sites before them."""
+
+import numpy as np
+import pytest
+
+from sepconvert.fitting.refit import refit
+from sepconvert.fitting.results import RefitResult
+from sepconvert.graph.dense import refittable_layers
+from sepconvert.graph.instrument import serialise
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.runtime.sessions import run_model
+from tests.fitting.nets import Net, choose, dataset, relative_error, rewritten, sites, smooth_images
+from tests.fitting.test_refit import QUICK
+
+CLASSES = 3
+
+
+def classifier(*, shared: bool = False) -> LoadedModel:
+    """A site, a pointwise Conv, another site, and a Gemm on pooled features."""
+    net = Net(6)
+    first = net.relu(net.conv("site0", "image", 6, 8))
+    mixed = net.relu(net.conv("mix", first, 8, 8, kernel=1))
+    last = net.relu(net.conv("site1", mixed, 8, 8))
+    if shared:
+        again = net.add("Conv", "again", last, "mix.w", pads=[0, 0, 0, 0])
+        last = net.relu(again)
+    pooled = net.add("Flatten", "flat", net.add("GlobalAveragePool", "pool", last))
+    weight = net.tensor("head.w", net.rng.normal(size=(CLASSES, 8)))
+    bias = net.tensor("head.b", net.rng.normal(size=CLASSES))
+    return net.build(net.add("Gemm", "logits", pooled, weight, bias, transB=1))
+
+
+def fitted(model: LoadedModel, count: int = 60) -> RefitResult:
+    images = smooth_images(count, 6, 12)
+    choices = choose(sites(model, images), ("dw_pw", 1))
+    return refit(model, choices, dataset(model, images), rng=np.random.default_rng(0), settings=QUICK)
+
+
+@pytest.fixture(scope="module")
+def result() -> RefitResult:
+    return fitted(classifier())
+
+
+def test_pointwise_and_fully_connected_layers_are_found_in_order() -> None:
+    model = classifier()
+    layers = refittable_layers(model, infer_shapes(model))
+    assert [layer.output for layer in layers] == ["mix", "logits"]
+    assert layers[1].geometry.weight_shape == (CLASSES, 8, 1)
+
+
+def test_layers_with_a_weight_that_is_used_elsewhere_are_left_alone() -> None:
+    model = classifier(shared=True)
+    assert [layer.output for layer in refittable_layers(model, infer_shapes(model))] == ["logits"]
+    assert "mix" not in fitted(model, 12).sites
+
+
+def test_layers_with_a_weight_that_a_caller_may_replace_are_left_alone() -> None:
+    model = classifier()
+    graph = model.ir.graph
+    graph.inputs.append(graph.initializers["head.b"])
+    assert [layer.output for layer in refittable_layers(model, infer_shapes(model))] == ["mix"]
+
+
+def test_refitted_layers_lower_the_error_on_unseen_images(result: RefitResult) -> None:
+    model, test = classifier(), smooth_images(60, 6, 12, seed=99)
+    only_sites = {name: site for name, site in result.sites.items() if site.factors is not None}
+    assert set(result.sites) - set(only_sites) == {"mix", "logits"}
+    without = relative_error(model, rewritten(model, RefitResult(only_sites, (), {}, 0, 0)), test)
+    assert relative_error(model, rewritten(model, result), test) < 0.9 * without
+
+
+def test_refitted_layers_never_err_more_on_held_out_inputs_than_the_original_weights() -> None:
+    model = classifier()
+    for count in (4, 60):
+        site = fitted(model, count).sites["logits"]
+        assert site.error_heldout is not None
+        if site.kernel is None:
+            assert site.bias is None
+
+
+def test_nothing_but_weights_and_biases_changes(result: RefitResult) -> None:
+    model = classifier()
+    kernels = {name: site for name, site in result.sites.items() if site.factors is None}
+    after = rewritten(model, RefitResult(kernels, (), {}, 0, 0))
+    before_nodes = [(node.op_type, node.outputs[0].name) for node in model.ir.graph]
+    assert [(node.op_type, node.outputs[0].name) for node in after.ir.graph] == before_nodes
+    image = smooth_images(2, 6, 12)
+    assert run_model(serialise(after), {"image": image})["logits"].shape == (2, CLASSES)
+
+
+def test_layers_before_the_first_site_stay_as_they_are() -> None:
+    net = Net(6)
+    mixed = net.relu(net.conv("mix", "image", 6, 6, kernel=1))
+    model = net.build(net.conv("site0", mixed, 6, 6))
+    assert list(fitted(model, 12).sites) == ["site0"]
