@@ -113,7 +113,7 @@ def rewrite(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.002"),
+        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.001"),
     ] = None,
     resume: Annotated[
         bool,

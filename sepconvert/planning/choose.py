@@ -42,8 +42,11 @@ def choose_by_weights(plan: SitePlan, weight: NDArray[Any], rng: np.random.Gener
 
 
 def choose_random(plan: SitePlan, rng: np.random.Generator) -> Choice:
-    """Draw variance-preserving random factors of the candidate with the most weights, which has the most to train."""
-    candidate = max(plan.candidates, key=lambda option: option.cost.params)
+    """Draw variance-preserving random factors of the candidate with the highest rank.
+
+    Its cost grows in the finest steps, so it comes closest to the budget without exceeding it.
+    """
+    candidate = max(plan.candidates, key=lambda option: option.rank)
     return Choice(plan, FORMS[candidate.form].draw(plan.site.geometry, candidate.rank, rng), None)
 
 

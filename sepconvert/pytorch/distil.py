@@ -4,7 +4,7 @@
 2. Dropout is off and BatchNormalization keeps its statistics: the fit has made the new layers' outputs agree with those
    the statistics are of, and a normalisation by constants is the same in training and in use.
 3. At even distances the held-out divergence is measured; the best weights so far are kept, the start counts as the
-   first. From half the steps on, where rates fall, training ends when it has not got better for a while.
+   first. In the last quarter, where rates are low, training ends when it has not got better for a while.
 4. The state is written at the same moments, so that nothing but the steps since is lost to a crash or Ctrl-C.
 """
 
@@ -191,7 +191,7 @@ class _Training:
     def _reason_to_end(self, distance: int) -> str | None:
         if self._curve[-1]["divergence"] is None:
             return f"the weights ceased to be numbers at step {self._step}; pass a lower --lr"
-        late = 2 * self._step >= self._settings.steps
+        late = 4 * self._step >= 3 * self._settings.steps
         if late and self._step - self._best_step >= PATIENCE * distance and self._step < self._settings.steps:
             return f"no better than at step {self._best_step} since then"
         return None

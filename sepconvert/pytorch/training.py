@@ -9,15 +9,17 @@ import torch
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
 from sepconvert.fitting.spool import Spool
-from sepconvert.graph.load import load_bytes
+from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.progress import Progress, silent
 from sepconvert.pytorch.crew import Crew
 from sepconvert.pytorch.distil import Course, Keeping, Learned, Settings, distil, to_device
 from sepconvert.pytorch.lessons import Lesson, prepare, variances
 from sepconvert.pytorch.objective import Goal
+from sepconvert.pytorch.parity import check_parity
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import open_session
 
+COMPARED = 4  # samples
 MEMORY = 1 << 30
 """Bytes of the original's values that each process keeps in memory."""
 
@@ -64,8 +66,11 @@ def train(job: Job, crew: Crew, progress: Progress) -> Trained:
 
     Raises:
         ModelError: a model cannot run, or no value to reproduce depends on what is trained.
+        VerificationError: the trainable graph computes something else than onnxruntime.
     """
-    graph = TrainableGraph.from_model(load_bytes(job.rewritten), job.trainable, wide=True)
+    student = load_bytes(job.rewritten)
+    graph = TrainableGraph.from_model(student, job.trainable, wide=True)
+    compare(student, job.heldout)
     graph.to(crew.device)
     for weight in (*graph.parameters(), *graph.buffers()):
         if weight.ndim == 4:  # the layout that convolutions are fastest in
@@ -84,6 +89,15 @@ def train(job: Job, crew: Crew, progress: Progress) -> Trained:
         course = Course(lessons, exam, labelled or goals, spool)
         learned = distil(graph, course, job.settings, crew, job.keeping, progress)
     return Trained(learned, tuple(goal.name for goal in goals), labelled is not None, (*warnings, *more))
+
+
+def compare(model: LoadedModel, batches: Sequence[Dataset]) -> None:
+    """Make sure that a few samples give the same in PyTorch, in the model's own precision, and in onnxruntime.
+
+    Raises:
+        VerificationError: they do not; the message names the first node that differs.
+    """
+    check_parity(model, TrainableGraph.from_model(model, ()), batches[0].first(COMPARED).feed())
 
 
 def _goals(

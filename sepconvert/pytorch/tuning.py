@@ -26,13 +26,13 @@ from sepconvert.pytorch.crew import Alone
 from sepconvert.pytorch.distil import Keeping, Settings
 from sepconvert.pytorch.distributed import train_together
 from sepconvert.pytorch.trainable import TrainableGraph
-from sepconvert.pytorch.training import Job, Trained, train
+from sepconvert.pytorch.training import Job, Trained, compare, train
 from sepconvert.runtime.sessions import open_session
 
-RATE = 2e-3
+RATE = 1e-3
 EPOCHS = 20
 FEWEST_STEPS = 500
-LARGEST_BATCH = 128
+LARGEST_BATCH = 64
 FEWEST_BATCHES = 8
 ACTIVATIONS = 2 << 30  # bytes that a batch's activations may take
 HELDOUT, MOST_HELDOUT = 0.1, 1000
@@ -112,13 +112,15 @@ def tune(
     with torch.no_grad():
         for name, tensor in trained.learned.best.items():
             weights[name].copy_(tensor)
+    tuned = graph.write_back()
+    compare(tuned, job.heldout)
     figures = _figures(job, trained, tuning) | {
         "trained_parameters": sum(weight.numel() for weight in weights.values()),
         "seconds": perf_counter() - start,
     }
     ended = trained.learned.ended
     stopped = () if ended is None else (f"Fine-tuning ended early: {ended}.",)
-    return Tuned(graph.write_back(), figures, (*trained.warnings, *stopped))
+    return Tuned(tuned, figures, (*trained.warnings, *stopped))
 
 
 def _job(
