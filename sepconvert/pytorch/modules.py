@@ -24,11 +24,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import utils
 
 from sepconvert.pytorch.plans import NewLayers
 from sepconvert.separable.spatial import split_kernel
 
 Conv = nn.Conv1d | nn.Conv2d
+
+_uninitialised: Any = utils.skip_init
 
 
 class Stacked(nn.Sequential):
@@ -91,7 +94,7 @@ def separable(conv: Conv, layers: NewLayers) -> nn.Module:
 
 
 class _Maker:
-    """Makes single layers after the pattern of one convolution."""
+    """Makes single layers after the pattern of one convolution; none of them draws random numbers."""
 
     def __init__(self, conv: Conv, layers: NewLayers) -> None:
         self.rank, self.bias, self.first_kernel = layers.rank, layers.bias, layers.first_kernel
@@ -108,13 +111,21 @@ class _Maker:
 
     def pointwise(self, inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
         """A 1×1 convolution."""
-        layer: nn.Module = self._class(inputs, outputs, 1, bias=bias, **self._where)
+        layer: nn.Module = _uninitialised(self._class, inputs, outputs, 1, bias=bias, **self._where)
         return layer
 
     def depthwise(self, inputs: int, outputs: int, groups: int, *, bias: bool = False) -> nn.Module:
         """A grouped convolution that holds the taps."""
-        layer: nn.Module = self._class(
-            inputs, outputs, self.kernel, groups=groups, bias=bias, padding_mode=self._mode, **self._taps, **self._where
+        layer: nn.Module = _uninitialised(
+            self._class,
+            inputs,
+            outputs,
+            self.kernel,
+            groups=groups,
+            bias=bias,
+            padding_mode=self._mode,
+            **self._taps,
+            **self._where,
         )
         return layer
 
@@ -127,8 +138,15 @@ class _Maker:
             else tuple(v if h else neutral for v, h in zip(value, held, strict=True))
             for (name, value), neutral in zip(self._taps.items(), (1, 0, 1), strict=True)
         }
-        layer: nn.Module = self._class(
-            inputs, outputs, kernel, bias=self.bias and not keep, padding_mode=self._mode, **taps, **self._where
+        layer: nn.Module = _uninitialised(
+            self._class,
+            inputs,
+            outputs,
+            kernel,
+            bias=self.bias and not keep,
+            padding_mode=self._mode,
+            **taps,
+            **self._where,
         )
         return layer
 

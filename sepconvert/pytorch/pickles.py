@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 4
+_OLD_PICKLES = 5  # magic number, protocol, system, the object, names of its storages
 # What PyTorch's restricted loader builds tensors from.
 _HARMLESS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
@@ -22,17 +23,20 @@ def globals_in(data: bytes) -> list[str]:
     """Names that a pickle imports, as ``module.name``, in order, each once.
 
     Args:
-        data: one pickle, or several one after another; anything behind the last whole one is not looked at.
+        data: one pickle, or the five one after another that files from before PyTorch 1.6 begin with; what is behind
+            them (raw numbers) is not looked at.
 
     Raises:
         ValueError: it is no pickle.
     """
     found: dict[str, None] = {}
-    position, length = 0, len(data)
-    while position < length and (position == 0 or data[position : position + 1] == b"\x80"):
+    position = 0
+    for _ in range(_OLD_PICKLES):
         names, used = _one_pickle(data[position:])
         found |= dict.fromkeys(names)
         position += used
+        if data[position : position + 1] != b"\x80":
+            break
     return list(found)
 
 

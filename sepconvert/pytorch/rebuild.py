@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parameters import layer_parameters, layers_of, stored_parameters
+from sepconvert.graph.parameters import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.pytorch.plans import ModulePlan, NewLayers
 from sepconvert.pytorch.states import State, load_state, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
@@ -53,30 +53,27 @@ def rebuilt_from(
     """
     arrays = stored_parameters(model)
     new = {name: _current(tensor, arrays.get(name)) for name, tensor in state.items()}
-    plans, biases = {}, []
+    tied, plans = _tied(state), {}
     for site in sites:
         parameters = layer_parameters(model, site.outputs)
         has_bias = any(bias is not None for _, bias in parameters)
-        layers = NewLayers(site.form, site.rank, site.lowering, has_bias, site.first_kernel)
-        plans[site.path] = layers
-        for name in ("weight", "bias"):
-            new.pop(_key(site.path, name), None)
-        for name, (weight, bias) in zip(layers.names, parameters, strict=True):
-            new[_key(site.path, f"{name}.weight")] = to_tensor(weight)
-            if bias is not None:
-                new[_key(site.path, f"{name}.bias")] = to_tensor(bias)
+        plans[site.path] = NewLayers(site.form, site.rank, site.lowering, has_bias, site.first_kernel)
+        for weight in tied[_key(site.path, "weight")]:
+            path = _module_of(weight)
+            for name in ("weight", "bias"):
+                new.pop(_key(path, name), None)
+            new |= _layer_entries(path, plans[site.path].names, parameters)
     rewritten = {_key(path, "weight") for path in plans}
-    for layer in layers_of(original):
-        if layer.weight not in state or layer.weight in rewritten:
-            continue
-        path = layer.weight.removesuffix("weight").rstrip(".")
-        ((weight, bias),) = layer_parameters(model, [layer.output])
-        new[layer.weight] = to_tensor(weight)
+    stayed = [layer for layer in layers_of(original) if layer.weight in state and layer.weight not in rewritten]
+    biases = []
+    for layer in stayed:
+        ((array, bias),) = layer_parameters(model, [layer.output])
+        new |= dict.fromkeys(tied[layer.weight], to_tensor(array))
         if bias is not None and layer.bias is not None and layer.bias in state:
-            new[layer.bias] = to_tensor(bias)
+            new |= dict.fromkeys(tied[layer.bias], to_tensor(bias))
         elif bias is not None and layer.bias is None:
-            new[_key(path, "bias")] = to_tensor(bias)
-            biases.append(path)
+            new |= {_key(_module_of(weight), "bias"): to_tensor(bias) for weight in tied[layer.weight]}
+            biases.append(_module_of(layer.weight))
     return Rebuilt(ModulePlan(plans, tuple(biases)), new)
 
 
@@ -128,3 +125,25 @@ def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.T
 
 def _key(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _module_of(weight: str) -> str:
+    """The path of the module that has this weight."""
+    return weight.removesuffix("weight").rstrip(".")
+
+
+def _layer_entries(path: str, names: Sequence[str], parameters: Sequence[Parameters]) -> State:
+    entries = {}
+    for name, (weight, bias) in zip(names, parameters, strict=True):
+        entries[_key(path, f"{name}.weight")] = to_tensor(weight)
+        if bias is not None:
+            entries[_key(path, f"{name}.bias")] = to_tensor(bias)
+    return entries
+
+
+def _tied(state: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """For each name, all names of the same tensor: a module may be registered by several."""
+    groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, tensor in state.items():
+        groups.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    return {name: names for names in groups.values() for name in names}

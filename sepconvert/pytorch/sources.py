@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._export.verifier import SpecViolationError  # what torch.export.load raises is not public
 from torch.export import ExportedProgram
 
 from sepconvert.errors import ModelError
@@ -23,6 +24,8 @@ from sepconvert.pytorch.states import State, load_state, load_tensors, read_stat
 from sepconvert.pytorch.surgery import Replaceable, replaceable
 
 Module = nn.Module
+
+_UNLOADABLE = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def _load_program(path: Path) -> ExportedProgram:
     with quietly():
         try:
             return torch.export.load(path)
-        except (RuntimeError, AssertionError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (*_UNLOADABLE, SpecViolationError) as error:
             raise ModelError(
                 f"{path} cannot be loaded by PyTorch {torch.__version__} ({_short(error)}); export it again with this "
                 "version."
