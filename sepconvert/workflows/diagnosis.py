@@ -93,8 +93,14 @@ def _noise() -> Finding:
 
 
 def _torch() -> Finding:
-    missing = "not installed; PyTorch models and --fine-tune need it: pip install 'sepconvert[torch]'"
-    return Finding("torch", True, _version("torch") or missing)
+    from sepconvert.workflows.sources import missing_packages
+
+    found, missing, remedy = _version("torch"), missing_packages(), "pip install 'sepconvert[torch]'"
+    if found is None:
+        return Finding("torch", True, f"not installed; PyTorch models and --fine-tune need it: {remedy}")
+    if missing:
+        return Finding("torch", False, f"{found}; PyTorch models need {' and '.join(missing)} too", remedy)
+    return Finding("torch", True, found)
 
 
 def _version(name: str) -> str | None:

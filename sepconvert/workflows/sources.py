@@ -141,9 +141,14 @@ def _from_file(path: Path) -> Source:
     return Source(str(path), (path,), file_model(path))
 
 
+def missing_packages() -> list[str]:
+    """Packages of the extra ``torch`` that are not installed."""
+    return [package for package in _PACKAGES if find_spec(package) is None]
+
+
 def need_torch(name: str) -> None:
     """Raise ``MissingExtraError`` with the remedy where the extra ``torch`` is not installed."""
-    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    missing = missing_packages()
     if missing:
         raise MissingExtraError(
             f"{name} is a PyTorch model, and {', '.join(missing)} is not installed; pip install 'sepconvert[torch]'."
