@@ -12,74 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sepconvert.pytorch.operators.cells import ACTIVATIONS, Cell, Layer, State, gru_cell, lstm_cell, rnn_cell
 from sepconvert.pytorch.operators.specification import Operator, operator
 
-Activation = Callable[[Tensor], Tensor]
-State = tuple[Tensor, ...]
-
-_ACTIVATIONS: Mapping[str, Activation] = {
-    "Relu": torch.relu,
-    "Sigmoid": torch.sigmoid,
-    "Softplus": F.softplus,
-    "Softsign": F.softsign,
-    "Tanh": torch.tanh,
-}
 _DIRECTIONS = ("forward", "reverse", "bidirectional")
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One direction: ``w`` (gates·H, inputs), ``r`` (gates·H, H), ``wb`` and ``rb`` (gates·H,)."""
-
-    w: Tensor
-    r: Tensor
-    wb: Tensor
-    rb: Tensor
-    peepholes: Tensor | None
-    clip: float | None
-    activations: Sequence[Activation]
-
-    def limited(self, gate: Tensor) -> Tensor:
-        """The sum before a gate's activation, cut off where the node says so."""
-        return gate if self.clip is None else gate.clamp(-self.clip, self.clip)
-
-
-# From the layer, x·Wᵀ of one step (batch, gates·H) and the states, the next states, the output first.
-Cell = Callable[[Layer, Tensor, State], State]
-
-
-def _rnn_cell(layer: Layer, x: Tensor, state: State) -> State:
-    (f,) = layer.activations
-    return (f(layer.limited(x + layer.wb + F.linear(state[0], layer.r, layer.rb))),)
-
-
-def _lstm_cell(input_forget: bool) -> Cell:
-    def cell(layer: Layer, x: Tensor, state: State) -> State:
-        f, g, h = layer.activations
-        hidden, carried = state
-        i, o, forget, c = (x + layer.wb + F.linear(hidden, layer.r, layer.rb)).chunk(4, -1)
-        pi, po, pf = (0, 0, 0) if layer.peepholes is None else layer.peepholes.chunk(3, -1)
-        enter = f(layer.limited(i + pi * carried))
-        keep = 1 - enter if input_forget else f(layer.limited(forget + pf * carried))
-        carried = keep * carried + enter * g(layer.limited(c))
-        return f(layer.limited(o + po * carried)) * h(carried), carried
-
-    return cell
-
-
-def _gru_cell(linear_before_reset: bool) -> Cell:
-    def cell(layer: Layer, x: Tensor, state: State) -> State:
-        f, g = layer.activations
-        (hidden,) = state
-        size = hidden.shape[-1]
-        zr = (x + layer.wb)[..., : 2 * size] + F.linear(hidden, layer.r[: 2 * size], layer.rb[: 2 * size])
-        z, r = f(layer.limited(zr)).chunk(2, -1)
-        inner, bias = layer.r[2 * size :], layer.rb[2 * size :]
-        recurrent = r * F.linear(hidden, inner, bias) if linear_before_reset else F.linear(r * hidden, inner, bias)
-        new = g(layer.limited((x + layer.wb)[..., 2 * size :] + recurrent))
-        return ((1 - z) * new + z * hidden,)
-
-    return cell
 
 
 def _turned(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -170,7 +106,7 @@ def _recurrence(
     directions, rows, size = r.shape
     x = x.transpose(0, 1) if layout else x
     bias = w.new_zeros(directions, 2 * rows) if b is None else b
-    functions = [_ACTIVATIONS[name] for name in names]
+    functions = [ACTIVATIONS[name] for name in names]
     each = len(functions) // directions
     layers = [
         Layer(
@@ -208,7 +144,7 @@ def rnn(
     node = _recurrence(x, w, r, b, lengths, [initial_h], None, clip, names, direction, layout)
     if lengths is None and clip is None and set(names) in ({"Tanh"}, {"Relu"}):
         return node.fused(torch.rnn_tanh if names[0] == "Tanh" else torch.rnn_relu, [0], single=True)
-    return node.stepwise(_rnn_cell)
+    return node.stepwise(rnn_cell)
 
 
 def lstm(
@@ -233,7 +169,7 @@ def lstm(
     node = _recurrence(x, w, r, b, lengths, [initial_h, initial_c], peepholes, clip, names, direction, layout)
     if lengths is None and clip is None and peepholes is None and not input_forget and names == standard:
         return node.fused(torch.lstm, [0, 2, 3, 1], single=False)
-    return node.stepwise(_lstm_cell(bool(input_forget)))
+    return node.stepwise(lstm_cell(bool(input_forget)))
 
 
 def gru(
@@ -256,12 +192,12 @@ def gru(
     node = _recurrence(x, w, r, b, lengths, [initial_h], None, clip, names, direction, layout)
     if lengths is None and clip is None and linear_before_reset and names == standard:
         return node.fused(torch.gru, [1, 0, 2], single=True)
-    return node.stepwise(_gru_cell(bool(linear_before_reset)))
+    return node.stepwise(gru_cell(bool(linear_before_reset)))
 
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
-        name: operator(function, fixed=("hidden_size",), activations=_ACTIVATIONS, direction=_DIRECTIONS)
+        name: operator(function, fixed=("hidden_size",), activations=ACTIVATIONS, direction=_DIRECTIONS)
         for name, function in (("GRU", gru), ("LSTM", lstm), ("RNN", rnn))
     }
 )
