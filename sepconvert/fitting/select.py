@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import default_evaluations, fit
+from sepconvert.separable.fitted import default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
@@ -159,7 +159,7 @@ def finish(site: SiteFit, winner: Trial, moments: PatchMoments) -> Trial:
     elif winner.factors is None:
         made = dense_kernel(site.problem(winner.ridge, moments))
     else:
-        made = fit(site.problem(winner.ridge, moments), winner.form, winner.rank, [winner.factors]).factors
+        made = improve(site.problem(winner.ridge, moments), winner.factors).factors
     final = site.judged(made, winner.ridge, moments)
     return Trial(final.form, final.rank, final.ridge, final.factors, final.kernel, final.bias, winner.error)
 

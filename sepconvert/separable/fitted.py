@@ -70,7 +70,23 @@ def fit(
         weight = problem.original / problem.row_scale[:, None, None]
         data_free = module.factorise(weight.reshape(geometry.weight_shape), rank, geometry, rng)
     given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
-    return _best(problem, form, rank, given, evaluations)
+    opened = _open(module.search(problem, rank), given)
+    return _best(problem, [_padded(factors, rank) for factors in given], opened, evaluations)
+
+
+def improve(problem: Problem, factors: Factors) -> Fit:
+    """Descend further from the factors of an earlier fit of much the same problem, without any other start.
+
+    Other starts lose against a fit, and making them takes as long as many steps. The result is never worse than
+    ``factors`` under the problem; where a form has a closed optimum, it is that.
+    """
+    module, rank = FORMS[factors.form], factors.rank
+    searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
+    if not searches or any(search.solved for search in searches):
+        return fit(problem, factors.form, rank, data_free=factors)
+    scaled = rows_scaled(factors, module.LAST, problem.row_scale)
+    points = [_start(search, start) for search in searches if (start := search.extended(scaled)) is not None]
+    return _best(problem, [scaled], _Opened(points, []), None)
 
 
 def default_evaluations(work: float) -> int:
@@ -78,13 +94,11 @@ def default_evaluations(work: float) -> int:
     return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
 
 
-def _best(problem: Problem, form: str, rank: int, given: Sequence[Factors], evaluations: int | None) -> Fit:
-    """The best of the given factors (row-scaled, of this rank or lower) and of a descent from the best start."""
-    candidates = [_padded(factors, rank) for factors in given]
+def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluations: int | None) -> Fit:
+    """The best of the given factors (row-scaled, all of one rank) and of a descent from the best start."""
+    candidates = [*given, *opened.solved]
     history: tuple[float, ...] = ()
     used = 0
-    opened = _open(FORMS[form].search(problem, rank), given)
-    candidates += opened.solved
     if opened.points:
         best = min(opened.points, key=_value)
         allowed = default_evaluations(best.search.work) if evaluations is None else evaluations
@@ -119,9 +133,13 @@ def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
             continue
         extended = [factors for factors in map(search.extended, given) if factors is not None]
         for factors in (*extended, *made):
-            point = search.point(factors)
-            points.append(_Start(search, point, search.evaluate(point).value))
+            points.append(_start(search, factors))
     return _Opened(points, solved)
+
+
+def _start(search: Search, factors: Factors) -> _Start:
+    point = search.point(factors)
+    return _Start(search, point, search.evaluate(point).value)
 
 
 def _value(start: _Start) -> float:

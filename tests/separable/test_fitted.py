@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.separable.fitted import default_evaluations, fit
+from sepconvert.separable.fitted import default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.problem import make_problem
@@ -73,6 +73,17 @@ def test_given_the_fit_of_the_rank_below_the_error_does_not_rise(form, case, dat
     rank = rank_between(data, form, geometry)
     below = fit(problem, form, max(1, rank - 1))
     assert fit(problem, form, rank, starts=[below.factors]).error <= below.error * (1 + ROUNDING) + ROUNDING
+
+
+@settings(deadline=None, max_examples=30)
+@given(form=forms, case=cases(), data=st.data())
+def test_an_improved_fit_is_never_worse_than_the_factors_it_starts_from(form, case, data):
+    geometry, weight, moments = case
+    rank = rank_between(data, form, geometry)
+    short = fit(make_problem(moments, weight, geometry, 1e-2), form, rank, evaluations=3)
+    problem = make_problem(moments, weight, geometry, 1e-3)
+    before = problem.error(short.factors.reconstruct())
+    assert improve(problem, short.factors).error <= before * (1 + ROUNDING) + ROUNDING
 
 
 @settings(deadline=None, max_examples=40)
