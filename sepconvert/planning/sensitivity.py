@@ -1,9 +1,8 @@
 """How much the network's output reacts to the error of one site.
 
 One site at a time is perturbed by the error that a real candidate makes there, and only what comes after it runs: its
-output plus ``conv(x, Ŵ−W) + (b̂−b)`` replaces the original output among the values that are live behind it. The
-sensitivity is the relative error of the network's worst output over the site's own relative error, on the same inputs;
-for small errors the one is proportional to the other.
+output plus ``conv(x, Ŵ−W) + (b̂−b)`` replaces the original output among the values that are live behind it. What is
+found is a pair of relative errors on the same inputs: the site's own, and that of the network's worst output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from sepconvert.graph.instrument import ValueType, extract, serialise
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.damage import Effect
 from sepconvert.runtime.sessions import Arrays, open_session
 from sepconvert.verify.deviation import Deviation
 
@@ -73,9 +73,9 @@ def cut_behind(
     return serialise(part), tuple(sorted({*fed, site.output}))
 
 
-def measure_sensitivity(
+def measure_effect(
     replay: Replay, difference: NDArray[np.floating], shift: NDArray[np.floating], threads: int = 1
-) -> float | None:
+) -> Effect | None:
     """Perturb one site and compare the network's outputs.
 
     Args:
@@ -85,8 +85,7 @@ def measure_sensitivity(
         threads: of the runtime.
 
     Returns:
-        The worst observed value's relative error per unit of the site's; None where the site's error is zero or no
-        observed value varies over the inputs.
+        The effect; None where the site's error is zero or no observed value varies over the inputs.
     """
     error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around), threads=threads)
     rest = None if replay.rest is None else open_session(replay.rest, threads=threads)
@@ -104,11 +103,9 @@ def measure_sensitivity(
             if name in found:
                 deviation.add(expected[name], found[name])
     errors = [deviation.figures().relative_error for deviation in outputs.values()]
-    known = [error for error in errors if error is not None]
+    worst = max((error for error in errors if error is not None), default=0.0)
     relative = own.relative
-    if not known or not relative:
-        return None
-    return max(known) / relative
+    return Effect(relative, worst) if relative and worst > 0 else None
 
 
 class _ScaledError:

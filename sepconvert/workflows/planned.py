@@ -112,7 +112,7 @@ class Planner:
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
-        """Errors and sensitivities of all sites: from data where there is some, else from the weights alone."""
+        """Errors of all sites and the network's response: from data where there is some, else from the weights."""
         ask = self.ask
         with self._timed("profile"):
             if ask.calibration is None or ask.calibration.count < 4 * (ask.calibration.batch or 1):

@@ -15,16 +15,16 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
-from sepconvert.planning import profile as profiling
 from sepconvert.planning.damage import SiteProfile
-from sepconvert.planning.profile import ProfileEffort, SiteTask, profile_network, profile_site
-from sepconvert.planning.sensitivity import measure_sensitivity
+from sepconvert.planning.profile import profile_network, profile_site
+from sepconvert.planning.sensitivity import measure_effect
+from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.verify.deviation import Deviation
 
-LIGHT = ProfileEffort(inputs=24, replayed=8, ranks=2, evaluations=1)
+LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, evaluations=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def resnet(sample_models_dir: Path) -> tuple[LoadedModel, list[ConvSite], Datase
 @pytest.fixture(scope="module")
 def tasks(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> list[SiteTask]:
     model, sites, dataset = resnet
-    walk = profiling._Walk(model, sites, list(FORMS), LIGHT, np.random.default_rng(0), silent)
+    walk = TaskWalk(model, sites, list(FORMS), LIGHT, np.random.default_rng(0), silent)
     return list(walk.tasks(dataset))
 
 
@@ -52,19 +52,19 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
         rng = np.random.default_rng(1)
         difference = 0.1 * rng.standard_normal(task.weight.shape) * task.weight.std()
         shift = 0.1 * rng.standard_normal(len(task.weight))
-        found = measure_sensitivity(task.replay, difference, shift)
+        found = measure_effect(task.replay, difference, shift)
         assert found is not None
+        assert found.site_error == pytest.approx(_own_error(task, difference, shift), rel=1e-3)
         bias = 0.0 if site.bias is None else read_constant(model, site.bias).astype(np.float64)
         changed = with_kernels(model, {site.output: (task.weight + difference, bias + shift)})
         deviation = Deviation()
-        own = _own_error(task, difference, shift)
         inputs = _replayed_inputs(dataset, task)
         session = open_session(serialise(changed))
         for x, expected in zip(inputs, task.replay.expected, strict=True):
             deviation.add(expected[logits], session.run({"image": x}, [logits])[logits])
         whole = deviation.figures().relative_error
         assert whole is not None
-        assert found * own == pytest.approx(whole, rel=1e-3)
+        assert found.output_error == pytest.approx(whole, rel=1e-3)
 
 
 def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> float:
@@ -84,12 +84,12 @@ def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> flo
 
 
 def _replayed_inputs(dataset: Dataset, task: SiteTask) -> list[np.ndarray]:
-    """The inputs behind the replay, found again by what the first site's input was."""
+    """The inputs behind the replay, found again by the seed."""
     walk_rng = np.random.default_rng(0)
     used = dataset.sample(LIGHT.inputs, walk_rng)
-    _, heldout = used.split(LIGHT.heldout, walk_rng)
-    batches = [feeds["image"] for feeds in heldout.batches(LIGHT.batch)]
-    return batches[: len(task.replay.inputs)]
+    batches = [feeds["image"] for part in used.split(LIGHT.heldout, walk_rng) for feeds in part.batches(LIGHT.batch)]
+    assert len(batches) == len(task.replay.inputs)
+    return batches
 
 
 def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> None:
@@ -98,26 +98,26 @@ def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> Non
     assert len(set(sizes)) == len(sizes)
 
 
-def test_a_profile_has_falling_curves_and_a_positive_sensitivity(tasks: list[SiteTask]) -> None:
+def test_a_profile_has_falling_curves_and_a_response(tasks: list[SiteTask]) -> None:
     for task in tasks:
         profile = profile_site(task)
-        assert profile.sensitivity is not None
-        assert profile.sensitivity > 0
+        assert profile.response is not None
+        assert all(effect.output_error < 1 for effect in profile.response.effects)
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
         for curve in profile.curves.values():
             assert curve.errors[-1] < curve.errors[0] < 1.5
 
 
-def test_without_a_difference_there_is_no_sensitivity(tasks: list[SiteTask]) -> None:
+def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
     nothing = np.zeros_like(tasks[0].weight)
-    assert measure_sensitivity(tasks[0].replay, nothing, np.zeros(len(nothing))) is None
+    assert measure_effect(tasks[0].replay, nothing, np.zeros(len(nothing))) is None
 
 
 def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[SiteTask]) -> None:
     moments = tasks[0].moments
     broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
     profile = profile_site(broken)
-    assert profile.sensitivity is None
+    assert profile.response is None
     assert set(profile.curves) == set(FORMS)
 
 
@@ -156,7 +156,8 @@ def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> 
 def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
     assert list(one) == list(other)
     for name, profile in one.items():
-        assert other[name].sensitivity == pytest.approx(profile.sensitivity, rel=1e-4)
+        (first, *_), (second, *_) = profile.response.effects, other[name].response.effects
+        assert second.output_error == pytest.approx(first.output_error, rel=1e-4)
         for form, curve in profile.curves.items():
             assert other[name].curves[form].ranks == curve.ranks
             assert other[name].curves[form].errors == pytest.approx(curve.errors, rel=1e-4)

@@ -1,0 +1,177 @@
+"""The data that every site's profile needs, collected in one walk of the calibration inputs through the original."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.data import Dataset
+from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
+from sepconvert.fitting.sizes import value_sizes
+from sepconvert.fitting.spool import Spool
+from sepconvert.fitting.streams import Batch, Stream, start_stream
+from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.graph.heads import pre_activations
+from sepconvert.graph.instrument import ValueType, extract, serialise
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.segments import Segment, Stop, plan_segments
+from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.single import Surroundings
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.weights import numpy_dtype, read_constant
+from sepconvert.planning.candidates import rank_ladder
+from sepconvert.planning.damage import spread_ranks
+from sepconvert.planning.sensitivity import Replay, cut_behind
+from sepconvert.progress import Progress
+from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.separable.moments import PatchMoments
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileEffort:
+    """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the response.
+
+    A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
+    factors of 2 to 4. Of networks with large values, whose outputs mostly are as large, as many are replayed as
+    ``replayed_bytes`` hold, but at least ``replayed_least``.
+    """
+
+    inputs: int = 96
+    replayed: int = 48
+    replayed_least: int = 8
+    replayed_bytes: int = 512 << 20
+    batch: int = 8
+    ranks: int = 3
+    evaluations: int = 3
+    ridge: float = 0.03
+    heldout: float = 0.25
+    sampling: Sampling = field(
+        default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout_per_term=0.5, heldout_least=2_000)
+    )
+    memory_budget: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTask:
+    """One site's share of the work; it can be sent to another process."""
+
+    weight: NDArray[np.float64]
+    moments: PatchMoments
+    judge: Judge
+    ranks: Mapping[str, tuple[int, ...]]
+    effort: ProfileEffort
+    replay: Replay
+
+
+class TaskWalk:
+    """The stream's way from site to site, leaving a task at each."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        sites: Sequence[ConvSite],
+        forms: Sequence[str],
+        effort: ProfileEffort,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> None:
+        self._model, self._forms, self._effort, self._rng = model, forms, effort, rng
+        self._progress = progress
+        self._targets = find_targets(model, sites)
+        before = pre_activations(model)
+        names = [str(value.name) for value in model.ir.graph.outputs]
+        self._observed = tuple(dict.fromkeys(before.get(name, name) for name in names))
+
+    def tasks(self, dataset: Dataset) -> Iterator[SiteTask]:
+        """Collect data at site after site."""
+        effort = self._effort
+        used = dataset.sample(effort.inputs, self._rng)
+        fitted, heldout = used.split(effort.heldout, self._rng)
+        shapes = infer_shapes(self._model, used.shapes())
+        size = value_sizes(shapes)
+        segments = plan_segments(self._model, self._stops(), size)
+        largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
+        with Spool(effort.memory_budget) as spool:
+            stream, batches = start_stream(spool, fitted, heldout, effort.batch)
+            replayed = self._replayed(batches, largest)
+            expected = self._expected(stream, replayed)
+            self._advance(stream, segments[0].before)
+            for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
+                self._progress(f"Profile: {target.site.name}", index, len(self._targets))
+                yield self._task(stream, batches, replayed, expected, target, segment)
+            self._progress("Profile", len(self._targets), len(self._targets))
+            stream.close()
+
+    def _stops(self) -> list[Stop]:
+        """The sites, and behind the last one what the observed values still need."""
+        stops = [Stop(target.site.output, (target.site.input,)) for target in self._targets]
+        order = [str(value.name) for node in self._model.ir.graph for value in node.outputs]
+        behind = sorted(set(self._observed) - {stops[-1].site}, key=order.index)
+        if behind and order.index(behind[-1]) > order.index(stops[-1].site):
+            return [*stops, Stop(behind[-1], tuple(behind[:-1]))]
+        return [*stops[:-1], Stop(stops[-1].site, (*stops[-1].needs, *behind))]
+
+    def _task(
+        self,
+        stream: Stream,
+        batches: Sequence[Batch],
+        replayed: Sequence[int],
+        expected: Sequence[Arrays],
+        target: Target,
+        segment: Segment,
+    ) -> SiteTask:
+        """Collect one site's patches and what its replay needs, and move the stream on."""
+        site, effort = target.site, self._effort
+        weight = read_constant(self._model, site.weight)
+        output = ValueType(numpy_dtype(site.dtype), 2 + len(site.geometry.kernel))
+        rest, fed = cut_behind(self._model, site, stream.types(), output, self._observed)
+        sample = SiteSample(site.geometry, effort.memory_budget)
+        inputs, live = [], []
+        names = list(dict.fromkeys([*segment.after, site.input, site.output]))
+        part = self._open(stream, names)
+        totals = {flag: sum(batch.samples for batch in batches if batch.heldout is flag) for flag in (False, True)}
+        for index, batch in enumerate(batches):
+            values = stream.run(part, names, index)
+            share = effort.sampling.wanted(site.geometry, heldout=batch.heldout) * batch.samples / totals[batch.heldout]
+            sample.add(values[site.input], values[site.output], share, self._rng, heldout=batch.heldout)
+            if index in replayed:
+                inputs.append(values[site.input])
+                held = stream.run(None, [name for name in fed if name != site.output], index)
+                live.append(held | {site.output: values[site.output]})
+            stream.settle(index, values, segment.after)
+        around = Surroundings.of(self._model.ir)
+        replay = Replay(
+            site, rest, fed, self._observed, tuple(inputs), tuple(live), tuple(expected), around, target.row_scale
+        )
+        ranks = {form: spread_ranks(rank_ladder(form, site.geometry), effort.ranks) for form in self._forms}
+        return SiteTask(
+            weight.astype(np.float64),
+            replace(sample.moments(), cross=None),
+            sample.judge(target.row_scale),
+            {form: found for form, found in ranks.items() if found},
+            effort,
+            replay,
+        )
+
+    def _replayed(self, batches: Sequence[Batch], largest: int) -> list[int]:
+        """Batches spread over all; ``largest`` is the size of the largest value of one input in bytes."""
+        effort = self._effort
+        # Held at once: a site's input, its output, and about one more value.
+        inputs = int(np.clip(effort.replayed_bytes // (3 * largest), effort.replayed_least, effort.replayed))
+        count = min(len(batches), -(-inputs // max(batch.samples for batch in batches)))
+        return [int(place) for place in np.linspace(0, len(batches) - 1, count).round()]
+
+    def _expected(self, stream: Stream, replayed: Sequence[int]) -> list[Arrays]:
+        """The observed values of the original."""
+        part = self._open(stream, self._observed)
+        return [stream.run(part, self._observed, index) for index in replayed]
+
+    def _advance(self, stream: Stream, names: Sequence[str]) -> None:
+        part = self._open(stream, names)
+        for index in range(len(stream.held)):
+            stream.settle(index, stream.run(part, names, index), names)
+
+    def _open(self, stream: Stream, names: Sequence[str]) -> Session | None:
+        missing = [name for name in names if name not in stream.held[0]]
+        return open_session(serialise(extract(self._model, stream.types(), missing))) if missing else None
