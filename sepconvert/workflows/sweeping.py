@@ -10,7 +10,7 @@ from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.latency_table import table_to_json
-from sepconvert.planning.plans import PlannedSite
+from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import SitePlan
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, Sweep, SweepPoint, TotalsPair
@@ -152,6 +152,12 @@ def _on_front(point: SweepPoint, points: Sequence[SweepPoint]) -> bool:
     return True
 
 
+def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
+    """Add what the plan expected of the whole model."""
+    predicted = network.predicted
+    return replace(point, predicted_latency_ms=predicted["latency_ms"], predicted_error=predicted["damage"])
+
+
 class _Trial:
     """Makes and measures the models of a sweep, one at a time."""
 
@@ -174,8 +180,10 @@ class _Trial:
             self.best_sites = self.best_sites or network.sites
             form = self._planner.ask.target.form
             command = shlex.join([*self._command, "--form", form, "--speedup", f"{budget:g}"])
-            points.append(self._point(self._planner, site_plans(network), f"{budget:g}×", form, command))
-        return [point for point in points if point is not None], refused
+            point = self._point(self._planner, site_plans(network), f"{budget:g}×", form, command)
+            if point is not None:
+                points.append(_with_predictions(point, network))
+        return points, refused
 
     def without_data(self, budgets: Sequence[float]) -> list[SweepPoint]:
         """The same budgets, planned and filled by the weights alone."""

@@ -1,0 +1,84 @@
+"""How good were the planner's predictions? From the records of planned rewrites and sweeps, without running anything.
+
+python -m tests.benchmarks.planning_figures reports/fashion_vgg.json reports/fashion_vgg_sweep.json …
+
+* Prediction error of the whole model's latency: how far predicted over measured is from 1 (of a rewrite the speed-ups,
+  of a sweep's points the times).
+* Realised speed-up of the rewritten sites: how many times faster a site was timed to be, over how many times fewer MACs
+  it has; the median over the sites.
+* Predicted over measured error of the worst output.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from sepconvert.record import Record
+
+
+def latency_errors(record: Record) -> list[float]:
+    """Relative errors of the predicted speed-ups: of a rewrite's plan, or of every point of a sweep that had one."""
+    found = []
+    if record.plan is not None and record.plan.predicted and record.plan.measured:
+        predicted, measured = record.plan.predicted.get("speedup"), record.plan.measured.get("speedup")
+        if predicted and measured:
+            found.append(abs(predicted / measured - 1))
+    for point in record.sweep.points if record.sweep is not None else []:
+        if point.predicted_latency_ms is not None and point.latency_ms is not None:
+            found.append(abs(point.predicted_latency_ms / point.latency_ms - 1))
+    return found
+
+
+def realised_shares(record: Record) -> list[float]:
+    """Speed-up over MAC ratio of every rewritten site that was timed."""
+    return [
+        site.latency_ms / site.latency_ms_after * site.macs_after / site.macs
+        for site in record.sites
+        if site.status == "rewritten" and site.latency_ms and site.latency_ms_after and site.macs and site.macs_after
+    ]
+
+
+def damage_ratios(record: Record) -> list[float]:
+    """Predicted over measured error."""
+    found = []
+    if record.plan is not None and record.plan.predicted and record.plan.measured:
+        predicted, measured = record.plan.predicted.get("max_error"), record.plan.measured.get("max_error")
+        if predicted and measured:
+            found.append(predicted / measured)
+    for point in record.sweep.points if record.sweep is not None else []:
+        if point.predicted_error and point.error:
+            found.append(point.predicted_error / point.error)
+    return found
+
+
+def describe(path: Path, record: Record) -> str:
+    parts = [f"{path}:"]
+    for name, figures in (
+        ("latency off by", latency_errors(record)),
+        ("sites' speed-up over MAC ratio", realised_shares(record)),
+        ("predicted over measured error", damage_ratios(record)),
+    ):
+        parts.append(f"  {name}: {_summary(figures)}")
+    return "\n".join(parts)
+
+
+def _summary(figures: Sequence[float]) -> str:
+    if not figures:
+        return "not in this record"
+    return f"median {median(figures):.3f} of {len(figures)} ({min(figures):.3f}–{max(figures):.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path, nargs="+")
+    records = {path: Record.read(path) for path in parser.parse_args().records}
+    for path, record in records.items():
+        print(describe(path, record))
+    errors = [error for record in records.values() for error in latency_errors(record)]
+    shares = [share for record in records.values() for share in realised_shares(record)]
+    print(f"all: latency off by {_summary(errors)}; sites' speed-up over MAC ratio {_summary(shares)}")
+
+
+if __name__ == "__main__":
+    main()
