@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import default_evaluations, fit, improve
+from sepconvert.separable.fitted import data_free_start, default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
@@ -83,14 +83,12 @@ class SiteFit:
         return Trial(form, rank, ridge, factors, kernel, bias, error if np.isfinite(error) else np.inf)
 
 
-def try_candidates(
-    site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float], rng: np.random.Generator
-) -> list[Trial]:
+def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float]) -> list[Trial]:
     """Try every candidate without data and at one ridge, and the promising ones at other ridges.
 
     Where trials are long, the one ridge is estimated from dense kernels, and the grid is not walked.
     """
-    plain = [FORMS[form].factorise(site.weight, rank, site.geometry, rng) for form, rank in candidates]
+    plain = [data_free_start(form, site.weight, rank, site.geometry, site.row_scale) for form, rank in candidates]
     trials = [site.judged(factors, None) for factors in plain]
     centre = len(ridges) // 2
     problem = site.problem(ridges[centre])

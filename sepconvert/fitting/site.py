@@ -52,7 +52,7 @@ def settle_site(choice: SiteChoice, seen: Seen, ridges: tuple[float, ...], rng: 
     site = SiteFit(
         choice.site.geometry, seen.weight, seen.dtype, seen.row_scale, moments, seen.sample.judge(seen.row_scale)
     )
-    trials = try_candidates(site, choice.candidates, ridges, rng) if choice.candidates else []
+    trials = try_candidates(site, choice.candidates, ridges) if choice.candidates else []
     if not trials or best(trials).error >= 1:
         return _settle_dense(choice, site, trials, seen, ridges)
     winner = best(trials)

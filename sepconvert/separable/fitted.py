@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.separable.descent import descend
 from sepconvert.separable.factors import Factors, joined, rows_scaled
 from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Search
 
@@ -58,7 +59,7 @@ def fit(
         form: key of ``FORMS``.
         rank: 1 … full rank. Full rank is exact and iterates nothing.
         starts: further factors of this form to start from, of this rank or lower.
-        data_free: ``FORMS[form].factorise(W, rank, …)`` if it is at hand already.
+        data_free: what ``data_free_start`` gives, if it is at hand already.
         evaluations: of the objective at most; by default as many as fit into a fixed amount of work.
     """
     module, geometry = FORMS[form], problem.geometry
@@ -67,11 +68,24 @@ def fit(
         exact = module.factorise(problem.weight.reshape(geometry.weight_shape), rank, geometry, rng)
         return _finish(problem, exact, 0, ())
     if data_free is None:
-        weight = problem.original / problem.row_scale[:, None, None]
-        data_free = module.factorise(weight.reshape(geometry.weight_shape), rank, geometry, rng)
+        weight = (problem.original / problem.row_scale[:, None, None]).reshape(geometry.weight_shape)
+        data_free = data_free_start(form, weight, rank, geometry, problem.row_scale)
     given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
     opened = _open(module.search(problem, rank), given)
     return _best(problem, [_padded(factors, rank) for factors in given], opened, evaluations)
+
+
+def data_free_start(
+    form: str, weight: NDArray[np.floating], rank: int, geometry: ConvGeometry, row_scale: NDArray[np.floating]
+) -> Factors:
+    """Factorise a weight (M, C, *k) whose output channels count as ``row_scale`` (M,) says.
+
+    A normalisation that is folded into the weight and one that follows it thus give the same start to a fit.
+    """
+    module = FORMS[form]
+    scaled = weight * row_scale.reshape(-1, *[1] * (weight.ndim - 1))
+    factors = module.factorise(scaled, rank, geometry, np.random.default_rng(0))
+    return rows_scaled(factors, module.LAST, 1 / row_scale)
 
 
 def improve(problem: Problem, factors: Factors) -> Fit:
