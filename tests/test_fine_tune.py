@@ -2,10 +2,8 @@
 
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from sepconvert.report.page import render
 from sepconvert.terminal.record import print_record
 from sepconvert.workflows import FineTune, Measure, Outputs, tuned
 from tests.fitting.nets import Net
+from tests.interrupted import interrupted
 
 pytest.importorskip("torch")
 
@@ -117,17 +116,9 @@ def test_ctrl_c_during_training_ends_with_130_and_says_how_to_go_on(resnet: Path
         sys.executable, "-m", "sepconvert", "rewrite", resnet, "-o", tmp_path / "out.onnx", "--rank", "0.25",
         "--form", "pw-dw-pw", "--data", few, "--fine-tune", "--steps", "100000", "--no-latency",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
     state = tmp_path / "out.onnx.tuning.safetensors"
-    while not state.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    code, err = interrupted(command, state, {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"})
+    assert code == 130, err
     assert "--resume" in err
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == [state.name]

@@ -1,9 +1,6 @@
 """``rewrite --data`` end to end: fitted factors keep what plain factorisation loses, and stopping leaves nothing."""
 
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 import sepconvert
 from sepconvert.record import Record
 from sepconvert.workflows import Measure
+from tests.interrupted import interrupted
 
 QUICK = Measure(latency=False)
 
@@ -82,18 +80,14 @@ def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(
         "-o", tmp_path / "out.onnx", "--data", "calibration:inputs", "--form", "any", "--speedup", "1.5", "--no-cache",
         "--html", tmp_path / "page.html", "--json", tmp_path / "record.json",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(helper)},
-    )  # fmt: skip
-    while not started.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    time.sleep(1.0)
-    assert process.poll() is None, "the rewrite ended before it could be interrupted"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(helper),
+    }
+    code, err = interrupted(command, started, environment, after=1.0)
+    assert code == 130, err
     assert "Traceback" not in err
     assert "%" not in err  # no progress bar where there is no terminal
     # onnxruntime keeps the number of its session in the temporary folder.

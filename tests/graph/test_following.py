@@ -25,9 +25,9 @@ def tail(*steps) -> Following:
         extra += [v for v in inputs if v is not None and v is not value and v.producer() is None]
         nodes.append(ir.node(op, inputs, attributes or None, outputs=[ir.Value(name=f"v{i}")]))
         value = nodes[-1].outputs[0]
-    conv = ir.node("Identity", [ir.val("x")], outputs=[y])
+    conv = ir.node("Conv", [ir.val("x"), ir.val("w")], outputs=[y])
     initializers = [v for v in extra if v.const_value is not None]
-    feeds = [conv.inputs[0], *(v for v in extra if v.const_value is None)]
+    feeds = [*conv.inputs, *(v for v in extra if v.const_value is None)]
     graph = ir.Graph(feeds, [value], nodes=[conv, *nodes], initializers=initializers, opset_imports={"": 17}, name="g")
     geometry = ConvGeometry(3, 3, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
     return follow(LoadedModel(ir.Model(graph, ir_version=8)), ConvSite("y", "y", "x", "w", None, "float32", geometry))
