@@ -22,8 +22,6 @@ _PLAN_WORDS = {
     "share": "Spread over the layers",
     "dropped_weights": "Squared weights dropped, sum of shares",
     "architecture_speedup": "Speed-up with random weights, before fitting",
-    "architecture_speedup_low": "… its 95 % interval, from",
-    "architecture_speedup_high": "… to",
     "architectures": "Architectures timed",
     "held_out_inputs": "Held-out inputs it was checked on",
 }
@@ -170,6 +168,7 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         return ()
     asked, predicted = record.plan.budget, record.plan.predicted or {}
     measured = _outcome(record, asked) | (record.plan.measured or {})
+    bounds = [measured.pop(f"architecture_speedup_{end}", None) for end in ("low", "high")]
     labels = list(dict.fromkeys([*asked, *predicted, *measured]))
     rows = []
     for label in labels:
@@ -177,6 +176,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         if any(isinstance(value, dict | list) for value in values):
             continue
         texts = ["" if value is None else _plan_value(label, value) for value in values]
+        if label == "architecture_speedup" and None not in bounds:
+            texts[-1] += f" ({figures.interval(bounds)})"
         if any(texts):
             rows.append(PlanRow(_PLAN_WORDS.get(label, words(label)), *texts))
     return tuple(rows)

@@ -25,7 +25,7 @@ def test_a_planned_rewrite_tells_how_good_its_plan_was() -> None:
 
 
 def test_a_uniform_rewrite_predicted_nothing() -> None:
-    path = REPORTS / "open_nsfw.json"
+    path = REPORTS / "fashion_vgg_tuned_from_random.json"
     record = Record.read(path)
     assert latency_errors(record) == realised_shares(record) == damage_ratios(record) == []
     assert "not in this record" in describe(path, record)

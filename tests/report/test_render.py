@@ -55,6 +55,12 @@ def test_a_budget_stands_beside_what_came_of_it(records: Any) -> None:
     assert (share.asked, share.measured) == ("evenly", "")
 
 
+def test_an_interval_stands_in_the_row_of_its_figure(records: Any) -> None:
+    measured = {"architecture_speedup": 1.27, "architecture_speedup_low": 1.26, "architecture_speedup_high": 1.28}
+    rows = trials.plan_rows(records.rewrite(plan=Plan(budget={"speedup": 1.25}, measured=measured), latency=[]))
+    assert [row.measured for row in rows] == ["", "1.27× (1.26 to 1.28)"]
+
+
 def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
     html = render(records.rewrite(fidelity=None, latency=[]))
     assert "Speed not measured; accuracy not measured" in html
