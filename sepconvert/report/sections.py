@@ -134,7 +134,9 @@ def _quality_figure(record: Record) -> Figure:
         points = 100 * (fidelity.top1_after - fidelity.top1_before)
         sign = "+" if points > 0 else "−" if points < 0 else "±"
         before, after = figures.percent(fidelity.top1_before), figures.percent(fidelity.top1_after)
-        return Figure("Top-1", before, after, f"{sign}{abs(points):.1f} points", note, claim.tone)
+        # A loss may be small enough to be acceptable, but is never painted as a gain.
+        tone = claims.NEUTRAL if points < 0 and claim.tone == claims.GOOD else claim.tone
+        return Figure("Top-1", before, after, f"{sign}{abs(points):.1f} points", note, tone)
     errors = [o.decisive_error for o in fidelity.outputs if o.decisive_error is not None]
     worst = max(errors) if errors else None
     label = "Relative error" if len(fidelity.outputs) == 1 else "Relative error, worst output"

@@ -73,10 +73,13 @@ def _judge_survey(record: Record) -> Verdict:
 
 
 def _share_of_macs(record: Record) -> str | None:
-    before = record.totals.before
-    if not before.macs or before.site_macs is None:
+    """The share of the model that the eligible sites are; kept ones could not be made separable."""
+    total = record.totals.before.macs
+    macs = [site.macs for site in record.sites if site.status == "eligible"]
+    known = [count for count in macs if count is not None]
+    if not total or len(known) < len(macs):
         return None
-    return figures.percent(before.site_macs / before.macs, decimals=0)
+    return figures.percent(sum(known) / total, decimals=0)
 
 
 def _judge_sweep(record: Record) -> Verdict:

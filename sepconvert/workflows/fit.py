@@ -145,8 +145,8 @@ def _told(refitted: Sequence[str]) -> Iterator[str]:
     if refitted:
         names = ", ".join(refitted[:SHOWN]) + (f" and {len(refitted) - SHOWN} more" if len(refitted) > SHOWN else "")
         yield (
-            f"{len(refitted)} layer(s) that are no sites kept their shape but got new weights and biases, which make "
-            f"up for errors of the sites before them: {names}."
+            "Layers that are no sites kept their shape but got new weights and biases, to make up for errors of the "
+            f"sites before them ({len(refitted)} in all): {names}."
         )
 
 

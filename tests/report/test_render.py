@@ -10,6 +10,7 @@ import pytest
 from sepconvert.record import Plan, Totals, TotalsPair
 from sepconvert.report import trials
 from sepconvert.report.page import render
+from sepconvert.report.verdict import judge
 
 UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, None, [])
 
@@ -53,6 +54,15 @@ def test_a_budget_stands_beside_what_came_of_it(records: Any) -> None:
     (macs, share) = trials.plan_rows(record)
     assert (macs.label, macs.asked, macs.measured) == ("MACs, new/old", "0.550", "0.480")
     assert (share.asked, share.measured) == ("evenly", "")
+
+
+def test_the_share_of_a_survey_is_that_of_its_eligible_sites(records: Any) -> None:
+    record = records.analyze()
+    first, *rest = record.sites
+    macs = record.totals.before.macs
+    kept = [replace(site, status="kept", reason="one input channel") for site in rest]
+    shown = judge(replace(record, sites=[replace(first, status="eligible", macs=macs // 4), *kept])).headline
+    assert "they hold 25" in shown
 
 
 def test_an_interval_stands_in_the_row_of_its_figure(records: Any) -> None:
