@@ -38,7 +38,8 @@ def rewrite(
         float | None,
         typer.Option(
             help="A whole number: the rank (with auto or any: whatever fits the MACs of dw-pw at that rank). "
-            "A number in (0, 1): the share of each site's own MACs.",
+            "A number in (0, 1): the share of each site's own MACs, rounded down (R from 8 on to a multiple of 4: "
+            "much faster).",
             metavar="N",
             rich_help_panel=BUDGET,
             show_default=False,

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.roofline import candidate_ms
-from sepconvert.planning.uniform import Candidate
+from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.ranks import max_useful_rank
 
-BOTTLENECK_FORMS = ("pw_dw_pw", "spatial")
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
 LARGEST_SHARE = 0.7

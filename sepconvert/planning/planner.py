@@ -26,6 +26,11 @@ class Choices:
         ]
         return replace(self, options=tuple(options))
 
+    @property
+    def least_damage(self) -> float | None:
+        """The least that rewriting any one site is predicted to cost; None where no candidate is worth having."""
+        return min((o.damage for options in self.options for o in options if o.candidate is not None), default=None)
+
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
         found = []

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.candidates import BOTTLENECK_FORMS, prune_by_model, site_candidates
+from sepconvert.planning.candidates import prune_by_model, site_candidates
 from sepconvert.planning.damage import ErrorCurve, Response, SiteProfile, profile_weights
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
-from sepconvert.planning.uniform import Candidate
+from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import fit

@@ -67,7 +67,7 @@ class _Search:
         picks = self._picks(self._before_ms - self._before_ms / self._speedup)
         if picks is None:
             best = self._before_ms / (self._before_ms - self._saved(self._fastest))
-            raise self._out_of_reach(best, "predicted")
+            raise self._out_of_reach(best, f"predicted from {sources(self._choices.planned(self._fastest))} times")
         return self._plan(picks)
 
     def run(self, measure: Measure, progress: Progress) -> NetworkPlan:

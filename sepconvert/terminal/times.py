@@ -14,7 +14,8 @@ from sepconvert.report.trials import PlanRow, plan_rows
 def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
-        whole = record.latency[0].before.median_ms if record.latency else None
+        # Sites are timed by the clock of the thread; beside a whole model that others held up, shares would be wrong.
+        whole = record.latency[0].before.median_ms if record.latency and record.latency[0].stable else None
         title = Text("Each site alone, and its closest candidate that is twice as fast (or the fastest)", style="bold")
         yield Group(title, _site_times(record.sites, whole))
     if record.plan is not None and record.plan.predicted is not None:

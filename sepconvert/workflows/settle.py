@@ -131,13 +131,20 @@ def _settle_error(ask: Ask, planner: Planner, limit: float) -> Settled:
         wanted = allowed * limit / max(error, 1e-3 * limit) * (0.95 if error <= limit else 0.8)
         allowed = wanted if met < wanted < missed else (met + min(missed, 4 * max(met, allowed))) / 2
     if best is None:
-        raise NothingToDoError(
-            f"--max-error {limit:g} is out of reach: the gentlest rewrite that was tried errs by {least:.3g} on "
-            "held-out inputs; allow more, or give more calibration inputs."
-            if least < inf
-            else f"--max-error {limit:g} is out of reach: every candidate is predicted to err by more; allow more."
-        )
+        raise NothingToDoError(f"--max-error {limit:g} is out of reach: {_closest(least, choices.least_damage)}.")
     return best
+
+
+def _closest(measured: float, predicted: float | None) -> str:
+    """Say how close to an error budget one can come."""
+    if measured < inf:
+        return (
+            f"the gentlest rewrite that was tried errs by {measured:.3g} on held-out inputs; allow more, or give more "
+            "calibration inputs"
+        )
+    if predicted is None:
+        return "no candidate is faster than the dense convolution at any site, so there is nothing to gain here"
+    return f"rewriting one site is predicted to err by {predicted:.3g} at least; allow more"
 
 
 def _fit_and_check(

@@ -117,7 +117,7 @@ def test_without_measuring_the_plan_is_a_prediction_and_says_so() -> None:
     assert plan.timed is None
     assert plan.attempts == 0
     assert plan.predicted["latency_ms"] <= 20.0
-    with pytest.raises(NothingToDoError, match=r"predicted to be 2\.50"):
+    with pytest.raises(NothingToDoError, match=r"predicted from measured times to be 2\.50"):
         plan_speedup(choices, 3.0, 40.0, None)
 
 

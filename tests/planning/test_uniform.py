@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import forms_named, plan_rank, plan_share
+from sepconvert.planning.uniform import CHANNEL_BLOCK, LEAST_ROUNDED, forms_named, plan_rank, plan_share
 from sepconvert.separable.geometry import ConvGeometry
 
 
@@ -85,10 +85,21 @@ def test_an_unreachable_target_names_the_best_ratio() -> None:
         plan_share(sites, forms_named("auto"), total, 0.5, "macs")
 
 
-def test_a_share_gives_bottlenecks_channel_counts_that_vector_units_like() -> None:
-    sites = [site(128, 128, name="a"), site(64, 64, name="b"), site(16, 16, name="c")]
+@pytest.mark.parametrize("form", ["pw_dw_pw", "spatial"])
+def test_within_a_cost_bottlenecks_have_whole_blocks_of_channels_unless_they_are_tiny(form: str) -> None:
+    sites = [site(128, 128, name="a"), site(64, 64, name="b"), site(16, 16, name="c"), site(5, 7, name="d")]
     total = sum(s.geometry.dense_cost.macs or 0 for s in sites)
-    ranks = [plan.candidates[0].rank for plan in plan_share(sites, ["pw_dw_pw"], total, 0.4, "macs")]
-    assert ranks[0] % 16 == 0
-    assert ranks[1] % 8 == 0
-    assert ranks[2] % 4 == 0
+    shared = plan_share(sites, [form], total, 0.4, "macs")
+    ranked = [plan_rank(target, [form], 0.4) for target in sites]
+    for plans in (shared, ranked):
+        *wide, tiny = [plan.candidates[0].rank for plan in plans]
+        assert all(rank % CHANNEL_BLOCK == 0 for rank in wide)
+        assert tiny < LEAST_ROUNDED
+
+
+def test_a_share_is_rounded_down_to_the_next_block_and_a_whole_number_is_taken_as_it_is() -> None:
+    # 0.25 · 9·128·128 / (128 + 9 + 128) = 139.1 and 0.25 · 9·32·32 / (32 + 9 + 32) = 31.6
+    assert [plan_rank(site(c, c), ["pw_dw_pw"], 0.25).candidates[0].rank for c in (128, 32)] == [136, 28]
+    assert plan_rank(site(128, 128), ["pw_dw_pw"], 139).candidates[0].rank == 139
+    # 0.4 · 9·8·8 / (8 + 9 + 8) = 9.2 is rounded, 0.3 of it (6.9) is not.
+    assert [plan_rank(site(8, 8), ["pw_dw_pw"], share).candidates[0].rank for share in (0.4, 0.3)] == [8, 6]
