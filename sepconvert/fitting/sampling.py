@@ -13,19 +13,20 @@ from sepconvert.separable.patches import gather_outputs, gather_patches, sample_
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How many positions to look at: so many for each of the C·K terms of a patch, but at least so many in all."""
+    """How many positions to look at: to fit to, so many for each of the C·K terms of a patch, but at least so many.
+
+    An error is judged as well on ``heldout`` positions whatever the number of terms.
+    """
 
     per_term: float = 8.0
     least: int = 20_000
-    heldout_per_term: float = 2.0
-    heldout_least: int = 5_000
+    heldout: int = 5_000
 
     def wanted(self, geometry: ConvGeometry, *, heldout: bool) -> float:
         """Positions over all inputs that are fitted to (or held out)."""
-        terms = geometry.in_channels * geometry.taps
         if heldout:
-            return max(self.heldout_per_term * terms, self.heldout_least)
-        return max(self.per_term * terms, self.least)
+            return self.heldout
+        return max(self.per_term * geometry.in_channels * geometry.taps, self.least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,23 +14,18 @@ from numpy.typing import NDArray
 from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import data_free_start, default_evaluations, fit, improve
+from sepconvert.separable.fitted import carried, data_free_start, default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
 
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
+RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
 # A candidate whose error at the middle ridge is this many times the best one's is not pursued.
 PROMISING = 1.25
 # Multiply-adds that a trial may take, about half a second's; it gets at least so many evaluations of its objective.
 TRIAL_WORK = 4e10
 FEWEST_TRIAL = 5
-# From this many multiply-adds per evaluation on (512 channels), a grid of trials would take minutes.
-LONG_WORK = 8e9
-# Factors have fewer degrees of freedom than a dense kernel and want less shrinkage. On 30 sites of four networks, with
-# 16 to 1,024 inputs, the ridge that suits the dense kernel suited factors best when divided by 3 to 30.
-DENSE_TO_FACTORS = 10
 DENSE = "dense"
 
 
@@ -84,26 +79,18 @@ class SiteFit:
 
 
 def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float]) -> list[Trial]:
-    """Try every candidate without data and at one ridge, and the promising ones at other ridges.
-
-    Where trials are long, the one ridge is estimated from dense kernels, and the grid is not walked.
-    """
+    """Try every candidate without data and at one ridge, and carry the promising ones on at other ridges."""
     plain = [data_free_start(form, site.weight, rank, site.geometry, site.row_scale) for form, rank in candidates]
     trials = [site.judged(factors, None) for factors in plain]
     centre = len(ridges) // 2
     problem = site.problem(ridges[centre])
-    works = [_work(problem, factors) for factors in plain]
-    if max(works) >= LONG_WORK:
-        centre = _estimated_centre(site, ridges)
-        problem = site.problem(ridges[centre])
-    first = [site.judged(_short(problem, f, work), ridges[centre]) for f, work in zip(plain, works, strict=True)]
-    del problem
+    first = [site.judged(_short(problem, factors), ridges[centre]) for factors in plain]
     limit = PROMISING * min(trial.error for trial in first)
-    for factors, work, trial in zip(plain, works, first, strict=True):
-        if trial.error > limit or work >= LONG_WORK:
-            trials.append(trial)
-        else:
-            trials += search(ridges, centre, trial, _attempt(site, factors, work))
+    for trial in first:
+        trials.append(trial)
+        if trial.error <= limit:
+            attempt = _at_ridges(site, problem, ridges[centre], trial)
+            trials += search(ridges, centre, attempt(ridges[centre]), attempt)
     return trials
 
 
@@ -118,13 +105,6 @@ def _dense_trials(site: SiteFit, ridges: Sequence[float]) -> list[Trial]:
 
     middle = len(ridges) // 2
     return search(ridges, middle, attempt(ridges[middle]), attempt)
-
-
-def _estimated_centre(site: SiteFit, ridges: Sequence[float]) -> int:
-    """Index of the ridge that factors want, from what a dense kernel wants, which is cheap to find out."""
-    winner = best(_dense_trials(site, ridges))
-    assert winner.ridge is not None
-    return int(np.abs(np.log(np.array(ridges) * DENSE_TO_FACTORS / winner.ridge)).argmin())
 
 
 def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable[[float], Trial]) -> list[Trial]:
@@ -184,9 +164,17 @@ def candidate_errors(trials: Sequence[Trial]) -> tuple[CandidateError, ...]:
     return tuple(CandidateError(t.form, t.rank, t.error if np.isfinite(t.error) else None, t.ridge) for t in ordered)
 
 
-def _attempt(site: SiteFit, data_free: Factors, work: float) -> Callable[[float], Trial]:
-    # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
-    return lambda ridge: site.judged(_short(site.problem(ridge), data_free, work), ridge)
+def _at_ridges(site: SiteFit, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
+    """What to try at each ridge: factors fitted at one are carried over to all, so that none has had more steps."""
+    factors = trial.factors
+    assert factors is not None
+    return lambda ridge: site.judged(carried(problem.at_ridge(ridge / centre), factors), ridge)
+
+
+def _short(problem: Problem, data_free: Factors) -> Factors:
+    work = _work(problem, data_free)
+    effort = int(np.clip(TRIAL_WORK / max(work, 1.0), FEWEST_TRIAL, default_evaluations(work)))
+    return fit(problem, data_free.form, data_free.rank, (), data_free, effort).factors
 
 
 def _work(problem: Problem, factors: Factors) -> float:
@@ -195,8 +183,3 @@ def _work(problem: Problem, factors: Factors) -> float:
     if factors.rank >= module.full_rank(problem.geometry):
         return 0.0
     return max((search.work for search in module.search(problem, factors.rank)), default=0.0)
-
-
-def _short(problem: Problem, data_free: Factors, work: float) -> Factors:
-    effort = int(np.clip(TRIAL_WORK / max(work, 1.0), FEWEST_TRIAL, default_evaluations(work)))
-    return fit(problem, data_free.form, data_free.rank, (), data_free, effort).factors

@@ -47,7 +47,7 @@ class ProfileEffort:
     ridge: float = 0.03
     heldout: float = 0.25
     sampling: Sampling = field(
-        default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout_per_term=0.5, heldout_least=2_000)
+        default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000)
     )
     memory_budget: int = 2 << 30
 

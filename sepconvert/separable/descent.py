@@ -38,7 +38,12 @@ Function = Callable[[NDArray[np.floating]], Value]
 
 
 def descend(
-    function: Function, start: NDArray[np.floating], evaluations: int, tolerance: float = 1e-4, bound: float = 0.0
+    function: Function,
+    start: NDArray[np.floating],
+    evaluations: int,
+    tolerance: float = 1e-4,
+    bound: float = 0.0,
+    here: Value | None = None,
 ) -> Descent:
     """Lower ``function`` from ``start``.
 
@@ -48,8 +53,9 @@ def descend(
         evaluations: at most this many.
         tolerance: stop when three steps together lower the value's distance to ``bound`` by less than this share.
         bound: a lower bound of the value.
+        here: the function at ``start``, if it is known; it counts as an evaluation all the same.
     """
-    point, here = start, function(start)
+    point, here = start, here or function(start)
     history = [here.value]
     pairs: deque[tuple[NDArray[np.floating], NDArray[np.floating], float]] = deque(maxlen=MEMORY)
     used = 1

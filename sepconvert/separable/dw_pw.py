@@ -21,9 +21,7 @@ from sepconvert.separable.truncated import balanced, checked_rank, dropped_share
 NAME = "dw_pw"
 LAST = "pointwise"
 COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
-OUTPUTS_INDEPENDENT = False
-NESTED = True
-DECAY = (0.03, 0.03)
+ELIMINATED = True
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -90,7 +88,7 @@ class Search:
         """Prepare the search for factors of one rank."""
         self._problem = problem
         self._rank = rank
-        _, channels, taps = problem.weight.shape
+        _, channels, taps = problem.original.shape
         self._shape = (channels, rank, taps)
         self._rows = problem.gram.reshape(channels, taps, -1)
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
@@ -105,14 +103,14 @@ class Search:
     def work(self) -> float:
         """Multiply-adds per evaluation."""
         channels, rank, taps = self._shape
-        size, outputs = channels * rank, len(self._problem.weight)
+        size, outputs = channels * rank, len(self._problem.original)
         return float(size * (self._rows[0].size + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs))
 
     def starts(self) -> list[Factors]:
         """Per channel: the SVD of the slice whitened by its own block of the moments."""
-        _, channels, taps = self._problem.weight.shape
+        _, channels, taps = self._problem.original.shape
         depthwise = np.empty(self._shape)
-        pointwise = np.empty((channels, len(self._problem.weight), self._rank))
+        pointwise = np.empty((channels, len(self._problem.original), self._rank))
         for channel in range(channels):
             block = self._rows[channel] if self.solved else self._rows[channel][:, channel * taps :][:, :taps]
             factor = cholesky(block)
@@ -125,7 +123,7 @@ class Search:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.weight.shape)
+        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
         halves = truncate(slices(rest), self._rank - factors.rank)
         added = assemble(halves.right, halves.left.swapaxes(0, 1), factors.kernel)
         return joined(factors, added, COMPONENT_AXES)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.descent import descend
+from sepconvert.separable.descent import Value, descend
 from sepconvert.separable.factors import Factors, joined, rows_scaled
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
@@ -23,6 +23,7 @@ from sepconvert.separable.search import Search
 WORK = 2.4e11
 FEWEST = 12
 MOST = 120
+CARRIED = 4
 # Three steps together must lower the error by this share of it.
 TOLERANCE = 2e-3
 
@@ -66,7 +67,8 @@ def fit(
     rng = np.random.default_rng(0)  # the data-free factorisations draw nothing
     if rank >= module.full_rank(geometry):
         exact = module.factorise(problem.weight.reshape(geometry.weight_shape), rank, geometry, rng)
-        return _finish(problem, exact, 0, ())
+        error = problem.scaled_error(exact.reconstruct().reshape(problem.original.shape))
+        return _finish(problem, exact, error, 0, ())
     if data_free is None:
         weight = (problem.original / problem.row_scale[:, None, None]).reshape(geometry.weight_shape)
         data_free = data_free_start(form, weight, rank, geometry, problem.row_scale)
@@ -88,11 +90,11 @@ def data_free_start(
     return rows_scaled(factors, module.LAST, 1 / row_scale)
 
 
-def improve(problem: Problem, factors: Factors) -> Fit:
+def improve(problem: Problem, factors: Factors, evaluations: int | None = None) -> Fit:
     """Descend further from the factors of an earlier fit of much the same problem, without any other start.
 
     Other starts lose against a fit, and making them takes as long as many steps. The result is never worse than
-    ``factors`` under the problem; where a form has a closed optimum, it is that.
+    ``factors`` under the problem; where a form has a closed optimum, it is that. ``evaluations`` as in ``fit``.
     """
     module, rank = FORMS[factors.form], factors.rank
     searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
@@ -100,7 +102,25 @@ def improve(problem: Problem, factors: Factors) -> Fit:
         return fit(problem, factors.form, rank, data_free=factors)
     scaled = rows_scaled(factors, module.LAST, problem.row_scale)
     points = [_start(search, start) for search in searches if (start := search.extended(scaled)) is not None]
-    return _best(problem, [scaled], _Opened(points, []), None)
+    return _best(problem, [scaled], _Opened(points, []), evaluations)
+
+
+def carried(problem: Problem, factors: Factors) -> Factors:
+    """Carry a fit of the same problem at another ridge over to this one, as cheaply as it tells how good the ridge is.
+
+    Where a form solves for its last factor, that factor is solved for, which is what shrinkage matters to most;
+    otherwise ``CARRIED`` evaluations of a descent, or its closed optimum.
+    """
+    module, rank = FORMS[factors.form], factors.rank
+    searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
+    if not module.ELIMINATED or not searches or any(search.solved for search in searches):
+        return improve(problem, factors, CARRIED).factors
+    scaled = rows_scaled(factors, module.LAST, problem.row_scale)
+    for search in searches:
+        start = search.extended(scaled)
+        if start is not None:
+            return rows_scaled(search.factors(search.point(start)), module.LAST, 1 / problem.row_scale)
+    raise ValueError(f"no search for {factors.form} factors takes these")
 
 
 def default_evaluations(work: float) -> int:
@@ -116,18 +136,19 @@ def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluat
     if opened.points:
         best = min(opened.points, key=_value)
         allowed = default_evaluations(best.search.work) if evaluations is None else evaluations
-        descent = descend(best.search.evaluate, best.point, allowed, TOLERANCE)
+        descent = descend(best.search.evaluate, best.point, allowed, TOLERANCE, here=best.value)
         candidates.append(best.search.factors(descent.point))
-        history, used = descent.history, descent.evaluations + len(opened.points)
-    errors = [problem.scaled_error(factors.reconstruct().reshape(problem.weight.shape)) for factors in candidates]
-    return _finish(problem, candidates[int(np.argmin(errors))], used, history)
+        history, used = descent.history, descent.evaluations + len(opened.points) - 1
+    errors = [problem.scaled_error(factors.reconstruct().reshape(problem.original.shape)) for factors in candidates]
+    winner = int(np.argmin(errors))
+    return _finish(problem, candidates[winner], errors[winner], used, history)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
     search: Search
     point: NDArray[np.floating]
-    value: float
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +174,11 @@ def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
 
 def _start(search: Search, factors: Factors) -> _Start:
     point = search.point(factors)
-    return _Start(search, point, search.evaluate(point).value)
+    return _Start(search, point, search.evaluate(point))
 
 
 def _value(start: _Start) -> float:
-    return start.value
+    return start.value.value
 
 
 def _padded(factors: Factors, rank: int) -> Factors:
@@ -174,8 +195,7 @@ def _padded(factors: Factors, rank: int) -> Factors:
     return joined(factors, Factors(factors.form, missing, factors.kernel, nothing), axes)
 
 
-def _finish(problem: Problem, scaled: Factors, evaluations: int, history: tuple[float, ...]) -> Fit:
-    """Undo the row scale and measure."""
+def _finish(problem: Problem, scaled: Factors, error: float, evaluations: int, history: tuple[float, ...]) -> Fit:
+    """Undo the row scale."""
     module = FORMS[scaled.form]
-    factors = rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64)
-    return Fit(factors, problem.error(factors.reconstruct()), evaluations, history)
+    return Fit(rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64), error, evaluations, history)

@@ -20,12 +20,8 @@ class Form(Protocol):
     # The array whose first axis is the output channels; and, for each array, the axis that counts components.
     LAST: str
     COMPONENT_AXES: dict[str, int]
-    # For estimates. Whether output channels share no factor; whether the start of a lower rank is the first components
-    # of that of a higher one; and the measured exponents with which the error falls as evaluations go on, at rank 0 and
-    # at break-even.
-    OUTPUTS_INDEPENDENT: bool
-    NESTED: bool
-    DECAY: tuple[float, float]
+    # Whether a fit solves for the last factor at every step.
+    ELIMINATED: bool
 
     def full_rank(self, geometry: ConvGeometry) -> int:
         """Smallest rank at which every kernel of this geometry is represented exactly (an upper bound is allowed)."""

@@ -7,7 +7,8 @@ part of the objective: ``+ λ·mean diag(S)·‖W−Ŵ‖²``, W the original ke
 drawn towards W. Errors are relative to the variance of y.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
 SMALLEST_ROW_SCALE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """Minimise ``(floor + tr((weight−Ŵ) gram (weight−Ŵ)ᵀ)) / energy`` over the kernels of a form.
 
@@ -29,26 +30,56 @@ class Problem:
     Attributes:
         geometry: the convolution.
         original: (M, C, K), the kernel of the model.
-        weight: (M, C, K), the dense kernel W* with the least objective.
-        target: (M, C, K), ``weight`` times ``gram``.
+        cross: (M, C, K), covariance of outputs and inputs, with the ridge's pull towards ``original``; None to fit
+            ``original`` itself.
         gram: (CK, CK), or (C, K, K) where only the blocks within a channel are known; ridge included.
-        floor: the objective of ``weight``.
-        energy: what errors are relative to.
+        lift: what the ridge added to the diagonal of ``gram``.
+        variance: of all outputs together.
         row_scale: (M,) positive.
     """
 
     geometry: ConvGeometry
     original: NDArray[np.floating]
-    weight: NDArray[np.floating]
-    target: NDArray[np.floating]
+    cross: NDArray[np.floating] | None
     gram: NDArray[np.floating]
-    floor: float
-    energy: float
+    lift: float
+    variance: float
     row_scale: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        for name in ("original", "weight", "target", "gram", "row_scale"):
+        for name in ("original", "cross", "gram", "row_scale"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+
+    @cached_property
+    def weight(self) -> NDArray[np.floating]:
+        """(M, C, K), the dense kernel W* with the least objective."""
+        if self.cross is None:
+            return self.original
+        best = solve_right(self.cross.reshape(len(self.cross), -1), self.gram)
+        return best.reshape(self.original.shape)
+
+    @cached_property
+    def target(self) -> NDArray[np.floating]:
+        """(M, C, K), ``weight`` times ``gram``."""
+        return self.times_gram(self.original.astype(self.dtype)) if self.cross is None else self.cross
+
+    @cached_property
+    def zero_objective(self) -> float:
+        """The objective of a kernel of zeros, not divided by ``energy``."""
+        if self.cross is None:
+            return inner(self.target, self.original)
+        return self.variance + self.lift * inner(self.original, self.original)
+
+    @cached_property
+    def floor(self) -> float:
+        """The objective of ``weight``."""
+        return 0.0 if self.cross is None else max(0.0, self.zero_objective - inner(self.weight, self.target))
+
+    @property
+    def energy(self) -> float:
+        """What errors are relative to."""
+        first, second = (self.zero_objective, self.variance)
+        return (first or second or 1.0) if self.cross is None else (second or first or 1.0)
 
     @property
     def per_channel(self) -> bool:
@@ -60,10 +91,13 @@ class Problem:
         """The working precision: float32 for large problems, float64 for small ones."""
         return self.gram.dtype
 
-    @property
-    def zero_objective(self) -> float:
-        """The objective of a kernel of zeros."""
-        return self.floor + inner(self.target, self.weight)
+    def at_ridge(self, share: float) -> "Problem":
+        """The same problem at ``share`` times the ridge."""
+        more = (share - 1) * self.lift
+        gram = self.gram.copy()
+        np.einsum("...ii->...i", gram)[...] += more
+        cross = None if self.cross is None else (self.cross + more * self.original).astype(self.dtype)
+        return replace(self, gram=gram, cross=cross, lift=self.lift + more)
 
     def times_gram(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Multiply kernels (n, C, K) by the gram matrix from the right: (n, C, K)."""
@@ -73,7 +107,7 @@ class Problem:
 
     def error(self, kernel: NDArray[np.floating]) -> float:
         """Relative objective of a kernel (M, C, *k) in the model's own scale."""
-        flat = kernel.reshape(self.weight.shape) * self.row_scale[:, None, None]
+        flat = kernel.reshape(self.original.shape) * self.row_scale[:, None, None]
         return self.scaled_error(flat)
 
     def scaled_error(self, kernel: NDArray[np.floating]) -> float:
@@ -109,17 +143,11 @@ def make_problem(
     dtype: np.dtype[np.floating] = np.dtype(np.float64) if channels * taps < FLOAT32_FROM else np.dtype(np.float32)
     gram, lift = _regularised(moments.covariance, ridge, dtype)
     variance = float(np.sum(moments.target_variance * scale**2))
-    if moments.cross is None or not asymmetric:
-        problem = Problem(geometry, original, original, original, gram, 0.0, 1.0, scale)
-        target = problem.times_gram(original.astype(dtype))
-        energy = inner(target, original) or variance or 1.0
-        return Problem(geometry, original, original, target, gram, 0.0, energy, scale)
-    cross = (moments.cross * scale[:, None] + lift * original.reshape(outputs, -1)).astype(dtype)
-    best = solve_right(cross, gram)
-    floor = max(0.0, variance + lift * inner(original, original) - inner(best, cross))
-    target = (best @ gram).reshape(original.shape)
-    energy = variance if variance > 0 else inner(target, best) or 1.0
-    return Problem(geometry, original, best.reshape(original.shape), target, gram, floor, energy, scale)
+    cross = None
+    if moments.cross is not None and asymmetric:
+        pulled = moments.cross * scale[:, None] + lift * original.reshape(outputs, -1)
+        cross = pulled.astype(dtype).reshape(original.shape)
+    return Problem(geometry, original, cross, gram, lift, variance, scale)
 
 
 def inner(one: NDArray[np.floating], two: NDArray[np.floating]) -> float:

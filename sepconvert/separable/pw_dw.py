@@ -20,9 +20,7 @@ from sepconvert.separable.whiten import kronecker
 NAME = "pw_dw"
 LAST = "depthwise"
 COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
-OUTPUTS_INDEPENDENT = True
-NESTED = True
-DECAY = (0.07, 0.07)
+ELIMINATED = False
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -99,7 +97,7 @@ class Search:
         self._problem = problem
         self._rank = rank
         self._weight = problem.weight.astype(problem.dtype)
-        self._whitening = kronecker(problem.gram, *problem.weight.shape[1:])
+        self._whitening = kronecker(problem.gram, *problem.original.shape[1:])
         self._mix_back = self._whitening.channels_inverse.astype(problem.dtype)
         self._taps_back = self._whitening.taps_inverse.astype(problem.dtype)
 
@@ -125,7 +123,7 @@ class Search:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.weight.shape)
+        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
         halves = truncate(rest, self._rank - factors.rank)
         added = assemble(halves.left.swapaxes(1, 2), halves.right, factors.kernel)
         return joined(factors, added, COMPONENT_AXES)

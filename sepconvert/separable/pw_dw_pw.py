@@ -24,9 +24,7 @@ from sepconvert.separable.whiten import kronecker
 NAME = "pw_dw_pw"
 LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "depthwise": 0, "expand": 1}
-OUTPUTS_INDEPENDENT = False
-NESTED = False
-DECAY = (0.1, 0.5)
+ELIMINATED = True
 
 # Rounds of the alternation for each of the two starts, then for the better one.
 FIRST_ROUNDS = 3
@@ -159,7 +157,7 @@ class Search:
 
     def starts(self) -> list[Factors]:
         """Largest triplets of the whitened slices by output channel, refined on the whitened weight."""
-        whitening = kronecker(self._problem.gram, *self._problem.weight.shape[1:])
+        whitening = kronecker(self._problem.gram, *self._problem.original.shape[1:])
         tensor = whitening.whiten(self._problem.weight)
         triplets = refine(_work(tensor, self._rank), by_output(tensor, self._rank), START_ROUNDS).triplets
         reduce = triplets.reduce @ whitening.channels_inverse
@@ -170,7 +168,7 @@ class Search:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.weight.shape)
+        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
         added = assemble(by_output(rest.astype(np.float64), self._rank - factors.rank), factors.kernel)
         return joined(factors, added, COMPONENT_AXES)
 
@@ -188,7 +186,7 @@ class Search:
         columns, features = self._features(reduce, taps)
         solution = self._solve(columns, features)
         slope = penalised(solution.mix) @ features - solution.last.T @ self._target
-        slope = slope.reshape(self._rank, *self._problem.weight.shape[1:])
+        slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
         across = reduce[:, None, :] @ slope
         gradient = np.concatenate([down.ravel(), across.ravel()]) * (2 / self._problem.energy)
@@ -202,7 +200,7 @@ class Search:
         return assemble(wide.evened(), self._problem.geometry.kernel)
 
     def _split(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        border = self._rank * self._problem.weight.shape[1]
+        border = self._rank * self._problem.original.shape[1]
         return point[:border].reshape(self._rank, -1), point[border:].reshape(self._rank, -1)
 
     def _features(
@@ -210,7 +208,7 @@ class Search:
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Φ and Φ S, both (R, CK)."""
         columns = khatri_rao(reduce, taps)
-        shaped = columns.reshape(self._rank, *self._problem.weight.shape[1:])
+        shaped = columns.reshape(self._rank, *self._problem.original.shape[1:])
         return columns, self._problem.times_gram(shaped).reshape(self._rank, -1)
 
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:

@@ -23,9 +23,7 @@ from sepconvert.separable.whiten import kronecker
 NAME = "spatial"
 LAST = "second"
 COMPONENT_AXES = {"first": 0, "second": 1}
-OUTPUTS_INDEPENDENT = False
-NESTED = True
-DECAY = (0.02, 0.02)
+ELIMINATED = True
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -170,7 +168,7 @@ class Search:
         self._rank = rank
         self._axis = axis
         sides = _sides(problem.geometry.kernel)
-        outputs, channels, taps = problem.weight.shape
+        outputs, channels, taps = problem.original.shape
         self._tall, self._wide = channels * sides[axis], sides[1 - axis]
         order = np.arange(taps).reshape(sides)
         self._order = (order if axis == 0 else order.T).ravel()
@@ -183,7 +181,6 @@ class Search:
             self._rows = np.ascontiguousarray(square.reshape(self._tall, self._wide, -1).swapaxes(0, 1))
         target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
-        self._weight = problem.weight[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._total = problem.zero_objective
 
     @property
@@ -194,7 +191,7 @@ class Search:
     @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
-        size, outputs = self._wide * self._rank, len(self._weight)
+        size, outputs = self._wide * self._rank, len(self._problem.original)
         product = self._rank * self._rows.size
         return float(product + 2 * size * (size + outputs) * self._tall + size * size * (size / 3 + 2 * outputs))
 
@@ -204,7 +201,8 @@ class Search:
             return []
         gram = self._rows.swapaxes(0, 1).reshape(self._tall * self._wide, -1)
         whitening = kronecker(gram, self._tall, self._wide)
-        matrix = whitening.whiten(self._weight).swapaxes(0, 1).reshape(self._tall, -1)
+        weight = self._problem.weight[:, :, self._order].reshape(-1, self._tall, self._wide)
+        matrix = whitening.whiten(weight).swapaxes(0, 1).reshape(self._tall, -1)
         halves = truncate(matrix[None], self._rank)
         second = halves.right[0].reshape(self._rank, -1, self._wide) @ whitening.taps_inverse
         first = halves.left[0].T @ whitening.channels_inverse

@@ -32,7 +32,7 @@ from tests.fitting.nets import (
     u_net,
 )
 
-QUICK = Settings(sampling=Sampling(per_term=8, least=4000, heldout_per_term=2, heldout_least=1000))
+QUICK = Settings(sampling=Sampling(per_term=8, least=4000, heldout=1000))
 
 
 def fit(
