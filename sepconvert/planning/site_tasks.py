@@ -46,9 +46,7 @@ class ProfileEffort:
     evaluations: int = 3
     ridge: float = 0.03
     heldout: float = 0.25
-    sampling: Sampling = field(
-        default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000)
-    )
+    sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30
 
 
