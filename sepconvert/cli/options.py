@@ -174,7 +174,9 @@ LatencyTable = Annotated[
 NoCache = Annotated[
     bool,
     typer.Option(
-        "--no-cache", help="Measure the times of sites anew, and do not keep them.", rich_help_panel=MEASURING
+        "--no-cache",
+        help="Time sites (and, with --data, find out what each would lose) anew, and do not keep it.",
+        rich_help_panel=MEASURING,
     ),
 ]
 Json = Annotated[

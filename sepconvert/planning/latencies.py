@@ -1,6 +1,7 @@
 """Where the time of a site comes from: a table from elsewhere, the cache, a measurement now, or the roofline model.
 
-In that order; the first that knows a way to write the site gives its time, and every time keeps the name of its source.
+In that order; what the first that knows the site lacks is measured or modelled, and every time keeps the name of its
+source.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from sepconvert.errors import ModelError
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import Effort, Format, time_ways
+from sepconvert.planning.site_timing import Effort, Format, time_dense, time_ways
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
@@ -31,6 +32,20 @@ class Sources:
     timing: bool = True
     written: Format = field(default_factory=Format)
     effort: Effort = field(default_factory=Effort)
+
+
+def setting_here(device: str, threads: int) -> Setting:
+    """The setting that times measured now hold for.
+
+    Raises:
+        DeviceError: the device is unknown or missing.
+    """
+    from sepconvert.runtime.devices import find_device
+    from sepconvert.runtime.environment import cpu_name, runtime_distributions
+
+    found = find_device(device)
+    runtime = " ".join(f"{name} {version}" for name, version in runtime_distributions().items())
+    return Setting(runtime, found.name, found.provider, cpu_name(), threads)
 
 
 class Latencies:
@@ -76,12 +91,27 @@ class Latencies:
     def _recall(self, workload: Workload) -> SiteTimes | None:
         if workload in self._known:
             return self._known[workload]
-        parts = []
-        if self._sources.cache is not None and (cached := self._sources.cache.load(workload)) is not None:
-            parts.append(_relabelled(cached, CACHE))
-        if self._sources.table is not None and (given := self._sources.table.find(workload)) is not None:
-            parts.append(_relabelled(given, TABLE))
-        return merged(parts)[0] if parts else None
+        sources = self._sources
+        if sources.table is not None and (given := sources.table.find(workload)) is not None:
+            return _relabelled(given, TABLE)
+        if sources.cache is not None and (cached := sources.cache.load(workload)) is not None:
+            return _relabelled(self._at_present_speed(cached), CACHE)
+        return None
+
+    def _at_present_speed(self, times: SiteTimes) -> SiteTimes:
+        """Scale times from another run to the dense convolution's time now.
+
+        What a site saves is set against the whole model's time now; a machine that was busier or slower then (the same
+        site took up to 1.4 times as long) would falsify it.
+        """
+        sources = self._sources
+        if not sources.timing:
+            return times
+        rng, setting = np.random.default_rng(self._seed), sources.setting
+        now = time_dense(times.workload, setting.device, setting.threads, rng, sources.written, sources.effort)
+        factor = now / times.dense_ms
+        pairs = {way: Pair(factor * pair.ms, factor * pair.dense_ms) for way, pair in times.pairs.items()}
+        return replace(times, pairs=pairs)
 
     def _find_out(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
         if self._sources.timing:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import Candidate
+from sepconvert.planning.uniform import Candidate, SitePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +80,13 @@ class NetworkPlan:
     def chosen(self) -> tuple[PlannedSite, ...]:
         """The sites that are rewritten."""
         return tuple(planned for planned in self.sites if planned.option.candidate is not None)
+
+    @property
+    def site_plans(self) -> list[SitePlan]:
+        """The plan as what a fit takes: one candidate for every site that is rewritten."""
+        found = []
+        for planned in self.sites:
+            candidate = planned.option.candidate
+            candidates = () if candidate is None else (candidate,)
+            found.append(SitePlan(planned.site, candidates, planned.reason, planned.option.lowering))
+        return found

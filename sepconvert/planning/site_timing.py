@@ -72,21 +72,52 @@ def time_ways(
         ModelError: the runtime cannot run the convolution in this dtype.
         DeviceError: the device is missing.
     """
-    site = _stand_in(workload)
-    images = workload.batch * workload.geometry.images
-    around = Surroundings(written.opset, written.ir_version, images, workload.geometry.in_spatial, workload.following)
-    feeds = {INPUT: _random_input(workload, rng)}
-    bias = rng.standard_normal(workload.geometry.out_channels)
-    kernel = rng.standard_normal(workload.geometry.weight_shape)
-    kernel *= np.sqrt(2 / (workload.geometry.in_channels * workload.geometry.taps))
-    dense = open_session(dense_site_model(site, kernel, bias, around), device=device, threads=threads)
+    bench = _Bench(workload, rng, written)
+    dense = open_session(bench.dense(), device=device, threads=threads)
     found: dict[Way, Pair] = {}
     for first in range(0, len(ways), CANDIDATES_ALIVE):
         group = ways[first : first + CANDIDATES_ALIVE]
-        models = [_model(site, way, bias, around, rng) for way in group]
-        reference, *others = _time_group(dense, models, feeds, effort)
+        reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
         found |= {way: Pair(median(ms), median(reference)) for way, ms in zip(group, others, strict=True)}
     return found
+
+
+def time_dense(
+    workload: Workload,
+    device: str,
+    threads: int,
+    rng: np.random.Generator,
+    written: Format = Format(),
+    effort: Effort = Effort(),
+) -> float:
+    """Time the dense convolution alone, in ms; arguments and errors as for ``time_ways``."""
+    bench = _Bench(workload, rng, written)
+    return median(_time_group(open_session(bench.dense(), device=device, threads=threads), [], bench.feeds, effort)[0])
+
+
+class _Bench:
+    """The models that are timed for one workload, with random weights, and what they are fed."""
+
+    def __init__(self, workload: Workload, rng: np.random.Generator, written: Format) -> None:
+        geometry = workload.geometry
+        images = workload.batch * geometry.images
+        self._site = ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, geometry)
+        self._around = Surroundings(
+            written.opset, written.ir_version, images, geometry.in_spatial, workload.following
+        )  # fmt: skip
+        self._rng = rng
+        self.feeds = {INPUT: _random_input(workload, rng)}
+        self._bias = rng.standard_normal(geometry.out_channels)
+
+    def dense(self) -> bytes:
+        geometry = self._site.geometry
+        kernel = self._rng.standard_normal(geometry.weight_shape)
+        kernel *= np.sqrt(2 / (geometry.in_channels * geometry.taps))
+        return dense_site_model(self._site, kernel, self._bias, self._around)
+
+    def candidate(self, way: Way) -> bytes:
+        factors = FORMS[way.form].draw(self._site.geometry, way.rank, self._rng)
+        return lowered_site_model(Replacement(self._site, factors, way.lowering), self._bias, self._around)
 
 
 def _time_group(
@@ -122,17 +153,6 @@ def time_interleaved(
             runners[index]()
             times[index].append((clock() - start) * 1e3)
     return times
-
-
-def _model(
-    site: ConvSite, way: Way, bias: NDArray[np.float64], around: Surroundings, rng: np.random.Generator
-) -> bytes:
-    factors = FORMS[way.form].draw(site.geometry, way.rank, rng)
-    return lowered_site_model(Replacement(site, factors, way.lowering), bias, around)
-
-
-def _stand_in(workload: Workload) -> ConvSite:
-    return ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, workload.geometry)
 
 
 def _random_input(workload: Workload, rng: np.random.Generator) -> NDArray[Any]:

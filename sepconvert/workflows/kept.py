@@ -15,8 +15,8 @@ from sepconvert.errors import ModelError
 from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
 from sepconvert.workflows.apply import apply_fits
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.fit import Fits, Fitted
-from sepconvert.workflows.planned import Ask
 from sepconvert.workflows.settle import Settled
 
 

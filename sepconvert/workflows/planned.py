@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,47 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.data import Dataset, random_inputs
+from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
-from sepconvert.planning.damage import SiteProfile, profile_weights
-from sepconvert.planning.latencies import Latencies, Sources
-from sepconvert.planning.latency_table import Setting, Table, Way, WholeModel, Workload
+from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.disk_cache import default_folder
+from sepconvert.planning.latencies import Latencies, Sources, setting_here
+from sepconvert.planning.latency_table import Table, Way, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.planner import Choices, plan_cost
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format
 from sepconvert.planning.speedup import plan_speedup
-from sepconvert.planning.uniform import SitePlan
-from sepconvert.progress import Progress, silent
-from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import kernel_gain
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.fit import Fitted
-from sepconvert.workflows.opened import OpenedModel
-from sepconvert.workflows.options import FineTune, Measure, Planning, Target
+from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Everything a plan depends on besides its budget."""
-
-    opened: OpenedModel
-    sites: Sequence[ConvSite]
-    target: Target
-    calibration: Dataset | None
-    sample: Dataset | None
-    measure: Measure
-    planning: Planning
-    seed: int
-    progress: Progress = silent
-    fine_tune: FineTune | None = None
 
 
 class Planner:
@@ -113,26 +95,8 @@ class Planner:
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
         """Errors of all sites and the network's response: from data where there is some, else from the weights."""
-        ask = self.ask
         with self._timed("profile"):
-            if ask.calibration is None or ask.calibration.count < 4 * (ask.calibration.batch or 1):
-                return {
-                    site.output: profile_weights(
-                        weight, site.geometry, ask.target.forms, np.random.default_rng(ask.seed)
-                    )
-                    for site, weight in self._weights()
-                }
-            from sepconvert.planning.profile import profile_network
-
-            return profile_network(
-                ask.opened.model,
-                ask.sites,
-                ask.calibration,
-                ask.target.forms,
-                rng=np.random.default_rng(ask.seed),
-                jobs=ask.planning.jobs,
-                progress=ask.progress,
-            )
+            return find_profiles(self.ask, self.warnings.append)
 
     @cached_property
     def choices_by_cost(self) -> Choices:
@@ -168,16 +132,17 @@ class Planner:
     @cached_property
     def latencies(self) -> Latencies:
         """Where times come from."""
-        from sepconvert.planning.latency_cache import LatencyCache, default_folder
+        from sepconvert.planning.latency_cache import LatencyCache
         from sepconvert.planning.latency_table import read_table
 
         ask, model = self.ask, self.ask.opened.model.ir
-        setting = current_setting(ask.measure)
+        setting = setting_here(ask.measure.devices[0], ask.measure.threads)
         table = None if ask.planning.latency_table is None else read_table(ask.planning.latency_table)
-        cache = LatencyCache(setting, default_folder(), self.warnings.append) if ask.planning.cache else None
+        folder, warn = default_folder() / "latency", self.warnings.append
+        cache = LatencyCache(setting, folder, warn) if ask.planning.cache else None
         written = Format(model.opset_imports[""], model.ir_version)
         sources = Sources(setting, table, cache, ask.measure.latency, written)
-        return Latencies(sources, ask.seed, self.warnings.append)
+        return Latencies(sources, ask.seed, warn)
 
     @cached_property
     def original_ms(self) -> float:
@@ -258,34 +223,3 @@ class Planner:
         start = perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
-
-
-def current_setting(measure: Measure) -> Setting:
-    """The setting that times measured now hold for."""
-    from sepconvert.runtime.devices import find_device
-    from sepconvert.runtime.environment import cpu_name, runtime_distributions
-
-    device = find_device(measure.devices[0])
-    runtime = " ".join(f"{name} {version}" for name, version in runtime_distributions().items())
-    return Setting(runtime, device.name, device.provider, cpu_name(), measure.threads)
-
-
-def site_plans(plan: NetworkPlan) -> list[SitePlan]:
-    """A plan as what the fit takes: one candidate per site that is rewritten."""
-    found = []
-    for planned in plan.sites:
-        candidate = planned.option.candidate
-        candidates = () if candidate is None else (candidate,)
-        found.append(SitePlan(planned.site, candidates, planned.reason, planned.option.lowering))
-    return found
-
-
-def with_times(records: Sequence[SiteRecord], planned: Sequence[PlannedSite]) -> list[SiteRecord]:
-    """Add the times of single sites that the plan was made with."""
-    options = {site.site.output: site.option for site in planned}
-    return [
-        replace(record, latency_ms=options[record.output].dense_ms, latency_ms_after=options[record.output].ms)
-        if record.output in options
-        else record
-        for record in records
-    ]

@@ -16,6 +16,7 @@ from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import describe_result, with_refit
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.describe import describe_network, tool
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
@@ -23,8 +24,9 @@ from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modu
 from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
 from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
-from sepconvert.workflows.planned import Ask, Planner, with_times
+from sepconvert.workflows.planned import Planner
 from sepconvert.workflows.settle import Settled, settle, with_measured
+from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.tuned import (
     CALIBRATION,

@@ -13,9 +13,10 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
 from sepconvert.record import Fidelity, Latency, Plan
 from sepconvert.workflows.apply import Applied, apply_fits
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.fit import Fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
-from sepconvert.workflows.planned import Ask, Planner, site_plans
+from sepconvert.workflows.planned import Planner
 
 SPEEDUP_ATTEMPTS = 2
 ERROR_ATTEMPTS = 4
@@ -71,7 +72,7 @@ def _settle_uniform(ask: Ask, planner: Planner) -> Settled:
 
 
 def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
-    plans = site_plans(network)
+    plans = network.site_plans
     fits = _fastest(planner, _fit(ask, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
     return Settled(plans, fits, applied, _describe_plan(ask, network), network.sites)
@@ -88,7 +89,7 @@ def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
             if best is None:
                 raise
             break
-        plans = site_plans(network)
+        plans = network.site_plans
         fits = _fit(ask, plans)
         applied = apply_fits(ask.opened, fits, ask.seed)
         latency = _measure(ask, applied)
@@ -150,7 +151,7 @@ def _closest(measured: float, predicted: float | None) -> str:
 def _fit_and_check(
     ask: Ask, planner: Planner, network: NetworkPlan, checked: Any, limit: float
 ) -> tuple[Settled, float]:
-    plans = site_plans(network)
+    plans = network.site_plans
     fits = _fastest(planner, _fit(ask, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
     fidelity, _ = measure_fidelity(ask.opened, applied.opened, checked, ask.seed, ask.progress)

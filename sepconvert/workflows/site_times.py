@@ -1,4 +1,4 @@
-"""The time of each site alone, and of the candidate one would look at first, for ``analyze --latency``."""
+"""Times of single sites in the record: those a plan was made with; for ``analyze``, also a candidate to look at."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,13 +6,14 @@ from typing import Any
 
 from sepconvert.data import Dataset
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.plans import SiteOption
+from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.progress import Progress
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Measure, Planning, Target
-from sepconvert.workflows.planned import Ask, Planner
+from sepconvert.workflows.planned import Planner
 
 WORTH_A_LOOK = 2.0  # times as fast as the dense convolution
 
@@ -40,6 +41,17 @@ def time_sites(
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
     return [_timed(record, found.get(record.output, ()), choices.reasons) for record in records], planner.warnings
+
+
+def with_times(records: Sequence[SiteRecord], planned: Sequence[PlannedSite]) -> list[SiteRecord]:
+    """Add the times of single sites that a plan was made with."""
+    options = {site.site.output: site.option for site in planned}
+    return [
+        replace(record, latency_ms=options[record.output].dense_ms, latency_ms_after=options[record.output].ms)
+        if record.output in options
+        else record
+        for record in records
+    ]
 
 
 def _sized(site: ConvSite) -> bool:

@@ -18,6 +18,7 @@ from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import apply_fits
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
@@ -25,8 +26,9 @@ from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
-from sepconvert.workflows.planned import Ask, Planner, site_plans, with_times
+from sepconvert.workflows.planned import Planner
 from sepconvert.workflows.settle import worst_error
+from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
 
@@ -180,7 +182,7 @@ class _Trial:
             self.best_sites = self.best_sites or network.sites
             form = self._planner.ask.target.form
             command = shlex.join([*self._command, "--form", form, "--speedup", f"{budget:g}"])
-            point = self._point(self._planner, site_plans(network), f"{budget:g}×", form, command)
+            point = self._point(self._planner, network.site_plans, f"{budget:g}×", form, command)
             if point is not None:
                 points.append(_with_predictions(point, network))
         return points, refused
@@ -191,7 +193,7 @@ class _Trial:
         points = []
         for budget in budgets:
             try:
-                plans = site_plans(blind.by_speedup(budget))
+                plans = blind.by_speedup(budget).site_plans
             except NothingToDoError:
                 continue
             points.append(self._point(blind, plans, f"without data, {budget:g}×", blind.ask.target.form, None))

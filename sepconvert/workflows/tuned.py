@@ -8,11 +8,11 @@ from typing import Any
 
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
+from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.inputs import read_data
 from sepconvert.workflows.kept import Packed, pack, unpack
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import FineTune
-from sepconvert.workflows.planned import Ask
 from sepconvert.workflows.settle import Settled
 
 CALIBRATION = 1024

@@ -166,7 +166,9 @@ def test_two_processes_may_write_the_same_workload_at_once(tmp_path: Path) -> No
     assert found.pairs[ONE].ms in (40.0, 1040.0)
 
 
-def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: list[str]) -> None:
+def test_of_cached_times_only_the_dense_convolution_s_is_measured_again(
+    tmp_path: Path, counted_sessions: list[str]
+) -> None:
     cache = LatencyCache(SETTING, tmp_path, fail)
     first = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE])
     assert first.source == {ONE: MEASURED}
@@ -174,12 +176,34 @@ def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: l
     assert opened == 2
     warm = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail)
     again = warm.times(SMALL, [ONE])
-    assert again.pairs == first.pairs
+    assert again.ms(ONE) / again.dense_ms == pytest.approx(first.ms(ONE) / first.dense_ms)
     assert again.source == {ONE: CACHE}
-    assert len(counted_sessions) == opened
+    assert len(counted_sessions) == opened + 1
+    assert warm.times(SMALL, [ONE]) == again
     both = warm.times(SMALL, [ONE, TWO])
     assert both.source == {ONE: CACHE, TWO: MEASURED}
-    assert len(counted_sessions) == opened + 2
+    assert len(counted_sessions) == opened + 3
+
+
+def test_cached_times_from_a_slower_day_are_scaled_to_what_the_dense_convolution_takes_now(tmp_path: Path) -> None:
+    cache = LatencyCache(SETTING, tmp_path, fail)
+    hour = 3.6e6
+    pairs = {ONE: Pair(hour / 4, hour), TWO: Pair(hour, 2 * hour)}
+    cache.store(SiteTimes(SMALL, pairs, dict.fromkeys(pairs, MEASURED)))
+    found = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE, TWO])
+    assert found.dense_ms < 1e3
+    assert [found.ms(way) / found.dense_ms for way in (ONE, TWO)] == pytest.approx([0.25, 0.5])
+    stored = cache.load(SMALL)
+    assert stored is not None
+    assert stored.pairs == pairs
+
+
+def test_without_timing_cached_times_are_taken_as_they_are(tmp_path: Path, counted_sessions: list[str]) -> None:
+    cache = LatencyCache(SETTING, tmp_path, fail)
+    cache.store(times(2.0))
+    found = Latencies(Sources(SETTING, cache=cache, timing=False), 0, fail).times(SMALL, [ONE])
+    assert found.pairs == {ONE: Pair(2.0, 4.0)}
+    assert counted_sessions == []
 
 
 def test_without_a_cache_a_time_is_measured_once_per_run(counted_sessions: list[str]) -> None:
