@@ -334,7 +334,7 @@ def test_output_mistakes_are_told_before_any_work(run: Run, resnet: Path, tmp_pa
 def test_a_device_that_cannot_be_measured_is_told_before_any_work(
     run: Run, resnet: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sepconvert.workflows.rewriting.open_model", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("sepconvert.workflows.rewriting.open_with_data", lambda *_: pytest.fail("work has begun"))
     done = run("rewrite", resnet, "--rank", "2", "--device", device)
     assert done.code == 1
     assert one_sentence(done)

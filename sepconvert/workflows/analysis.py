@@ -9,9 +9,9 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
-from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.inputs import data_warnings, open_with_data
 from sepconvert.workflows.measure import measure_latency
-from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
+from sepconvert.workflows.opened import naming, select_sites
 from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.sources import find_source
@@ -63,10 +63,7 @@ def analyze(
     source = find_source(model, weights=weights, example_inputs=example_inputs)
     outputs.check(*source.files)
     measure.check()
-    opened = open_model(source, input_shapes or {})
-    dataset = read_data(data, opened, preprocess)
-    if dataset is not None:
-        opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, dataset))
+    opened, (dataset,) = open_with_data(source, input_shapes, [data], preprocess)
     more: list[str] = []
     _, kept = select_sites(opened.found.sites, include, exclude)
     with naming(source.name):

@@ -12,9 +12,9 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
-from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.inputs import data_warnings, open_with_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.opened import naming, open_model, survey_model
+from sepconvert.workflows.opened import naming, open_model
 from sepconvert.workflows.options import Measure
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.sources import Source, find_source, is_factory
@@ -66,10 +66,8 @@ def compare(
     old, new = _find_sources(before, after, weights, example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
-    first = open_model(old, input_shapes or {})
-    dataset = read_data(data, first, preprocess)
-    shapes = shapes_for(input_shapes or {}, dataset)
-    first, second = survey_model(old, first.model, shapes), open_model(new, shapes)
+    first, (dataset,) = open_with_data(old, input_shapes, [data], preprocess)
+    second = open_model(new, shapes_for(input_shapes or {}, dataset))
     _same_interface(first.shapes, second.shapes, old.name, new.name)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
     with naming(old.name):

@@ -3,16 +3,38 @@
 from collections.abc import Mapping, Sequence
 
 from sepconvert.data import Dataset, Preprocess, count_overlap, load_data
-from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.opened import OpenedModel, open_model, survey_model
+from sepconvert.workflows.sources import Source
 
 
-def read_data(source: str | None, opened: OpenedModel, preprocess: Preprocess) -> Dataset | None:
-    """Open calibration or test inputs for a model; None where none are named.
+def open_with_data(
+    source: Source,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    named: Sequence[str | None],
+    preprocess: Preprocess,
+) -> tuple[OpenedModel, list[Dataset | None]]:
+    """Open a model and inputs for it.
+
+    Args:
+        source: where the model is from.
+        input_shapes: sizes of dynamic inputs; those that are not given come from a sample of the first data there is.
+        named: data as on the command line, None where none is given.
+        preprocess: how integer arrays and images become inputs.
+
+    Returns:
+        The model, and a dataset or None for each of ``named``.
 
     Raises:
-        DataError: they cannot be read or do not fit the model's inputs.
+        ModelError: the model cannot be read or exported, or is invalid.
+        DataError: data cannot be read or does not fit the model's inputs.
     """
-    return None if source is None else load_data(source, opened.shapes.inputs, preprocess)
+    given = input_shapes or {}
+    opened = open_model(source, given)
+    found = [None if spec is None else load_data(spec, opened.shapes.inputs, preprocess) for spec in named]
+    sample = next((dataset for dataset in found if dataset is not None), None)
+    if sample is not None:
+        opened = survey_model(source, opened.model, shapes_for(given, sample))
+    return opened, found
 
 
 def shapes_for(given: Mapping[str, Sequence[int]], dataset: Dataset | None) -> dict[str, tuple[int, ...]]:

@@ -18,14 +18,15 @@ from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import describe_result, with_refit
 from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.describe import describe_network, tool
-from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.inputs import data_warnings, open_with_data
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
-from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
+from sepconvert.workflows.opened import naming, select_sites
 from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.plan_record import with_measured
 from sepconvert.workflows.planned import Planner
-from sepconvert.workflows.settle import Settled, settle, with_measured
+from sepconvert.workflows.settle import Settled, settle
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.tuned import (
@@ -33,7 +34,6 @@ from sepconvert.workflows.tuned import (
     check_tuning,
     forget,
     settled_before,
-    training_data,
     tune_settled,
 )
 
@@ -155,17 +155,14 @@ def rewrite(
     measure.check()
     if fine_tune is not None:
         check_tuning(fine_tune, data, destination, force=outputs.force)
-    opened = open_model(source, input_shapes or {})
-    calibration, test = (read_data(spec, opened, preprocess) for spec in (data, test_data))
-    training = None
-    if fine_tune is not None:
-        training = training_data(fine_tune, data, opened, preprocess)
-        calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
-    sample = calibration or test
-    if sample is not None:
-        opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, sample))
+    trained_on = None if fine_tune is None else fine_tune.train_data or data
+    opened, (calibration, training, test) = open_with_data(
+        source, input_shapes, [data, trained_on, test_data], preprocess
+    )  # fmt: skip
+    if training is not None and calibration is None:
+        calibration = training.sample(CALIBRATION, np.random.default_rng(seed))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
-    ask = Ask(opened, chosen, target, calibration, sample, measure, planning, seed, progress, fine_tune)
+    ask = Ask(opened, chosen, target, calibration, calibration or test, measure, planning, seed, progress, fine_tune)
     planner = Planner(ask)
     with naming(source.name), one_blas_thread():
         settled = settled_before(ask, destination) or settle(ask, planner)

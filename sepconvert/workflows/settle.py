@@ -11,11 +11,12 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.planning.planner import plan_error
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
-from sepconvert.record import Fidelity, Latency, Plan
+from sepconvert.record import Latency, Plan
 from sepconvert.workflows.apply import Applied, apply_fits
 from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.fit import Fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.plan_record import describe_plan, worst_error
 from sepconvert.workflows.planned import Planner
 
 SPEEDUP_ATTEMPTS = 2
@@ -75,7 +76,7 @@ def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
     fits = _fastest(planner, _fit(ask, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
-    return Settled(plans, fits, applied, _describe_plan(ask, network), network.sites)
+    return Settled(plans, fits, applied, describe_plan(network, from_data=ask.calibration is not None), network.sites)
 
 
 def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
@@ -89,19 +90,15 @@ def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
             if best is None:
                 raise
             break
-        plans = network.site_plans
-        fits = _fit(ask, plans)
-        applied = apply_fits(ask.opened, fits, ask.seed)
-        latency = _measure(ask, applied)
-        network = replace(network, budget={"speedup": asked})
-        found = Settled(plans, fits, applied, _describe_plan(ask, network), network.sites, latency)
+        found = _settle_plan(ask, planner, replace(network, budget={"speedup": asked}))
+        found = replace(found, latency=_measure(ask, found.applied))
         if best is None or _speedup(found) > _speedup(best):
             best = found
-        if _meets(latency, asked):
+        if _meets(found.latency, asked):
             break
         # Sites whose fit failed stay dense, so their saving must come from others.
-        without |= frozenset(fits.kept)
-        aim = asked * max(1.0, asked / _speedup(found)) if not fits.kept else asked
+        without |= frozenset(found.fits.kept)
+        aim = asked * max(1.0, asked / _speedup(found)) if not found.fits.kept else asked
     assert best is not None
     return best
 
@@ -151,25 +148,15 @@ def _closest(measured: float, predicted: float | None) -> str:
 def _fit_and_check(
     ask: Ask, planner: Planner, network: NetworkPlan, checked: Any, limit: float
 ) -> tuple[Settled, float]:
-    plans = network.site_plans
-    fits = _fastest(planner, _fit(ask, plans))
-    applied = apply_fits(ask.opened, fits, ask.seed)
-    fidelity, _ = measure_fidelity(ask.opened, applied.opened, checked, ask.seed, ask.progress)
+    found = _settle_plan(ask, planner, replace(network, budget={"max_error": limit}))
+    fidelity, _ = measure_fidelity(ask.opened, found.applied.opened, checked, ask.seed, ask.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
             "--max-error needs an output that varies over at least two held-out inputs; give more or other --data."
         )
-    network = replace(network, budget={"max_error": limit})
-    plan = replace(_describe_plan(ask, network), measured={"max_error": error, "held_out_inputs": checked.count})
-    return Settled(plans, fits, applied, plan, network.sites), error
-
-
-def worst_error(fidelity: Fidelity | None) -> float | None:
-    """The largest decisive error over the outputs; None where none is known."""
-    errors = [output.decisive_error for output in fidelity.outputs] if fidelity is not None else []
-    known = [error for error in errors if error is not None]
-    return max(known, default=None)
+    measured = {"max_error": error, "held_out_inputs": checked.count}
+    return replace(found, plan=replace(found.plan, measured=measured)), error
 
 
 def _fit(ask: Ask, plans: Sequence[SitePlan]) -> Fits:
@@ -220,36 +207,6 @@ def _saved(settled: Settled) -> float:
     """What an error budget is to maximise: time saved where it is known, else MACs."""
     saved = sum(site.option.saved_ms for site in settled.sites)
     return saved or -float(settled.applied.opened.totals.macs or 0)
-
-
-def _describe_plan(ask: Ask, network: NetworkPlan) -> Plan:
-    """The plan as the record tells it; predicted figures are named as what they predict."""
-    predicted = dict(network.predicted)
-    damage = predicted.pop("damage")
-    if ask.calibration is not None:
-        predicted["max_error"] = damage
-    else:
-        predicted["dropped_weights"] = damage
-    measured: dict[str, Any] | None = None
-    if network.timed is not None:
-        measured = {
-            "architecture_speedup": network.timed.speedup,
-            "architecture_speedup_low": network.timed.low,
-            "architecture_speedup_high": network.timed.high,
-            "architectures": network.attempts,
-        }
-    return Plan(dict(network.budget) | {"share": "planned"}, predicted, measured)
-
-
-def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | None) -> Plan:
-    """Add what the finished model measured: its speed-up where the timing was stable, its worst output's error."""
-    measured = dict(plan.measured or {})
-    if latency and latency[0].stable and latency[0].speedup is not None and latency[0].after is not None:
-        measured |= {"speedup": latency[0].speedup, "latency_ms": latency[0].after.median_ms}
-    error = worst_error(fidelity)
-    if error is not None and "max_error" not in measured:
-        measured["max_error"] = error
-    return replace(plan, measured=measured or None)
 
 
 def _nothing_to_do(ask: Ask, plans: Sequence[SitePlan], fits: Fits) -> str:

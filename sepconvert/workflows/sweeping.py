@@ -21,13 +21,13 @@ from sepconvert.workflows.apply import apply_fits
 from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.inputs import data_warnings, read_data, shapes_for
+from sepconvert.workflows.inputs import data_warnings, open_with_data
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
-from sepconvert.workflows.opened import naming, open_model, select_sites, survey_model
+from sepconvert.workflows.opened import naming, select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
+from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planned import Planner
-from sepconvert.workflows.settle import worst_error
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
@@ -96,10 +96,8 @@ def sweep(
     measure.check()
     if export_table is not None:
         check_target(export_table, force=outputs.force)
-    opened = open_model(source, input_shapes or {})
-    calibration, test = read_data(data, opened, preprocess), read_data(test_data, opened, preprocess)
+    opened, (calibration, test) = open_with_data(source, input_shapes, [data, test_data], preprocess)
     assert calibration is not None
-    opened = survey_model(source, opened.model, shapes_for(input_shapes or {}, calibration))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")

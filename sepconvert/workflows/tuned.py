@@ -6,12 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sepconvert.data import Dataset, Preprocess
+from sepconvert.data import Dataset
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
 from sepconvert.workflows.ask import Ask
-from sepconvert.workflows.inputs import read_data
 from sepconvert.workflows.kept import Packed, pack, unpack
-from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import FineTune
 from sepconvert.workflows.settle import Settled
 
@@ -63,17 +61,6 @@ def check_tuning(fine_tune: FineTune, data: str | None, output: Path | None, *, 
 def checkpoint_path(output: Path | None) -> Path | None:
     """Where the state of a training is kept until it is done."""
     return None if output is None else output.with_name(f"{output.name}{SUFFIX}")
-
-
-def training_data(fine_tune: FineTune, data: str | None, opened: OpenedModel, preprocess: Preprocess) -> Dataset:
-    """Open the inputs to train on.
-
-    Raises:
-        DataError: they cannot be read or do not fit the model's inputs.
-    """
-    found = read_data(fine_tune.train_data or data, opened, preprocess)
-    assert found is not None
-    return found
 
 
 def settled_before(ask: Ask, output: Path | None) -> Settled | None:

@@ -28,8 +28,8 @@ from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.inputs import read_data, shapes_for
 from sepconvert.workflows.opened import open_model, select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planned import Planner
-from sepconvert.workflows.settle import worst_error
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve
 
