@@ -7,6 +7,7 @@ inputs. The error on the inputs fitted to ranks ridges backwards, so it is never
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,11 +87,16 @@ def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges:
     problem = site.problem(ridges[centre])
     first = [site.judged(_short(problem, factors), ridges[centre]) for factors in plain]
     limit = PROMISING * min(trial.error for trial in first)
-    for trial in first:
+    for factors, trial in zip(plain, first, strict=True):
         trials.append(trial)
-        if trial.error <= limit:
-            attempt = _at_ridges(site, problem, ridges[centre], trial)
-            trials += search(ridges, centre, attempt(ridges[centre]), attempt)
+        if trial.error > limit:
+            continue
+        carry = _at_ridges(site, problem, ridges[centre], trial)
+        found = search(ridges, centre, carry(ridges[centre]), carry)
+        if (best(found).ridge or 0) > ridges[centre]:
+            # Too little shrinkage has spoilt the other factors too: fit anew at every larger ridge.
+            found = search(ridges, centre, trial, partial(_anew, site, factors))
+        trials += found
     return trials
 
 
@@ -169,6 +175,11 @@ def _at_ridges(site: SiteFit, problem: Problem, centre: float, trial: Trial) -> 
     factors = trial.factors
     assert factors is not None
     return lambda ridge: site.judged(carried(problem.at_ridge(ridge / centre), factors), ridge)
+
+
+def _anew(site: SiteFit, data_free: Factors, ridge: float) -> Trial:
+    # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
+    return site.judged(_short(site.problem(ridge), data_free), ridge)
 
 
 def _short(problem: Problem, data_free: Factors) -> Factors:
