@@ -1,15 +1,18 @@
 """The benchmark models are trained networks of the stated size, and their data sets share no photograph."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from tests.benchmarks import hed
 from tests.benchmarks.images import SOURCES, natural_crops, photograph
-from tests.benchmarks.models import Unavailable, open_case
+from tests.benchmarks.models import CASES, Unavailable, open_case
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +23,28 @@ def edge_detector() -> Path:
         pytest.skip(str(error))
 
 
+def hashes(images: Iterable[NDArray[np.generic]]) -> set[str]:
+    """Digests of images in float16, the coarsest type that any of the files has."""
+    return {hashlib.sha256(image.astype(np.float16).tobytes()).hexdigest() for image in images}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_calibration_image_is_a_test_image(name: str) -> None:
+    try:
+        case = open_case(name)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    with np.load(case.calibration) as calibration, np.load(case.test) as test:
+        fitted, unseen = hashes(calibration[case.input]), hashes(test[case.input])
+    assert min(len(fitted), len(unseen)) > 15
+    assert not fitted & unseen
+
+
 def test_calibration_and_test_crops_come_from_different_photographs() -> None:
     assert not set(SOURCES["calibration"]) & set(SOURCES["test"])
+    fitted, unseen = (hashes(map(photograph, SOURCES[split])) for split in ("calibration", "test"))
+    assert (len(fitted), len(unseen)) == (9, 5)
+    assert not fitted & unseen
 
 
 def test_crops_are_the_same_for_the_same_seed() -> None:
