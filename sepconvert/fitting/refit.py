@@ -20,13 +20,14 @@ from sepconvert.fitting.drawn import settle_drawn
 from sepconvert.fitting.enough import too_few_inputs
 from sepconvert.fitting.layers import constant_bias, with_dense_layers
 from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
-from sepconvert.fitting.sampling import Sampling, SiteSample
+from sepconvert.fitting.sampling import COHERENT, Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES
 from sepconvert.fitting.site import Seen, settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Batch, Stream, start_stream
 from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.instrument import extract, serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Segment, plan_segments
@@ -112,6 +113,7 @@ class _Walk:
         self._model, self._choices, self._settings, self._rng = model, choices, settings, rng
         self._progress = progress
         self._targets = find_targets(model, [choice.site for choice in choices])
+        self._coherent = 0.0
         self._found: dict[str, FittedSite] = {}
         self._seconds: dict[str, float] = {}
         self._batches: tuple[Batch, ...] = ()
@@ -119,6 +121,7 @@ class _Walk:
     def run(self, dataset: Dataset, shapes: Shapes) -> RefitResult:
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)
         size = value_sizes(shapes)
+        self._coherent = COHERENT if answers_per_input(self._model, shapes) else 0.0
         with self._timed("plan"):
             segments = plan_segments(self._model, [target.stop for target in self._targets], size)
         warnings = list(too_few_inputs([choice.site for choice in self._choices if choice.candidates], fitted.count))
@@ -162,7 +165,7 @@ class _Walk:
     def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: Target) -> SiteSample:
         """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
         site = target.site
-        sample = SiteSample(site.geometry, self._settings.memory_budget)
+        sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent)
         needs = target.stop.needs
         ahead = list(dict.fromkeys([*segment.after, site.output, *needs[1:]]))
         totals = {flag: sum(b.samples for b in self._batches if b.heldout is flag) for flag in (False, True)}

@@ -38,7 +38,8 @@ class FittedSite:
     """What became of one site.
 
     Errors are relative to the variance of what the site should compute, weighted by the scale per channel that follows
-    it in the graph; ``error_heldout`` is measured on inputs that the fit has not seen.
+    it in the graph; in networks that give one answer per input, the mean over an input's positions counts on top (see
+    ``fitting.sampling``). ``error_heldout`` is measured on inputs that the fit has not seen.
 
     Attributes:
         output: name of the site's output value.

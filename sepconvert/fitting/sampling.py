@@ -1,6 +1,12 @@
-"""Patches and outputs of one site, at random positions of every input: moments to fit to, samples to judge by."""
+"""Patches and outputs of one site, at random positions of every input: moments to fit to, samples to judge by.
 
-from dataclasses import dataclass
+In a network that ends in one answer per input, what a site gets wrong at single positions mostly averages out behind
+it, but what it gets wrong on average over an input's positions does not. So there an input's mean counts ``COHERENT``
+times on top of the positions: in moments, by adding as much of the covariance of the inputs' means, and in what fits
+are judged by.
+"""
+
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import numpy as np
@@ -9,6 +15,10 @@ from numpy.typing import NDArray
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import MomentAccumulator, PatchMoments
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
+
+# A small ResNet at 1/4 of its sites' MACs: 0, 10, 30 and 100 gave errors of the logits of 0.0152, 0.0137, 0.0138 and
+# 0.0152 on images that are neither calibration nor test data.
+COHERENT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +41,85 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Held-out patches (n, C, K), what the site should compute there (n, M), and each output's importance (M,)."""
+    """Held-out patches and what the site should compute there.
+
+    Attributes:
+        patches: (n, C, K), those of one input after the other's.
+        outputs: (n, M).
+        row_scale: (M,), each output's importance.
+        counts: how many rows belong to each input.
+        coherent: how many times the mean of an input's rows counts on top.
+    """
 
     patches: NDArray[np.floating]
     outputs: NDArray[np.floating]
     row_scale: NDArray[np.float64]
+    counts: NDArray[np.intp]
+    coherent: float
 
     def error(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> float | None:
         """Weighted error of a dense kernel (M, C, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)²; None where y is constant."""
-        deviation = (self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale
-        spread = float(np.vdot(deviation, deviation))
+        spread = self._squares((self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale)
         if spread <= 0:
             return None
         rows = self.patches.reshape(len(self.patches), -1)
         predicted = rows @ kernel.reshape(len(kernel), -1).T.astype(rows.dtype)
-        difference = (self.outputs - predicted - bias) * self.row_scale
-        return float(np.vdot(difference, difference)) / spread
+        return self._squares((self.outputs - predicted - bias) * self.row_scale) / spread
+
+    def _squares(self, difference: NDArray[np.floating]) -> float:
+        total = float(np.vdot(difference, difference))
+        if not self.coherent:
+            return total
+        starts = np.cumsum(self.counts) - self.counts
+        sums = np.add.reduceat(difference, starts, axis=0)
+        return total + self.coherent * float(np.sum(np.square(sums) / self.counts[:, None]))
+
+
+@dataclass(slots=True)
+class _Means:
+    """Means over the sampled positions of each input: of the patches (C·K) and of the outputs (M)."""
+
+    patches: list[NDArray[np.floating]] = field(default_factory=list)
+    outputs: list[NDArray[np.floating]] = field(default_factory=list)
+
+    def add(self, patches: NDArray[np.floating], outputs: NDArray[np.floating], inputs: int) -> None:
+        """Add a batch: as many rows of each of its inputs."""
+        self.patches.append(patches.reshape(inputs, -1, patches[0].size).mean(axis=1, dtype=np.float64))
+        self.outputs.append(outputs.reshape(inputs, -1, outputs.shape[1]).mean(axis=1, dtype=np.float64))
+
+    def stress(self, moments: PatchMoments, times: float) -> PatchMoments:
+        """Add ``times`` the moments of the means; where correlations between channels are unknown nothing is added."""
+        if moments.cross is None or not times or not self.patches:
+            return moments
+        patches, outputs = np.concatenate(self.patches), np.concatenate(self.outputs)
+        patches, outputs = patches - patches.mean(axis=0), outputs - outputs.mean(axis=0)
+        share = times / len(patches)
+        return replace(
+            moments,
+            covariance=moments.covariance + share * (patches.T @ patches),
+            cross=moments.cross + share * (outputs.T @ patches),
+            target_variance=moments.target_variance + share * np.square(outputs).sum(axis=0),
+        )
 
 
 class SiteSample:
     """Collects one site's patches, batch by batch."""
 
-    def __init__(self, geometry: ConvGeometry, memory_budget: int) -> None:
-        """Start empty; above ``memory_budget`` bytes correlations between input channels are left out."""
+    def __init__(self, geometry: ConvGeometry, memory_budget: int, coherent: float = 0.0) -> None:
+        """Start empty.
+
+        Args:
+            geometry: the site's.
+            memory_budget: bytes above which correlations between input channels are left out.
+            coherent: how many times an input's mean counts on top of its positions.
+        """
         self._geometry = geometry
+        self._coherent = coherent
         self._moments = MomentAccumulator(geometry, memory_budget)
+        self._means = _Means()
         self._patches: list[NDArray[np.floating]] = []
         self._outputs: list[NDArray[np.floating]] = []
+        self._counts: list[int] = []
 
     def add(
         self,
@@ -79,27 +141,41 @@ class SiteSample:
         """
         if activations.ndim == 2:
             activations, outputs = activations[..., None], outputs[..., None]
-        places = sample_positions(len(outputs), outputs.shape[2:], ceil(positions / len(outputs)), rng)
+        inputs = len(outputs)
+        places = sample_positions(inputs, outputs.shape[2:], ceil(positions / inputs), rng)
         with np.errstate(over="ignore", invalid="ignore"):  # infinities are for whoever fits to find, in the moments
             patches = gather_patches(activations, self._geometry, places)
             targets = gather_outputs(outputs, places)
             if heldout:
                 self._patches.append(patches)
                 self._outputs.append(targets)
+                self._counts.append(inputs)
             else:
-                self._moments.add_patches(patches, targets)
+                self._fit_to(patches, targets, inputs)
 
     def moments(self) -> PatchMoments:
         """Moments of what is fitted to."""
-        return self._moments.moments()
+        return self._means.stress(self._moments.moments(), self._coherent)
 
     def judge(self, row_scale: NDArray[np.float64]) -> Judge:
         """What the fits are judged by."""
-        return Judge(np.concatenate(self._patches), np.concatenate(self._outputs), row_scale)
+        counts = [[len(rows) // inputs] * inputs for rows, inputs in zip(self._patches, self._counts, strict=True)]
+        return Judge(
+            np.concatenate(self._patches),
+            np.concatenate(self._outputs),
+            row_scale,
+            np.concatenate(counts).astype(np.intp),
+            self._coherent,
+        )
 
     def all_moments(self) -> PatchMoments:
         """Moments of everything: what was fitted to, and from now on what was held out too."""
-        for patches, outputs in zip(self._patches, self._outputs, strict=True):
-            self._moments.add_patches(patches, outputs)
-        self._patches, self._outputs = [], []
-        return self._moments.moments()
+        for patches, outputs, inputs in zip(self._patches, self._outputs, self._counts, strict=True):
+            self._fit_to(patches, outputs, inputs)
+        self._patches, self._outputs, self._counts = [], [], []
+        return self.moments()
+
+    def _fit_to(self, patches: NDArray[np.floating], outputs: NDArray[np.floating], inputs: int) -> None:
+        self._moments.add_patches(patches, outputs)
+        if self._coherent and len(patches) > inputs:  # of a single position the mean is no news
+            self._means.add(patches, outputs, inputs)

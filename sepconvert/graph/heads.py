@@ -1,4 +1,4 @@
-"""Find what a model computes just before its final activation, and expose inner values as outputs.
+"""What a model's outputs are: per input or per position, before or behind a final activation; expose inner values.
 
 A saturated probability hides every error, so fidelity is measured on the input of a final Softmax, LogSoftmax or
 Sigmoid as well, found by walking back from each graph output through operators that only move or cast values.
@@ -10,6 +10,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.shapes import Shapes
 
 _FINAL_ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 _PASS_THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
@@ -34,6 +35,12 @@ def _activation_input(output: ir.Value) -> str | None:
             return None
         node = node.inputs[0].producer()
     return None
+
+
+def answers_per_input(model: LoadedModel, shapes: Shapes) -> bool:
+    """Whether every output is one answer per input, (N,), (N, C) or (N, C, 1, …), and none has positions."""
+    found = [shapes.shapes.get(str(output.name)) for output in model.ir.graph.outputs]
+    return all(shape is not None and all(side == 1 for side in shape[2:]) for shape in found)
 
 
 def expose(model: LoadedModel, names: Sequence[str]) -> LoadedModel:
