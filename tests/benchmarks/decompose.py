@@ -30,7 +30,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """One convolution: weight (outputs, inputs/groups, kh, kw); ``gather`` picks input channels first."""
+    """One convolution: weight (outputs, inputs/groups, kh, kw).
+
+    ``gather`` picks input channels first; ``scatter`` says of every channel afterwards which of the outputs it is, or
+    (the number of outputs) that it is zero.
+    """
 
     weight: Array
     groups: int = 1
@@ -38,6 +42,7 @@ class Step:
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     gather: NDArray[np.int64] | None = None
+    scatter: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,9 @@ def _chains(graph: onnx.GraphProto, node: onnx.NodeProto, replacement: Replaceme
                 step = replace(step, gather=None)
             yield _conv(graph, step, value, bias, name, output if ends_all else name)
             value = name
+            if step.scatter is not None:
+                yield from _scatter(graph, value, step.scatter, name)
+                value = f"{name}.scattered"
         if i and len(replacement.chains) > 1:
             total_name = output if last_chain else f"{output}.sum{i}"
             yield helper.make_node("Add", [total, value], [total_name], name=f"{output}.add{i}")
@@ -160,6 +163,14 @@ def _conv(graph: onnx.GraphProto, step: Step, source: str, bias: str, name: str,
 def _gather(graph: onnx.GraphProto, source: str, channels: NDArray[np.int64], name: str) -> onnx.NodeProto:
     graph.initializer.append(numpy_helper.from_array(channels, f"{name}.channels"))
     return helper.make_node("Gather", [source, f"{name}.channels"], [f"{name}.gathered"], name=f"{name}.gather", axis=1)
+
+
+def _scatter(graph: onnx.GraphProto, source: str, channels: NDArray[np.int64], name: str) -> Iterator[onnx.NodeProto]:
+    graph.initializer.append(numpy_helper.from_array(channels, f"{name}.places"))
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 1, 0, 0], np.int64), f"{name}.pads"))
+    yield helper.make_node("Pad", [source, f"{name}.pads"], [f"{name}.padded"], name=f"{name}.pad")
+    inputs = [f"{name}.padded", f"{name}.places"]
+    yield helper.make_node("Gather", inputs, [f"{name}.scattered"], name=f"{name}.scatter", axis=1)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
