@@ -10,7 +10,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import PlannedSite, Timed
-from sepconvert.planning.site_timing import Effort, time_interleaved
+from sepconvert.planning.site_timing import Effort, Whole, time_interleaved
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 
@@ -52,10 +52,10 @@ class ArchitectureTimer:
         self._effort = effort
         self._original = model_bytes(model)
 
-    def original_ms(self) -> float:
-        """Median time of the original alone."""
+    def original(self) -> Whole:
+        """The original with its median time alone."""
         (samples,) = time_interleaved([self._open(self._original)], self._feeds, self._effort)
-        return float(np.median(samples))
+        return Whole(self._original, self._feeds, float(np.median(samples)))
 
     def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
         """Time a plan; a plan without a rewritten site compares the original with itself."""

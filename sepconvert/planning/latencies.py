@@ -13,7 +13,7 @@ from sepconvert.errors import ModelError
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import Effort, Format, time_dense, time_ways
+from sepconvert.planning.site_timing import Effort, Format, Whole, time_share, time_ways
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
@@ -23,7 +23,8 @@ class Sources:
     """What may be asked for times.
 
     ``table`` is one from another run or machine; ``cache`` is None with ``--no-cache``; without ``timing`` nothing is
-    measured. ``written`` is the opset and IR version of the timed models.
+    measured. ``written`` is the opset and IR version of the timed models; ``whole`` the model that the sites are of,
+    where their times are to be set against its own.
     """
 
     setting: Setting
@@ -31,6 +32,7 @@ class Sources:
     cache: LatencyCache | None = None
     timing: bool = True
     written: Format = field(default_factory=Format)
+    whole: Whole | None = None
     effort: Effort = field(default_factory=Effort)
 
 
@@ -57,6 +59,7 @@ class Latencies:
         self._seed = seed
         self._warn = warn
         self._known: dict[Workload, SiteTimes] = {}
+        self._shares: dict[Workload, float] = {}
 
     @property
     def given(self) -> Table | None:
@@ -81,7 +84,7 @@ class Latencies:
             found = self._find_out(workload, missing, known)
             (known,) = merged([found] if known is None else [known, found])
         assert known is not None
-        self._known[workload] = known
+        self._known[workload] = known = self._in_proportion(known)
         return known
 
     def table(self, models: Sequence[WholeModel] = ()) -> Table:
@@ -95,22 +98,25 @@ class Latencies:
         if sources.table is not None and (given := sources.table.find(workload)) is not None:
             return _relabelled(given, TABLE)
         if sources.cache is not None and (cached := sources.cache.load(workload)) is not None:
-            return _relabelled(self._at_present_speed(cached), CACHE)
+            return _relabelled(cached, CACHE)
         return None
 
-    def _at_present_speed(self, times: SiteTimes) -> SiteTimes:
-        """Scale times from another run to the dense convolution's time now.
+    def _in_proportion(self, times: SiteTimes) -> SiteTimes:
+        """Scale times to the dense convolution's share of the whole model's time.
 
-        What a site saves is set against the whole model's time now; a machine that was busier or slower then (the same
-        site took up to 1.4 times as long) would falsify it.
+        What sites save is subtracted from the whole model's time. Taken in another minute, or read from the cache, the
+        same site's time differed by a factor of 1.4.
         """
-        sources = self._sources
-        if not sources.timing:
+        sources, workload = self._sources, times.workload
+        if sources.whole is None or not sources.timing or not {MEASURED, CACHE}.issuperset(times.source.values()):
             return times
-        rng, setting = np.random.default_rng(self._seed), sources.setting
-        now = time_dense(times.workload, setting.device, setting.threads, rng, sources.written, sources.effort)
-        factor = now / times.dense_ms
-        pairs = {way: Pair(factor * pair.ms, factor * pair.dense_ms) for way, pair in times.pairs.items()}
+        if workload not in self._shares:
+            rng, setting = np.random.default_rng(self._seed), sources.setting
+            self._shares[workload] = time_share(
+                workload, sources.whole, setting.device, setting.threads, rng, sources.written
+            )
+        dense = self._shares[workload] * sources.whole.ms
+        pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in times.pairs.items()}
         return replace(times, pairs=pairs)
 
     def _find_out(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:

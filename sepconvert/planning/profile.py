@@ -1,7 +1,7 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
 One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at three or four ranks (whitened start, a few steps, each rank started from the last one's factors), and the fits
+fitted at three or four ranks (whitened start, some steps, each rank started from the last one's factors), and the fits
 nearest to a small and to a large error perturb the site to measure the network's response. Fits here only rank
 candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds them.
 
@@ -91,6 +91,7 @@ class _Estimates:
         self._nearest: dict[float, tuple[float, NDArray[np.float64]]] = {}
         self._task = task
         self._problem = problem
+        self._evaluations = task.effort.evaluations(problem.geometry)
 
     @property
     def typical(self) -> list[NDArray[np.float64]]:
@@ -111,7 +112,7 @@ class _Estimates:
         self.curves[form] = ErrorCurve(tuple(ranks), tuple(found[rank][1] for rank in ranks))
 
     def _fit(self, form: str, rank: int, start: Factors | None) -> tuple[Factors, float]:
-        made = fit(self._problem, form, rank, (), data_free=start, evaluations=self._task.effort.evaluations)
+        made = fit(self._problem, form, rank, (), data_free=start, evaluations=self._evaluations)
         kernel = made.factors.reconstruct()
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
         error = made.error if judged is None else judged

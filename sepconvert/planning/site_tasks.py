@@ -25,6 +25,7 @@ from sepconvert.planning.damage import spread_ranks
 from sepconvert.planning.sensitivity import Replay, cut_behind
 from sepconvert.progress import Progress
 from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments
 
 
@@ -34,7 +35,9 @@ class ProfileEffort:
 
     A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
     factors of 2 to 4. Of networks with large values, whose outputs mostly are as large, as many are replayed as
-    ``replayed_bytes`` hold, but at least ``replayed_least``.
+    ``replayed_bytes`` hold, but at least ``replayed_least``. Fits take as many evaluations as ``work`` multiply-adds
+    allow: after three, ``pw_dw_pw`` is still at twice the error of a converged fit, where ``spatial`` has arrived, and
+    a plan would choose by that difference.
     """
 
     inputs: int = 96
@@ -43,11 +46,19 @@ class ProfileEffort:
     replayed_bytes: int = 512 << 20
     batch: int = 8
     ranks: int = 3
-    evaluations: int = 3
+    least_evaluations: int = 3
+    most_evaluations: int = 30
+    work: float = 3e10
     ridge: float = 0.03
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30
+
+    def evaluations(self, geometry: ConvGeometry) -> int:
+        """How many evaluations a fit of a site may take, each of about C²·K²·M multiply-adds."""
+        width = geometry.in_channels * geometry.taps
+        affordable = self.work / (width**2 * geometry.out_channels)
+        return int(np.clip(affordable, self.least_evaluations, self.most_evaluations))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,15 @@ class Format:
     ir_version: int = 9
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The whole model that its sites' times are set against: its bytes, one feed, and its time in ms."""
+
+    model: bytes
+    feeds: Mapping[str, NDArray[Any]]
+    ms: float
+
+
 def time_ways(
     workload: Workload,
     ways: Sequence[Way],
@@ -82,17 +91,26 @@ def time_ways(
     return found
 
 
-def time_dense(
+def time_share(
     workload: Workload,
+    whole: Whole,
     device: str,
     threads: int,
     rng: np.random.Generator,
     written: Format = Format(),
-    effort: Effort = Effort(),
+    effort: Effort = Effort(seconds=0.3, fewest_rounds=4),
 ) -> float:
-    """Time the dense convolution alone, in ms; arguments and errors as for ``time_ways``."""
+    """Time of the dense convolution as a share of the whole model's, from one interleaved run.
+
+    Whatever slows the machine down meanwhile slows both. Arguments and errors as for ``time_ways``.
+    """
     bench = _Bench(workload, rng, written)
-    return median(_time_group(open_session(bench.dense(), device=device, threads=threads), [], bench.feeds, effort)[0])
+    dense, model = (open_session(data, device=device, threads=threads) for data in (bench.dense(), whole.model))
+    # The order of every other round is reversed: the first always follows itself or the second, and so does the last,
+    # so that both find the caches as they do when they are timed for themselves.
+    runs = [(model, whole.feeds)] * 2 + [(dense, bench.feeds)] * 2
+    of_model, _, _, of_dense = _interleave(runs, effort)
+    return median(of_dense) / median(of_model)
 
 
 class _Bench:
@@ -132,10 +150,14 @@ def time_interleaved(
     sessions: Sequence[Session], feeds: Mapping[str, NDArray[Any]], effort: Effort
 ) -> list[list[float]]:
     """Run the sessions in turn and return the times of each in ms; the warm-up does not count."""
-    alone = all(session.device.is_cpu and session.threads == 1 for session in sessions)
+    return _interleave([(session, feeds) for session in sessions], effort)
+
+
+def _interleave(runs: Sequence[tuple[Session, Mapping[str, NDArray[Any]]]], effort: Effort) -> list[list[float]]:
+    alone = all(session.device.is_cpu and session.threads == 1 for session, _ in runs)
     clock = time.thread_time if alone else time.perf_counter
-    runners = [make_runner(session, feeds) for session in sessions]
-    for session, runner in zip(sessions, runners, strict=True):
+    runners = [make_runner(session, feeds) for session, feeds in runs]
+    for (session, feeds), runner in zip(runs, runners, strict=True):
         if not session.device.is_cpu:
             warm_up(runner, accelerator=True)
             continue

@@ -24,7 +24,7 @@ from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.planner import Choices, plan_cost
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
-from sepconvert.planning.site_timing import Format
+from sepconvert.planning.site_timing import Format, Whole
 from sepconvert.planning.speedup import plan_speedup
 from sepconvert.separable.forms import kernel_gain
 from sepconvert.workflows.ask import Ask
@@ -141,15 +141,15 @@ class Planner:
         folder, warn = default_folder() / "latency", self.warnings.append
         cache = LatencyCache(setting, folder, warn) if ask.planning.cache else None
         written = Format(model.opset_imports[""], model.ir_version)
-        sources = Sources(setting, table, cache, ask.measure.latency, written)
+        whole = self._whole if ask.measure.latency else None
+        sources = Sources(setting, table, cache, ask.measure.latency, written, whole)
         return Latencies(sources, ask.seed, warn)
 
     @cached_property
     def original_ms(self) -> float:
         """Latency of the original: measured, or from the table, or by the roofline."""
         if self.ask.measure.latency:
-            with self._timed("architectures"):
-                return self._timer.original_ms()
+            return self._whole.ms
         table = None if self.ask.planning.latency_table is None else self.latencies.given
         known = None if table is None else table.model_ms(self.ask.opened.model.sha256)
         return known if known is not None else self._modelled_ms()
@@ -197,6 +197,11 @@ class Planner:
         return ArchitectureTimer(
             ask.opened.model, gains, self._feeds(), ask.measure.devices[0], ask.measure.threads, ask.seed
         )
+
+    @cached_property
+    def _whole(self) -> Whole:
+        with self._timed("architectures"):
+            return self._timer.original()
 
     def _modelled_ms(self) -> float:
         """Roofline time of the whole original; where the sites' own times are known from a table, scaled to them."""

@@ -24,7 +24,7 @@ from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.verify.deviation import Deviation
 
-LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, evaluations=1)
+LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3)
 
 
 @pytest.fixture(scope="module")
