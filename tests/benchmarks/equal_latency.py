@@ -25,8 +25,8 @@ from sepconvert.runtime.timing import time_pair
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.ask import Ask
-from sepconvert.workflows.inputs import read_data, shapes_for
-from sepconvert.workflows.opened import open_model, select_sites
+from sepconvert.workflows.inputs import open_with_data
+from sepconvert.workflows.opened import select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planned import Planner
@@ -48,10 +48,7 @@ class Made:
 
 
 def make_planner(options: argparse.Namespace) -> Planner:
-    source = find_source(options.model)
-    opened = open_model(source, {})
-    data = read_data(str(options.data), opened, Preprocess())
-    opened = open_model(source, shapes_for({}, data))
+    opened, (data,) = open_with_data(find_source(options.model), {}, [str(options.data)], Preprocess())
     chosen, _ = select_sites(opened.found.sites, (), ())
     target = Target(form=options.form, speedup=2.0)
     return Planner(Ask(opened, chosen, target, data, data, Measure(), Planning(), 0))
