@@ -28,7 +28,7 @@ class Sampling:
     An error is judged as well on ``heldout`` positions whatever the number of terms.
     """
 
-    per_term: float = 8.0
+    per_term: float = 6.0
     least: int = 20_000
     heldout: int = 5_000
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import carried, data_free_start, default_evaluations, fit, improve
+from sepconvert.separable.fitted import at_ridges, data_free_start, default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
@@ -26,7 +26,7 @@ RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
 PROMISING = 1.25
 # Multiply-adds that a trial may take, about half a second's; it gets at least so many evaluations of its objective.
 TRIAL_WORK = 4e10
-FEWEST_TRIAL = 5
+FEWEST_TRIAL = 4
 DENSE = "dense"
 
 
@@ -174,7 +174,8 @@ def _at_ridges(site: SiteFit, problem: Problem, centre: float, trial: Trial) -> 
     """What to try at each ridge: factors fitted at one are carried over to all, so that none has had more steps."""
     factors = trial.factors
     assert factors is not None
-    return lambda ridge: site.judged(carried(problem.at_ridge(ridge / centre), factors), ridge)
+    made = at_ridges(problem, factors)
+    return lambda ridge: site.judged(made(ridge / centre), ridge)
 
 
 def _anew(site: SiteFit, data_free: Factors, ridge: float) -> Trial:

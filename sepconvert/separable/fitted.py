@@ -5,7 +5,7 @@ the best, and returns the best of everything it saw, the starts included: it is 
 under its problem, and given the fit of a lower rank, never worse than that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from sepconvert.separable.search import Search
 # Evaluations of the objective per fit: as many as this many multiply-adds pay for, within bounds. 2.4e11 take about 8
 # seconds on one AVX-512 core in float32.
 WORK = 2.4e11
-FEWEST = 12
+FEWEST = 8
 MOST = 120
 CARRIED = 4
 # Three steps together must lower the error by this share of it.
@@ -105,22 +105,29 @@ def improve(problem: Problem, factors: Factors, evaluations: int | None = None) 
     return _best(problem, [scaled], _Opened(points, []), evaluations)
 
 
-def carried(problem: Problem, factors: Factors) -> Factors:
-    """Carry a fit of the same problem at another ridge over to this one, as cheaply as it tells how good the ridge is.
+def at_ridges(problem: Problem, factors: Factors) -> Callable[[float], Factors]:
+    """Carry a fit over to other ridges, as cheaply as it tells how good a ridge is.
 
     Where a form solves for its last factor, that factor is solved for, which is what shrinkage matters to most;
     otherwise ``CARRIED`` evaluations of a descent, or its closed optimum.
+
+    Returns:
+        A function of the other ridge's share of this problem's.
     """
     module, rank = FORMS[factors.form], factors.rank
     searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
     if not module.ELIMINATED or not searches or any(search.solved for search in searches):
-        return improve(problem, factors, CARRIED).factors
+        return lambda share: improve(problem.at_ridge(share), factors, CARRIED).factors
     scaled = rows_scaled(factors, module.LAST, problem.row_scale)
-    for search in searches:
-        start = search.extended(scaled)
-        if start is not None:
-            return rows_scaled(search.factors(search.point(start)), module.LAST, 1 / problem.row_scale)
-    raise ValueError(f"no search for {factors.form} factors takes these")
+    starts = [search.extended(scaled) for search in searches]
+    way = next(index for index, start in enumerate(starts) if start is not None)
+    point = searches[way].point(starts[way] or scaled)
+
+    def solved(share: float) -> Factors:
+        found = module.search(problem.at_ridge(share), rank)[way].factors(point)
+        return rows_scaled(found, module.LAST, 1 / problem.row_scale)
+
+    return solved
 
 
 def default_evaluations(work: float) -> int:

@@ -6,7 +6,7 @@ Every site is fitted on its own, at a third of its MACs, to positions of four fi
 the others, with the best ridge of a grid, relative to the error with the most positions. Per term 1 position ends
 18–50 % above, 2 at 12–23 %, 4 at 6–10 %, 8 at 2–4 %, 16 within 1 % on open_nsfw (120 crops of 14 photographs, sites of
 288, 576 and 1152 terms, ``dw_pw`` and ``pw_dw_pw``), and 21–82 %, 11–48 %, 4–21 %, 0–13 %, 0–4 % on the sample ResNet.
-A quarter of the inputs costs 2–7 % at any number of positions. Hence 8 per term and more where they are cheap, and more
+A quarter of the inputs costs 2–7 % at any number of positions. Hence 6 per term, more where they are cheap, and more
 inputs before more positions.
 """
 
