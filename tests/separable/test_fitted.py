@@ -292,4 +292,4 @@ def test_evaluations_are_fewer_for_larger_problems_and_bounded():
     work = 200 * (1152**2 + 2 * (200 + 128) * 1152 + 200 * (200 / 3 + 128))
     assert allowed(128, "pw_dw_pw", 200) == 120 < 2.4e11 / work
     assert allowed(256, "pw_dw_pw", 700) == int(2.4e11 / (700 * (2304**2 + 2 * 956 * 2304 + 700 * (700 / 3 + 256))))
-    assert default_evaluations(1e12) == 12
+    assert default_evaluations(1e12) == 8
