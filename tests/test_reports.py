@@ -9,7 +9,8 @@ from sepconvert.record import Record
 from sepconvert.report.page import render
 
 REPORTS = Path(__file__).parents[1] / "reports"
-RECORDS = sorted(path for path in REPORTS.glob("*.json") if path.with_suffix(".html").exists())
+# ``peers`` compares methods on several models (tests/benchmarks/peers.py): it is no record of the tool.
+RECORDS = sorted(path for path in REPORTS.glob("*.json") if path.with_suffix(".html").exists() and path.stem != "peers")
 
 
 def without_scripts(page: str) -> str:

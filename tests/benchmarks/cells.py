@@ -18,8 +18,8 @@ from tests.benchmarks.models import Case
 class Cell:
     """Shares are new/old MACs, counted from the written graph; ``kept_share`` is the sites' part that was left dense.
 
-    ``top1`` is in percent, ``error`` the relative error of the logits; ``seconds`` is the time of the
-    conversion; latencies are of one sample on one thread.
+    ``top1`` is in percent, ``error`` the relative error of the logits; ``seconds`` is the conversion's CPU time, None
+    where only the clock was read; latencies are of one sample on one thread. ``note`` says what it was measured on.
     """
 
     case: str
@@ -30,7 +30,7 @@ class Cell:
     sites: int
     rewritten: int
     kept_share: float
-    seconds: float
+    seconds: float | None
     error: float
     top1: float | None = None
     base_top1: float | None = None

@@ -58,7 +58,7 @@ class Replacement:
 def network_decoupling_dw_pw(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """Per input channel, ``W[:, c, :] ≈ Σ_{j<r} P[:, c, j] D[c, j, :]``: r·C·(K + M) MACs per output position."""
     outputs, channels, taps = _sizes(weight)
-    per_rank = channels * (taps + outputs) * _positions(geometry.out_spatial)
+    per_rank = channels * (taps + outputs) * positions(geometry.out_spatial)
     rank = max(1, min(int(budget // per_rank), taps, outputs))
     if rank * per_rank >= _dense(geometry):
         return None
@@ -66,7 +66,7 @@ def network_decoupling_dw_pw(weight: Array, geometry: ConvGeometry, budget: floa
     chains = []
     for j in range(rank):
         depthwise = right[:, j].reshape(channels, 1, *geometry.kernel)
-        chains.append((_taps(depthwise, geometry, channels), Step(left[:, :, j].T[:, :, None, None])))
+        chains.append((taps_step(depthwise, geometry, channels), Step(left[:, :, j].T[:, :, None, None])))
     kernel = (left @ right).swapaxes(0, 1).reshape(weight.shape)
     return Replacement(tuple(chains), kernel, f"r={rank}", rank * per_rank)
 
@@ -74,7 +74,7 @@ def network_decoupling_dw_pw(weight: Array, geometry: ConvGeometry, budget: floa
 def network_decoupling_pw_dw(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """Per output channel, ``W[m, :, :] ≈ Σ_{j<r} P[m, j, :] D[m, j, :]``."""
     outputs, channels, taps = _sizes(weight)
-    before, after = _positions(geometry.in_spatial), _positions(geometry.out_spatial)
+    before, after = positions(geometry.in_spatial), positions(geometry.out_spatial)
     per_rank = outputs * (channels * before + taps * after)
     rank = max(1, min(int(budget // per_rank), taps, channels))
     if rank * per_rank >= _dense(geometry):
@@ -83,14 +83,14 @@ def network_decoupling_pw_dw(weight: Array, geometry: ConvGeometry, budget: floa
     chains = []
     for j in range(rank):
         depthwise = right[:, j].reshape(outputs, 1, *geometry.kernel)
-        chains.append((Step(left[:, :, j][:, :, None, None]), _taps(depthwise, geometry, outputs)))
+        chains.append((Step(left[:, :, j][:, :, None, None]), taps_step(depthwise, geometry, outputs)))
     return Replacement(tuple(chains), (left @ right).reshape(weight.shape), f"r={rank}", rank * per_rank)
 
 
 def gdws(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """Keep the largest singular values of all input channels' slices: g of them cost g·(K + M) per output position."""
     outputs, channels, taps = _sizes(weight)
-    per_component = (taps + outputs) * _positions(geometry.out_spatial)
+    per_component = (taps + outputs) * positions(geometry.out_spatial)
     count = max(1, min(int(budget // per_component), channels * min(taps, outputs)))
     if count * per_component >= _dense(geometry):
         return None
@@ -101,10 +101,12 @@ def gdws(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | 
     depthwise = right[channel, place]  # (g, K)
     kernel = np.zeros((channels, outputs, taps))
     np.add.at(kernel, channel, pointwise[:, :, None] * depthwise[:, None, :])
-    taps_step = _taps(depthwise.reshape(count, 1, *geometry.kernel), geometry, count, gather=channel.astype(np.int64))
+    filtering = taps_step(
+        depthwise.reshape(count, 1, *geometry.kernel), geometry, count, gather=channel.astype(np.int64)
+    )
     multipliers = np.bincount(channel, minlength=channels)
     return Replacement(
-        ((taps_step, Step(pointwise.T[:, :, None, None])),),
+        ((filtering, Step(pointwise.T[:, :, None, None])),),
         kernel.swapaxes(0, 1).reshape(weight.shape),
         f"g={count} ({multipliers.min()} to {multipliers.max()} per channel)",
         count * per_component,
@@ -132,7 +134,7 @@ def spatial_svd(weight: Array, geometry: ConvGeometry, budget: float) -> Replace
 def tucker2(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """``W ≈ core ×_M A ×_C B`` by TensorLy, both channel ranks the same share of their sizes."""
     outputs, channels, taps = _sizes(weight)
-    before, after = _positions(geometry.in_spatial), _positions(geometry.out_spatial)
+    before, after = positions(geometry.in_spatial), positions(geometry.out_spatial)
 
     def cost(ranks: tuple[int, int]) -> int:
         last, first = ranks
@@ -175,7 +177,7 @@ def _sizes(weight: Array) -> tuple[int, int, int]:
 
 
 def _dense(geometry: ConvGeometry) -> int:
-    return prod(geometry.weight_shape) * _positions(geometry.out_spatial)
+    return prod(geometry.weight_shape) * positions(geometry.out_spatial)
 
 
 def _known(spatial: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -184,7 +186,7 @@ def _known(spatial: tuple[int, ...] | None) -> tuple[int, ...]:
     return spatial
 
 
-def _positions(spatial: tuple[int, ...] | None) -> int:
+def positions(spatial: tuple[int, ...] | None) -> int:
     height, width = _known(spatial)
     return height * width
 
@@ -194,5 +196,5 @@ def _pairs(geometry: ConvGeometry) -> tuple[tuple[int, int], tuple[int, int], tu
     return (down, across), (apart, aside), (top, start, bottom, end)
 
 
-def _taps(weight: Array, geometry: ConvGeometry, groups: int, gather: NDArray[np.int64] | None = None) -> Step:
+def taps_step(weight: Array, geometry: ConvGeometry, groups: int, gather: NDArray[np.int64] | None = None) -> Step:
     return Step(weight, groups, *_pairs(geometry), gather)

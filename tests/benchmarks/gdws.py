@@ -67,7 +67,7 @@ class Row:
 def levels_dw_pw(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """Depthwise first: the largest singular values of all input channels' slices, written level by level."""
     outputs, channels, taps = weight.shape[0], weight.shape[1], geometry.taps
-    per_component = (taps + outputs) * decompose._positions(geometry.out_spatial)
+    per_component = (taps + outputs) * decompose.positions(geometry.out_spatial)
     slices = weight.reshape(outputs, channels, taps).swapaxes(0, 1)
     left, values, right, chosen = _levels(slices, int(budget // per_component))
     kernel, chains = np.zeros((channels, outputs, taps)), []
@@ -76,7 +76,7 @@ def levels_dw_pw(weight: Array, geometry: ConvGeometry, budget: float) -> Replac
         filters = right[places, j]  # (n, K)
         kernel[places] += mixing[:, :, None] * filters[:, None, :]
         gather = None if len(places) == channels else places
-        depthwise = decompose._taps(filters.reshape(-1, 1, *geometry.kernel), geometry, len(places), gather)
+        depthwise = decompose.taps_step(filters.reshape(-1, 1, *geometry.kernel), geometry, len(places), gather)
         chains.append((depthwise, Step(mixing.T[:, :, None, None])))
     count = sum(map(len, chosen))
     name = "+".join(str(len(places)) for places in chosen)
@@ -86,7 +86,7 @@ def levels_dw_pw(weight: Array, geometry: ConvGeometry, budget: float) -> Replac
 def levels_pw_dw(weight: Array, geometry: ConvGeometry, budget: float) -> Replacement | None:
     """Pointwise first: the largest singular values of all output channels' slices, written level by level."""
     outputs, channels, taps = weight.shape[0], weight.shape[1], geometry.taps
-    before, after = decompose._positions(geometry.in_spatial), decompose._positions(geometry.out_spatial)
+    before, after = decompose.positions(geometry.in_spatial), decompose.positions(geometry.out_spatial)
     per_component = channels * before + taps * after
     left, values, right, chosen = _levels(weight.reshape(outputs, channels, taps), int(budget // per_component))
     kernel, chains = np.zeros((outputs, channels, taps)), []
@@ -94,7 +94,7 @@ def levels_pw_dw(weight: Array, geometry: ConvGeometry, budget: float) -> Replac
         mixing = left[places, :, j] * values[places, j, None]  # (n, C)
         filters = right[places, j]  # (n, K)
         kernel[places] += mixing[:, :, None] * filters[:, None, :]
-        depthwise = decompose._taps(filters.reshape(-1, 1, *geometry.kernel), geometry, len(places))
+        depthwise = decompose.taps_step(filters.reshape(-1, 1, *geometry.kernel), geometry, len(places))
         if len(places) < outputs:
             back = np.full(outputs, len(places), np.int64)
             back[places] = np.arange(len(places))
@@ -137,7 +137,7 @@ def convert(case: Case, order: str, way: str, rank: int, path: Path) -> Row:
     model = onnx.load(case.model)
     replacements = {}
     for output, (weight, geometry) in sites(model, {case.input: case.shape}).items():
-        before, after = (decompose._positions(size) for size in (geometry.in_spatial, geometry.out_spatial))
+        before, after = (decompose.positions(size) for size in (geometry.in_spatial, geometry.out_spatial))
         outputs, channels, taps = len(weight), geometry.in_channels, geometry.taps
         one = channels * (taps + outputs) * after if order == "dw-pw" else outputs * (channels * before + taps * after)
         found = WAYS[order, way](weight, geometry, rank * one) if rank * one < geometry.dense_cost.macs else None

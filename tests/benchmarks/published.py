@@ -1,21 +1,51 @@
-"""Turn stored cells into what is published: a Markdown table, and per model a record with its page."""
+"""Turn stored cells into what is published: Markdown tables, one record of all cells, and one page."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
+from html import escape
 from pathlib import Path
 
-import onnx
-
-from sepconvert.record import Record, Sweep, SweepPoint
-from sepconvert.workflows import Outputs, analyze
+from sepconvert.runtime.environment import cpu_name, runtime_distributions
 from tests.benchmarks.cells import Cell, Store
-from tests.benchmarks.emit import conv_macs
 from tests.benchmarks.methods import METHODS
-from tests.benchmarks.models import Case, open_case
+from tests.benchmarks.models import open_case
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --best: #0a7d3322; --ours: #2563eb14; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .2rem; } p { max-width: 50rem; margin: .4rem 0; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin-top: .6rem; white-space: nowrap; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+td { font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
+th.group { text-align: center; border-left: 1px solid var(--line); }
+td.quality { border-left: 1px solid var(--line); } td.best { background: var(--best); font-weight: 600; }
+tr.ours td:first-child { background: var(--ours); } td.empty { opacity: .5; }
+@media (prefers-color-scheme: dark) { :root { --best: #3fb95033; --ours: #60a5fa22; } }
+"""
+INTRODUCTION = (
+    "Training-free conversions of trained networks, each method at the same shares of the sites' multiply-adds. A site "
+    "is a convolution larger than 1×1 with more than one input and output channel. Methods without calibration data "
+    "see the weights alone; fitted ones see the unlabelled inputs that are named below, none of which is in the test "
+    "data. Shares are counted from the files that were written; a method that can only take whole steps lands below "
+    "the share that was asked for."
+)
+COLUMNS = (
+    (
+        "quality",
+        "Top-1 in percent, or relative error of the values before the last activation (0: none, 1: as a constant)",
+    ),
+    ("MACs", "multiply-adds of the sites, new over old"),
+    (
+        "speed",
+        "how many times faster the whole network runs: onnxruntime, one thread, one sample, before and after in turns",
+    ),
+    ("CPU s", "CPU seconds of the conversion on one thread"),
+)
 
 
 def table(store: Store, case: str, shares: Sequence[float]) -> str:
-    """Return the comparison of one case: top-1 or error, the achieved share of the sites' MACs, speed-up, seconds.
+    """Return the comparison of one case as Markdown: top-1 or error, the achieved share, speed-up, CPU seconds.
 
     A star marks figures where more than a quarter of the sites' MACs were kept dense: they do not count.
     """
@@ -28,73 +58,88 @@ def table(store: Store, case: str, shares: Sequence[float]) -> str:
     return "\n".join(rows)
 
 
-def make_record(store: Store, name: str, shares: Sequence[float]) -> Record:
-    """Return a record of one case: this project's models as the points of a sweep, the peers as baselines."""
-    case = open_case(name)
-    record = analyze(case.model, input_shapes={case.input: case.shape})
-    cells = [store.read(name, method, share) for method in METHODS for share in shares]
-    points = {cell: _point(cell, case, record) for cell in cells if cell is not None}
-    ours = [point for cell, point in points.items() if METHODS[cell.method].ours]
-    peers = [point for cell, point in points.items() if not METHODS[cell.method].ours]
-    return replace(
-        record,
-        command="sweep",
-        source=replace(record.source, path=case.model.name),  # the folder is of no use to a reader elsewhere
-        sweep=Sweep(_with_front(ours), peers, "cpu, one thread, one sample at a time"),
-        warnings=[*record.warnings, f"Measured on: {case.data}. Peers and data-free models see no data."],
+def publish(store: Store, cases: Iterable[str], shares: Sequence[float], folder: Path) -> None:
+    """Write ``peers.json`` (all cells) and ``peers.html`` (the tables) into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {
+        case: [cell for name in METHODS for share in shares if (cell := store.read(case, name, share)) is not None]
+        for case in cases
+    }
+    record = {
+        "environment": {"cpu": cpu_name(), "runtime": runtime_distributions(), "threads": 1},
+        "data": {case: open_case(case).data for case in found},
+        "empty": {case: _empty(cells, shares) for case, cells in found.items()},
+        "cells": [asdict(cell) for cells in found.values() for cell in cells],
+    }
+    (folder / "peers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "peers.html").write_text(page(found, record["data"], shares), encoding="utf-8")
+
+
+def page(found: dict[str, list[Cell]], data: dict[str, str], shares: Sequence[float]) -> str:
+    """Return the tables of all cases as one self-contained page."""
+    legend = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in COLUMNS)
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>Beside other methods</title><style>{STYLE}</style></head><body>",
+        f"<h1>sepconvert beside other methods</h1><p>{escape(INTRODUCTION)}</p><ul>{legend}</ul>",
+        "<p>The best quality of a column is marked. A star: more than a quarter of the sites' multiply-adds were kept "
+        "dense, so the figure does not count. A wave (~): the timing was not stable. A dash: not measured.</p>",
+    ]
+    for case, cells in found.items():
+        parts.append(_section(case, {(cell.method, cell.share): cell for cell in cells}, data[case], shares))
+    return "".join([*parts, "</body></html>\n"])
+
+
+def _section(case: str, cells: dict[tuple[str, float], Cell], data: str, shares: Sequence[float]) -> str:
+    groups = "".join(f'<th class="group" colspan="4">1/{round(1 / share)} of the sites\' MACs</th>' for share in shares)
+    names = "".join(f"<th>{escape(name)}</th>" for name, _ in COLUMNS) * len(shares)
+    rows = []
+    for method in METHODS.values():
+        if any(key[0] == method.name for key in cells):
+            row = "".join(_columns(cells, method.name, share) for share in shares)
+            mark = ' class="ours"' if method.ours else ""
+            rows.append(f"<tr{mark}><td>{escape(method.label)}</td>{row}</tr>")
+    base = next((cell.base_top1 for cell in cells.values() if cell.base_top1 is not None), None)
+    speed = next((cell.base_latency_ms for cell in cells.values() if cell.base_latency_ms is not None), None)
+    told = f"Calibration and test: {data}."
+    told += "" if base is None else f" Top-1 of the original: {base:.2f} %."
+    told += "" if speed is None else f" The original takes {speed:.2f} ms."
+    return (
+        f'<h2>{escape(case)}</h2><p>{escape(told)}</p><div class="wide"><table><thead><tr><th rowspan="2">method</th>'
+        f"{groups}</tr><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def publish(store: Store, cases: Iterable[str], shares: Sequence[float], folder: Path) -> None:
-    """Write ``peers_<case>.json`` and ``.html``, and all tables as ``peers.md``, into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = []
-    for name in cases:
-        record = make_record(store, name, shares)
-        stem = folder / f"peers_{name}"
-        Outputs(str(stem.with_suffix(".json")), stem.with_suffix(".html"), force=True).write(record)
-        tables.append(table(store, name, shares))
-    (folder / "peers.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+def _columns(cells: dict[tuple[str, float], Cell], method: str, share: float) -> str:
+    cell = cells.get((method, share))
+    if cell is None:
+        return '<td class="quality empty">–</td>' + '<td class="empty">–</td>' * 3
+    best = max((other for key, other in cells.items() if key[1] == share), key=_merit)
+    mark = " best" if best is cell else ""
+    seconds = "–" if cell.seconds is None else f"{cell.seconds:.0f}"
+    speed = "–" if cell.speedup is None else f"{cell.speedup:.2f}×{'' if cell.stable else '~'}"
+    figures = f"<td>{cell.sites_share:.2f}</td><td>{speed}</td><td>{seconds}</td>"
+    return f'<td class="quality{mark}">{_quality(cell)}</td>{figures}'
+
+
+def _merit(cell: Cell) -> float:
+    return cell.top1 if cell.top1 is not None else -cell.error
+
+
+def _quality(cell: Cell) -> str:
+    figure = f"{cell.error:.2g}" if cell.top1 is None else f"{cell.top1:.1f}"
+    return figure + ("*" if cell.kept_share > 0.25 else "")
 
 
 def _summary(cell: Cell | None) -> str:
     if cell is None:
         return "–"
-    quality = f"{cell.error:.2g}" if cell.top1 is None else f"{cell.top1:.1f} %"
-    star = "*" if cell.kept_share > 0.25 else ""
     speed = "" if cell.speedup is None else f", {cell.speedup:.2f}×"
-    return f"{quality}{star} ({cell.sites_share:.2f}{speed}, {cell.seconds:.0f} s)"
+    seconds = "" if cell.seconds is None else f", {cell.seconds:.0f} s"
+    return f"{_quality(cell)} ({cell.sites_share:.2f}{speed}{seconds})"
 
 
-def _point(cell: Cell, case: Case, record: Record) -> SweepPoint:
-    method = METHODS[cell.method]
-    before = onnx.load(case.model)
-    convs = sum(conv_macs(before, {case.input: case.shape}).values())
-    total = record.totals.before.macs
-    option = f" --data {case.calibration.name}" if method.fitted else ""
-    line = f"sepconvert rewrite {case.model.name} --form {method.form} --rank {cell.share:.4g}{option}"
-    return SweepPoint(
-        label=f"{method.label}, 1/{round(1 / cell.share)} of the sites' MACs",
-        macs=None if total is None else total - round(convs * (1 - cell.model_share)),
-        params=None,
-        latency_ms=cell.latency_ms,
-        speedup=cell.speedup,
-        speedup_ci95=cell.speedup_ci95,
-        error=cell.error,
-        top1=None if cell.top1 is None else cell.top1 / 100,
-        stable=cell.stable,
-        sites_rewritten=cell.rewritten,
-        form=method.form,
-        command=line if method.ours else None,
-    )
-
-
-def _with_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    return [replace(point, on_front=not any(_beats(other, point) for other in points)) for point in points]
-
-
-def _beats(one: SweepPoint, other: SweepPoint) -> bool:
-    if None in (one.speedup, other.speedup, one.error, other.error):
-        return False
-    faster, closer = one.speedup >= other.speedup, one.error <= other.error
-    return faster and closer and (one.speedup, one.error) != (other.speedup, other.error)
+def _empty(cells: Sequence[Cell], shares: Sequence[float]) -> list[str]:
+    known = {(cell.method, cell.share) for cell in cells}
+    return [f"{name} at 1/{round(1 / share)}" for name in METHODS for share in shares if (name, share) not in known]

@@ -1,11 +1,12 @@
 """The comparison runs end to end, resumes, and publishes what it measured."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from sepconvert.record import Record
 from tests.benchmarks.cells import Store
+from tests.benchmarks.methods import METHODS as ALL_METHODS
 from tests.benchmarks.peers import convert_all
 from tests.benchmarks.published import publish, table
 
@@ -40,11 +41,17 @@ def test_a_second_run_measures_nothing_again(store: Store, capsys: pytest.Captur
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_published_names_every_method_and_no_folder(store: Store, tmp_path: Path) -> None:
+def test_what_is_published_names_every_method_measured_and_every_cell_that_is_empty(
+    store: Store, tmp_path: Path
+) -> None:
     publish(store, ["fashion_resnet"], [1 / 2], tmp_path)
-    record = Record.read(tmp_path / "peers_fashion_resnet.json")
-    assert record.source.path == "fashion_resnet.onnx"
-    assert len(record.sweep.points) == 1
-    assert len(record.sweep.baselines) == 2
-    assert table(store, "fashion_resnet", [1 / 2]) in (tmp_path / "peers.md").read_text()
-    assert (tmp_path / "peers_fashion_resnet.html").stat().st_size > 10_000
+    record = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
+    assert {cell["method"] for cell in record["cells"]} == set(METHODS)
+    assert len(record["empty"]["fashion_resnet"]) == len(ALL_METHODS) - len(METHODS)
+    page = (tmp_path / "peers.html").read_text(encoding="utf-8")
+    for method in METHODS:
+        assert ALL_METHODS[method].label in page
+        assert ALL_METHODS[method].label in table(store, "fashion_resnet", [1 / 2])
+    assert "<script" not in page
+    assert "http" not in page
+    assert str(Path.home()) not in page
