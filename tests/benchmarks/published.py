@@ -30,6 +30,7 @@ INTRODUCTION = (
     "data. Shares are counted from the files that were written; a method that can only take whole steps lands below "
     "the share that was asked for."
 )
+EARLIER = "made by an earlier version"
 COLUMNS = (
     (
         "quality",
@@ -84,7 +85,8 @@ def page(found: dict[str, list[Cell]], data: dict[str, str], shares: Sequence[fl
         f"<title>Beside other methods</title><style>{STYLE}</style></head><body>",
         f"<h1>sepconvert beside other methods</h1><p>{escape(INTRODUCTION)}</p><ul>{legend}</ul>",
         "<p>The best quality of a column is marked. A star: more than a quarter of the sites' multiply-adds were kept "
-        "dense, so the figure does not count. A wave (~): the timing was not stable. A dash: not measured.</p>",
+        "dense, so the figure does not count. A wave (~): the timing was not stable. A dagger: made by an earlier "
+        "version of this tool. A dash: not measured.</p>",
     ]
     for case, cells in found.items():
         parts.append(_section(case, {(cell.method, cell.share): cell for cell in cells}, data[case], shares))
@@ -129,7 +131,7 @@ def _merit(cell: Cell) -> float:
 
 def _quality(cell: Cell) -> str:
     figure = f"{cell.error:.2g}" if cell.top1 is None else f"{cell.top1:.1f}"
-    return figure + ("*" if cell.kept_share > 0.25 else "")
+    return figure + ("*" if cell.kept_share > 0.25 else "") + ("†" if cell.note == EARLIER else "")
 
 
 def _summary(cell: Cell | None) -> str:
