@@ -19,6 +19,7 @@ from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.apply import apply_fits
 from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.commands import Given
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.inputs import data_warnings, open_with_data
@@ -102,7 +103,8 @@ def sweep(
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
     planner = Planner(Ask(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
-    trial = _Trial(planner, test or calibration, ["sepconvert", "rewrite", source.name, "--data", data])
+    given = Given(model, data, test_data, preprocess, input_shapes, weights, include, exclude, measure, seed)
+    trial = _Trial(planner, test or calibration, given)
     with naming(source.name), one_blas_thread():
         points, refused = trial.budgets(budgets)
         if not points:
@@ -161,10 +163,10 @@ def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
 class _Trial:
     """Makes and measures the models of a sweep, one at a time."""
 
-    def __init__(self, planner: Planner, test: Dataset, command: Sequence[str]) -> None:
+    def __init__(self, planner: Planner, test: Dataset, given: Given) -> None:
         self._planner = planner
         self._test = test
-        self._command = command
+        self._given = given
         self.best_sites: tuple[PlannedSite, ...] = ()
         self.top1_before: float | None = None
 
@@ -179,7 +181,7 @@ class _Trial:
                 continue
             self.best_sites = self.best_sites or network.sites
             form = self._planner.ask.target.form
-            command = shlex.join([*self._command, "--form", form, "--speedup", f"{budget:g}"])
+            command = self._given.rewrite(form, "speedup", f"{budget:g}")
             point = self._point(self._planner, network.site_plans, f"{budget:g}×", form, command)
             if point is not None:
                 points.append(_with_predictions(point, network))
@@ -207,12 +209,12 @@ class _Trial:
                 if found is None:
                     continue
                 share, plans = found
-                command = shlex.join([*self._command, "--form", cli_name(form), "--rank", f"{share:.3g}"])
+                command = self._given.rewrite(cli_name(form), "rank", f"{share:.3g}")
                 points.append(self._point(self._planner, plans, share_label(form, share), cli_name(form), command))
         return [point for point in points if point is not None]
 
     def _point(
-        self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: str | None
+        self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: Sequence[str] | None
     ) -> SweepPoint | None:
         """Fit, apply and measure; None where no site was rewritten."""
         ask = planner.ask
@@ -242,5 +244,5 @@ class _Trial:
             sites_rewritten=len(fits.rewritten),
             file_bytes=len(model_bytes(after.model)),
             form=form,
-            command=command,
+            command=None if command is None else shlex.join(command),
         )
