@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import sepconvert
-from sepconvert.errors import MissingExtraError, OutputError, UsageError
+from sepconvert.errors import OutputError, UsageError
 from sepconvert.record import Record
 from sepconvert.report.page import render
 from sepconvert.terminal.record import print_record
@@ -159,17 +159,10 @@ def test_page_and_terminal_tell_of_the_training(from_random: Record, capsys: pyt
     assert f"Fine-tuned {again.fine_tune['steps']} steps" in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_is_missing_is_said_in_one_line(
-    resnet: Path, few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_missing_or_contradicts_itself_is_said_in_one_line(resnet: Path, few: str) -> None:
     with pytest.raises(UsageError, match="--train-data"):
         sepconvert.rewrite(resnet, fine_tune=FineTune())
     with pytest.raises(UsageError, match="output"):
         run(resnet, None, few, FineTune(resume=True))
     with pytest.raises(UsageError, match="contradict"):
         FineTune(steps=1, epochs=1)
-    found = tuned.find_spec
-    for package, extra in (("torch", "torch"), ("lightning_fabric", "distributed")):
-        monkeypatch.setattr(tuned, "find_spec", lambda name, gone=package: None if name == gone else found(name))
-        with pytest.raises(MissingExtraError, match=rf"pip install 'sepconvert\[{extra}\]'"):
-            run(resnet, tmp_path / "out.onnx", few, FineTune(num_devices=2))

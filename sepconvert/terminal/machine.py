@@ -19,7 +19,7 @@ def print_doctor(findings: Sequence[Finding], console: Console | None = None) ->
     for finding in findings:
         mark = Text("ok", style="green") if finding.ok else Text("look", style="yellow")
         text = finding.text if finding.remedy is None else f"{finding.text} -> {finding.remedy}"
-        table.add_row(mark, finding.name, text)
+        table.add_row(mark, finding.name, Text(text))  # a plain str would lose "[torch]" as markup
     console.print(table)
 
 
