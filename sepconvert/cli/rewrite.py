@@ -114,7 +114,7 @@ def rewrite(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.001"),
+        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.002"),
     ] = None,
     resume: Annotated[
         bool,

@@ -35,7 +35,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A training's state: the weights by name as they are (``current``) and at their best, and Adam's two moments.
+    """A training's state: the weights by name as they are (``current``) and at their best, and the optimiser's.
 
     ``start`` are the arrays of the rewrite that the training began with.
     """
@@ -43,12 +43,11 @@ class Checkpoint:
     progressed: Progressed
     current: Mapping[str, Tensor]
     best: Mapping[str, Tensor]
-    means: Mapping[str, Tensor]
-    squares: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
     start: Mapping[str, Tensor]
 
 
-_PARTS = ("current", "best", "means", "squares", "start")
+_PARTS = ("current", "best", "optimiser", "start")
 
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:

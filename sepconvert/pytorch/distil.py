@@ -1,6 +1,6 @@
 """End-to-end distillation: the rewritten network learns to say what the original says (Hinton et al., 2015).
 
-1. Adam on the trainable constants, warm-up and cosine decay, gradients clipped to a norm.
+1. SOAP on the trainable constants, warm-up and cosine decay, gradients clipped to a norm.
 2. Dropout is off and BatchNormalization keeps its statistics: the fit has made the new layers' outputs agree with those
    the statistics are of, and a normalisation by constants is the same in training and in use.
 3. At even distances the held-out divergence is measured; the best weights so far are kept, the start counts as the
@@ -26,6 +26,7 @@ from sepconvert.pytorch.crew import Crew
 from sepconvert.pytorch.learning_rate import learning_rate
 from sepconvert.pytorch.lessons import Lesson
 from sepconvert.pytorch.objective import Goal, objective
+from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
 
 EVALUATIONS = 25
@@ -99,7 +100,7 @@ class _Training:
     ) -> None:
         self._graph, self._course, self._settings, self._crew, self._keeping = graph, course, settings, crew, keeping
         self._weights = graph.parameters_by_name()
-        self._optimiser = torch.optim.Adam(self._weights.values(), lr=settings.rate)
+        self._optimiser = Soap(self._weights)
         self._step = self._best_step = 0
         self._curve: list[dict[str, Any]] = []
         self._losses: list[Tensor] = []
@@ -132,14 +133,12 @@ class _Training:
             yield lessons[order[position]]
 
     def _learn(self, lesson: Lesson) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self._step, self._settings.steps, self._settings.rate)
         self._optimiser.zero_grad()
         loss = self._loss(lesson)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
-        self._optimiser.step()
+        self._optimiser.step(learning_rate(self._step, self._settings.steps, self._settings.rate))
         self._step += 1
         self._losses.append(loss.detach())
 
@@ -197,13 +196,11 @@ class _Training:
         return None
 
     def _state(self, keeping: Keeping) -> Checkpoint:
-        moments = {name: self._optimiser.state.get(weight, {}) for name, weight in self._weights.items()}
         return Checkpoint(
             Progressed(keeping.subject, self._step, self._best_step, self._curve, dict(keeping.plan)),
             dict(self._weights),
             self._best,
-            {name: state["exp_avg"] for name, state in moments.items() if state},
-            {name: state["exp_avg_sq"] for name, state in moments.items() if state},
+            self._optimiser.state(),
             keeping.start,
         )
 
@@ -213,12 +210,7 @@ class _Training:
         self._best = {name: state.best[name] for name in self._weights}
         for name, weight in self._weights.items():
             weight.data.copy_(state.current[name])
-            if name in state.means:
-                self._optimiser.state[weight] = {
-                    "step": torch.tensor(float(self._step)),
-                    "exp_avg": torch.empty_like(weight).copy_(state.means[name]),
-                    "exp_avg_sq": torch.empty_like(weight).copy_(state.squares[name]),
-                }
+        self._optimiser.restore(self._step, state.optimiser)
 
 
 def to_device(array: Any, device: torch.device) -> Tensor:

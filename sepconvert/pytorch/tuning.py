@@ -29,7 +29,7 @@ from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.pytorch.training import Job, Trained, compare, train
 from sepconvert.runtime.sessions import open_session
 
-RATE = 1e-3
+RATE = 2e-3
 EPOCHS = 20
 FEWEST_STEPS = 500
 LARGEST_BATCH = 64

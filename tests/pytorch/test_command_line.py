@@ -64,7 +64,7 @@ def tones(count: int, seed: int) -> np.ndarray:
 
 
 def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "calibration.npz", x=crops(96, seed=0))
+    np.savez(tmp_path / "calibration.npz", x=crops(192, seed=0))
     np.savez(tmp_path / "test.npz", x=crops(64, seed=1))
     model = ("tests.pytorch.nets:ONet", "--weights", onet_weights, "--input", "x:1x3x48x48")
     code, record, err = run("analyze", *model)
@@ -72,7 +72,7 @@ def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) ->
     assert [site["name"] for site in record["sites"]] == ["conv1", "conv2", "conv3", "conv4"]
     assert record["totals"]["before"]["params"] == sum(p.numel() for p in ONet().parameters())
     assert record["source"]["path"] == "tests.pytorch.nets:ONet"
-    data = ("--data", "calibration.npz", "--test-data", "test.npz", "--form", "spatial")
+    data = ("--data", "calibration.npz", "--test-data", "test.npz")
     code, record, err = run("rewrite", *model, *data, "--rank", 0.5, "--no-latency")
     assert code == 0, err
     assert record["output"]["path"] == "ONet.sep.onnx"
@@ -80,7 +80,7 @@ def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) ->
     code, record, err = run("compare", *model[:1], "ONet.sep.onnx", *model[1:], "--data", "test.npz", "--no-latency")
     assert code == 0, err
     errors = [o["pre_activation_relative_error"] or o["relative_error"] for o in record["fidelity"]["outputs"]]
-    assert max(errors) < 0.3  # half of the MACs, without training; a constant answer would score 1
+    assert max(errors) < 0.1  # half of the MACs, without training; a constant answer would score 1
     module = sepconvert.rebuild("tests.pytorch.nets:ONet", "ONet.sep.plan.json", "ONet.sep.safetensors")
     code, record, err = run("rewrite", *model, *data, "--rank", 0.5, "--no-latency")
     assert code == 1
@@ -89,20 +89,21 @@ def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) ->
 
 
 def test_crepe_goes_all_the_way(run: Run, crepe_weights: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "calibration.npz", frames=tones(96, seed=0))
     np.savez(tmp_path / "test.npz", frames=tones(64, seed=1))
     model = ("tests.pytorch.nets:Crepe", "--weights", crepe_weights, "--input", "frames:1x1024")
     code, record, err = run("analyze", *model)
     assert code == 0, err
     assert [site["kernel"] for site in record["sites"]] == [[512, 1]] + [[64, 1]] * 5
-    # From the weights alone: patches of 128 channels by 64 taps would take minutes to fit.
-    target = ("--rank", 0.7, "--form", "pw-dw-pw", "--no-latency", "-o", "crepe.onnx")
+    # The second layer's patches have 128 channels by 64 taps: it is the one that takes minutes to fit.
+    target = ("--exclude", "conv2", "--rank", 0.4, "--data", "calibration.npz", "--no-latency", "-o", "crepe.onnx")
     code, record, err = run("rewrite", *model, *target)
     assert code == 0, err
-    assert [site["status"] for site in record["sites"]] == ["kept"] + ["rewritten"] * 5
+    assert [site["status"] for site in record["sites"]] == ["kept"] * 2 + ["rewritten"] * 4
     code, record, err = run("compare", *model[:1], "crepe.onnx", *model[1:], "--data", "test.npz", "--no-latency")
     assert code == 0, err
     (output,) = record["fidelity"]["outputs"]
-    assert output["pre_activation_relative_error"] < 0.3
+    assert output["pre_activation_relative_error"] < 0.05
     module = sepconvert.rebuild(Crepe, "crepe.plan.json", "crepe.safetensors")
     assert_agrees(module.eval(), tmp_path / "crepe.onnx", tones(8, seed=2))
 

@@ -64,6 +64,15 @@ def test_a_rate_that_ruins_the_weights_leaves_the_start() -> None:
     assert tuned.figures["divergence_after"] <= tuned.figures["divergence_before"]
 
 
+def test_training_that_gets_no_better_ends_in_the_last_quarter() -> None:
+    given = student(classifier, rank=8)  # full rank: exact from the start
+    tuned = run(given, steps=100, rate=0.01)
+    assert tuned.figures["steps"] == 76  # the first evaluation of the last quarter
+    assert tuned.figures["best_step"] == 0
+    assert [w for w in tuned.warnings if "ended early: no better than at step 0 since then" in w]
+    assert model_bytes(tuned.model) == model_bytes(given.rewritten)
+
+
 def test_a_seed_decides_everything() -> None:
     given = student(classifier)
     first, again, other = (run(given, steps=20, seed=seed) for seed in (3, 3, 4))
