@@ -166,3 +166,7 @@ def test_what_is_missing_or_contradicts_itself_is_said_in_one_line(resnet: Path,
         run(resnet, None, few, FineTune(resume=True))
     with pytest.raises(UsageError, match="contradict"):
         FineTune(steps=1, epochs=1)
+    with pytest.raises(UsageError, match="--augment"):
+        FineTune(augment=("turn",))
+    with pytest.raises(UsageError, match="--train-weights"):
+        FineTune(train_weights="some")

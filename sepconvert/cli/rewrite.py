@@ -116,6 +116,26 @@ def rewrite(
         float | None,
         typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.002"),
     ] = None,
+    train_weights: Annotated[
+        str,
+        typer.Option(
+            help="new: the new layers, all biases and scales of normalisations; all: the layers that stayed dense too.",
+            metavar="new|all",
+            rich_help_panel=TUNING,
+            autocompletion=lambda: ["new", "all"],
+        ),
+    ] = "new",
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on variants of the images too, and let MODEL say what they are: shift (moved by up to 7 % of a "
+            "side), flip (mirrored left to right), or both, comma-separated. Helps where images are few, steps many.",
+            metavar="shift,flip",
+            rich_help_panel=TUNING,
+            show_default="none",
+            autocompletion=lambda: ["shift", "flip", "shift,flip"],
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -179,7 +199,8 @@ def rewrite(
     from sepconvert import workflows
     from sepconvert.data import parse_preprocess
 
-    tuning = workflows.FineTune(train_data, steps, epochs, lr, resume, num_devices, num_nodes)
+    kinds = tuple(augment.split(",")) if augment else ()
+    tuning = workflows.FineTune(train_data, steps, epochs, lr, resume, num_devices, num_nodes, train_weights, kinds)
     if not fine_tune and tuning != workflows.FineTune():
         raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
     with telling_interruptions(), show_progress(quiet) as progress:

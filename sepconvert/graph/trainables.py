@@ -11,17 +11,19 @@ import onnx_ir as ir
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _SCALED = frozenset({"BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"})
 _FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
-def trainable_constants(model: LoadedModel, emitted: Collection[str]) -> tuple[str, ...]:
+def trainable_constants(model: LoadedModel, emitted: Collection[str] | None) -> tuple[str, ...]:
     """Name the constants to train, in the graph's order, each once.
 
     Args:
         model: a rewritten model.
-        emitted: outputs of the convolutions that stand in the place of sites.
+        emitted: outputs of the convolutions whose weights are trained: those that stand in the place of sites; None for
+            the weights of all convolutions and fully connected layers.
 
     Returns:
         Names of floating-point initializers or outputs of ``Constant`` nodes of the main graph. One that a caller may
@@ -35,14 +37,14 @@ def trainable_constants(model: LoadedModel, emitted: Collection[str]) -> tuple[s
     return tuple(found)
 
 
-def _candidates(node: ir.Node, emitted: Collection[str]) -> list[ir.Value | None]:
+def _candidates(node: ir.Node, emitted: Collection[str] | None) -> list[ir.Value | None]:
     if node.domain != "":
         return []
     inputs = [*node.inputs, None, None, None]
     if node.op_type in _SCALED:
         return inputs[1:3]
     found = []
-    if node.op_type == "Conv" and node.outputs[0].name in emitted:
+    if node.op_type in _WEIGHTED and (emitted is None or node.outputs[0].name in emitted):
         found.append(inputs[1])
     if node.op_type in _BIASED:
         found.append(inputs[_BIASED[node.op_type]])

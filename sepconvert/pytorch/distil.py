@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepconvert.fitting.spool import Spool
 from sepconvert.progress import Progress
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
 from sepconvert.pytorch.crew import Crew
 from sepconvert.pytorch.learning_rate import learning_rate
-from sepconvert.pytorch.lessons import Lesson
+from sepconvert.pytorch.lessons import Batch, Lessons
 from sepconvert.pytorch.objective import Goal, objective
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
@@ -46,12 +45,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What to train on: lessons, held-out lessons for the exam, the goals of both, and the spool that holds them."""
+    """What to train on: lessons, held-out lessons for the exam, and the goals of both."""
 
-    lessons: Sequence[Lesson]
-    exam: Sequence[Lesson]
+    lessons: Lessons
+    exam: Lessons
     goals: Sequence[Goal]
-    spool: Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +111,9 @@ class _Training:
         if not self._curve:
             self._evaluate()
         distance = max(1, self._settings.steps // EVALUATIONS)
-        for lesson in self._upcoming():
+        for batch in self._upcoming():
             progress(f"Fine-tune: divergence {self._curve[-1]['divergence']:.3g}", self._step, self._settings.steps)
-            self._learn(lesson)
+            self._learn(batch)
             if self._step % distance and self._step != self._settings.steps:
                 continue
             self._evaluate()
@@ -125,16 +123,16 @@ class _Training:
         progress("Fine-tune", self._settings.steps, self._settings.steps)
         return Learned(self._best, self._best_step, self._step, self._curve, ended)
 
-    def _upcoming(self) -> Iterator[Lesson]:
+    def _upcoming(self) -> Iterator[Batch]:
         lessons = self._course.lessons
         while self._step < self._settings.steps:
             epoch, position = divmod(self._step, len(lessons))
             order = np.random.default_rng([self._settings.seed, _ORDER, epoch]).permutation(len(lessons))
-            yield lessons[order[position]]
+            yield lessons.batch(int(order[position]), self._step)
 
-    def _learn(self, lesson: Lesson) -> None:
+    def _learn(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
-        loss = self._loss(lesson)
+        loss = self._loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
@@ -153,12 +151,11 @@ class _Training:
             weight.grad = together[start : start + weight.numel()].view_as(weight).clone()
             start += weight.numel()
 
-    def _loss(self, lesson: Lesson) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         device, goals = self._crew.device, self._course.goals
-        inputs = {name: to_device(array, device) for name, array in lesson.inputs.feed().items()}
-        wanted = {goal.name: to_device(self._course.spool.load(lesson.values[goal.name]), device) for goal in goals}
-        labels = lesson.inputs.labels
-        given = None if labels is None else torch.from_numpy(labels).to(device)
+        inputs = {name: to_device(array, device) for name, array in batch.inputs.items()}
+        wanted = {goal.name: to_device(batch.wanted[goal.name], device) for goal in goals}
+        given = None if batch.labels is None else torch.from_numpy(batch.labels).to(device)
         with _mixed_precision(device):
             found = self._graph(inputs, [goal.name for goal in goals])
         return objective(goals, found, wanted, given)
@@ -167,9 +164,12 @@ class _Training:
     def _evaluate(self) -> None:
         """Measure the held-out divergence, keep what is best, write the state."""
         exam = self._course.exam
-        losses = [float(self._loss(lesson)) * lesson.inputs.count for lesson in exam]
+        total, count = 0.0, 0
+        for index in range(len(exam)):
+            batch = exam.batch(index, self._step)
+            total, count = total + float(self._loss(batch)) * batch.count, count + batch.count
         # The mean over processes, so that all of them come to the same decision.
-        mean = sum(losses) / sum(lesson.inputs.count for lesson in exam)
+        mean = total / count
         divergence = float(self._crew.mean(torch.tensor(mean, device=self._crew.device)))
         better = not self._curve or divergence < self._best_divergence
         self._curve.append({"step": self._step, "divergence": divergence if isfinite(divergence) else None})

@@ -1,20 +1,22 @@
 """What is taught: batches of inputs with the values that the original computes for them.
 
-The original runs once, in onnxruntime. Its values wait in memory up to a budget and in a temporary folder above it;
-inputs are read again whenever they are needed, so data on disk stays there. Which samples share a batch is drawn once,
-in which order the batches come anew for each epoch.
+The original runs in onnxruntime: once, where inputs stay as they are, and then its values wait in memory up to a budget
+and in a temporary folder above it; at every step, where inputs are varied. Inputs are read again whenever they are
+needed, so data on disk stays there. Which samples share a batch is drawn once, in which order the batches come anew for
+each epoch.
 """
 
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
+from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError
 from sepconvert.fitting.spool import Spool, Ticket
 from sepconvert.progress import Progress
@@ -28,6 +30,70 @@ class Lesson:
 
     inputs: Dataset
     values: Mapping[str, Ticket]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs and the original's values by name, class numbers or None, and how many samples these are."""
+
+    inputs: Arrays
+    wanted: Arrays
+    labels: NDArray[np.int64] | None
+    count: int
+
+
+class Lessons(Protocol):
+    """Batches to train on, by number; ``step`` of the training decides what is random in them."""
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        ...
+
+    def batch(self, index: int, step: int) -> Batch:
+        """Return one batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Lessons that are the same every time."""
+
+    lessons: Sequence[Lesson]
+    spool: Spool
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        return len(self.lessons)
+
+    def batch(self, index: int, step: int) -> Batch:  # noqa: ARG002  # nothing is random here
+        """Return one batch."""
+        lesson = self.lessons[index]
+        wanted = {name: self.spool.load(ticket) for name, ticket in lesson.values.items()}
+        return Batch(lesson.inputs.feed(), wanted, lesson.inputs.labels, lesson.inputs.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """Lessons whose inputs are varied anew at every step; the original says what the variants are.
+
+    ``seed`` holds numbers that tell this randomness apart from any other.
+    """
+
+    batches: Sequence[Dataset]
+    teacher: Session
+    values: Sequence[str]
+    variation: Variation
+    seed: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        return len(self.batches)
+
+    def batch(self, index: int, step: int) -> Batch:
+        """Return variants of one batch."""
+        given = self.batches[index]
+        inputs = self.variation.vary(given.feed(), np.random.default_rng([*self.seed, step]))
+        return Batch(inputs, self.teacher.run(inputs, self.values), given.labels, given.count)
 
 
 def prepare(

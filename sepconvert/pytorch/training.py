@@ -7,19 +7,21 @@ from math import isfinite
 import torch
 
 from sepconvert.data import Dataset
+from sepconvert.data.vary import Variation
 from sepconvert.errors import ModelError
 from sepconvert.fitting.spool import Spool
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.progress import Progress, silent
 from sepconvert.pytorch.crew import Crew
 from sepconvert.pytorch.distil import Course, Keeping, Learned, Settings, distil, to_device
-from sepconvert.pytorch.lessons import Lesson, prepare, variances
+from sepconvert.pytorch.lessons import Lesson, Lessons, Recorded, Varied, prepare, variances
 from sepconvert.pytorch.objective import Goal
 from sepconvert.pytorch.parity import check_parity
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import open_session
 
 COMPARED = 4  # samples
+_VARY = 17  # tells the random variants of inputs from other uses of one seed
 MEMORY = 1 << 30
 """Bytes of the original's values that each process keeps in memory."""
 
@@ -38,6 +40,7 @@ class Job:
         runtime_device: where onnxruntime runs the original.
         settings: see ``Settings``.
         keeping: checkpoints, or None.
+        variation: how inputs to train on are varied, or None.
     """
 
     original: bytes
@@ -49,6 +52,7 @@ class Job:
     runtime_device: str
     settings: Settings
     keeping: Keeping | None = None
+    variation: Variation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,17 @@ def train(job: Job, crew: Crew, progress: Progress) -> Trained:
     with Spool(MEMORY) as spool:
         exam = prepare(teacher, job.heldout, job.values, spool, silent)
         goals, warnings = _goals(graph, exam, spool, crew.device)
-        lessons = prepare(teacher, mine, [goal.name for goal in goals], spool, progress)
-        labelled, more = _labels(goals, [*exam, *lessons])
+        labelled, more = _labels(goals, exam[0], [*job.heldout, *mine])
         if labelled is None:
-            exam, lessons = _without_labels(exam), _without_labels(lessons)
-        course = Course(lessons, exam, labelled or goals, spool)
+            exam = [replace(lesson, inputs=_without_labels(lesson.inputs)) for lesson in exam]
+            mine = tuple(map(_without_labels, mine))
+        lessons: Lessons
+        if job.variation is None:
+            lessons = Recorded(prepare(teacher, mine, [goal.name for goal in goals], spool, progress), spool)
+        else:
+            seed = (job.settings.seed, _VARY, crew.rank)
+            lessons = Varied(mine, teacher, [goal.name for goal in goals], job.variation, seed)
+        course = Course(lessons, Recorded(exam, spool), labelled or goals)
         learned = distil(graph, course, job.settings, crew, job.keeping, progress)
     return Trained(learned, tuple(goal.name for goal in goals), labelled is not None, (*warnings, *more))
 
@@ -123,22 +133,24 @@ def _goals(
     return tuple(goals), tuple(warnings)
 
 
-def _labels(goals: Sequence[Goal], lessons: Sequence[Lesson]) -> tuple[tuple[Goal, ...] | None, tuple[str, ...]]:
+def _labels(
+    goals: Sequence[Goal], lesson: Lesson, batches: Sequence[Dataset]
+) -> tuple[tuple[Goal, ...] | None, tuple[str, ...]]:
     """The goals with the one marked that labels belong to; None where there are no labels or no such value."""
-    labels = [lesson.inputs.labels for lesson in lessons]
+    labels = [batch.labels for batch in batches]
     known = [part for part in labels if part is not None]
     if len(known) < len(labels):
         return None, ()
     largest = max(int(part.max()) for part in known)
     for position, goal in enumerate(goals):
-        shape = lessons[0].values[goal.name].shape
+        shape = lesson.values[goal.name].shape
         classes = shape[1] if len(shape) >= 2 else 0
-        if shape[0] == lessons[0].inputs.count and max(1, largest) < classes and all(side == 1 for side in shape[2:]):
+        if shape[0] == lesson.inputs.count and max(1, largest) < classes and all(side == 1 for side in shape[2:]):
             marked = list(goals)
             marked[position] = replace(goal, classes=True)
             return tuple(marked), ()
     return None, (f"The labels go up to {largest}, but no output has that many classes: they were not used.",)
 
 
-def _without_labels(lessons: Sequence[Lesson]) -> list[Lesson]:
-    return [replace(lesson, inputs=replace(lesson.inputs, labels=None)) for lesson in lessons]
+def _without_labels(batch: Dataset) -> Dataset:
+    return replace(batch, labels=None)

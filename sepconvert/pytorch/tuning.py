@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
+from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError, DeviceError, ModelError
 from sepconvert.fitting.sizes import value_sizes
 from sepconvert.graph.heads import expose, pre_activations
@@ -44,7 +45,8 @@ class Tuning:
     """How to fine-tune; None leaves the choice to the defaults.
 
     ``device`` is a name as in ``--device``; ``checkpoint`` is where the state is kept meanwhile, with ``plan`` (words)
-    and ``start`` (arrays) in it for whoever resumes; ``resume`` goes on from there.
+    and ``start`` (arrays) in it for whoever resumes; ``resume`` goes on from there. ``all_weights`` also trains the
+    layers that stayed dense; ``variation`` says how the inputs to train on are varied at every step.
     """
 
     steps: int | None = None
@@ -58,6 +60,8 @@ class Tuning:
     plan: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     resume: bool = False
+    all_weights: bool = False
+    variation: Variation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def tune(
     """
     start = perf_counter()
     accelerator = _accelerator(tuning.device)
-    trainable = trainable_constants(rewritten, emitted)
+    trainable = trainable_constants(rewritten, None if tuning.all_weights else emitted)
     try:
         graph = TrainableGraph.from_model(rewritten, trainable, wide=True)
     except ModelError as error:
@@ -148,7 +152,7 @@ def _job(
     student = model_bytes(rewritten)
     keeping = None
     if tuning.checkpoint is not None:
-        subject = _subject(student, fitted, batch, processes, tuning.seed)
+        subject = _subject(student, fitted, batch, processes, tuning)
         start = {name: torch.from_numpy(array.copy()) for name, array in tuning.start.items()}
         keeping = Keeping(tuning.checkpoint, subject, tuning.plan, start, _resumed(tuning, subject))
     return Job(
@@ -161,6 +165,7 @@ def _job(
         tuning.device,
         settings,
         keeping,
+        tuning.variation,
     )
 
 
@@ -173,10 +178,10 @@ def _batch_size(model: LoadedModel, data: Dataset, processes: int) -> int:
     return max(1, min(LARGEST_BATCH, fits, data.count // (FEWEST_BATCHES * processes)))
 
 
-def _subject(student: bytes, data: Dataset, batch: int, processes: int, seed: int) -> str:
-    """What a checkpoint belongs to: the same weights at the start, and the same batches."""
-    labelled = data.labels is not None
-    text = f"{data.count} {batch} {processes} {seed} {labelled} ".encode()
+def _subject(student: bytes, data: Dataset, batch: int, processes: int, tuning: Tuning) -> str:
+    """What a checkpoint belongs to: the same weights at the start, the same of them trained, and the same batches."""
+    labelled, kinds = data.labels is not None, _kinds(tuning)
+    text = f"{data.count} {batch} {processes} {tuning.seed} {labelled} {tuning.all_weights} {kinds} ".encode()
     return hashlib.sha256(text + student).hexdigest()
 
 
@@ -186,8 +191,8 @@ def _resumed(tuning: Tuning, subject: str) -> Any:
     found = read_checkpoint(tuning.checkpoint)
     if found.progressed.subject != subject:
         raise ModelError(
-            f"{tuning.checkpoint} belongs to another training (another model, plan, seed, data or number of devices); "
-            "repeat the command that began it, or leave --resume away and pass --force."
+            f"{tuning.checkpoint} belongs to another training (another model, plan, seed, data, --augment, "
+            "--train-weights or number of devices); repeat the command that began it, or leave --resume away and pass --force."
         )
     return found
 
@@ -212,6 +217,8 @@ def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
         "inputs": sum(batch.count for batch in job.batches),
         "held_out_inputs": sum(batch.count for batch in job.heldout),
         "labels": trained.labelled,
+        "augment": _kinds(tuning),
+        "train_weights": "all" if tuning.all_weights else "new",
         "batch": max(batch.count for batch in job.batches),
         "peak_rate": job.settings.rate,
         "processes": tuning.num_devices * tuning.num_nodes,
@@ -221,6 +228,10 @@ def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
         "values": list(trained.goals),
         "curve": learned.curve,
     }
+
+
+def _kinds(tuning: Tuning) -> list[str]:
+    return [] if tuning.variation is None else list(tuning.variation.kinds)
 
 
 def _rng(seed: int, purpose: int) -> np.random.Generator:

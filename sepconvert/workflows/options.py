@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.planning.uniform import FORM_GROUPS, forms_named
@@ -10,6 +11,7 @@ from sepconvert.separable.forms import FORMS, cli_name
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 FORM_NAMES = (*FORM_GROUPS, *map(cli_name, FORMS))
+TRAINED = ("new", "all")
 INITS = ("low-rank", "random")
 BUDGETS = ("rank", "speedup", "macs", "params", "max_error")
 
@@ -50,10 +52,12 @@ class FineTune:
 
     ``train_data`` is spelled as ``--data`` and defaults to it. ``steps`` of the optimiser or ``epochs`` over the
     inputs, not both; ``lr`` is the peak learning rate; ``resume`` goes on from an interrupted run; ``num_devices`` are
-    processes (with a GPU each, where the device is one) on each of ``num_nodes`` machines.
+    processes (with a GPU each, where the device is one) on each of ``num_nodes`` machines. ``train_weights`` is ``new``
+    (new factors, biases, scales of normalisations) or ``all`` (every convolution and fully connected layer too);
+    ``augment`` are kinds of variants of images, ``shift`` and ``flip``, that are trained on too.
 
     Raises:
-        UsageError: a number out of range, or both steps and epochs.
+        UsageError: a number out of range, an unknown name, or both steps and epochs.
     """
 
     train_data: str | None = None
@@ -63,8 +67,13 @@ class FineTune:
     resume: bool = False
     num_devices: int = 1
     num_nodes: int = 1
+    train_weights: str = "new"
+    augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _one_of("--train-weights", self.train_weights, TRAINED)
+        for kind in self.augment:
+            _one_of("--augment", kind, KINDS)
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs contradict each other; give one of them.")
         for name in ("steps", "epochs", "num_devices", "num_nodes"):

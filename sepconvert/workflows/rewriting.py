@@ -34,6 +34,7 @@ from sepconvert.workflows.tuned import (
     check_tuning,
     forget,
     settled_before,
+    training_variants,
     tune_settled,
 )
 
@@ -159,8 +160,10 @@ def rewrite(
     opened, (calibration, training, test) = open_with_data(
         source, input_shapes, [data, trained_on, test_data], preprocess
     )  # fmt: skip
-    if training is not None and calibration is None:
-        calibration = training.sample(CALIBRATION, np.random.default_rng(seed))
+    varied = None
+    if fine_tune is not None and training is not None:
+        varied = training_variants(fine_tune, training, opened, preprocess)
+        calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     ask = Ask(opened, chosen, target, calibration, calibration or test, measure, planning, seed, progress, fine_tune)
     planner = Planner(ask)
@@ -168,7 +171,7 @@ def rewrite(
         settled = settled_before(ask, destination) or settle(ask, planner)
     tuned = None
     if training is not None:
-        tuned = tune_settled(ask, settled, training, destination)
+        tuned = tune_settled(ask, settled, training, varied, destination)
         settled = tuned.settled
     record = _record(ask, settled, kept, test, outputs.arguments)
     record = replace(

@@ -6,10 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sepconvert.data import Dataset
+from sepconvert.data import Dataset, Preprocess
+from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
 from sepconvert.workflows.ask import Ask
 from sepconvert.workflows.kept import Packed, pack, unpack
+from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import FineTune
 from sepconvert.workflows.settle import Settled
 
@@ -63,6 +65,19 @@ def checkpoint_path(output: Path | None) -> Path | None:
     return None if output is None else output.with_name(f"{output.name}{SUFFIX}")
 
 
+def training_variants(
+    fine_tune: FineTune, training: Dataset, opened: OpenedModel, preprocess: Preprocess
+) -> Variation | None:
+    """Say how the inputs to train on are varied, if they are.
+
+    Raises:
+        DataError: no input of the model is an image.
+    """
+    if not fine_tune.augment:
+        return None
+    return variation(fine_tune.augment, opened.shapes.inputs, training.source.constant, preprocess)
+
+
 def settled_before(ask: Ask, output: Path | None) -> Settled | None:
     """Return the rewrite that an interrupted training began with; None where none is resumed.
 
@@ -78,7 +93,9 @@ def settled_before(ask: Ask, output: Path | None) -> Settled | None:
     return unpack(ask, Packed(plan, arrays), str(path))
 
 
-def tune_settled(ask: Ask, settled: Settled, training: Dataset, output: Path | None) -> TunedResult:
+def tune_settled(
+    ask: Ask, settled: Settled, training: Dataset, varied: Variation | None, output: Path | None
+) -> TunedResult:
     """Fine-tune a settled rewrite; its structure stays, its weights change.
 
     Raises:
@@ -101,6 +118,8 @@ def tune_settled(ask: Ask, settled: Settled, training: Dataset, output: Path | N
         plan=packed.plan,
         start=packed.arrays,
         resume=wanted.resume,
+        all_weights=wanted.train_weights == "all",
+        variation=varied,
     )
     layers = FROM_RANDOM if ask.target.init == "random" else ALREADY_FITTED
     applied = settled.applied

@@ -23,10 +23,11 @@ from tests.benchmarks.models import FASHION_MNIST, SAMPLES, default_cache, open_
 
 IMAGES = 20_000
 # A quarter of the sites' MACs, as a share of the whole model's.
-MACS = {"fashion_resnet": 0.279, "fashion_vgg": 0.253}
-EPOCHS = {"fashion_resnet": 10, "fashion_vgg": 3}
-RATES = {"fashion_resnet": 0.002, "fashion_vgg": 0.0008}
-RANDOM_EPOCHS, RANDOM_RATE = {"fashion_resnet": 5, "fashion_vgg": 1}, 0.002
+MACS = {"fashion_resnet": 0.285, "fashion_vgg": 0.253}
+EPOCHS = {"fashion_resnet": 13, "fashion_vgg": 3}
+RATE = 0.002
+AUGMENT = {"fashion_resnet": ("shift",), "fashion_vgg": ()}
+RANDOM_EPOCHS = {"fashion_resnet": 5, "fashion_vgg": 1}
 REPORTS = SAMPLES.parent / "reports"
 
 
@@ -48,7 +49,7 @@ def training_arrays(labelled: bool) -> Path:
     return path
 
 
-def tune(name: str, init: str, epochs: int, lr: float) -> Record:
+def tune(name: str, init: str, wanted: FineTune) -> Record:
     case = open_case(name)
     labelled = init == "random"
     unit, ratio = ("rank", 0.25) if labelled else ("macs", MACS[name])
@@ -59,7 +60,7 @@ def tune(name: str, init: str, epochs: int, lr: float) -> Record:
         init=init,
         data=str(case.calibration),
         test_data=str(case.test),
-        fine_tune=FineTune(str(training_arrays(labelled)), epochs=epochs, lr=lr),
+        fine_tune=replace(wanted, train_data=str(training_arrays(labelled))),
         measure=Measure(latency=False),
         progress=_tell,
         rank=ratio if unit == "rank" else None,
@@ -69,7 +70,9 @@ def tune(name: str, init: str, epochs: int, lr: float) -> Record:
     assert record.fine_tune is not None
     spent = time.process_time() - start
     arguments = ["rewrite", case.model.name, "--form", "auto", "--init", init, f"--{unit}", f"{ratio:g}"]
-    training = ["--fine-tune", "--epochs", str(epochs), "--lr", f"{lr:g}"]
+    training = ["--fine-tune", "--epochs", str(wanted.epochs), "--lr", f"{wanted.lr:g}"]
+    training += ["--train-weights", wanted.train_weights]
+    training += ["--augment", ",".join(wanted.augment)] if wanted.augment else []
     return replace(
         record,
         arguments=[*arguments, *training],
@@ -103,11 +106,15 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(MACS))
     parser.add_argument("--init", choices=["low-rank", "random"], default="low-rank")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--lr", type=float)
+    parser.add_argument("--lr", type=float, default=RATE)
+    parser.add_argument("--train-weights", default="all")
+    parser.add_argument("--augment", help="comma-separated")
     given = parser.parse_args()
     random = given.init == "random"
     epochs = given.epochs or (RANDOM_EPOCHS if random else EPOCHS)[given.name]
-    record = tune(given.name, given.init, epochs, given.lr or (RANDOM_RATE if random else RATES[given.name]))
+    augment = AUGMENT[given.name] if given.augment is None else tuple(filter(None, given.augment.split(",")))
+    wanted = FineTune(epochs=epochs, lr=given.lr, train_weights=given.train_weights, augment=augment)
+    record = tune(given.name, given.init, wanted)
     print(summary(record))
     stem = f"{given.name}_tuned{'_from_random' * (given.init == 'random')}"
     Outputs(str(REPORTS / f"{stem}.json"), force=True).write(record)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError, DeviceError, ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
@@ -121,6 +122,45 @@ def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ModelError, match="to resume from"):
         run(given, steps=5, checkpoint=path, resume=True)
+
+
+def test_all_weights_are_trained_where_that_is_asked_for() -> None:
+    given = student(classifier)
+    tuned = run(given, all_weights=True)
+    before, after = numbers(given.rewritten), numbers(tuned.model)
+    changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert changed == set(trainable_constants(given.rewritten, None))
+    assert changed == set(trainable_constants(given.rewritten, given.emitted)) | {"fc.w"}
+    assert tuned.figures["train_weights"] == "all"
+
+
+VARIATION = Variation(("shift", "flip"), {"image": 1})
+
+
+def test_on_variants_of_images_it_learns_repeatably_and_can_be_taken_up_again(tmp_path: Path) -> None:
+    given = student(classifier)
+    path = tmp_path / "state.safetensors"
+    whole = run(given, steps=50, variation=VARIATION)
+    assert whole.figures["divergence_after"] < whole.figures["divergence_before"]
+    assert whole.figures["augment"] == ["shift", "flip"]
+    assert whole.figures["curve"] != run(given, steps=50).figures["curve"]
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("Fine-tune") and done == 31:
+            raise KeyboardInterrupt
+
+    settings = Tuning(steps=50, checkpoint=path, variation=VARIATION)
+    with pytest.raises(KeyboardInterrupt):
+        tune(given.original, given.rewritten, given.emitted, given.data, settings, interrupt)
+    with pytest.raises(ModelError, match="--augment"):
+        run(given, steps=50, checkpoint=path, resume=True)
+    resumed = run(given, steps=50, checkpoint=path, resume=True, variation=VARIATION)
+    assert model_bytes(resumed.model) == model_bytes(whole.model)
+    assert resumed.figures["curve"] == whole.figures["curve"]
+
+
+def test_labels_are_mixed_in_on_variants_too() -> None:
+    assert run(student(classifier, labels=True), steps=10, variation=VARIATION).figures["labels"]
 
 
 def test_dense_maps_and_inner_outputs_are_distilled_before_their_activation() -> None:
