@@ -122,7 +122,8 @@ def _begin(gradient: Tensor) -> _Moments:
         for name, first in zip(_SIDES, (gradient, gradient.T), strict=True):
             if len(first) <= LONGEST_SIDE:
                 products = first @ first.T
-                directions = torch.linalg.eigh(products)[1].flip(1)  # the largest first, as QR leaves them
+                # The largest first, as QR leaves them.
+                directions = torch.linalg.eigh(products)[1].flip(1).contiguous()
                 sides[name] = _Side(torch.zeros_like(products), directions)
     return _Moments(torch.zeros_like(gradient), torch.zeros_like(gradient), sides)
 

@@ -192,7 +192,8 @@ def _resumed(tuning: Tuning, subject: str) -> Any:
     if found.progressed.subject != subject:
         raise ModelError(
             f"{tuning.checkpoint} belongs to another training (another model, plan, seed, data, --augment, "
-            "--train-weights or number of devices); repeat the command that began it, or leave --resume away and pass --force."
+            "--train-weights or number of devices); repeat the command that began it, or leave --resume away and pass "
+            "--force."
         )
     return found
 
