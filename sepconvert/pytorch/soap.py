@@ -3,8 +3,9 @@
 For a weight as a matrix with gradient G, running means of ``G Gᵀ`` and ``Gᵀ G`` are kept (Gupta et al., "Shampoo", ICML
 2018). Their eigenvectors are directions in which gradients hardly depend on each other; Adam works on the gradient
 turned into them, and its step is turned back. The factors of a separable convolution follow each other without a
-non-linearity or a normalisation in between, so that their gradients depend on each other strongly. From one start, three
-epochs on the Fashion-MNIST ResNet came to a held-out divergence of 0.0064, of Adam to 0.0073, at about a tenth more time.
+non-linearity or a normalisation in between, so that their gradients depend on each other strongly. From one start,
+three epochs on the Fashion-MNIST ResNet came to a held-out divergence of 0.0064, of Adam to 0.0073, at about a tenth
+more time.
 """
 
 from collections.abc import Iterator, Mapping
