@@ -118,11 +118,14 @@ class _Bench:
 
     def __init__(self, workload: Workload, rng: np.random.Generator, written: Format) -> None:
         geometry = workload.geometry
-        images = workload.batch * geometry.images
         self._site = ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, geometry)
         self._around = Surroundings(
-            written.opset, written.ir_version, images, geometry.in_spatial, workload.following
-        )  # fmt: skip
+            written.opset,
+            written.ir_version,
+            workload.batch * geometry.images,
+            geometry.in_spatial,
+            workload.following,
+        )
         self._rng = rng
         self.feeds = {INPUT: _random_input(workload, rng)}
         self._bias = rng.standard_normal(geometry.out_channels)

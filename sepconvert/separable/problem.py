@@ -78,8 +78,9 @@ class Problem:
     @property
     def energy(self) -> float:
         """What errors are relative to."""
-        first, second = (self.zero_objective, self.variance)
-        return (first or second or 1.0) if self.cross is None else (second or first or 1.0)
+        if self.cross is None:
+            return self.zero_objective or self.variance or 1.0
+        return self.variance or self.zero_objective or 1.0
 
     @property
     def per_channel(self) -> bool:

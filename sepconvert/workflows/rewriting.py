@@ -157,9 +157,8 @@ def rewrite(
     if fine_tune is not None:
         check_tuning(fine_tune, data, destination, force=outputs.force)
     trained_on = None if fine_tune is None else fine_tune.train_data or data
-    opened, (calibration, training, test) = open_with_data(
-        source, input_shapes, [data, trained_on, test_data], preprocess
-    )  # fmt: skip
+    named = [data, trained_on, test_data]
+    opened, (calibration, training, test) = open_with_data(source, input_shapes, named, preprocess)
     varied = None
     if fine_tune is not None and training is not None:
         varied = training_variants(fine_tune, training, opened, preprocess)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.separable.fitted import default_evaluations, fit, improve
+from sepconvert.separable.fitted import at_ridges, default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.problem import make_problem
@@ -84,6 +84,29 @@ def test_an_improved_fit_is_never_worse_than_the_factors_it_starts_from(form, ca
     problem = make_problem(moments, weight, geometry, 1e-3)
     before = problem.error(short.factors.reconstruct())
     assert improve(problem, short.factors).error <= before * (1 + ROUNDING) + ROUNDING
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=cases(), share=st.sampled_from([1e-2, 0.5, 1.0, 30.0]), asymmetric=st.booleans())
+def test_a_problem_moved_to_another_ridge_is_the_problem_made_there(case, share, asymmetric):
+    geometry, weight, moments = case
+    moved = make_problem(moments, weight, geometry, 1e-2, asymmetric=asymmetric).at_ridge(share)
+    made = make_problem(moments, weight, geometry, share * 1e-2, asymmetric=asymmetric)
+    assert relative(moved.gram, made.gram) < ROUNDING
+    assert relative(moved.target, made.target) < ROUNDING
+    assert moved.zero_objective == pytest.approx(made.zero_objective, rel=ROUNDING)
+    assert moved.energy == pytest.approx(made.energy, rel=ROUNDING)
+
+
+@settings(deadline=None, max_examples=60)
+@given(form=forms, case=cases(), data=st.data(), share=st.sampled_from([1e-2, 0.3, 1.0, 30.0]))
+def test_factors_carried_to_another_ridge_are_no_worse_there_than_as_they_were(form, case, data, share):
+    geometry, weight, moments = case
+    problem = make_problem(moments, weight, geometry, 1e-2)
+    made = fit(problem, form, rank_between(data, form, geometry), evaluations=3).factors
+    there = problem.at_ridge(share)
+    before = there.error(made.reconstruct())
+    assert there.error(at_ridges(problem, made)(share).reconstruct()) <= before * (1 + 1e-4) + ROUNDING
 
 
 @settings(deadline=None, max_examples=40)
