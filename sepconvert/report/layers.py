@@ -211,7 +211,9 @@ def _costs(site: SiteRecord, rewritten: bool) -> Pairs:
 def _candidate(candidate: dict[str, Any] | None) -> Pairs:
     if not candidate:
         return ()
-    return tuple((words(label), plain_value(label, value)) for label, value in candidate.items())
+    # A survey's candidates are found without data: their error is that of the weights.
+    named = {"error": "Share of the squared weights dropped"}
+    return tuple((named.get(label, words(label)), plain_value(label, value)) for label, value in candidate.items())
 
 
 def words(label: str) -> str:

@@ -16,7 +16,11 @@ def render_times(record: Record) -> Iterator[RenderableType]:
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
         # Sites are timed by the clock of the thread; beside a whole model that others held up, shares would be wrong.
         whole = record.latency[0].before.median_ms if record.latency and record.latency[0].stable else None
-        title = Text("Each site alone, and its closest candidate that is twice as fast (or the fastest)", style="bold")
+        title = Text(
+            "Each site alone, and its closest candidate that is twice as fast (or the fastest); dropped: of the squared "
+            "weights, before any fit to data",
+            style="bold",
+        )
         yield Group(title, _site_times(record.sites, whole))
     if record.plan is not None and record.plan.predicted is not None:
         yield _plan(plan_rows(record))
@@ -32,7 +36,7 @@ def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Candidate")
     table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("Error", justify="right", no_wrap=True)
+    table.add_column("dropped", justify="right", no_wrap=True)
     for site in sites:
         if site.latency_ms is None:
             continue
@@ -44,7 +48,7 @@ def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
             "" if site.macs is None else f"{2e-6 * site.macs / site.latency_ms:.3g}",
             f"{best['form']} {best['rank']}" if best else (site.reason or ""),
             f"{best['latency_ms']:.3g}" if best else "",
-            f"{best['error']:.2g}" if best else "",
+            f"{best['error']:.0%}" if best else "",
         )
     return table
 
