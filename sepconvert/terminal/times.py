@@ -17,8 +17,8 @@ def render_times(record: Record) -> Iterator[RenderableType]:
         # Sites are timed by the clock of the thread; beside a whole model that others held up, shares would be wrong.
         whole = record.latency[0].before.median_ms if record.latency and record.latency[0].stable else None
         title = Text(
-            "Each site alone, and its closest candidate that is twice as fast (or the fastest); dropped: of the squared "
-            "weights, before any fit to data",
+            "Each site alone, and its closest candidate that is twice as fast (or the fastest); dropped: of the "
+            "squared weights, before any fit to data",
             style="bold",
         )
         yield Group(title, _site_times(record.sites, whole))
