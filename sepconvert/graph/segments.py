@@ -113,6 +113,8 @@ class _Flow:
         by_name = {value.name: value for value in varying}
         self.sites = [_producer(by_name[stop.site]) for stop in stops]
         self.needs = [[by_name[name] for name in stop.needs] for stop in stops]
+        # A later site overwrites an earlier one, so that the last that asks for a value remains.
+        self._last_asking = {value: index for index, needs in enumerate(self.needs) for value in needs}
         self.last_site_above = self._last_site_above()
         self.last_need = self._last_need(inside)
 
@@ -160,11 +162,14 @@ class _Flow:
         """Return the nodes beyond ``near`` that read a value on the way to site ``index`` or later ones."""
         return [node for node in self.readers[value] if node not in near and self.last_need[node] >= index]
 
+    def asked(self, value: ir.Value, index: int) -> bool:
+        """Tell whether fitting site ``index`` or a later one needs a value itself."""
+        return self._last_asking.get(value, _NEVER) >= index
+
     def frontier(self, index: int, near: set[ir.Node]) -> list[ir.Value]:
         """Return the values made by ``near`` (or fed) that are needed beyond it."""
         made = [*self.inputs, *(value for node in self.nodes if node in near for value in node.outputs)]
-        asked = {value for needs in self.needs[index:] for value in needs}
-        return [value for value in made if value in asked or self.waiting(value, index, near)]
+        return [value for value in made if self.asked(value, index) or self.waiting(value, index, near)]
 
 
 def _cheapest(flow: _Flow, index: int, near: set[ir.Node], size: Callable[[str], int]) -> set[ir.Node]:
@@ -198,7 +203,7 @@ def _add_value(
 ) -> None:
     """Add one value: producer → value at the price of its bytes, value → readers and readers → producer for free."""
     readers: list[Any] = [node if node in inside else "far" for node in flow.waiting(value, index, near)]
-    if any(value in needs for needs in flow.needs[index:]):
+    if flow.asked(value, index):
         readers.append("far")
     producer = value.producer()
     source = producer if producer in inside else "near"

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
-from sepconvert.fitting import refit as refit_module
 from sepconvert.fitting.refit import Settings, refit
 from sepconvert.fitting.results import FittedSite, RefitResult
 from sepconvert.fitting.sampling import Sampling
@@ -31,6 +29,7 @@ from tests.fitting.nets import (
     smooth_images,
     u_net,
 )
+from tests.work import counted_work
 
 QUICK = Settings(sampling=Sampling(per_term=8, least=4000, heldout=1000))
 
@@ -102,37 +101,17 @@ def test_later_sites_make_up_for_the_errors_of_earlier_ones() -> None:
 
 
 @pytest.mark.parametrize("build", [plain_chain, u_net, side_outputs])
-def test_work_grows_in_proportion_to_the_depth(
-    build: Callable[[int], LoadedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_grows_in_proportion_to_the_depth(build: Callable[[int], LoadedModel]) -> None:
     executed = []
-    original = refit_module.open_session
-
-    def counting(data: bytes, **options: Any) -> Any:
-        import onnx
-
-        nodes = len(onnx.load_from_string(data).graph.node)
-        session = original(data, **options)
-        run = session.run
-
-        def counted(*arguments: Any) -> Any:
-            executed.append(nodes)
-            return run(*arguments)
-
-        spy: Any = type("Spy", (), {"inputs": session.inputs, "run": staticmethod(counted)})
-        return spy
-
-    monkeypatch.setattr(refit_module, "open_session", counting)
-    work = []
     for depth in (4, 8):
-        executed.clear()
         model = build(depth)
-        fit(model, ("dw_pw", 1), count=8)
-        work.append(sum(executed))
+        with counted_work() as work:
+            fit(model, ("dw_pw", 1), count=8)
+        executed.append(work.nodes_run)
         # Two streams of one pass each; the rewritten one runs what lies between a boundary and its site twice.
         batches = 2
-        assert work[-1] <= 2.5 * batches * len(list(model.ir.graph))
-    assert work[1] <= 2.3 * work[0]
+        assert work.nodes_run <= 2.5 * batches * len(list(model.ir.graph))
+    assert executed[1] <= 2.3 * executed[0]
 
 
 def test_a_batch_norm_folded_or_not_gives_the_same_fit() -> None:
