@@ -25,7 +25,8 @@ def u_net(depth: int, width: int, size: int) -> LoadedModel:
     """Down two levels and up again over concatenated skips (Ronneberger et al., 2015): ``depth`` convolutions in all.
 
     Each of the five stretches between poolings and enlargements has a fifth of them, at least one; channels double
-    from level to level. One way up is a ConvTranspose, the other a Resize.
+    from level to level. Pointwise convolutions change the width, so that all others of a level are alike. One way up
+    is a ConvTranspose, the other a Resize.
     """
     net, value, skips = Net(width, size), "image", []
     each = max(1, depth // (2 * LEVELS - 1))
@@ -33,19 +34,15 @@ def u_net(depth: int, width: int, size: int) -> LoadedModel:
         channels = width << level
         if level:
             value = net.add("MaxPool", f"pool{level}", value, kernel_shape=[2, 2], strides=[2, 2])
-        value = _convolutions(net, f"down{level}", value, each, channels, channels // 2 if level else width)
+            value = net.conv(f"wider{level}", value, channels // 2, channels, kernel=1)
+        value = _convolutions(net, f"down{level}", value, each, channels)
         skips.append(value)
     for level in reversed(range(LEVELS - 1)):
         channels = width << level
-        joined = net.add("Concat", f"join{level}", _enlarged(net, level, value, channels), skips[level], axis=1)
-        inputs = joined_channels(level, width)
-        value = _convolutions(net, f"up{level}", joined, each, channels, inputs)
+        joined = net.add("Concat", f"join{level}", _enlarged(net, level, value, 2 * channels), skips[level], axis=1)
+        value = net.conv(f"narrower{level}", joined, 3 * channels, channels, kernel=1)
+        value = _convolutions(net, f"up{level}", value, each, channels)
     return net.build(value)
-
-
-def joined_channels(level: int, width: int) -> int:
-    """Channels of the skip of a level and of what comes up to it."""
-    return (width << level) * (2 if level % 2 else 3)
 
 
 def side_outputs(depth: int, width: int, size: int) -> LoadedModel:
@@ -65,16 +62,16 @@ NETWORKS: Mapping[str, Callable[[int, int, int], LoadedModel]] = {
 }
 
 
-def _convolutions(net: Net, name: str, value: str, count: int, channels: int, inputs: int | None = None) -> str:
+def _convolutions(net: Net, name: str, value: str, count: int, channels: int) -> str:
     for i in range(count):
-        value = net.relu(net.conv(f"{name}.{i}", value, channels if i or inputs is None else inputs, channels))
+        value = net.relu(net.conv(f"{name}.{i}", value, channels, channels))
     return value
 
 
 def _enlarged(net: Net, level: int, value: str, channels: int) -> str:
-    """Twice the size: a ConvTranspose to ``channels``, or a Resize that keeps the channels of the level below."""
+    """Twice the size and as many channels: by a ConvTranspose on odd levels, by a Resize on even ones."""
     if level % 2:
-        weight = net.rng.normal(size=(2 * channels, channels, 2, 2)) * np.sqrt(2 / (2 * channels))
-        return net.add("ConvTranspose", f"grow{level}", value, net.tensor(f"grow{level}.w", weight), strides=[2, 2])
+        weight = net.tensor(f"grow{level}.w", net.rng.normal(size=(channels, channels, 2, 2)) * np.sqrt(2 / channels))
+        return net.add("ConvTranspose", f"grow{level}", value, weight, strides=[2, 2])
     scales = net.tensor(f"scales{level}", np.array([1, 1, 2, 2], np.float32))
     return net.add("Resize", f"grow{level}", value, "", scales, mode="nearest")

@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--macs", type=float, help="share of the model's MACs, split by the planner; default: a third of each site's"
     )
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
