@@ -24,7 +24,7 @@ def counted_work() -> Iterator[Work]:
     """Count all work that is done inside; nothing else about onnxruntime changes."""
     work, original = Work(), onnxruntime.InferenceSession
 
-    class Counting(original):  # type: ignore[misc, valid-type]
+    class Counting(original):
         def __init__(self, source: bytes | str, *arguments: Any, **options: Any) -> None:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             work.sessions += 1
