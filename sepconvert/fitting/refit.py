@@ -27,12 +27,12 @@ from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Batch, Stream, start_stream
 from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.instrument import extract, serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
-from sepconvert.graph.weights import read_constant
 from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import Session, open_session
 
@@ -68,7 +68,7 @@ def refit(
 ) -> RefitResult:
     """Fit every site of a model to calibration inputs.
 
-    Layers that are no sites (pointwise Convs and Gemms) are refitted too where that makes up for the errors of the
+    Layers that are no sites (pointwise Convs, Gemms, MatMuls) are refitted too where that makes up for errors of the
     sites before them: it costs nothing at inference time.
 
     Args:
@@ -224,8 +224,8 @@ def _all_without_data(
 
 
 def _weight(model: LoadedModel, choice: SiteChoice) -> tuple[NDArray[np.float64], np.dtype[np.generic]]:
-    weight = read_constant(model, choice.site.weight)
-    return weight.astype(np.float64).reshape(choice.site.geometry.weight_shape), weight.dtype
+    weight = read_weight(model, choice.site)
+    return weight.astype(np.float64), weight.dtype
 
 
 def _change(result: FittedSite) -> _Change | None:

@@ -15,6 +15,8 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.uses import node_inputs
 
+_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
@@ -82,22 +84,26 @@ def serialise(model: LoadedModel) -> bytes:
 def with_kernels(
     model: LoadedModel, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]
 ) -> LoadedModel:
-    """Return a copy of a model in which some Convs or Gemms carry another weight and bias.
+    """Return a copy of a model in which some Convs, Gemms or MatMuls carry another weight and bias.
 
     Args:
         model: stays as it is.
         kernels: by the layer's output: weight (M, C, *kernel) and bias (M,) or None for its own bias; both are
-            rounded to the old weight's type. A Gemm (``transB`` = 1) takes its weight as (M, C, 1).
+            rounded to the old weight's type. A Gemm (``transB`` = 1) takes its weight as (M, C, 1), and so does the
+            MatMul of a matrix and a constant, which becomes a Gemm.
 
     Raises:
-        ModelError: an output is not a Conv's or Gemm's.
+        ModelError: an output is not one of theirs.
     """
     copy = model.ir.clone()
-    layers = {str(node.outputs[0].name): node for node in copy.graph if node.op_type in ("Conv", "Gemm")}
+    layers = {str(node.outputs[0].name): node for node in copy.graph if node.op_type in _LAYERS}
     for output, (weight, bias) in kernels.items():
         if output not in layers:
-            raise ModelError(f"'{output}' is not the output of a Conv or Gemm in the main graph.")
+            raise ModelError(f"'{output}' is not the output of a Conv, Gemm or MatMul in the main graph.")
         node = layers[output]
+        if node.op_type == "MatMul":
+            node.op_type = "Gemm"
+            node.attributes.add(ir.AttrInt64("transB", 1))
         _replace_kernel(copy.graph, node, weight[..., 0] if node.op_type == "Gemm" else weight, bias)
     return replace(model, ir=copy, sha256=None, bytes=None)
 

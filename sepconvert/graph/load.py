@@ -43,6 +43,11 @@ class LoadedModel:
         """What messages and records call the model."""
         return self.name or ("The model" if self.path is None else str(self.path))
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it was made from a model elsewhere (a PyTorch module) that its layers must go on matching."""
+        return self.name is not None
+
 
 def load_model(path: Path) -> LoadedModel:
     """Read and check the model at ``path``.

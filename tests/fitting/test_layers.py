@@ -1,5 +1,7 @@
 """Dense layers that are no sites make up for the errors of the sites before them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,8 @@ from tests.fitting.test_refit import QUICK
 CLASSES = 3
 
 
-def classifier(*, shared: bool = False) -> LoadedModel:
-    """A site, a pointwise Conv, another site, and a Gemm on pooled features."""
+def classifier(*, shared: bool = False, multiplied: bool = False) -> LoadedModel:
+    """A site, a pointwise Conv, another site, and a Gemm (or MatMul and Add) on pooled features."""
     net = Net(6)
     first = net.relu(net.conv("site0", "image", 6, 8))
     mixed = net.relu(net.conv("mix", first, 8, 8, kernel=1))
@@ -26,8 +28,12 @@ def classifier(*, shared: bool = False) -> LoadedModel:
         again = net.add("Conv", "again", last, "mix.w", pads=[0, 0, 0, 0])
         last = net.relu(again)
     pooled = net.add("Flatten", "flat", net.add("GlobalAveragePool", "pool", last))
-    weight = net.tensor("head.w", net.rng.normal(size=(CLASSES, 8)))
-    bias = net.tensor("head.b", net.rng.normal(size=CLASSES))
+    matrix, vector = net.rng.normal(size=(CLASSES, 8)), net.rng.normal(size=CLASSES)
+    bias = net.tensor("head.b", vector)
+    if multiplied:
+        product = net.add("MatMul", "product", pooled, net.tensor("head.w", matrix.T))
+        return net.build(net.add("Add", "logits", product, bias))
+    weight = net.tensor("head.w", matrix)
     return net.build(net.add("Gemm", "logits", pooled, weight, bias, transB=1))
 
 
@@ -47,6 +53,29 @@ def test_pointwise_and_fully_connected_layers_are_found_in_order() -> None:
     layers = refittable_layers(model, infer_shapes(model))
     assert [layer.output for layer in layers] == ["mix", "logits"]
     assert layers[1].geometry.weight_shape == (CLASSES, 8, 1)
+
+
+def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: RefitResult) -> None:
+    model, test = classifier(multiplied=True), smooth_images(60, 6, 12, seed=99)
+    found = fitted(model)
+    np.testing.assert_allclose(found.sites["product"].kernel, result.sites["logits"].kernel, rtol=1e-3, atol=1e-4)
+    errors = [
+        relative_error(model, rewritten(model, RefitResult(sites, (), {}, 0, 0)), test)
+        for sites in (found.sites, {name: site for name, site in found.sites.items() if name != "product"})
+    ]
+    assert errors[0] < 0.95 * errors[1]
+
+
+def test_a_matmul_of_a_model_exported_from_a_module_is_left_alone() -> None:
+    model = replace(classifier(multiplied=True), name="Classifier")
+    assert [layer.output for layer in refittable_layers(model, infer_shapes(model))] == ["mix"]
+
+
+def test_a_matmul_of_more_than_two_dimensions_is_left_alone() -> None:
+    net = Net(6)
+    weight = net.tensor("w", net.rng.normal(size=(12, 5)))
+    model = net.build(net.add("MatMul", "product", net.conv("site0", "image", 6, 6), weight))
+    assert refittable_layers(model, infer_shapes(model)) == []
 
 
 def test_layers_with_a_weight_that_is_used_elsewhere_are_left_alone() -> None:
