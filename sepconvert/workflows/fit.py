@@ -46,7 +46,7 @@ class Fitted:
 class Fits:
     """All results: rewritten sites, sites that stay dense and why, dense layers with a new kernel and bias.
 
-    Dense layers may be no sites (pointwise Convs, Gemms, MatMuls). ``seconds`` is the time by stage, empty without data.
+    Dense layers may be no sites (pointwise Convs, Gemms, MatMuls). ``seconds`` is the time by stage, if data was seen.
     """
 
     rewritten: tuple[Fitted, ...]

@@ -36,7 +36,8 @@ from tests.benchmarks import decompose
 from tests.benchmarks.cells import measure_cell
 from tests.benchmarks.decompose import Array, Replacement, Step
 from tests.benchmarks.emit import rewritten, sites
-from tests.benchmarks.models import CASES, Case, Unavailable, default_cache, open_case
+from tests.benchmarks.fetch import Unavailable, default_cache
+from tests.benchmarks.models import CASES, Case, open_case
 
 RANKS = (1, 2, 3)
 LEVEL_WIDTH = 8

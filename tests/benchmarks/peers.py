@@ -19,8 +19,9 @@ import numpy as np
 
 from sepconvert.runtime.timing import time_pair
 from tests.benchmarks.cells import Cell, Store, measure_cell
+from tests.benchmarks.fetch import Unavailable, default_cache
 from tests.benchmarks.methods import METHODS
-from tests.benchmarks.models import CASES, Unavailable, default_cache, open_case
+from tests.benchmarks.models import CASES, open_case
 from tests.benchmarks.published import publish, table
 
 SHARES = (1 / 2, 1 / 3, 1 / 4)

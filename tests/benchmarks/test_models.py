@@ -1,6 +1,8 @@
 """The benchmark models are trained networks of the stated size, and their data sets share no photograph."""
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.benchmarks import hed
+from tests.benchmarks.fetch import Unavailable
 from tests.benchmarks.images import SOURCES, natural_crops, photograph
-from tests.benchmarks.models import CASES, Unavailable, open_case
+from tests.benchmarks.models import CASES, open_case
+from tests.benchmarks.photographs import packaged_photographs, read_resources
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,36 @@ def test_calibration_and_test_crops_come_from_different_photographs() -> None:
     fitted, unseen = (hashes(map(photograph, SOURCES[split])) for split in ("calibration", "test"))
     assert (len(fitted), len(unseen)) == (9, 5)
     assert not fitted & unseen
+
+
+def test_no_packaged_photograph_is_a_test_photograph() -> None:
+    try:
+        packaged = packaged_photographs()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    assert len(packaged) == len(hashes(packaged)) == 287
+    # Scaled and compressed anew, the same photograph would still look the same as a thumbnail.
+    unseen = [thumbnail(photograph(name)) for name in SOURCES["test"]]
+    closest = max(float(np.vdot(known, other)) for known in map(thumbnail, packaged) for other in unseen)
+    assert closest < 0.95
+    assert float(np.vdot(unseen[0], thumbnail(photograph("coffee")[::2, ::2]))) > 0.99
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """16×16 grey values without their mean, of length 1: the product of two is their correlation."""
+    grey = np.asarray(Image.fromarray(image).convert("L").resize((16, 16), Image.Resampling.BOX), np.float64)
+    grey -= grey.mean()
+    return grey / np.linalg.norm(grey)
+
+
+def test_a_resource_file_gives_its_files_by_path() -> None:
+    names = b"".join(struct.pack(">HI", len(name), 0) + name.encode("utf-16-be") for name in ("birds", "a.webp"))
+    packed = zlib.compress(b"picture")
+    data = struct.pack(">I", 4 + len(packed)) + struct.pack(">I", 7) + packed
+    tree = struct.pack(">IHII", 0, 2, 1, 1) + struct.pack(">IHII", 0, 2, 1, 2) + struct.pack(">IHHHI", 16, 1, 0, 0, 0)
+    start = 20
+    header = struct.pack(">4s4I", b"qres", 1, start, start + len(tree), start + len(tree) + len(data))
+    assert read_resources(header + tree + data + names) == {"/birds/a.webp": b"picture"}
 
 
 def test_crops_are_the_same_for_the_same_seed() -> None:

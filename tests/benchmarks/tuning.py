@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sepconvert.record import Fidelity, Record
 from sepconvert.workflows import FineTune, Measure, Outputs, rewrite
-from tests.benchmarks.models import FASHION_MNIST, SAMPLES, default_cache, open_case
+from tests.benchmarks.fetch import default_cache
+from tests.benchmarks.models import FASHION_MNIST, SAMPLES, open_case
 
 IMAGES = 20_000
 # A quarter of the sites' MACs, as a share of the whole model's.
