@@ -143,7 +143,7 @@ class SiteSample:
             activations, outputs = activations[..., None], outputs[..., None]
         inputs = len(outputs)
         places = sample_positions(inputs, outputs.shape[2:], ceil(positions / inputs), rng)
-        with np.errstate(over="ignore", invalid="ignore"):  # infinities are for whoever fits to find, in the moments
+        with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
             patches = gather_patches(activations, self._geometry, places)
             targets = gather_outputs(outputs, places)
             if heldout:
