@@ -42,7 +42,7 @@ class ErrorCurve:
             raise ValueError("an error curve needs one error for each of its ascending ranks")
 
     def at(self, rank: int) -> float:
-        """Error at a rank: never rising; beyond the last known rank the last slope goes on, before the first the error.
+        """Error at a rank: never rising; beyond the known ranks the nearest slope goes on, but not above 1.
 
         A larger rank can represent all that a smaller one can, so a larger error is a fit that did not converge.
         """
@@ -52,10 +52,11 @@ class ErrorCurve:
         from scipy.interpolate import PchipInterpolator
 
         logs, places, place = np.log(errors), np.log(np.array(self.ranks, dtype=float)), float(np.log(rank))
-        if place > places[-1]:
-            slope = (logs[-1] - logs[-2]) / (places[-1] - places[-2])
-            return float(np.exp(logs[-1] + slope * (place - places[-1])))
-        return float(np.exp(PchipInterpolator(places, logs)(max(place, places[0]))))
+        if places[0] <= place <= places[-1]:
+            return float(np.exp(PchipInterpolator(places, logs)(place)))
+        end, next_ = (0, 1) if place < places[0] else (-1, -2)
+        slope = (logs[end] - logs[next_]) / (places[end] - places[next_])
+        return float(np.exp(min(logs[end] + slope * (place - places[end]), max(logs[0], 0.0))))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -100,7 +100,7 @@ class _Estimates:
 
     def add(self, form: str, ranks: Sequence[int]) -> None:
         """Fit a form at all ranks, each started from the last; or at the middle one only, if it is beaten there."""
-        middle = ranks[len(ranks) // 2]
+        middle = ranks[(len(ranks) - 1) // 2]
         found = {middle: self._fit(form, middle, None)} if self.curves else {}
         if found and self._beaten(form, middle, found[middle][1]):
             return

@@ -42,7 +42,7 @@ class ProfileEffort:
 
     inputs: int = 96
     replayed: int = 48
-    replayed_least: int = 8
+    replayed_least: int = 4
     replayed_bytes: int = 512 << 20
     batch: int = 8
     ranks: int = 3
@@ -53,6 +53,14 @@ class ProfileEffort:
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30
+
+    def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
+        """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part."""
+        ladder = rank_ladder(form, geometry)
+        if self.evaluations(geometry) > self.least_evaluations:
+            return spread_ranks(ladder, self.ranks)
+        margin = len(ladder) // 5
+        return spread_ranks(ladder[margin : len(ladder) - margin], 2)
 
     def evaluations(self, geometry: ConvGeometry) -> int:
         """How many evaluations a fit of a site may take, each of about C²·K²·M multiply-adds."""
@@ -153,7 +161,7 @@ class TaskWalk:
         replay = Replay(
             site, rest, fed, self._observed, tuple(inputs), tuple(live), tuple(expected), around, target.row_scale
         )
-        ranks = {form: spread_ranks(rank_ladder(form, site.geometry), effort.ranks) for form in self._forms}
+        ranks = {form: effort.spread(form, site.geometry) for form in self._forms}
         return SiteTask(
             weight.astype(np.float64),
             replace(sample.moments(), cross=None),

@@ -28,7 +28,7 @@ from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 
 CANDIDATES_ALIVE = 2  # besides the dense convolution
-CPU_WARM_RUNS = 2  # memory is allocated in the first run; medians forgive the rest
+CPU_WARM_RUNS = 1  # memory is allocated in the first run; medians forgive the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Effort:
     """How long to time one group of sessions: rounds over all of them, until ``seconds`` have passed."""
 
     seconds: float = 0.15
-    fewest_rounds: int = 7
+    fewest_rounds: int = 5
     most_rounds: int = 60
 
 
@@ -98,7 +98,7 @@ def time_share(
     threads: int,
     rng: np.random.Generator,
     written: Format = Format(),
-    effort: Effort = Effort(seconds=0.3, fewest_rounds=4),
+    effort: Effort = Effort(seconds=0.3, fewest_rounds=2),
 ) -> float:
     """Time of the dense convolution as a share of the whole model's, from one interleaved run.
 

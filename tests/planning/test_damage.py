@@ -14,9 +14,12 @@ from sepconvert.separable.geometry import ConvGeometry
 
 def test_a_power_law_is_interpolated_and_continued_exactly() -> None:
     curve = ErrorCurve((2, 8, 32), (1 / 4, 1 / 64, 1 / 1024))
-    for rank in (2, 4, 8, 16, 32, 64):
+    for rank in (1, 2, 4, 8, 16, 32, 64):
         assert curve.at(rank) == pytest.approx(rank**-2.0)
-    assert curve.at(1) == curve.at(2)
+
+
+def test_below_the_known_ranks_an_error_ends_at_that_of_a_constant() -> None:
+    assert ErrorCurve((4, 8), (0.5, 0.125)).at(1) == pytest.approx(1.0)
 
 
 @settings(deadline=None, max_examples=60)
