@@ -31,6 +31,8 @@ from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.instrument import extract, serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.progress import Progress, silent
@@ -90,15 +92,6 @@ def refit(
     return walk.run(dataset, shapes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A dense kernel and bias that stand in for a settled site."""
-
-    site: str
-    kernel: NDArray[np.floating]
-    bias: NDArray[np.floating] | None
-
-
 class _Walk:
     """The streams' way from the first site to the last."""
 
@@ -152,11 +145,11 @@ class _Walk:
             self._found[segment.site] = result
             changed = True
             if segment.after:
-                self._advance(rewritten, segment.after, _change(result))
+                self._advance(rewritten, segment.after, _change(choice, result))
         self._progress("Fit", len(segments), len(segments))
 
-    def _advance(self, stream: Stream, after: Sequence[str], change: _Change | None = None) -> None:
-        """Move a stream on to the values ``after``."""
+    def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | FittedSite | None = None) -> None:
+        """Move a stream on to the values ``after``, past a site that is replaced or has a new dense kernel."""
         with self._timed("run"):
             part = self._open(stream, after, change)
             for batch in range(len(stream.held)):
@@ -191,14 +184,18 @@ class _Walk:
             return settle_drawn(choice, seen, choice.drawn)
         return settle_site(choice, seen, self._settings.ridges, self._rng)
 
-    def _open(self, stream: Stream, names: Sequence[str], change: _Change | None = None) -> Session | None:
+    def _open(
+        self, stream: Stream, names: Sequence[str], change: Replacement | FittedSite | None = None
+    ) -> Session | None:
         """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""
         missing = [name for name in names if name not in stream.held[0]]
         if not missing:
             return None
         part = extract(self._model, stream.types(), missing)
-        if change is not None:
-            part = with_kernels(part, {change.site: (change.kernel, change.bias)})
+        if isinstance(change, Replacement):
+            part = rewrite_model(part, [change]).model
+        elif change is not None and change.kernel is not None:
+            part = with_kernels(part, {change.output: (change.kernel, change.bias)})
         return open_session(serialise(part), threads=self._settings.threads)
 
     def _give_up(self, why: str) -> str:
@@ -228,6 +225,9 @@ def _weight(model: LoadedModel, choice: SiteChoice) -> tuple[NDArray[np.float64]
     return weight.astype(np.float64), weight.dtype
 
 
-def _change(result: FittedSite) -> _Change | None:
-    kernel = result.kernel if result.factors is None else result.factors.reconstruct()
-    return None if kernel is None else _Change(result.output, kernel, result.bias)
+def _change(choice: SiteChoice, result: FittedSite) -> Replacement | FittedSite:
+    """What stands in a settled site's place: its chain, which costs less to run than the kernel it amounts to."""
+    factors = result.factors
+    if factors is None:
+        return result
+    return Replacement(choice.site, factors, lowerings_for(factors.form, factors.rank)[0], result.bias)

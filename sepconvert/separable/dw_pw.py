@@ -15,7 +15,7 @@ from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 
 NAME = "dw_pw"
@@ -93,6 +93,7 @@ class Search:
         self._rows = problem.gram.reshape(channels, taps, -1)
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
         self._total = problem.zero_objective
+        self._at = LastSolved(self._solved_at)
 
     @property
     def solved(self) -> bool:
@@ -131,15 +132,17 @@ class Search:
     def point(self, factors: Factors) -> NDArray[np.floating]:
         """The taps, each filter as long as its component is strong."""
         taps = factors.arrays["depthwise"].reshape(self._shape).astype(self._problem.dtype)
-        solution = self._solve(taps, self._features(taps))
-        point: NDArray[np.floating] = taps * strengths(solution.last).reshape(*self._shape[:2], 1)
-        return point.ravel()
+        features = self._features(taps)
+        strength = strengths(self._solve(taps, features).last)
+        taps = taps * strength.reshape(*self._shape[:2], 1)
+        features = features * strength[:, None]
+        point = taps.ravel()
+        self._at.put(point, (features, self._solve(taps, features)))
+        return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient with respect to the taps."""
-        taps = point.reshape(self._shape)
-        features = self._features(taps)
-        solution = self._solve(taps, features)
+        features, solution = self._at(point)
         channels, rank, _ = self._shape
         mix = penalised(solution.mix).reshape(channels, rank, -1)
         last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
@@ -149,8 +152,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """Taps and the pointwise factor that is best for them."""
         taps = point.reshape(self._shape)
-        solution = self._solve(taps, self._features(taps))
-        mixing = solution.last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
+        mixing = self._at(point)[1].last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
         halves = balanced(mixing.astype(np.float64), taps.astype(np.float64))
         return assemble(halves.right, halves.left.swapaxes(0, 1), self._problem.geometry.kernel)
 
@@ -158,6 +160,12 @@ class Search:
         """Φ S by channel of S's columns: (C, C·r, K)."""
         channels, rank, width = self._shape
         return np.ascontiguousarray((taps @ self._rows).reshape(channels * rank, channels, width).swapaxes(0, 1))
+
+    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
+        """Φ S and the pointwise factor that is best for it."""
+        taps = point.reshape(self._shape)
+        features = self._features(taps)
+        return features, self._solve(taps, features)
 
     def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         across = taps.swapaxes(1, 2)

@@ -16,7 +16,7 @@ from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.triplets import Triplets, by_input, by_output, exact, khatri_rao
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
 from sepconvert.separable.whiten import kronecker
@@ -140,6 +140,7 @@ class Search:
         self._rank = rank
         self._target = problem.target.reshape(len(problem.target), -1)
         self._total = problem.zero_objective
+        self._at = LastSolved(self._solved_at)
 
     @property
     def solved(self) -> bool:
@@ -177,14 +178,17 @@ class Search:
         dtype = self._problem.dtype
         reduce = _unit(factors.arrays["reduce"].astype(dtype))
         taps = _unit(factors.arrays["depthwise"].reshape(self._rank, -1).astype(dtype))
-        strength = strengths(self._solve(*self._features(reduce, taps)).last)[:, None]
-        return np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
+        columns, features = self._features(reduce, taps)
+        strength = strengths(self._solve(columns, features).last)[:, None]
+        point = np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
+        features = features * strength**2
+        self._at.put(point, (features, self._solve(columns * strength**2, features)))
+        return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""
         reduce, taps = self._split(point)
-        columns, features = self._features(reduce, taps)
-        solution = self._solve(columns, features)
+        features, solution = self._at(point)
         slope = penalised(solution.mix) @ features - solution.last.T @ self._target
         slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
@@ -195,7 +199,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """``reduce``, the taps and the ``expand`` that is best for them."""
         reduce, taps = self._split(point)
-        last = self._solve(*self._features(reduce, taps)).last
+        last = self._at(point)[1].last
         wide = Triplets(last.astype(np.float64), taps.astype(np.float64), reduce.astype(np.float64))
         return assemble(wide.evened(), self._problem.geometry.kernel)
 
@@ -210,6 +214,11 @@ class Search:
         columns = khatri_rao(reduce, taps)
         shaped = columns.reshape(self._rank, *self._problem.original.shape[1:])
         return columns, self._problem.times_gram(shaped).reshape(self._rank, -1)
+
+    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
+        """Φ S and what ``expand`` is best for it."""
+        columns, features = self._features(*self._split(point))
+        return features, self._solve(columns, features)
 
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         gram = features @ columns.T

@@ -16,7 +16,7 @@ from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 from sepconvert.separable.whiten import kronecker
 
@@ -182,6 +182,7 @@ class Search:
         target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
         self._total = problem.zero_objective
+        self._at = LastSolved(self._solved_at)
 
     @property
     def solved(self) -> bool:
@@ -222,18 +223,20 @@ class Search:
     def point(self, factors: Factors) -> NDArray[np.floating]:
         """The first factor, each filter as long as its component is strong."""
         first = factors.arrays["first"].reshape(self._rank, -1).astype(self._problem.dtype)
-        last = self._solve(first, self._features(first)).last
-        point: NDArray[np.floating] = first * strengths(last.reshape(-1, self._rank))[:, None]
-        return point.ravel()
+        features = self._features(first)
+        strength = strengths(self._solve(first, features).last.reshape(-1, self._rank))[:, None]
+        first = first * strength
+        features = features * strength[:, :, None]
+        point = first.ravel()
+        self._at.put(point, (features, self._solve(first, features)))
+        return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""
-        first = point.reshape(self._rank, self._tall)
-        features = self._features(first)
-        solution = self._solve(first, features)
+        features, solution = self._at(point)
         mix = penalised(solution.mix).reshape(self._wide, self._rank, -1)
         last = solution.last.reshape(-1, self._wide, self._rank)
-        slope = np.zeros_like(first)
+        slope = np.zeros((self._rank, self._tall), dtype=point.dtype)
         for column in range(self._wide):
             here = np.ascontiguousarray(features[:, :, :, column]).reshape(-1, self._tall)
             slope += mix[column] @ here - last[:, column].T @ self._target[column]
@@ -243,7 +246,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """The first factor and the second that is best for it."""
         first = point.reshape(self._rank, self._tall)
-        last = self._solve(first, self._features(first)).last
+        last = self._at(point)[1].last
         second = last.reshape(-1, self._wide, self._rank).transpose(2, 0, 1).reshape(self._rank, -1)
         halves = balanced(first.T[None].astype(np.float64), second[None].astype(np.float64))
         return assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)
@@ -256,6 +259,12 @@ class Search:
         channels = self._rows.shape[1]
         by_channel: NDArray[np.floating] = first.reshape(self._rank, channels, -1).swapaxes(0, 1) @ self._rows
         return by_channel.swapaxes(1, 2).reshape(self._wide, self._rank, self._tall, self._wide)
+
+    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
+        """Φ S and the second factor that is best for it."""
+        first = point.reshape(self._rank, self._tall)
+        features = self._features(first)
+        return features, self._solve(first, features)
 
     def _solve(self, first: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         """Second factor (M, k2·R)."""

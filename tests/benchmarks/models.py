@@ -127,12 +127,12 @@ def _open_nsfw(folder: Path) -> Case:
         inputs = nsfw_inputs(crops(photographs, NSFW_CALIBRATION, 256, np.random.default_rng(SEED)))
         return {name: inputs.astype(np.float16)}  # whole numbers below 256: exact
 
-    def test_inputs() -> dict[str, NDArray[np.generic]]:
+    def other_inputs() -> dict[str, NDArray[np.generic]]:
         return {name: nsfw_inputs(natural_crops("test", 40, 256, np.random.default_rng(SEED + 1)))}
 
     calibration, test = folder / f"calibration_{NSFW_CALIBRATION}.npz", folder / "test_40.npz"
     _write_arrays(calibration, calibration_inputs)
-    _write_arrays(test, test_inputs)
+    _write_arrays(test, other_inputs)
     data = (
         f"{NSFW_CALIBRATION} crops of 296 photographs (scikit-image and Debian packages); 40 crops of 5 other "
         "photographs (scikit-image)"

@@ -42,7 +42,8 @@ def test_a_patch_times_the_kernel_is_the_convolutions_output(geometry, auto, see
         geometry.pads if auto == "NOTSET" else tuple(0 for _ in geometry.pads),
         auto,
     )
-    sizes = tuple(rng.integers(13, 18, len(geometry.kernel)))
+    spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel, strict=True)]
+    sizes = tuple(int(rng.integers(max(13, span), 18)) for span in spans)
     activations = rng.standard_normal((3, geometry.in_channels, *sizes))
     weight = weight_of(geometry, rng)
     outputs = convolve(activations, weight, geometry)
