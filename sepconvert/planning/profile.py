@@ -1,9 +1,9 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
 One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at three or four ranks (whitened start, some steps, each rank started from the last one's factors), and the fits
-nearest to a small and to a large error perturb the site to measure the network's response. Fits here only rank
-candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds them.
+fitted at two to four ranks (whitened start, some steps), and the fits nearest to a small and to a large error perturb
+the site to measure the network's response. Fits here only rank candidates: the chosen ones are fitted again, properly,
+to what the rewritten network feeds them.
 
 Sites do not depend on each other, so joblib spreads them over processes, or over machines where the caller has chosen
 a distributed backend (``joblib.parallel_config``).
@@ -23,8 +23,7 @@ from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
 from sepconvert.progress import Progress, silent
-from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import fit
+from sepconvert.separable.fitted import estimate
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.moments import fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
@@ -99,20 +98,16 @@ class _Estimates:
         return list({id(kernel): kernel for _, kernel in self._nearest.values()}.values())
 
     def add(self, form: str, ranks: Sequence[int]) -> None:
-        """Fit a form at all ranks, each started from the last; or at the middle one only, if it is beaten there."""
+        """Fit a form at all ranks; or at the middle one only, if it is beaten there."""
         middle = ranks[(len(ranks) - 1) // 2]
-        found = {middle: self._fit(form, middle, None)} if self.curves else {}
-        if found and self._beaten(form, middle, found[middle][1]):
+        found = {middle: self._fit(form, middle)} if self.curves else {}
+        if found and self._beaten(form, middle, found[middle]):
             return
-        start: Factors | None = None
-        for rank in ranks:
-            if rank not in found:
-                found[rank] = self._fit(form, rank, start)
-            start = found[rank][0]
-        self.curves[form] = ErrorCurve(tuple(ranks), tuple(found[rank][1] for rank in ranks))
+        errors = tuple(found[rank] if rank in found else self._fit(form, rank) for rank in ranks)
+        self.curves[form] = ErrorCurve(tuple(ranks), errors)
 
-    def _fit(self, form: str, rank: int, start: Factors | None) -> tuple[Factors, float]:
-        made = fit(self._problem, form, rank, (), data_free=start, evaluations=self._evaluations)
+    def _fit(self, form: str, rank: int) -> float:
+        made = estimate(self._problem, form, rank, self._evaluations)
         kernel = made.factors.reconstruct()
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
         error = made.error if judged is None else judged
@@ -120,7 +115,7 @@ class _Estimates:
             distance = abs(float(np.log(max(error, 1e-12) / typical)))
             if typical not in self._nearest or distance < self._nearest[typical][0]:
                 self._nearest[typical] = distance, kernel
-        return made.factors, error
+        return error
 
     def _beaten(self, form: str, rank: int, error: float) -> bool:
         """Whether a form that is already known is predicted to lose no more at clearly less cost."""

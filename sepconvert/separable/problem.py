@@ -7,8 +7,10 @@ part of the objective: ``+ λ·mean diag(S)·‖W−Ŵ‖²``, W the original ke
 drawn towards W. Errors are relative to the variance of y.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
 
 # Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
 SMALLEST_ROW_SCALE = 1e-3
+
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,17 @@ class Problem:
     def dtype(self) -> np.dtype[np.floating]:
         """The working precision: float32 for large problems, float64 for small ones."""
         return self.gram.dtype
+
+    def prepared(self, key: Hashable, make: Callable[[], Prepared]) -> Prepared:
+        """What ``make`` returns, made once for all ranks that are fitted to this problem."""
+        if key not in self._prepared:
+            self._prepared[key] = make()
+        found: Prepared = self._prepared[key]
+        return found
+
+    @cached_property
+    def _prepared(self) -> dict[Hashable, Any]:
+        return {}
 
     def at_ridge(self, share: float) -> "Problem":
         """The same problem at ``share`` times the ridge."""

@@ -92,6 +92,10 @@ class Eliminated:
     captured: float
     mix: NDArray[np.floating]
 
+    def scaled(self, by: NDArray[np.floating]) -> "Eliminated":
+        """The same for features (n, …) multiplied by ``by`` (n,)."""
+        return Eliminated(self.last / by, self.captured, self.mix / np.outer(by, by))
+
 
 def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating]) -> Eliminated:
     """Solve for the last factor.

@@ -17,8 +17,15 @@ from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
-from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
-from sepconvert.separable.whiten import kronecker
+from sepconvert.separable.truncated import (
+    Halves,
+    balanced,
+    checked_rank,
+    dropped_share,
+    squared_singular_values,
+    truncate,
+)
+from sepconvert.separable.whiten import Whitening, kronecker
 
 NAME = "spatial"
 LAST = "second"
@@ -172,13 +179,7 @@ class Search:
         self._tall, self._wide = channels * sides[axis], sides[1 - axis]
         order = np.arange(taps).reshape(sides)
         self._order = (order if axis == 0 else order.T).ravel()
-        # Rows of S by column j of the patch, its columns in the new order too: (k2, C·k1, CK), or by channel.
-        if problem.per_channel:
-            blocks = problem.gram[:, self._order][:, :, self._order].reshape(channels, -1, self._wide, taps)
-            self._rows = np.ascontiguousarray(blocks.transpose(2, 0, 1, 3))
-        else:
-            square = problem.gram.reshape(channels, taps, channels, taps)[:, self._order][:, :, :, self._order]
-            self._rows = np.ascontiguousarray(square.reshape(self._tall, self._wide, -1).swapaxes(0, 1))
+        self._rows = problem.prepared((NAME, "rows", axis), self._ordered_rows)
         target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
         self._total = problem.zero_objective
@@ -200,14 +201,28 @@ class Search:
         """The SVD of the matrix whitened by the Kronecker approximation of the moments, rows against columns."""
         if self._problem.per_channel:
             return []
+        whitening, halves = self._problem.prepared((NAME, "whitened", self._axis), self._whitened)
+        second = halves.right[0, : self._rank].reshape(self._rank, -1, self._wide) @ whitening.taps_inverse
+        first = halves.left[0, :, : self._rank].T @ whitening.channels_inverse
+        return [assemble(first, second.reshape(self._rank, -1), self._axis, self._problem.geometry)]
+
+    def _ordered_rows(self) -> NDArray[np.floating]:
+        """Rows of S by column j of the patch, its columns in the new order too: (k2, C·k1, CK), or by channel."""
+        gram, order = self._problem.gram, self._order
+        _, channels, taps = self._problem.original.shape
+        if self._problem.per_channel:
+            blocks = gram[:, order][:, :, order].reshape(channels, -1, self._wide, taps)
+            return np.ascontiguousarray(blocks.transpose(2, 0, 1, 3))
+        square = gram.reshape(channels, taps, channels, taps)[:, order][:, :, :, order]
+        return np.ascontiguousarray(square.reshape(self._tall, self._wide, -1).swapaxes(0, 1))
+
+    def _whitened(self) -> tuple[Whitening, Halves]:
+        """The whitening and all components of the whitened matrix, strongest first."""
         gram = self._rows.swapaxes(0, 1).reshape(self._tall * self._wide, -1)
         whitening = kronecker(gram, self._tall, self._wide)
         weight = self._problem.weight[:, :, self._order].reshape(-1, self._tall, self._wide)
         matrix = whitening.whiten(weight).swapaxes(0, 1).reshape(self._tall, -1)
-        halves = truncate(matrix[None], self._rank)
-        second = halves.right[0].reshape(self._rank, -1, self._wide) @ whitening.taps_inverse
-        first = halves.left[0].T @ whitening.channels_inverse
-        return [assemble(first, second.reshape(self._rank, -1), self._axis, self._problem.geometry)]
+        return whitening, truncate(matrix[None], min(matrix.shape))
 
     def extended(self, factors: Factors) -> Factors | None:
         """Add the largest terms of what is left over; None if the factors run in the other order."""
@@ -224,11 +239,11 @@ class Search:
         """The first factor, each filter as long as its component is strong."""
         first = factors.arrays["first"].reshape(self._rank, -1).astype(self._problem.dtype)
         features = self._features(first)
-        strength = strengths(self._solve(first, features).last.reshape(-1, self._rank))[:, None]
-        first = first * strength
-        features = features * strength[:, :, None]
-        point = first.ravel()
-        self._at.put(point, (features, self._solve(first, features)))
+        solution = self._solve(first, features)
+        strength = strengths(solution.last.reshape(-1, self._rank))
+        point: NDArray[np.floating] = (first * strength[:, None]).ravel()
+        scaled = features * strength[:, None, None]
+        self._at.put(point, (scaled, solution.scaled(np.tile(strength, self._wide))))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.separable.fitted import at_ridges, default_evaluations, fit, improve
+from sepconvert.separable.fitted import at_ridges, default_evaluations, estimate, fit, improve
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.problem import make_problem
@@ -203,6 +203,32 @@ def test_the_gradient_of_every_search_is_the_slope_of_its_value(form, case, data
             slope = float(search.evaluate(point).gradient @ direction)
             scale = np.linalg.norm(search.evaluate(point).gradient) * np.linalg.norm(direction)
             assert rise / (2 * step) == pytest.approx(slope, abs=1e-3 * scale + 1e-7)
+
+
+@settings(deadline=None, max_examples=40)
+@given(form=forms, case=cases(), data=st.data())
+def test_a_scaled_start_is_known_without_solving_it_again(form, case, data):
+    geometry, weight, moments = case
+    problem = make_problem(moments, weight, geometry, 1e-2)
+    for search in FORMS[form].search(problem, rank_between(data, form, geometry)):
+        for start in search.starts():
+            point = search.point(start)
+            known, solved = search.evaluate(point), search.evaluate(point.copy())
+            assert known.value == pytest.approx(solved.value, rel=1e-6, abs=1e-9)
+            np.testing.assert_allclose(
+                known.gradient, solved.gradient, atol=1e-6 * np.abs(solved.gradient).max() + 1e-9
+            )
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_an_estimate_from_the_moments_alone_is_close_to_a_fit(form):
+    geometry = plain(12, 16, (3, 3))
+    rng = np.random.default_rng(0)
+    problem = make_problem(moments_for(geometry, rng), weight_of(geometry, rng), geometry, 1e-3)
+    for rank in (2, 4):
+        assert estimate(problem, form, rank, 30).error <= 1.1 * fit(problem, form, rank, evaluations=30).error
+    full = FORMS[form].full_rank(geometry)
+    assert estimate(problem, form, full, 30).error == pytest.approx(fit(problem, form, full).error)
 
 
 @settings(deadline=None, max_examples=40)

@@ -43,7 +43,7 @@ def test_a_patch_times_the_kernel_is_the_convolutions_output(geometry, auto, see
         auto,
     )
     spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel, strict=True)]
-    sizes = tuple(int(rng.integers(max(13, span), 18)) for span in spans)
+    sizes = tuple(max(13, span) + int(rng.integers(5)) for span in spans)
     activations = rng.standard_normal((3, geometry.in_channels, *sizes))
     weight = weight_of(geometry, rng)
     outputs = convolve(activations, weight, geometry)
