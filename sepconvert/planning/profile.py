@@ -107,10 +107,9 @@ class _Estimates:
         self.curves[form] = ErrorCurve(tuple(ranks), errors)
 
     def _fit(self, form: str, rank: int) -> float:
-        made = estimate(self._problem, form, rank, self._evaluations)
-        kernel = made.factors.reconstruct()
+        kernel = estimate(self._problem, form, rank, self._evaluations).reconstruct()
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
-        error = made.error if judged is None else judged
+        error = self._problem.error(kernel) if judged is None else judged
         for typical in TYPICAL_ERRORS:
             distance = abs(float(np.log(max(error, 1e-12) / typical)))
             if typical not in self._nearest or distance < self._nearest[typical][0]:
