@@ -99,6 +99,6 @@ METHODS: dict[str, Method] = {
         peer("tucker2", "Tucker-2 (TensorLy)"),
         *(ours(form, fitted=False) for form in FORMS),
         *(ours(form, fitted=True) for form in (*FORMS, "auto", "any")),
-        *(planned(form) for form in ("auto", "any")),
+        *(planned(form) for form in (*FORMS, "auto", "any")),
     )
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from sepconvert.data.arrays import from_arrays
@@ -15,7 +16,7 @@ from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-from sepconvert.runtime.sessions import run_model
+from sepconvert.runtime.sessions import Session, open_session, run_model
 from sepconvert.separable.forms import FORMS
 from tests.fitting.nets import (
     Net,
@@ -225,6 +226,18 @@ def test_a_small_memory_budget_changes_where_values_lie_and_nothing_else(
     for name, site in roomy.sites.items():
         np.testing.assert_array_equal(site.bias, tight.sites[name].bias)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rewritten_stream_runs_the_chain_that_will_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[set[str]] = []
+
+    def spy(model: bytes, threads: int) -> Session:
+        opened.append({node.output[0] for node in onnx.load_from_string(model).graph.node if node.op_type == "Conv"})
+        return open_session(model, threads=threads)
+
+    monkeypatch.setattr("sepconvert.fitting.refit.open_session", spy)
+    fit(plain_chain(2), ("pw_dw_pw", 4), count=8)
+    assert any(len(convolutions) == 3 and "c0" in convolutions for convolutions in opened)
 
 
 def test_progress_names_every_site_and_ends_at_the_total() -> None:
