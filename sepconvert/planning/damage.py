@@ -54,8 +54,8 @@ class ErrorCurve:
         logs, places, place = np.log(errors), np.log(np.array(self.ranks, dtype=float)), float(np.log(rank))
         if places[0] <= place <= places[-1]:
             return float(np.exp(PchipInterpolator(places, logs)(place)))
-        end, next_ = (0, 1) if place < places[0] else (-1, -2)
-        slope = (logs[end] - logs[next_]) / (places[end] - places[next_])
+        end, inner = (0, 1) if place < places[0] else (-1, -2)
+        slope = (logs[end] - logs[inner]) / (places[end] - places[inner])
         return float(np.exp(min(logs[end] + slope * (place - places[end]), max(logs[0], 0.0))))
 
 

@@ -133,10 +133,11 @@ class Search:
         """The taps, each filter as long as its component is strong."""
         taps = factors.arrays["depthwise"].reshape(self._shape).astype(self._problem.dtype)
         features = self._features(taps)
-        solution = self._solve(taps, features)
-        strength = strengths(solution.last)
-        point: NDArray[np.floating] = (taps * strength.reshape(*self._shape[:2], 1)).ravel()
-        self._at.put(point, (features * strength[:, None], solution.scaled(strength)))
+        strength = strengths(self._solve(taps, features).last)
+        taps = taps * strength.reshape(*self._shape[:2], 1)
+        features = features * strength[:, None]
+        point: NDArray[np.floating] = taps.ravel()
+        self._at.put(point, (features, self._solve(taps, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:

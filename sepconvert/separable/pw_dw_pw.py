@@ -179,10 +179,10 @@ class Search:
         reduce = _unit(factors.arrays["reduce"].astype(dtype))
         taps = _unit(factors.arrays["depthwise"].reshape(self._rank, -1).astype(dtype))
         columns, features = self._features(reduce, taps)
-        solution = self._solve(columns, features)
-        strength = strengths(solution.last)
-        point = np.concatenate([(reduce * strength[:, None]).ravel(), (taps * strength[:, None]).ravel()])
-        self._at.put(point, (features * strength[:, None] ** 2, solution.scaled(strength**2)))
+        strength = strengths(self._solve(columns, features).last)[:, None]
+        point = np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
+        features = features * strength**2
+        self._at.put(point, (features, self._solve(columns * strength**2, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:

@@ -65,7 +65,10 @@ class Search(Protocol):
 
 
 class LastSolved(Generic[Solution]):
-    """Remembers the solution at the last point: a start was solved to scale it, and a descent ends where it looked."""
+    """Remembers the solution at the last point: a start is looked at to scale it, and a descent ends where it looked.
+
+    Solve a scaled start anew: the regularisation is not scale-free, and in float32 it is as large as small errors are.
+    """
 
     def __init__(self, solve: Callable[[NDArray[np.floating]], Solution]) -> None:
         """Solve points with ``solve``."""
@@ -91,10 +94,6 @@ class Eliminated:
     last: NDArray[np.floating]
     captured: float
     mix: NDArray[np.floating]
-
-    def scaled(self, by: NDArray[np.floating]) -> "Eliminated":
-        """The same for features (n, …) multiplied by ``by`` (n,)."""
-        return Eliminated(self.last / by, self.captured, self.mix / np.outer(by, by))
 
 
 def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating]) -> Eliminated:

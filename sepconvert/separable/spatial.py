@@ -239,11 +239,11 @@ class Search:
         """The first factor, each filter as long as its component is strong."""
         first = factors.arrays["first"].reshape(self._rank, -1).astype(self._problem.dtype)
         features = self._features(first)
-        solution = self._solve(first, features)
-        strength = strengths(solution.last.reshape(-1, self._rank))
-        point: NDArray[np.floating] = (first * strength[:, None]).ravel()
-        scaled = features * strength[:, None, None]
-        self._at.put(point, (scaled, solution.scaled(np.tile(strength, self._wide))))
+        strength = strengths(self._solve(first, features).last.reshape(-1, self._rank))[:, None]
+        first = first * strength
+        features = features * strength[:, :, None]
+        point: NDArray[np.floating] = first.ravel()
+        self._at.put(point, (features, self._solve(first, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
