@@ -36,7 +36,6 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.progress import Progress, silent
-from sepconvert.runtime.memory import give_back_memory
 from sepconvert.runtime.sessions import Session, open_session
 
 
@@ -147,7 +146,6 @@ class _Walk:
             changed = True
             if segment.after:
                 self._advance(rewritten, segment.after, _change(choice, result))
-            give_back_memory()
         self._progress("Fit", len(segments), len(segments))
 
     def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | FittedSite | None = None) -> None:

@@ -24,7 +24,6 @@ from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
 from sepconvert.planning.sensitivity import Replay, cut_behind
 from sepconvert.progress import Progress
-from sepconvert.runtime.memory import give_back_memory
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments
@@ -118,7 +117,6 @@ class TaskWalk:
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
                 self._progress(f"Profile: {target.site.name}", index, len(self._targets))
                 yield self._task(stream, batches, replayed, expected, target, segment)
-                give_back_memory()
             self._progress("Profile", len(self._targets), len(self._targets))
             stream.close()
 

@@ -93,7 +93,7 @@ class Search:
         self._rows = problem.gram.reshape(channels, taps, -1)
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
         self._total = problem.zero_objective
-        self._at = LastSolved(self._solved_at)
+        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
 
     @property
     def solved(self) -> bool:
@@ -137,12 +137,12 @@ class Search:
         taps = taps * strength.reshape(*self._shape[:2], 1)
         features = features * strength[:, None]
         point: NDArray[np.floating] = taps.ravel()
-        self._at.put(point, (features, self._solve(taps, features)))
+        self._last.put(point, (features, self._solve(taps, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient with respect to the taps."""
-        features, solution = self._at(point)
+        features, solution = self._last.at(point, self._solved_at)
         channels, rank, _ = self._shape
         mix = penalised(solution.mix).reshape(channels, rank, -1)
         last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
@@ -152,7 +152,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """Taps and the pointwise factor that is best for them."""
         taps = point.reshape(self._shape)
-        mixing = self._at(point)[1].last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
+        mixing = self._last.at(point, self._solved_at)[1].last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
         halves = balanced(mixing.astype(np.float64), taps.astype(np.float64))
         return assemble(halves.right, halves.left.swapaxes(0, 1), self._problem.geometry.kernel)
 

@@ -140,7 +140,7 @@ class Search:
         self._rank = rank
         self._target = problem.target.reshape(len(problem.target), -1)
         self._total = problem.zero_objective
-        self._at = LastSolved(self._solved_at)
+        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
 
     @property
     def solved(self) -> bool:
@@ -182,13 +182,13 @@ class Search:
         strength = strengths(self._solve(columns, features).last)[:, None]
         point = np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
         features = features * strength**2
-        self._at.put(point, (features, self._solve(columns * strength**2, features)))
+        self._last.put(point, (features, self._solve(columns * strength**2, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""
         reduce, taps = self._split(point)
-        features, solution = self._at(point)
+        features, solution = self._last.at(point, self._solved_at)
         slope = penalised(solution.mix) @ features - solution.last.T @ self._target
         slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
@@ -199,7 +199,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """``reduce``, the taps and the ``expand`` that is best for them."""
         reduce, taps = self._split(point)
-        last = self._at(point)[1].last
+        last = self._last.at(point, self._solved_at)[1].last
         wide = Triplets(last.astype(np.float64), taps.astype(np.float64), reduce.astype(np.float64))
         return assemble(wide.evened(), self._problem.geometry.kernel)
 

@@ -70,15 +70,16 @@ class LastSolved(Generic[Solution]):
     Solve a scaled start anew: the regularisation is not scale-free, and in float32 it is as large as small errors are.
     """
 
-    def __init__(self, solve: Callable[[NDArray[np.floating]], Solution]) -> None:
-        """Solve points with ``solve``."""
-        self._solve = solve
+    def __init__(self) -> None:
         self._known: tuple[NDArray[np.floating], Solution] | None = None
 
-    def __call__(self, point: NDArray[np.floating]) -> Solution:
-        """The solution at a point, which must not be written to afterwards."""
+    def at(self, point: NDArray[np.floating], solve: Callable[[NDArray[np.floating]], Solution]) -> Solution:
+        """What ``solve`` gives at a point, which must not be written to afterwards.
+
+        ``solve`` is not kept: a method of the search that owns this would keep its matrices from being freed.
+        """
         if self._known is None or self._known[0] is not point:
-            self.put(point, self._solve(point))
+            self.put(point, solve(point))
         assert self._known is not None
         return self._known[1]
 

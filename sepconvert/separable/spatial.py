@@ -183,7 +183,7 @@ class Search:
         target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
         self._total = problem.zero_objective
-        self._at = LastSolved(self._solved_at)
+        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
 
     @property
     def solved(self) -> bool:
@@ -243,12 +243,12 @@ class Search:
         first = first * strength
         features = features * strength[:, :, None]
         point: NDArray[np.floating] = first.ravel()
-        self._at.put(point, (features, self._solve(first, features)))
+        self._last.put(point, (features, self._solve(first, features)))
         return point
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""
-        features, solution = self._at(point)
+        features, solution = self._last.at(point, self._solved_at)
         mix = penalised(solution.mix).reshape(self._wide, self._rank, -1)
         last = solution.last.reshape(-1, self._wide, self._rank)
         slope = np.zeros((self._rank, self._tall), dtype=point.dtype)
@@ -261,7 +261,7 @@ class Search:
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """The first factor and the second that is best for it."""
         first = point.reshape(self._rank, self._tall)
-        last = self._at(point)[1].last
+        last = self._last.at(point, self._solved_at)[1].last
         second = last.reshape(-1, self._wide, self._rank).transpose(2, 0, 1).reshape(self._rank, -1)
         halves = balanced(first.T[None].astype(np.float64), second[None].astype(np.float64))
         return assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -218,6 +221,23 @@ def test_a_scaled_start_is_known_without_solving_it_again(form, case, data):
             np.testing.assert_allclose(
                 known.gradient, solved.gradient, atol=1e-6 * np.abs(solved.gradient).max() + 1e-9
             )
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_fit_leaves_no_matrices_to_the_garbage_collector(form):
+    geometry = plain(6, 8, (3, 3))
+    rng = np.random.default_rng(0)
+    problem = make_problem(moments_for(geometry, rng), weight_of(geometry, rng), geometry, 1e-3)
+    gc.collect()
+    gc.disable()
+    try:
+        made = at_ridges(problem, fit(problem, form, 2).factors)(0.1)
+        freed = weakref.ref(problem)
+        del problem
+        assert made.rank == 2
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
