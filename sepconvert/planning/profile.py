@@ -100,13 +100,13 @@ class _Estimates:
     def add(self, form: str, ranks: Sequence[int]) -> None:
         """Fit a form at all ranks; or at the middle one only, if it is beaten there."""
         middle = ranks[(len(ranks) - 1) // 2]
-        found = {middle: self._fit(form, middle)} if self.curves else {}
+        found = {middle: self._error(form, middle)} if self.curves else {}
         if found and self._beaten(form, middle, found[middle]):
             return
-        errors = tuple(found[rank] if rank in found else self._fit(form, rank) for rank in ranks)
+        errors = tuple(found[rank] if rank in found else self._error(form, rank) for rank in ranks)
         self.curves[form] = ErrorCurve(tuple(ranks), errors)
 
-    def _fit(self, form: str, rank: int) -> float:
+    def _error(self, form: str, rank: int) -> float:
         kernel = estimate(self._problem, form, rank, self._evaluations).reconstruct()
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
         error = self._problem.error(kernel) if judged is None else judged

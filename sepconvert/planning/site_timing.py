@@ -160,8 +160,8 @@ def _interleave(runs: Sequence[tuple[Session, Mapping[str, NDArray[Any]]]], effo
     alone = all(session.device.is_cpu and session.threads == 1 for session, _ in runs)
     clock = time.thread_time if alone else time.perf_counter
     runners = [make_runner(session, feeds) for session, feeds in runs]
-    fresh = {id(session): (session, feeds, runner) for (session, feeds), runner in zip(runs, runners, strict=True)}
-    for session, feeds, runner in fresh.values():
+    distinct = {id(session): (session, feeds, runner) for (session, feeds), runner in zip(runs, runners, strict=True)}
+    for session, feeds, runner in distinct.values():
         if not session.device.is_cpu:
             warm_up(runner, accelerator=True)
             continue

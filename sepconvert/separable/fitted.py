@@ -82,8 +82,8 @@ def fit(
 def estimate(problem: Problem, form: str, rank: int, evaluations: int) -> Factors:
     """Factors fitted from what the problem's moments give to start from, and nothing else; arguments as in ``fit``.
 
-    Tells candidates apart as well as ``fit`` does, to three digits at layers of VGG16, for half the time: the data-free
-    factorisation, and what has to be added to the factors of a lower rank, cost more than a few evaluations.
+    Enough to tell candidates apart: the data-free factorisation, and what has to be added to the factors of a lower
+    rank, cost more than a few evaluations and mostly lose against these starts.
     """
     searches = FORMS[form].search(problem, rank) if rank < FORMS[form].full_rank(problem.geometry) else []
     opened = _open(searches, ())

@@ -119,10 +119,14 @@ def _columns(cells: dict[tuple[str, float], Cell], method: str, share: float) ->
         return '<td class="quality empty">–</td>' + '<td class="empty">–</td>' * 3
     best = max((other for key, other in cells.items() if key[1] == share), key=_merit)
     mark = " best" if best is cell else ""
-    seconds = "–" if cell.seconds is None else f"{cell.seconds:.0f}"
+    seconds = "–" if cell.seconds is None else _whole(cell.seconds)
     speed = "–" if cell.speedup is None else f"{cell.speedup:.2f}×{'' if cell.stable else '~'}"
-    figures = f"<td>{cell.sites_share:.2f}</td><td>{speed}</td><td>{seconds}</td>"
+    figures = f"<td>{cell.sites_share:.2f}</td><td>{speed}</td><td>{escape(seconds)}</td>"
     return f'<td class="quality{mark}">{_quality(cell)}</td>{figures}'
+
+
+def _whole(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 0.5 else "<1"
 
 
 def _merit(cell: Cell) -> float:
@@ -138,7 +142,7 @@ def _summary(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     speed = "" if cell.speedup is None else f", {cell.speedup:.2f}×"
-    seconds = "" if cell.seconds is None else f", {cell.seconds:.0f} s"
+    seconds = "" if cell.seconds is None else f", {_whole(cell.seconds)} s"
     return f"{_quality(cell)} ({cell.sites_share:.2f}{speed}{seconds})"
 
 
