@@ -50,7 +50,7 @@ def rank_step(form: str, largest: int) -> int:
     """Distance of the ladder's rungs: 16, 8 or 4 channels for bottlenecks that can be that wide, else 1."""
     if form not in BOTTLENECK_FORMS:
         return 1
-    return next((step for step, width in ((16, 128), (8, 48), (4, 16)) if largest >= width), 1)
+    return next((step for step, width in ((16, 128), (8, 40), (4, 16)) if largest >= width), 1)
 
 
 def site_candidates(site: ConvSite, forms: Sequence[str], points: int = POINTS) -> tuple[Candidate, ...]:

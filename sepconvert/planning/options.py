@@ -7,14 +7,15 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, prune_by_model, site_candidates
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.latencies import Latencies
-from sepconvert.planning.latency_table import SiteTimes, Way, Workload
+from sepconvert.planning.latency_table import Way, Workload
 from sepconvert.planning.plans import SiteOption
+from sepconvert.planning.rank_times import RankTimes, ways_to_time
 from sepconvert.planning.uniform import Candidate
 from sepconvert.progress import Progress, silent
 
 # A candidate must be faster than the dense convolution by more than two timings of the same thing differ.
 FASTER = 0.97
-MANY_RANKS = 64  # rungs per form where nothing has to be timed
+MANY_RANKS = 64  # rungs per form
 
 Profiles = Mapping[str, SiteProfile]
 
@@ -51,7 +52,8 @@ def options_by_latency(
 ) -> tuple[list[list[SiteOption]], dict[str, str]]:
     """Options of every site with their times; the dense convolution is the first of each.
 
-    Sites of one workload are timed once, for all candidates that any of them has left after pruning by the cost model.
+    Sites of one workload are timed once, for all forms that any of them has left after pruning by the cost model: a few
+    ranks of each, which the times of the others follow from.
 
     Args:
         sites: the sites that may be rewritten.
@@ -74,7 +76,8 @@ def options_by_latency(
     for index, (workload, wanted) in enumerate(ways.items()):
         progress("Time candidates", index, len(ways))
         if wanted:
-            times[workload] = latencies.times(workload, list(wanted))
+            timed_ways = ways_to_time(wanted, workload.geometry)
+            times[workload] = RankTimes(latencies.times(workload, timed_ways))
     progress("Time candidates", len(ways), len(ways))
     options, reasons = [], {}
     for site in sites:
@@ -84,18 +87,20 @@ def options_by_latency(
             reasons[site.output] = "no form saves anything at this site"
             continue
         every = _timed_options(candidates[site.output], profiles[site.output], timed, lowering)
-        faster = [option for option in every if (option.ms or 0.0) < FASTER * timed.dense_ms]
+        dense_ms = timed.times.dense_ms
+        faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
-            reasons[site.output] = f"dense Conv is faster here: {timed.dense_ms:.3g} ms against {best:.3g} ms"
-        kept = prune_by_figures([(option.ms or 0.0, option.damage) for option in faster])
-        dense = SiteOption(ms=timed.dense_ms, dense_ms=timed.dense_ms)
+            reasons[site.output] = f"dense Conv is faster here: {dense_ms:.3g} ms against {best:.3g} ms"
+        # Rounded, because equal times may differ in their last digits.
+        kept = prune_by_figures([(round((option.ms or 0.0) / dense_ms, 6), option.damage) for option in faster])
+        dense = SiteOption(ms=dense_ms, dense_ms=dense_ms)
         options.append([dense, *(faster[index] for index in kept)])
     return options, reasons
 
 
 def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile) -> tuple[Candidate, ...]:
-    candidates = site_candidates(site, _known(forms, profile))
+    candidates = site_candidates(site, _known(forms, profile), MANY_RANKS)
     errors = {(c.form, c.rank): profile.error(c.form, c.rank) for c in candidates}
     return prune_by_model(candidates, errors, site.geometry)
 
@@ -115,13 +120,13 @@ def _lowerings(candidate: Candidate, lowering: str) -> Sequence[str]:
 
 
 def _timed_options(
-    candidates: Sequence[Candidate], profile: SiteProfile, times: SiteTimes, lowering: str
+    candidates: Sequence[Candidate], profile: SiteProfile, times: RankTimes, lowering: str
 ) -> list[SiteOption]:
     options = []
     for candidate in candidates:
         for how in _lowerings(candidate, lowering):
             way = Way(candidate.form, candidate.rank, how)
-            options.append(_option(candidate, how, profile, times.ms(way), times.dense_ms, times.source[way]))
+            options.append(_option(candidate, how, profile, times.ms(way), times.times.dense_ms, times.source(way)))
     return options
 
 

@@ -1,0 +1,71 @@
+"""Times at all ranks: a line per form and lowering, from measured times where there are some."""
+
+import numpy as np
+import pytest
+
+from sepconvert.graph.lower import lowerings_for
+from sepconvert.planning.candidates import rank_ladder
+from sepconvert.planning.latency_table import Pair, SiteTimes, Way, Workload
+from sepconvert.planning.rank_times import TIMED_RANKS, RankTimes, ways_to_time
+from tests.planning.networks import make_site
+
+WORKLOAD = Workload(make_site("conv").geometry)
+DENSE_MS = 2.0
+
+
+def timed(ms: dict[Way, float], modelled: frozenset[Way] = frozenset()) -> RankTimes:
+    source = {way: "roofline" if way in modelled else "measured" for way in ms}
+    return RankTimes(SiteTimes(WORKLOAD, {way: Pair(value, DENSE_MS) for way, value in ms.items()}, source))
+
+
+def spatial(rank: int) -> Way:
+    return Way("spatial", rank, "stacked")
+
+
+def test_times_on_a_line_give_every_rank_between_and_beyond() -> None:
+    found = timed({spatial(rank): 0.3 + 0.01 * rank for rank in (8, 16, 64)})
+    for rank in (4, 8, 24, 80):
+        assert found.ms(spatial(rank)) == pytest.approx(0.3 + 0.01 * rank)
+        assert found.source(spatial(rank)) == "measured"
+
+
+def test_noise_of_single_times_is_averaged_out() -> None:
+    rng = np.random.default_rng(0)
+    ranks = (8, 16, 32, 48, 64)
+    single, line = [], []
+    for _ in range(50):
+        noisy = {spatial(rank): (0.3 + 0.01 * rank) * rng.normal(1, 0.03) for rank in ranks}
+        single += [noisy[spatial(rank)] / (0.3 + 0.01 * rank) - 1 for rank in ranks]
+        line += [timed(noisy).ms(spatial(rank)) / (0.3 + 0.01 * rank) - 1 for rank in ranks]
+    assert np.std(line) < 0.75 * np.std(single)
+
+
+def test_a_line_neither_falls_nor_starts_below_nothing() -> None:
+    falling = timed({spatial(8): 0.5, spatial(16): 0.4})
+    assert falling.ms(spatial(8)) <= falling.ms(spatial(64))
+    steep = timed({spatial(8): 0.1, spatial(16): 0.4})
+    assert steep.ms(spatial(1)) > 0
+
+
+def test_modelled_times_count_only_where_a_line_has_no_two_others() -> None:
+    ms = {spatial(8): 0.5, spatial(16): 0.6, spatial(64): 9.0}
+    assert timed(ms, frozenset({spatial(64)})).ms(spatial(64)) == pytest.approx(1.2)
+    assert timed({spatial(64): 9.0}, frozenset({spatial(64)})).source(spatial(64)) == "roofline"
+
+
+def test_rank_one_has_a_time_of_its_own() -> None:
+    found = timed({Way("dw_pw", 1, "stacked"): 0.2, Way("dw_pw", 2, "stacked"): 1.0, Way("dw_pw", 4, "stacked"): 1.4})
+    assert found.ms(Way("dw_pw", 1, "stacked")) == pytest.approx(0.2)
+    assert found.ms(Way("dw_pw", 3, "stacked")) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("form", ["dw_pw", "pw_dw", "pw_dw_pw", "spatial"])
+def test_what_is_timed_covers_all_ranks_and_does_not_depend_on_which_are_asked_for(form: str) -> None:
+    geometry = WORKLOAD.geometry
+    ladder = rank_ladder(form, geometry, 64)
+    ways = [Way(form, rank, lowering) for rank in ladder for lowering in lowerings_for(form, rank)]
+    chosen = ways_to_time(ways, geometry)
+    assert len({way.rank for way in chosen}) <= TIMED_RANKS
+    found = timed(dict.fromkeys(chosen, 1.0))
+    assert all(found.ms(way) > 0 for way in ways)
+    assert set(ways_to_time(ways[:1], geometry)) | set(ways_to_time(ways[1:], geometry)) == set(chosen)
