@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
-from sepconvert.fitting.sizes import value_sizes
+from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Batch, Stream, start_stream
 from sepconvert.fitting.targets import Target, find_targets
@@ -110,7 +110,7 @@ class TaskWalk:
         segments = plan_segments(self._model, self._stops(), size)
         largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
         with Spool(effort.memory_budget) as spool:
-            stream, batches = start_stream(spool, fitted, heldout, effort.batch)
+            stream, batches = start_stream(spool, fitted, heldout, min(effort.batch, batch_size(shapes, size)))
             replayed = self._replayed(batches, largest)
             expected = self._expected(stream, replayed)
             self._advance(stream, segments[0].before)
