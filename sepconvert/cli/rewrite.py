@@ -136,6 +136,14 @@ def rewrite(
             autocompletion=lambda: ["shift", "flip", "shift,flip"],
         ),
     ] = None,
+    hard_labels: Annotated[
+        bool,
+        typer.Option(
+            "--hard-labels",
+            help="Take MODEL's own answers for labels: for classifiers, where right answers matter more than the same.",
+            rich_help_panel=TUNING,
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -200,7 +208,9 @@ def rewrite(
     from sepconvert.data import parse_preprocess
 
     kinds = tuple(augment.split(",")) if augment else ()
-    tuning = workflows.FineTune(train_data, steps, epochs, lr, resume, num_devices, num_nodes, train_weights, kinds)
+    tuning = workflows.FineTune(
+        train_data, steps, epochs, lr, resume, num_devices, num_nodes, train_weights, kinds, hard_labels
+    )
     if not fine_tune and tuning != workflows.FineTune():
         raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
     with telling_interruptions(), show_progress(quiet) as progress:

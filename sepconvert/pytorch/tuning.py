@@ -26,6 +26,7 @@ from sepconvert.pytorch.checkpoint import read_checkpoint
 from sepconvert.pytorch.crew import Alone
 from sepconvert.pytorch.distil import Keeping, Settings
 from sepconvert.pytorch.distributed import train_together
+from sepconvert.pytorch.hard_labels import with_own_answers
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.pytorch.training import Job, Trained, compare, train
 from sepconvert.runtime.sessions import open_session
@@ -46,7 +47,8 @@ class Tuning:
 
     ``device`` is a name as in ``--device``; ``checkpoint`` is where the state is kept meanwhile, with ``plan`` (words)
     and ``start`` (arrays) in it for whoever resumes; ``resume`` goes on from there. ``all_weights`` also trains the
-    layers that stayed dense; ``variation`` says how the inputs to train on are varied at every step.
+    layers that stayed dense; ``variation`` says how the inputs to train on are varied at every step; ``hard_labels``
+    takes the original's own answers for labels.
     """
 
     steps: int | None = None
@@ -62,6 +64,7 @@ class Tuning:
     resume: bool = False
     all_weights: bool = False
     variation: Variation | None = None
+    hard_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ def _job(
         raise DataError(
             f"{data.origin} holds {data.count} inputs, too few for fine-tuning; give some hundreds or more."
         )
+    if tuning.hard_labels:
+        data = with_own_answers(teacher, values, data, tuning.device)
     fitted, heldout = data.split(min(HELDOUT, MOST_HELDOUT / data.count), _rng(tuning.seed, _SPLIT))
     batch = _batch_size(rewritten, fitted, processes)
     batches = tuple(fitted.cut(batch, _rng(tuning.seed, _CUT)))
@@ -192,8 +197,8 @@ def _resumed(tuning: Tuning, subject: str) -> Any:
     if found.progressed.subject != subject:
         raise ModelError(
             f"{tuning.checkpoint} belongs to another training (another model, plan, seed, data, --augment, "
-            "--train-weights or number of devices); repeat the command that began it, or leave --resume away and pass "
-            "--force."
+            "--hard-labels, --train-weights or number of devices); repeat the command that began it, or leave --resume "
+            "away and pass --force."
         )
     return found
 
@@ -218,6 +223,7 @@ def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
         "inputs": sum(batch.count for batch in job.batches),
         "held_out_inputs": sum(batch.count for batch in job.heldout),
         "labels": trained.labelled,
+        "hard_labels": tuning.hard_labels,
         "augment": _kinds(tuning),
         "train_weights": "all" if tuning.all_weights else "new",
         "batch": max(batch.count for batch in job.batches),

@@ -202,7 +202,8 @@ def tuning(record: Record) -> Claim | None:
     numbers = f"{figures.error(before)} → {figures.error(after)}"
     if not after < before:
         return Claim("fine-tuning did not help", f"Fine-tuning for {on} did not help; the start was kept.", MIXED)
-    labels = " and the labels" if found.get("labels") else ""
+    named = "its answers" if found.get("hard_labels") else "the labels"
+    labels = f" and {named}" if found.get("labels") else ""
     text = f"Fine-tuning for {on}: distance from the original{labels} on held-out inputs {numbers}."
     return Claim(f"fine-tuned, {numbers}", text, NEUTRAL)
 

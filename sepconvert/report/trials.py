@@ -30,6 +30,7 @@ _TUNING_WORDS = {
     "inputs": "Inputs trained on",
     "held_out_inputs": "Inputs held out",
     "labels": "Labels used",
+    "hard_labels": "Labels are the original's own answers",
     "batch": "Inputs in a batch",
     "peak_rate": "Peak learning rate",
     "processes": "Processes",

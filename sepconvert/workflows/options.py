@@ -54,7 +54,8 @@ class FineTune:
     inputs, not both; ``lr`` is the peak learning rate; ``resume`` goes on from an interrupted run; ``num_devices`` are
     processes (with a GPU each, where the device is one) on each of ``num_nodes`` machines. ``train_weights`` is ``new``
     (new factors, biases, scales of normalisations) or ``all`` (every convolution and fully connected layer too);
-    ``augment`` are kinds of variants of images, ``shift`` and ``flip``, that are trained on too.
+    ``augment`` are kinds of variants of images, ``shift`` and ``flip``, that are trained on too; with ``hard_labels``
+    the original's own answers count as labels.
 
     Raises:
         UsageError: a number out of range, an unknown name, or both steps and epochs.
@@ -69,6 +70,7 @@ class FineTune:
     num_nodes: int = 1
     train_weights: str = "new"
     augment: tuple[str, ...] = ()
+    hard_labels: bool = False
 
     def __post_init__(self) -> None:
         _one_of("--train-weights", self.train_weights, TRAINED)

@@ -120,6 +120,7 @@ def tune_settled(
         resume=wanted.resume,
         all_weights=wanted.train_weights == "all",
         variation=varied,
+        hard_labels=wanted.hard_labels,
     )
     layers = FROM_RANDOM if ask.target.init == "random" else ALREADY_FITTED
     applied = settled.applied

@@ -27,6 +27,7 @@ IMAGES = 20_000
 MACS = {"fashion_resnet": 0.285, "fashion_vgg": 0.253}
 EPOCHS = {"fashion_resnet": 13, "fashion_vgg": 3}
 RATE = 0.002
+HARD_LABELS = {"fashion_resnet": True, "fashion_vgg": False}
 AUGMENT = {"fashion_resnet": ("shift",), "fashion_vgg": ()}
 RANDOM_EPOCHS = {"fashion_resnet": 5, "fashion_vgg": 1}
 REPORTS = SAMPLES.parent / "reports"
@@ -74,6 +75,7 @@ def tune(name: str, init: str, wanted: FineTune) -> Record:
     training = ["--fine-tune", "--epochs", str(wanted.epochs), "--lr", f"{wanted.lr:g}"]
     training += ["--train-weights", wanted.train_weights]
     training += ["--augment", ",".join(wanted.augment)] if wanted.augment else []
+    training += ["--hard-labels"] if wanted.hard_labels else []
     return replace(
         record,
         arguments=[*arguments, *training],
@@ -110,11 +112,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=RATE)
     parser.add_argument("--train-weights", default="all")
     parser.add_argument("--augment", help="comma-separated")
+    parser.add_argument("--hard-labels", action=argparse.BooleanOptionalAction)
     given = parser.parse_args()
     random = given.init == "random"
     epochs = given.epochs or (RANDOM_EPOCHS if random else EPOCHS)[given.name]
     augment = AUGMENT[given.name] if given.augment is None else tuple(filter(None, given.augment.split(",")))
-    wanted = FineTune(epochs=epochs, lr=given.lr, train_weights=given.train_weights, augment=augment)
+    hard = not random and (HARD_LABELS[given.name] if given.hard_labels is None else given.hard_labels)
+    wanted = FineTune(epochs=epochs, lr=given.lr, train_weights=given.train_weights, augment=augment, hard_labels=hard)
     record = tune(given.name, given.init, wanted)
     print(summary(record))
     stem = f"{given.name}_tuned{'_from_random' * (given.init == 'random')}"

@@ -176,6 +176,20 @@ def test_labels_are_mixed_in_where_an_output_has_their_classes() -> None:
     assert any("labels" in warning for warning in tuned.warnings)
 
 
+def test_the_originals_own_answers_count_as_labels_where_that_is_asked_for() -> None:
+    given = student(classifier)
+    tuned = run(given, steps=10, hard_labels=True)
+    assert tuned.figures["labels"]
+    assert tuned.figures["hard_labels"]
+    answers = logits(given.original).argmax(axis=1)
+    labelled = run(replace(given, data=replace(given.data, labels=answers)), steps=10)
+    assert model_bytes(tuned.model) == model_bytes(labelled.model)
+    with pytest.raises(DataError, match="has labels"):
+        run(student(classifier, labels=True), hard_labels=True)
+    with pytest.raises(DataError, match="one figure per class"):
+        run(student(dense_maps), hard_labels=True)
+
+
 def test_the_objective_is_the_relative_error_and_a_tenth_of_the_cross_entropy() -> None:
     wanted = {"y": torch.tensor([[0.0, 2.0], [4.0, 0.0]])}
     found = {"y": torch.tensor([[0.0, 0.0], [0.0, 0.0]])}
