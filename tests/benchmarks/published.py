@@ -134,7 +134,8 @@ def _merit(cell: Cell) -> float:
 
 
 def _quality(cell: Cell) -> str:
-    figure = f"{cell.error:.2g}" if cell.top1 is None else f"{cell.top1:.1f}"
+    error = f"{cell.error:.2g}" if cell.error < 99.5 else f"{cell.error:.0f}"
+    figure = error if cell.top1 is None else f"{cell.top1:.1f}"
     return figure + ("*" if cell.kept_share > 0.25 else "") + ("†" if cell.note == EARLIER else "")
 
 
