@@ -87,7 +87,7 @@ def options_by_latency(
             reasons[site.output] = "no form saves anything at this site"
             continue
         every = _timed_options(candidates[site.output], profiles[site.output], timed, lowering)
-        dense_ms = timed.times.dense_ms
+        dense_ms = timed.dense_ms
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
@@ -126,7 +126,7 @@ def _timed_options(
     for candidate in candidates:
         for how in _lowerings(candidate, lowering):
             way = Way(candidate.form, candidate.rank, how)
-            options.append(_option(candidate, how, profile, times.ms(way), times.times.dense_ms, times.source(way)))
+            options.append(_option(candidate, how, profile, times.ms(way), times.dense_ms, times.source(way)))
     return options
 
 
