@@ -1,7 +1,7 @@
-"""Stand-alone models of one site: the dense convolution, and the chain that replaces it.
+"""Stand-alone models of one site: the dense convolution, the chain that replaces it, and neither.
 
-For the exact oracle, which compares the two, and for timing candidates on a device. Both have one input ``x`` and one
-output ``y``.
+For the exact oracle, which compares the first two, and for timing candidates on a device. All have one input ``x`` and
+one output ``y``.
 """
 
 from collections.abc import Callable
@@ -67,12 +67,28 @@ def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | No
     )
 
 
+def passing_model(channels: int, axes: int, dtype: str, around: Surroundings) -> bytes:
+    """Serialise a model that takes a value (batch, channels, *spatial) and gives it back, through a Relu.
+
+    What it takes to run is what any model of one site spends on taking its input and giving its output.
+    """
+
+    def relu(source: ir.Value, unique: Namer) -> Chain:
+        return Chain((ir.node("Relu", [source], name=unique("passing")),), ())
+
+    return _model(channels, channels, axes, dtype, around, relu)
+
+
 def site_model(site: ConvSite, around: Surroundings, build: Build) -> bytes:
     """Serialise a model around the nodes that ``build`` makes from the input and a source of names."""
-    kind = ir.TensorType(ir.DataType.from_numpy(numpy_dtype(site.dtype)))
-    axes = len(site.geometry.kernel)
+    geometry = site.geometry
+    return _model(geometry.in_channels, geometry.out_channels, len(geometry.kernel), site.dtype, around, build)
+
+
+def _model(in_channels: int, out_channels: int, axes: int, dtype: str, around: Surroundings, build: Build) -> bytes:
+    kind = ir.TensorType(ir.DataType.from_numpy(numpy_dtype(dtype)))
     sizes: tuple[int | str, ...] = around.spatial or tuple(f"in_{axis}" for axis in range(axes))
-    shape = ir.Shape([around.batch or "batch", site.geometry.in_channels, *sizes])
+    shape = ir.Shape([around.batch or "batch", in_channels, *sizes])
     source = ir.Value(name=INPUT, type=kind, shape=shape)
     unique = fresh_names([INPUT, OUTPUT])
     chain = build(source, unique)
@@ -81,9 +97,7 @@ def site_model(site: ConvSite, around: Surroundings, build: Build) -> bytes:
         nodes.append(ir.node(around.following, [output], name=unique("following")))
         output = nodes[-1].outputs[0]
     output.name, output.type = OUTPUT, kind
-    output.shape = ir.Shape(
-        [around.batch or "batch", site.geometry.out_channels, *(f"out_{axis}" for axis in range(axes))]
-    )
+    output.shape = ir.Shape([around.batch or "batch", out_channels, *(f"out_{axis}" for axis in range(axes))])
     graph = ir.Graph([source], [output], nodes=(), opset_imports={"": around.opset}, name="site")
     graph.extend([*store_constants(graph, around.ir_version, chain.weights, unique), *nodes])
     data: bytes = ir.to_proto(ir.Model(graph, ir_version=around.ir_version)).SerializeToString()

@@ -16,7 +16,7 @@ from typing import Any
 from sepconvert.errors import DataError
 from sepconvert.separable.geometry import ConvGeometry
 
-SCHEMA = 1
+SCHEMA = 2  # 1: times had the taking of inputs and giving of outputs in them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
 One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at two to four ranks (whitened start, some steps), and the fits nearest to a small and to a large error perturb
-the site to measure the network's response. Fits here only rank candidates: the chosen ones are fitted again, properly,
-to what the rewritten network feeds them.
+fitted at two to four ranks (whitened start, some steps), and the fits of the first form that are nearest to a small and
+to a large error perturb the site to measure the network's response; of the other forms, the fit nearest to the small
+one. Fits here only rank candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds
+them.
 
 Sites do not depend on each other, so joblib spreads them over processes, or over machines where the caller has chosen
 a distributed backend (``joblib.parallel_config``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_model, site_candidates
-from sepconvert.planning.damage import ErrorCurve, Response, SiteProfile, profile_weights
+from sepconvert.planning.damage import SMALLEST_ERROR, Effect, ErrorCurve, Response, SiteProfile, profile_weights
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
@@ -30,7 +32,7 @@ from sepconvert.separable.problem import Problem, make_problem
 
 # The response is measured with the fits whose errors are nearest to these: what plans take at sensitive sites and at
 # insensitive ones.
-TYPICAL_ERRORS = (0.02, 0.15)
+SMALL_ERROR, LARGE_ERROR = 0.01, 0.15
 EFFORT = ProfileEffort()
 
 
@@ -75,46 +77,49 @@ def profile_site(task: SiteTask) -> SiteProfile:
     finite = np.isfinite(task.moments.covariance).all() and np.isfinite(task.moments.mean).all()
     if not finite:
         return profile_weights(task.weight, geometry, list(task.ranks), np.random.default_rng(0))
-    problem = make_problem(task.moments, task.weight, geometry, effort.ridge, task.replay.row_scale, asymmetric=False)
-    estimates = _Estimates(task, problem)
+    problems = [
+        make_problem(task.moments, task.weight, geometry, ridge, task.replay.row_scale, asymmetric=False)
+        for ridge in effort.ridges(geometry)
+    ]
+    estimates = _Estimates(task, problems)
     for form in sorted(task.ranks, key=lambda name: name not in BOTTLENECK_FORMS):
         estimates.add(form, task.ranks[form])
-    return SiteProfile(estimates.curves, _response(task, estimates.typical))
+    return SiteProfile(estimates.curves, _responses(task, estimates.fits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A kernel (M, C, *k) that was fitted, and the site's error with it."""
+
+    error: float
+    kernel: NDArray[np.float64]
 
 
 class _Estimates:
-    """Error curves of one site, form by form, and the kernels whose errors are nearest to ``TYPICAL_ERRORS``."""
+    """Error curves of one site, form by form, and the fits behind each."""
 
-    def __init__(self, task: SiteTask, problem: Problem) -> None:
+    def __init__(self, task: SiteTask, problems: Sequence[Problem]) -> None:
         self.curves: dict[str, ErrorCurve] = {}
-        self._nearest: dict[float, tuple[float, NDArray[np.float64]]] = {}
+        self.fits: dict[str, list[_Fit]] = {}
         self._task = task
-        self._problem = problem
-        self._evaluations = task.effort.evaluations(problem.geometry)
-
-    @property
-    def typical(self) -> list[NDArray[np.float64]]:
-        """The kernels to perturb the site with, each once."""
-        return list({id(kernel): kernel for _, kernel in self._nearest.values()}.values())
+        self._problems = problems
 
     def add(self, form: str, ranks: Sequence[int]) -> None:
         """Fit a form at all ranks; or at the middle one only, if it is beaten there."""
         middle = ranks[(len(ranks) - 1) // 2]
-        found = {middle: self._error(form, middle)} if self.curves else {}
-        if found and self._beaten(form, middle, found[middle]):
+        found = {middle: self._fit(form, middle)} if self.curves else {}
+        if found and self._beaten(form, middle, found[middle].error):
             return
-        errors = tuple(found[rank] if rank in found else self._error(form, rank) for rank in ranks)
-        self.curves[form] = ErrorCurve(tuple(ranks), errors)
+        self.fits[form] = [found[rank] if rank in found else self._fit(form, rank) for rank in ranks]
+        self.curves[form] = ErrorCurve(tuple(ranks), tuple(fit.error for fit in self.fits[form]))
 
-    def _error(self, form: str, rank: int) -> float:
-        kernel = estimate(self._problem, form, rank, self._evaluations).reconstruct()
+    def _fit(self, form: str, rank: int) -> _Fit:
+        return min((self._fit_at(problem, form, rank) for problem in self._problems), key=lambda fit: fit.error)
+
+    def _fit_at(self, problem: Problem, form: str, rank: int) -> _Fit:
+        kernel = estimate(problem, form, rank, self._task.effort.evaluations(problem.geometry)).reconstruct()
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
-        error = self._problem.error(kernel) if judged is None else judged
-        for typical in TYPICAL_ERRORS:
-            distance = abs(float(np.log(max(error, 1e-12) / typical)))
-            if typical not in self._nearest or distance < self._nearest[typical][0]:
-                self._nearest[typical] = distance, kernel
-        return error
+        return _Fit(problem.error(kernel) if judged is None else judged, kernel)
 
     def _beaten(self, form: str, rank: int, error: float) -> bool:
         """Whether a form that is already known is predicted to lose no more at clearly less cost."""
@@ -125,11 +130,26 @@ class _Estimates:
         return this not in prune_by_model([*known, this], errors, geometry)
 
 
-def _response(task: SiteTask, kernels: Sequence[NDArray[np.float64]]) -> Response | None:
-    effects = []
-    for kernel in kernels:
-        difference = kernel - task.weight
-        shift = -difference.reshape(len(difference), -1) @ task.moments.mean
-        effects.append(measure_effect(task.replay, difference, shift))
-    known = sorted(effect for effect in effects if effect is not None)
-    return Response(tuple(known)) if known else None
+def _responses(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> dict[str, Response]:
+    """Measure the response to errors of every form; forms whose own effect is unknown share what is known."""
+    found: dict[str, Response] = {}
+    shape: Response | None = None
+    for form, made in fits.items():
+        typical = (SMALL_ERROR, LARGE_ERROR) if shape is None else (SMALL_ERROR,)
+        chosen = {id(fit): fit for fit in (_nearest(made, error) for error in typical)}
+        effects = sorted(effect for fit in chosen.values() if (effect := _effect(task, fit.kernel)) is not None)
+        if not effects:
+            continue
+        found[form] = Response(tuple(effects)) if shape is None else shape.through(effects[0])
+        shape = shape or found[form]
+    return {form: found.get(form, shape) for form in fits} if shape is not None else {}
+
+
+def _nearest(fits: Sequence[_Fit], error: float) -> _Fit:
+    return min(fits, key=lambda fit: abs(float(np.log(max(fit.error, SMALLEST_ERROR) / error))))
+
+
+def _effect(task: SiteTask, kernel: NDArray[np.float64]) -> Effect | None:
+    difference = kernel - task.weight
+    shift = -difference.reshape(len(difference), -1) @ task.moments.mean
+    return measure_effect(task.replay, difference, shift)

@@ -16,15 +16,18 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
-from sepconvert.planning.profile import profile_network, profile_site
+from sepconvert.planning.profile import SMALL_ERROR, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
+from sepconvert.separable.fitted import estimate
 from sepconvert.separable.forms import FORMS
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.problem import make_problem
 from sepconvert.verify.deviation import Deviation
 
-LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3)
+LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3, closer=float("inf"))
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +104,52 @@ def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> Non
 def test_a_profile_has_falling_curves_and_a_response(tasks: list[SiteTask]) -> None:
     for task in tasks:
         profile = profile_site(task)
-        assert profile.response is not None
-        assert all(effect.output_error < 1 for effect in profile.response.effects)
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
+        assert set(profile.responses) == set(profile.curves)
+        assert all(effect.output_error < 1 for response in profile.responses.values() for effect in response.effects)
         for curve in profile.curves.values():
             assert curve.errors[-1] < curve.errors[0] < 1.5
+
+
+def test_a_form_is_charged_what_the_network_loses_to_its_own_errors(tasks: list[SiteTask]) -> None:
+    task = tasks[1]
+    profile = profile_site(task)
+    problem = make_problem(
+        task.moments, task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
+    )
+    for form in profile.curves:
+        effects = []
+        for rank in profile.curves[form].ranks:
+            difference = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry)).reconstruct() - task.weight
+            shift = -difference.reshape(len(difference), -1) @ task.moments.mean
+            effects.append(measure_effect(task.replay, difference, shift))
+        nearest = min(effects, key=lambda effect: abs(np.log(effect.site_error / SMALL_ERROR)))
+        assert profile.responses[form].at(nearest.site_error) == pytest.approx(nearest.output_error, rel=1e-6)
+
+
+def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_best_on_held_out_inputs_count(
+    tasks: list[SiteTask],
+) -> None:
+    geometry = tasks[0].replay.site.geometry
+    closer = replace(LIGHT, most_evaluations=4, closer=1.0, closer_ranks=3)
+    assert closer.ridges(geometry) == closer.closer_ridges
+    assert LIGHT.ridges(geometry) == (LIGHT.ridge,)
+    ranks = {form: closer.spread(form, geometry) for form in ("pw_dw_pw", "spatial")}
+    assert all(len(found) >= len(LIGHT.spread(form, geometry)) for form, found in ranks.items())
+    assert len(ranks["pw_dw_pw"]) == 3 > len(LIGHT.spread("pw_dw_pw", geometry))
+    both = profile_site(replace(tasks[0], ranks=ranks, effort=closer))
+    for ridge in closer.closer_ridges:
+        one = profile_site(replace(tasks[0], ranks=ranks, effort=replace(closer, closer_ridges=(ridge,))))
+        pairs = zip(both.curves["pw_dw_pw"].errors, one.curves["pw_dw_pw"].errors, strict=True)
+        assert all(best <= error for best, error in pairs)
+
+
+def test_wide_sites_are_looked_at_less_closely() -> None:
+    effort = ProfileEffort()
+    narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
+    assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
+    assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
+    assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
 
 def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
@@ -117,7 +161,7 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     moments = tasks[0].moments
     broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
     profile = profile_site(broken)
-    assert profile.response is None
+    assert profile.responses == {}
     assert set(profile.curves) == set(FORMS)
 
 
@@ -156,7 +200,7 @@ def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> 
 def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
     assert list(one) == list(other)
     for name, profile in one.items():
-        (first, *_), (second, *_) = profile.response.effects, other[name].response.effects
+        (first, *_), (second, *_) = profile.responses["pw_dw_pw"].effects, other[name].responses["pw_dw_pw"].effects
         assert second.output_error == pytest.approx(first.output_error, rel=1e-4)
         for form, curve in profile.curves.items():
             assert other[name].curves[form].ranks == curve.ranks

@@ -13,6 +13,7 @@ from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning.latency_table import Way, Workload
@@ -43,10 +44,28 @@ def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> Non
     assert alive.now == 0
 
 
-def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
+def test_all_that_is_opened_once_is_dense_one_session_per_candidate_and_two_that_only_pass_values(
+    counted_sessions: list[str],
+) -> None:
     ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 6)]
     time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
-    assert counted_sessions == ["cpu"] * (1 + len(ways))
+    assert counted_sessions == ["cpu"] * (1 + 2 + len(ways))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_that_passes_a_value_has_its_shape_and_computes_nothing_but_a_relu(dtype: str) -> None:
+    around = Surroundings(17, 9, 2, (5, 7))
+    session = open_session(passing_model(3, 2, dtype, around))
+    value = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(dtype)
+    np.testing.assert_array_equal(session.run({INPUT: value})[OUTPUT], np.maximum(value, 0))
+
+
+def test_taking_and_giving_values_never_takes_a_whole_time_off() -> None:
+    copied = ConvGeometry(64, 64, (1, 3), (1, 1), (1, 1), (0, 1, 0, 1)).at((1, 4))
+    ways = [Way("pw_dw_pw", 1, "stacked")]
+    (pair,) = time_ways(Workload(copied), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK).values()
+    assert pair.ms > 0
+    assert pair.dense_ms > 0
 
 
 def test_an_unknown_size_is_refused() -> None:
