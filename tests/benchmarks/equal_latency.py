@@ -70,7 +70,8 @@ def make(options: argparse.Namespace) -> dict[str, object]:
         best = planner.time_architecture(fastest(planner))
         print(f"best reachable, random weights: {best.speedup:.3f} ({best.low:.3f}-{best.high:.3f})", flush=True)
         asked = options.speedup or options.share_of_best * best.speedup
-        curves = {form: UniformCurve(planner, form).plans(asked) for form in planner.ask.target.forms}
+        forms = [form for form in planner.ask.target.forms if options.uniform in ("every", cli_name(form))]
+        curves = {form: UniformCurve(planner, form).plans(asked) for form in forms}
     made = [_rewritten(options, "planned", form=options.form, speedup=asked)]
     for form, found in curves.items():
         if found is None:
@@ -131,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--form", default="any")
     parser.add_argument("--speedup", type=float)
     parser.add_argument("--share-of-best", type=float, default=0.95)
+    parser.add_argument("--uniform", default="every", help="the one form of uniform models to make")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)

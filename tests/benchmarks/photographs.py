@@ -1,4 +1,6 @@
-"""Photographs for calibration, from Debian packages that hold many; none of them is in scikit-image.
+"""Photographs from Debian packages that hold many; none of them is in scikit-image.
+
+For calibration:
 
 ===========================  ====================================================  =============================
 ``gcompris-qt-data``         257: animals, buildings, tools, musicians (GCompris)   each its own: mostly CC BY(-SA)
@@ -7,6 +9,8 @@
 ``lomiri-wallpapers-16.04``  13: mountains, still lifes, a dragonfly                CC BY(-SA) 4.0, one CC0
 ``palapeli-data``            5: a bridge, a castle, fruits, animals                 GPL-2+
 ===========================  ====================================================  =============================
+
+For tests, 25 from the examples of ``opencv-doc`` (4.6; Apache-2.0): fruits, animals, buildings, street signs, people.
 
 (Versions 3.1, 1.26, 20.04 and 22.12, chosen by eye on contact sheets; ``usr/share/doc/*/copyright`` of each package
 names authors and licences.) They are fetched on first use, made smaller and kept in the cache folder; the packages are
@@ -44,11 +48,46 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "palapeli-data": ("palapeli/collection/*.jpg",),
 }
 """Files below ``usr/share`` of each package."""
+TEST_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "opencv-doc": tuple(
+        f"doc/opencv-doc/examples/{picture}.jpg"
+        for picture in (
+            "data/aero1",
+            "data/aero3",
+            "data/aloeL",
+            "data/apple",
+            "data/baboon",
+            "data/board",
+            "data/building",
+            "data/butterfly",
+            "data/ela_original",
+            "data/fruits",
+            "data/home",
+            "data/leuvenA",
+            "data/messi5",
+            "data/orange",
+            "data/squirrel_cls",
+            "data/stuff",
+            "alphamat/input_images/plant",
+            "hfs/data/000",
+            "hfs/data/002",
+            "text/scenetext01",
+            "text/scenetext02",
+            "text/scenetext03",
+            "text/scenetext04",
+            "text/scenetext05",
+            "text/scenetext06",
+        )
+    ),
+}
+"""The same, for test inputs."""
 DRAWINGS = ("umang_by_Abhishek_Mudgal", "analogpattern_by_Peter_Nerlich")
 SMALLER_SIDE = 640  # pixels that are kept: a crop of a full-sized wallpaper is mostly blur
 
 
-def packaged_photographs(cache: Path | None = None) -> list[NDArray[np.uint8]]:
+def packaged_photographs(
+    cache: Path | None = None, packages: Mapping[str, tuple[str, ...]] = PACKAGES
+) -> list[NDArray[np.uint8]]:
     """Return the photographs of all packages, RGB, shapes (H, W, 3), in a fixed order.
 
     Raises:
@@ -56,10 +95,10 @@ def packaged_photographs(cache: Path | None = None) -> list[NDArray[np.uint8]]:
     """
     folder = (cache or default_cache()) / "photographs"
     found = []
-    for package in PACKAGES:
-        stored = folder / f"{package}-{_selection_digest()}.npz"
+    for package, patterns in packages.items():
+        stored = folder / f"{package}-{_selection_digest(packages)}.npz"
         if not stored.exists():
-            _store(stored, _shrunk_photographs(package, folder))
+            _store(stored, _shrunk_photographs(package, patterns, folder))
         with np.load(stored) as pictures:
             found += [np.asarray(Image.open(io.BytesIO(pictures[name].tobytes()))) for name in pictures]
     return found
@@ -72,12 +111,12 @@ def _store(path: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
     part.replace(path)
 
 
-def _shrunk_photographs(package: str, scratch: Path) -> dict[str, NDArray[np.uint8]]:
+def _shrunk_photographs(package: str, patterns: tuple[str, ...], scratch: Path) -> dict[str, NDArray[np.uint8]]:
     """Photographs of one package as the bytes of JPEG files."""
     with unpacked_deb(package, scratch) as unpacked:
         pictures = {
             name: _shrunk(content)
-            for pattern in PACKAGES[package]
+            for pattern in patterns
             for file in sorted((unpacked / "usr/share").glob(pattern))
             for name, content in _pictures(file)
             if not name.startswith(DRAWINGS)
@@ -142,5 +181,5 @@ def read_resources(content: bytes) -> dict[str, bytes]:
     return found
 
 
-def _selection_digest() -> str:
-    return hashlib.sha256(repr((PACKAGES, DRAWINGS, SMALLER_SIDE)).encode()).hexdigest()[:8]
+def _selection_digest(packages: Mapping[str, tuple[str, ...]]) -> str:
+    return hashlib.sha256(repr((packages, DRAWINGS, SMALLER_SIDE)).encode()).hexdigest()[:8]

@@ -16,8 +16,8 @@ from PIL import Image
 from tests.benchmarks import hed
 from tests.benchmarks.fetch import Unavailable
 from tests.benchmarks.images import SOURCES, natural_crops, photograph
-from tests.benchmarks.models import CASES, open_case
-from tests.benchmarks.photographs import packaged_photographs, read_resources
+from tests.benchmarks.models import CASES, nsfw_test_inputs, open_case
+from tests.benchmarks.photographs import TEST_PACKAGES, packaged_photographs, read_resources
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +54,30 @@ def test_calibration_and_test_crops_come_from_different_photographs() -> None:
 
 def test_no_packaged_photograph_is_a_test_photograph() -> None:
     try:
-        packaged = packaged_photographs()
+        packaged, other = packaged_photographs(), packaged_photographs(packages=TEST_PACKAGES)
     except Unavailable as error:
         pytest.skip(str(error))
     assert len(packaged) == len(hashes(packaged)) == 287
+    assert len(other) == len(hashes(other)) == 25
+    calibration = [*packaged, *map(photograph, SOURCES["calibration"])]
     # Scaled and compressed anew, the same photograph would still look the same as a thumbnail.
-    unseen = [thumbnail(photograph(name)) for name in SOURCES["test"]]
-    closest = max(float(np.vdot(known, other)) for known in map(thumbnail, packaged) for other in unseen)
+    unseen = [*map(thumbnail, map(photograph, SOURCES["test"])), *map(thumbnail, other)]
+    closest = max(float(np.vdot(known, one)) for known in map(thumbnail, calibration) for one in unseen)
     assert closest < 0.95
     assert float(np.vdot(unseen[0], thumbnail(photograph("coffee")[::2, ::2]))) > 0.99
+
+
+def test_more_inputs_for_open_nsfw_are_none_of_its_others() -> None:
+    try:
+        case = open_case("open_nsfw")
+        more = nsfw_test_inputs(case)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    with np.load(case.calibration) as calibration, np.load(case.test) as test, np.load(more) as others:
+        known = hashes(calibration[case.input]) | hashes(test[case.input])
+        found = hashes(others[case.input])
+    assert len(found) == 100
+    assert not found & known
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
