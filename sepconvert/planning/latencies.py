@@ -13,7 +13,7 @@ from sepconvert.errors import ModelError
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import Effort, Format, Whole, time_share, time_ways
+from sepconvert.planning.site_timing import Effort, Format, Whole, time_passing, time_share, time_ways
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
@@ -122,23 +122,18 @@ class Latencies:
     def _find_out(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
         if self._sources.timing:
             try:
-                return self._measure(workload, ways)
+                return self._measure(workload, ways, known)
             except ModelError as error:
                 self._warn(f"A {workload.dtype} convolution could not be timed ({error}) and counts by the roofline.")
         return _roofline(workload, ways, known)
 
-    def _measure(self, workload: Workload, ways: Sequence[Way]) -> SiteTimes:
-        setting = self._sources.setting
-        pairs = time_ways(
-            workload,
-            ways,
-            setting.device,
-            setting.threads,
-            np.random.default_rng(self._seed),
-            self._sources.written,
-            self._sources.effort,
-        )
-        times = SiteTimes(workload, pairs, dict.fromkeys(pairs, MEASURED))
+    def _measure(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+        device, threads = self._sources.setting.device, self._sources.setting.threads
+        written, effort, rng = self._sources.written, self._sources.effort, np.random.default_rng(self._seed)
+        pairs = time_ways(workload, ways, device, threads, rng, written, effort)
+        passing = known.passing if known is not None else 0.0
+        passing = passing or time_passing(workload, device, threads, rng, written, effort)
+        times = SiteTimes(workload, pairs, dict.fromkeys(pairs, MEASURED), passing)
         if self._sources.cache is not None:
             self._sources.cache.store(times)
         return times
@@ -153,7 +148,7 @@ def _roofline(workload: Workload, ways: Sequence[Way], known: SiteTimes | None) 
     """Model times; where the dense convolution's real time is known, scaled to it."""
     geometry = workload.geometry
     modelled = dense_ms(geometry, workload.dtype) * workload.batch
-    dense = modelled if known is None else known.dense_ms
+    dense, passing = (modelled, 0.0) if known is None else (known.alone_ms, known.passing)
     pairs = {
         way: Pair(
             dense
@@ -162,4 +157,4 @@ def _roofline(workload: Workload, ways: Sequence[Way], known: SiteTimes | None) 
         )
         for way in ways
     }
-    return SiteTimes(workload, pairs, dict.fromkeys(pairs, ROOFLINE))
+    return SiteTimes(workload, pairs, dict.fromkeys(pairs, ROOFLINE), passing)

@@ -16,7 +16,9 @@ from typing import Any
 from sepconvert.errors import DataError
 from sepconvert.separable.geometry import ConvGeometry
 
-SCHEMA = 2  # 1: times had the taking of inputs and giving of outputs in them
+SCHEMA = 2  # 1: without ``passing``
+# Of a time, at least this share stays when what goes into passing values is taken off: tiny sites take little else.
+LEAST_LEFT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,38 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class SiteTimes:
-    """All times of one workload; ``source`` says per way where it is from (measured, cache, table or roofline)."""
+    """All times of one workload.
+
+    Attributes:
+        workload: what was timed.
+        pairs: times of models of this one site, by way.
+        source: per way where its time is from (measured, cache, table or roofline).
+        passing: of the dense model's time, the share that goes into taking the input and giving the output. Inside a
+            network that does not happen; in every difference of two times it cancels.
+    """
 
     workload: Workload
     pairs: Mapping[Way, Pair]
     source: Mapping[Way, str]
+    passing: float = 0.0
 
     @property
     def dense_ms(self) -> float:
-        """The dense convolution's time: the median over all runs."""
-        return median(pair.dense_ms for pair in self.pairs.values())
+        """The dense convolution's time inside a network: the median over all runs."""
+        return self._inside(self.alone_ms)
 
     def ms(self, way: Way) -> float:
-        """A candidate's time: its ratio to the dense convolution in its own run, times ``dense_ms``."""
+        """A candidate's time inside a network: from its ratio to the dense convolution in its own run."""
         pair = self.pairs[way]
-        return self.dense_ms * pair.ms / pair.dense_ms
+        return self._inside(self.alone_ms * pair.ms / pair.dense_ms)
+
+    @property
+    def alone_ms(self) -> float:
+        """The time of a model of the dense convolution alone: the median over all runs."""
+        return median(pair.dense_ms for pair in self.pairs.values())
+
+    def _inside(self, ms: float) -> float:
+        return max(ms - self.passing * self.alone_ms, LEAST_LEFT * ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +183,14 @@ def merged(parts: Iterable[SiteTimes]) -> tuple[SiteTimes, ...]:
             found[times.workload] = times
         else:
             found[times.workload] = SiteTimes(
-                times.workload, {**old.pairs, **times.pairs}, {**old.source, **times.source}
+                times.workload, {**old.pairs, **times.pairs}, {**old.source, **times.source}, times.passing
             )
     return tuple(found.values())
 
 
 def _site_to_plain(times: SiteTimes) -> dict[str, Any]:
     rows = [{**asdict(way), **asdict(pair), "source": times.source[way]} for way, pair in sorted(times.pairs.items())]
-    return {"workload": asdict(times.workload), "times": rows}
+    return {"workload": asdict(times.workload), "passing": times.passing, "times": rows}
 
 
 def _site_from_plain(data: Mapping[str, Any]) -> SiteTimes:
@@ -180,7 +199,10 @@ def _site_from_plain(data: Mapping[str, Any]) -> SiteTimes:
         way = Way(str(row["form"]), int(row["rank"]), str(row["lowering"]))
         pairs[way] = Pair(_positive(row["ms"]), _positive(row["dense_ms"]))
         source[way] = str(row["source"])
-    return SiteTimes(_workload(data["workload"]), pairs, source)
+    passing = float(data["passing"])
+    if not 0 <= passing < float("inf"):
+        raise ValueError(f"{passing} is not a share of a time")
+    return SiteTimes(_workload(data["workload"]), pairs, source, passing)
 
 
 def _workload(data: Mapping[str, Any]) -> Workload:

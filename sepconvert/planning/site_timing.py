@@ -1,10 +1,10 @@
 """Time the ways to write one site against its dense convolution, interleaved, in the runtime itself.
 
 Speed does not depend on the values of the weights, so they are drawn at random and nothing is fitted before it is
-known to be fast. A model of one site also takes its input and gives its output, in a layout that is not the one
-inside a network, which cost a VGG's sites 10 to 30 % of what they take; the time of a model that does nothing else is
-taken off. Rounds go through all open sessions in turn; a few sessions are alive at a time, because idle worker
-threads and full caches of many sessions falsify each other's times.
+known to be fast. Rounds go through all open sessions in turn; a few sessions are alive at a time, because idle worker
+threads and full caches of many sessions falsify each other's times. A model of one site also takes its input and gives
+its output, in a layout that is not the one inside a network, which made up 10 to 30 % of the time of a VGG's sites;
+``time_passing`` finds out how much.
 
 On one CPU thread the calling thread does all the work, so its CPU time is taken: the same as the elapsed time on an
 idle machine, and within 2 % of it where other programs keep taking the core away (medians of elapsed time were off by a
@@ -29,8 +29,6 @@ from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 
 CANDIDATES_ALIVE = 2  # besides the dense convolution
-# Of a time, at least this share stays when taking and giving values is taken off: tiny sites take little else.
-LEAST_LEFT = 0.2
 CPU_WARM_RUNS = 1  # memory is allocated in the first run; medians forgive the rest
 
 
@@ -86,13 +84,11 @@ def time_ways(
     """
     bench = _Bench(workload, rng, written)
     dense = open_session(bench.dense(), device=device, threads=threads)
-    passing = _passing_share(bench, dense, effort)
     found: dict[Way, Pair] = {}
     for first in range(0, len(ways), CANDIDATES_ALIVE):
         group = ways[first : first + CANDIDATES_ALIVE]
-        reference, *others = map(median, _time_group(dense, [bench.candidate(w) for w in group], bench.feeds, effort))
-        off = passing * reference
-        found |= {way: Pair(_less(ms, off), _less(reference, off)) for way, ms in zip(group, others, strict=True)}
+        reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
+        found |= {way: Pair(median(ms), median(reference)) for way, ms in zip(group, others, strict=True)}
     return found
 
 
@@ -114,23 +110,28 @@ def time_share(
     # The order of every other round is reversed: the first always follows itself or the second, and so does the last,
     # so that both find the caches as they do when they are timed for themselves.
     runs = [(model, whole.feeds)] * 2 + [(dense, bench.feeds)] * 2
-    of_model, _, _, of_dense = map(median, _interleave(runs, effort))
-    return _less(of_dense, _passing_share(bench, dense, effort) * of_dense) / of_model
+    of_model, _, _, of_dense = _interleave(runs, effort)
+    return median(of_dense) / median(of_model)
 
 
-def _passing_share(bench: "_Bench", dense: Session, effort: Effort) -> float:
-    """Of the dense model's time, the share that goes into taking the input and giving the output.
+def time_passing(
+    workload: Workload,
+    device: str,
+    threads: int,
+    rng: np.random.Generator,
+    written: Format = Format(),
+    effort: Effort = Effort(),
+) -> float:
+    """Of the time of a model of one dense convolution, the share that goes into taking its input and giving its output.
 
-    A network's own layout is left and entered again there; that is as much work as copying both values.
+    A network's own layout is left and entered again there, which is as much work as copying both values. Arguments and
+    errors as for ``time_ways``.
     """
-    models = [open_session(model, device=dense.device.name, threads=dense.threads) for model, _ in bench.passing]
-    runs = [(dense, bench.feeds), *zip(models, [feeds for _, feeds in bench.passing], strict=True)]
+    bench = _Bench(workload, rng, written)
+    models = [(bench.dense(), bench.feeds), *bench.passing()]
+    runs = [(open_session(model, device=device, threads=threads), feeds) for model, feeds in models]
     of_dense, of_input, of_output = map(median, _interleave(runs, effort))
     return (of_input + of_output) / 2 / of_dense
-
-
-def _less(ms: float, off: float) -> float:
-    return max(ms - off, LEAST_LEFT * ms)
 
 
 class _Bench:
@@ -151,7 +152,6 @@ class _Bench:
         self.feeds = {INPUT: _random_values(workload, geometry.in_channels, geometry.in_spatial, rng)}
         self._bias = rng.standard_normal(geometry.out_channels)
 
-    @property
     def passing(self) -> list[tuple[bytes, dict[str, NDArray[Any]]]]:
         """Models that only take and give a value of the input's or of the output's shape, and their feeds."""
         found, geometry = [], self._site.geometry

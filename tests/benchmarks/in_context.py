@@ -24,8 +24,8 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-from sepconvert.planning.latency_table import Way, Workload
-from sepconvert.planning.site_timing import Effort, Format, time_interleaved, time_ways
+from sepconvert.planning.latency_table import SiteTimes, Way, Workload
+from sepconvert.planning.site_timing import Effort, time_interleaved, time_passing, time_ways
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
@@ -98,10 +98,13 @@ def measure(channels: int, side: int, way: Way) -> Row:
     times = [median(ms) for ms in time_interleaved(sessions, feeds, EFFORT)]
     dense, new = ((times[i + 1] - times[i]) / (LONG - SHORT) for i in (0, 2))
     geometry = ConvGeometry(channels, channels, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((side, side))
-    rng, effort = np.random.default_rng(3), Effort(1.0, 9, 200)
-    (pair,) = time_ways(Workload(geometry, following="Relu"), [way], "cpu", 1, rng, Format(), effort).values()
+    workload, effort = Workload(geometry, following="Relu"), Effort(1.0, 9, 200)
+    pairs = time_ways(workload, [way], "cpu", 1, np.random.default_rng(3), effort=effort)
+    passing = time_passing(workload, "cpu", 1, np.random.default_rng(4), effort=effort)
+    planned = SiteTimes(workload, pairs, {way: "measured"}, passing)
     ratio = geometry.dense_cost.macs / FORMS[way.form].cost(geometry, way.rank).macs
-    return Row(channels, side, way.form, way.rank, ratio, (dense, new), (times[4], times[5]), (pair.dense_ms, pair.ms))
+    alone = times[4], times[5]
+    return Row(channels, side, way.form, way.rank, ratio, (dense, new), alone, (planned.dense_ms, planned.ms(way)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

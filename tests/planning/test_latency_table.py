@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latencies import CACHE, MEASURED, ROOFLINE, TABLE, Latencies, Sources
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import (
+    LEAST_LEFT,
     Pair,
     Setting,
     SiteTimes,
@@ -21,11 +23,12 @@ from sepconvert.planning.latency_table import (
     WholeModel,
     Workload,
     key,
+    merged,
     read_table,
     table_from_json,
     table_to_json,
 )
-from sepconvert.planning.site_timing import LEAST_LEFT, Effort, Whole
+from sepconvert.planning.site_timing import Effort, Whole
 from sepconvert.separable.geometry import ConvGeometry
 
 SETTING = Setting("onnxruntime 1.32.0", "cpu", "CPUExecutionProvider", "a CPU", 1)
@@ -33,11 +36,11 @@ SMALL = Workload(ConvGeometry(8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((6,
 LINE = Workload(ConvGeometry(4, 6, (5,), (2,), (1,), (2, 2)).at((32,)))
 ONE, TWO = Way("dw_pw", 1, "stacked"), Way("dw_pw", 2, "branches")
 QUICK = Effort(seconds=0.0, fewest_rounds=2, most_rounds=2)
-REFERENCES = 3  # sessions beside the candidates: dense, and two that only pass values
+PASSING = 3  # sessions that find out what passing values takes: dense, and two that do nothing else
 
 
 def times(ms: float = 1.0, workload: Workload = SMALL, way: Way = ONE) -> SiteTimes:
-    return SiteTimes(workload, {way: Pair(ms, 4.0)}, {way: MEASURED})
+    return SiteTimes(workload, {way: Pair(ms, 4.0)}, {way: MEASURED}, passing=0.25)
 
 
 def fail(sentence: str) -> None:
@@ -47,6 +50,24 @@ def fail(sentence: str) -> None:
 def test_a_table_survives_its_json() -> None:
     table = Table(SETTING, (times(), times(0.5, LINE, TWO)), (WholeModel("abc", 12.5),))
     assert table_from_json(table_to_json(table), "table") == table
+
+
+def test_passing_values_is_taken_off_every_time_and_off_no_difference() -> None:
+    pairs = {ONE: Pair(1.0, 4.0), TWO: Pair(0.1, 4.0)}
+    found = SiteTimes(SMALL, pairs, dict.fromkeys(pairs, MEASURED), passing=0.125)
+    assert (found.alone_ms, found.dense_ms, found.ms(ONE)) == (4.0, 3.5, 0.5)
+    assert found.dense_ms - found.ms(ONE) == pairs[ONE].dense_ms - pairs[ONE].ms
+    assert found.ms(TWO) == pytest.approx(0.1 * LEAST_LEFT)  # of a tiny time something stays
+    (both,) = merged([found, replace(found, pairs={ONE: Pair(2.0, 4.0)}, source={ONE: MEASURED})])
+    assert (both.passing, both.ms(ONE)) == (0.125, 1.5)
+
+
+@pytest.mark.parametrize("passing", [-0.1, float("nan"), float("inf"), None])
+def test_a_table_without_a_share_for_passing_values_is_refused(passing: float | None) -> None:
+    data = json.loads(table_to_json(Table(SETTING, (times(),))))
+    data["sites"][0]["passing"] = passing
+    with pytest.raises(DataError):
+        table_from_json(json.dumps(data), "table")
 
 
 def test_a_candidate_s_time_is_its_ratio_in_its_own_run_times_the_median_of_all_dense_times() -> None:
@@ -176,7 +197,7 @@ def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: l
     first = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE])
     assert first.source == {ONE: MEASURED}
     opened = len(counted_sessions)
-    assert opened == REFERENCES + 1
+    assert opened == 2 + PASSING
     warm = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail)
     again = warm.times(SMALL, [ONE])
     assert again.pairs == first.pairs
@@ -184,7 +205,7 @@ def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: l
     assert len(counted_sessions) == opened
     both = warm.times(SMALL, [ONE, TWO])
     assert both.source == {ONE: CACHE, TWO: MEASURED}
-    assert len(counted_sessions) == opened + REFERENCES + 1
+    assert len(counted_sessions) == opened + 2
 
 
 def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken(
@@ -193,7 +214,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     cache = LatencyCache(SETTING, tmp_path, fail)
     hour = 3.6e6
     pairs = {ONE: Pair(hour / 4, hour), TWO: Pair(hour, 2 * hour)}
-    cache.store(SiteTimes(SMALL, pairs, dict.fromkeys(pairs, MEASURED)))
+    cache.store(SiteTimes(SMALL, pairs, dict.fromkeys(pairs, MEASURED), passing=0.05))
     # The whole model is the site itself, and is said to take 8 ms.
     site = ConvSite("y", "conv", INPUT, "w", None, "float32", SMALL.geometry)
     model = dense_site_model(site, np.ones((8, 8, 3, 3)), np.ones(8), Surroundings(17, 9, 1, (6, 6), SMALL.following))
@@ -201,10 +222,11 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     steady = Effort(seconds=0.0, fewest_rounds=101, most_rounds=101)
     latencies = Latencies(Sources(SETTING, cache=cache, whole=whole, effort=steady), 0, fail)
     found = latencies.times(SMALL, [ONE, TWO])
-    assert 8.0 * LEAST_LEFT / 2 < found.dense_ms < 16.0
-    assert [found.ms(way) / found.dense_ms for way in (ONE, TWO)] == pytest.approx([0.25, 0.5])
+    assert 2.0 < found.alone_ms < 32.0
+    assert found.dense_ms == pytest.approx(0.95 * found.alone_ms)
+    assert [found.ms(way) / found.alone_ms for way in (ONE, TWO)] == pytest.approx([0.2, 0.45])
     assert latencies.times(SMALL, [ONE]) == found
-    assert len(counted_sessions) == REFERENCES + 1  # and the whole model
+    assert len(counted_sessions) == 2
     three = latencies.times(SMALL, [Way("dw_pw", 3, "concat")])
     assert three.dense_ms == pytest.approx(found.dense_ms)
     stored = cache.load(SMALL)
@@ -215,7 +237,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
 def test_without_a_cache_a_time_is_measured_once_per_run(counted_sessions: list[str]) -> None:
     latencies = Latencies(Sources(SETTING, effort=QUICK), 0, fail)
     assert latencies.times(SMALL, [ONE]).pairs == latencies.times(SMALL, [ONE]).pairs
-    assert len(counted_sessions) == REFERENCES + 1
+    assert len(counted_sessions) == 2 + PASSING
 
 
 def test_a_table_wins_over_the_cache_and_over_measuring(tmp_path: Path, counted_sessions: list[str]) -> None:
@@ -237,6 +259,7 @@ def test_without_timing_an_unknown_time_is_a_roofline_figure_scaled_to_the_known
     found = latencies.times(SMALL, [ONE, TWO])
     assert found.source == {ONE: TABLE, TWO: ROOFLINE}
     assert found.pairs[TWO].dense_ms == 4.0
+    assert found.passing == 0.25
     assert latencies.setting == elsewhere
     bare = Latencies(Sources(SETTING, timing=False), 0, fail).times(LINE, [TWO])
     assert bare.source == {TWO: ROOFLINE}

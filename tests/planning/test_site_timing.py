@@ -17,7 +17,14 @@ from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning.latency_table import Way, Workload
-from sepconvert.planning.site_timing import CANDIDATES_ALIVE, Effort, Format, time_interleaved, time_ways
+from sepconvert.planning.site_timing import (
+    CANDIDATES_ALIVE,
+    Effort,
+    Format,
+    time_interleaved,
+    time_passing,
+    time_ways,
+)
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
@@ -44,12 +51,10 @@ def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> Non
     assert alive.now == 0
 
 
-def test_all_that_is_opened_once_is_dense_one_session_per_candidate_and_two_that_only_pass_values(
-    counted_sessions: list[str],
-) -> None:
+def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
     ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 6)]
     time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
-    assert counted_sessions == ["cpu"] * (1 + 2 + len(ways))
+    assert counted_sessions == ["cpu"] * (1 + len(ways))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -60,12 +65,11 @@ def test_a_model_that_passes_a_value_has_its_shape_and_computes_nothing_but_a_re
     np.testing.assert_array_equal(session.run({INPUT: value})[OUTPUT], np.maximum(value, 0))
 
 
-def test_taking_and_giving_values_never_takes_a_whole_time_off() -> None:
-    copied = ConvGeometry(64, 64, (1, 3), (1, 1), (1, 1), (0, 1, 0, 1)).at((1, 4))
-    ways = [Way("pw_dw_pw", 1, "stacked")]
-    (pair,) = time_ways(Workload(copied), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK).values()
-    assert pair.ms > 0
-    assert pair.dense_ms > 0
+def test_passing_values_is_timed_beside_the_dense_convolution(counted_sessions: list[str], alive: Alive) -> None:
+    share = time_passing(Workload(LINE, "float16", 2), "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    assert share > 0
+    assert counted_sessions == ["cpu"] * 3
+    assert (alive.most, alive.now) == (3, 0)
 
 
 def test_an_unknown_size_is_refused() -> None:
