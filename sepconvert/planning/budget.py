@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import NothingToDoError
+from sepconvert.planning.quiet import quiet_stdout
 
 Figures = Mapping[str, float]
 
@@ -171,13 +172,14 @@ class _Problem:
         constraints = [LinearConstraint(one_each, 1.0, 1.0)]
         if rows:
             constraints.append(LinearConstraint(np.array(rows), -np.inf, np.array(bounds)))
-        found = milp(
-            objective,
-            integrality=np.ones(count),
-            bounds=Bounds(0.0, usable.astype(float)),
-            constraints=constraints,
-            options={"mip_rel_gap": 0.0},
-        )
+        with quiet_stdout():
+            found = milp(
+                objective,
+                integrality=np.ones(count),
+                bounds=Bounds(0.0, usable.astype(float)),
+                constraints=constraints,
+                options={"mip_rel_gap": 0.0},
+            )
         if found.x is None:
             return None
         chosen = [

@@ -1,7 +1,9 @@
 """The knapsack: against brute force, at its limits, and what it says when there is no way."""
 
+import ctypes
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,3 +132,23 @@ def test_the_selection_is_optimal_for_a_hundred_sites() -> None:
     options = [[{"damage": 0.0, "ms": 2.0}, {"damage": 1e-4 * (i + 1), "ms": 1.0}] for i in range(100)]
     found = select(options, "damage", {"ms": 150.0})
     assert found.picks == (1,) * 50 + (0,) * 50
+
+
+def plan_sized_problem(seed: int) -> list[list[dict[str, float]]]:
+    """Thirteen sites with thirty ranks each, as a plan of VGG16 has them."""
+    rng, shares = np.random.default_rng(seed), np.geomspace(1 / 24, 0.7, 30)
+    options = []
+    for ms in (85, 40, 80, 40, 80, 80, 40, 80, 80, 20, 20, 20, 8):
+        scale = np.exp(rng.normal()) * 1e-5
+        ranks = [{"damage": float(scale * share**-2.3), "ms": float(-ms * (0.95 - share))} for share in shares]
+        options.append([{"damage": 0.0, "ms": 0.0}, *ranks])
+    return options
+
+
+def test_the_solver_writes_nothing_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    # HiGHS of scipy 1.17.1 prints a line about this one.
+    options = plan_sized_problem(9)
+    select(options, "damage", {"ms": 0.8 * least_total(options, "ms")})
+    print("the record")
+    ctypes.CDLL(None).fflush(None)
+    assert capfd.readouterr().out == "the record\n"
