@@ -24,6 +24,8 @@ MOST_ATTEMPTS = 6
 OVERSHOOT = 1.03
 # The search aims past the asked speed-up by this share of the saving: a miss is worse than an excess.
 AIM = 1.005
+# Between savings this close, one too little and one enough, there is too little to gain for another measurement.
+CLOSE = 1.02
 
 
 def plan_speedup(
@@ -84,6 +86,8 @@ class _Search:
             if timed.speedup < self._speedup and picks == self._fastest:
                 break
             wanted = self._next(picks, timed)
+            if self._enough <= CLOSE * self._too_little:
+                break
         progress(f"Measure plans for {self._speedup:g}×", MOST_ATTEMPTS, MOST_ATTEMPTS)
         return self._conclude(measure)
 
