@@ -42,6 +42,17 @@ def make_choices(sites: int = 3, size: int | None = 14) -> Choices:
     return Choices(tuple(found), tuple(options), {})
 
 
+def make_fine_choices(sites: int = 8, ranks: int = 40) -> Choices:
+    """Each site: dense 10 ms, and many ranks in small steps of time; what a rank loses falls with its square."""
+    found = [make_site(f"s{i}") for i in range(sites)]
+    options = []
+    for i, site in enumerate(found):
+        shares = [(rank + 1) / (ranks + 2) for rank in range(ranks)]
+        made = [make_option(site, rank + 1, 1e-4 * (i + 1) / s**2, 10.0 * s) for rank, s in enumerate(shares)]
+        options.append((SiteOption(ms=10.0, dense_ms=10.0), *made))
+    return Choices(tuple(found), tuple(options), {})
+
+
 class Machine:
     """Measures plans: the original takes ``rest`` + 10 ms per site; savings come true by the factor ``honesty``."""
 

@@ -1,13 +1,15 @@
 """Plans meet their budgets with the least damage, say what they predict, and say what is out of reach."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.planning.planner import KEPT_BY_PLAN, Choices, plan_cost, plan_error
+from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.speedup import MOST_ATTEMPTS, plan_speedup
-from tests.planning.networks import Machine, make_choices
+from tests.planning.networks import Machine, make_choices, make_fine_choices
 
 
 def least_damage(choices: Choices, saving: float) -> float:
@@ -102,6 +104,21 @@ def test_a_miss_within_the_interval_counts_as_met_where_nothing_better_is_found(
     plan = plan_speedup(choices, 1.8, machine.before_ms(choices), machine)
     assert plan.timed is not None
     assert plan.timed.speedup < 1.8 <= plan.timed.high
+
+
+def test_between_a_saving_that_is_too_little_and_one_just_above_it_that_is_enough_no_more_is_measured() -> None:
+    choices, machine = make_fine_choices(), Machine()
+
+    def with_a_step(planned: Sequence[PlannedSite]) -> Timed:
+        """A machine that jumps past all speed-ups that would do exactly."""
+        timed = machine(planned)
+        ratio = timed.speedup * (0.93 if timed.speedup < 2.1 else 1.1)
+        return Timed(timed.before_ms, timed.before_ms / ratio, ratio, ratio, ratio)
+
+    plan = plan_speedup(choices, 2.0, machine.before_ms(choices), with_a_step)
+    assert plan.timed is not None
+    assert plan.timed.speedup == pytest.approx(2.1 * 1.1, rel=0.02)
+    assert len(machine.plans) < MOST_ATTEMPTS
 
 
 def test_a_machine_on_which_nothing_gets_faster_is_out_of_reach_not_an_endless_loop() -> None:
