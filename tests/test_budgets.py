@@ -13,6 +13,7 @@ from sepconvert.planning.latency_table import read_table
 from sepconvert.record import Record, SweepPoint
 from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure, Outputs, Planning
+from sepconvert.workflows.fit import Fits, fit_plans
 from sepconvert.workflows.sweeping import mark_front
 
 UNCACHED = Planning(cache=False)
@@ -41,6 +42,22 @@ def swept(vgg: Path, few: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
         vgg, data=few, form="spatial", budgets=(1.5, 500.0), export_table=table, planning=UNCACHED
     )  # fmt: skip
     return record, table
+
+
+def test_the_time_by_stage_holds_every_fit_that_a_budget_took(
+    vgg: Path, few: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    def watched(*args: object, **options: object) -> Fits:
+        fits = fit_plans(*args, **options)
+        taken.append(fits.seconds["fit"])
+        return fits
+
+    monkeypatch.setattr("sepconvert.workflows.settle.fit_plans", watched)
+    record = sepconvert.rewrite(vgg, data=few, max_error=0.02, measure=UNTIMED, planning=UNCACHED).record
+    assert len(taken) > 1
+    assert record.seconds["fit"] == pytest.approx(sum(taken))
 
 
 def test_a_speed_up_is_planned_predicted_and_measured(vgg: Path, few: str) -> None:

@@ -179,6 +179,11 @@ class Planner:
         with self._timed("architectures"):
             return self._timer(planned)
 
+    def add_seconds(self, stages: Mapping[str, float]) -> None:
+        """Add to the time by stage: a budget may take several plans, each with its own fits."""
+        for stage, seconds in stages.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
     def without_data(self) -> "Planner":
         """A planner that sees the weights alone; what was timed and measured is shared."""
         blind = Planner(replace(self.ask, calibration=None))
@@ -227,4 +232,4 @@ class Planner:
     def _timed(self, stage: str) -> Iterator[None]:
         start = perf_counter()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+        self.add_seconds({stage: perf_counter() - start})

@@ -175,7 +175,7 @@ def rewrite(
     record = _record(ask, settled, kept, test, outputs.arguments)
     record = replace(
         record,
-        seconds=planner.seconds | dict(settled.fits.seconds),
+        seconds=dict(planner.seconds),
         fine_tune=None if tuned is None else dict(tuned.figures),
         warnings=[
             *record.warnings,

@@ -67,14 +67,14 @@ def _settle_uniform(ask: Ask, planner: Planner) -> Settled:
     else:
         ((unit, ratio),) = target.budget.items()
         plans = plan_share(ask.sites, target.forms, planner.total(unit), ratio, unit) if ask.sites else []
-    fits = _fastest(planner, _fit(ask, plans))
+    fits = _fastest(planner, _fit(ask, planner, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
     return Settled(plans, fits, applied, Plan(budget=target.budget | {"share": "uniform"}))
 
 
 def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
-    fits = _fastest(planner, _fit(ask, plans))
+    fits = _fastest(planner, _fit(ask, planner, plans))
     applied = apply_fits(ask.opened, fits, ask.seed)
     return Settled(plans, fits, applied, describe_plan(network, from_data=ask.calibration is not None), network.sites)
 
@@ -159,7 +159,7 @@ def _fit_and_check(
     return replace(found, plan=replace(found.plan, measured=measured)), error
 
 
-def _fit(ask: Ask, plans: Sequence[SitePlan]) -> Fits:
+def _fit(ask: Ask, planner: Planner, plans: Sequence[SitePlan]) -> Fits:
     fits = fit_plans(
         ask.opened.model,
         plans,
@@ -169,6 +169,7 @@ def _fit(ask: Ask, plans: Sequence[SitePlan]) -> Fits:
         progress=ask.progress,
         trained=ask.fine_tune is not None,
     )
+    planner.add_seconds(fits.seconds)
     if not fits.rewritten:
         raise NothingToDoError(_nothing_to_do(ask, plans, fits))
     return fits

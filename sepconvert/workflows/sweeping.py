@@ -229,8 +229,7 @@ class _Trial:
             measure_latency(ask.opened, after, ask.sample, first, ask.seed, ask.progress) if ask.measure.latency else []
         )
         timed = latency[0] if latency else None
-        for stage, seconds in fits.seconds.items():
-            self._planner.seconds[stage] = self._planner.seconds.get(stage, 0.0) + seconds
+        self._planner.add_seconds(fits.seconds)
         return SweepPoint(
             label=label,
             macs=after.totals.macs,
