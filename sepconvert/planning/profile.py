@@ -1,10 +1,9 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
 One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at two to four ranks (whitened start, some steps), and the fits of the first form that are nearest to a small and
-to a large error perturb the site to measure the network's response; of the other forms, the fit nearest to the small
-one. Fits here only rank candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds
-them.
+fitted at two to five ranks (whitened start, some steps), and of every form the fit nearest to a small error, of the
+first also that nearest to a large one, perturb the site to measure the network's response. Fits here only rank
+candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds them.
 
 Sites do not depend on each other, so joblib spreads them over processes, or over machines where the caller has chosen
 a distributed backend (``joblib.parallel_config``).
@@ -84,7 +83,7 @@ def profile_site(task: SiteTask) -> SiteProfile:
     estimates = _Estimates(task, problems)
     for form in sorted(task.ranks, key=lambda name: name not in BOTTLENECK_FORMS):
         estimates.add(form, task.ranks[form])
-    return SiteProfile(estimates.curves, _responses(task, estimates.fits))
+    return SiteProfile(estimates.curves, _response(task, estimates.fits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +129,14 @@ class _Estimates:
         return this not in prune_by_model([*known, this], errors, geometry)
 
 
-def _responses(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> dict[str, Response]:
-    """Measure the response to errors of every form; forms whose own effect is unknown share what is known."""
-    found: dict[str, Response] = {}
-    shape: Response | None = None
-    for form, made in fits.items():
-        typical = (SMALL_ERROR, LARGE_ERROR) if shape is None else (SMALL_ERROR,)
-        chosen = {id(fit): fit for fit in (_nearest(made, error) for error in typical)}
-        effects = sorted(effect for fit in chosen.values() if (effect := _effect(task, fit.kernel)) is not None)
-        if not effects:
-            continue
-        found[form] = Response(tuple(effects)) if shape is None else shape.through(effects[0])
-        shape = shape or found[form]
-    return {form: found.get(form, shape) for form in fits} if shape is not None else {}
+def _response(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> Response | None:
+    """Measure the network's response with typical fits of all forms."""
+    first, *others = fits.values()
+    chosen = [_nearest(first, LARGE_ERROR), *(_nearest(made, SMALL_ERROR) for made in (first, *others))]
+    distinct = {id(fit): fit.kernel for fit in chosen}
+    effects = [_effect(task, kernel) for kernel in distinct.values()]
+    known = sorted(effect for effect in effects if effect is not None)
+    return Response(tuple(known)) if known else None
 
 
 def _nearest(fits: Sequence[_Fit], error: float) -> _Fit:

@@ -56,12 +56,10 @@ def profiles_from_json(text: str, origin: str) -> dict[str, SiteProfile]:
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
+    effects = () if profile.response is None else profile.response.effects
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
-        "effects": {
-            form: [[effect.site_error, effect.output_error] for effect in response.effects]
-            for form, response in profile.responses.items()
-        },
+        "effects": [[effect.site_error, effect.output_error] for effect in effects],
     }
 
 
@@ -70,11 +68,8 @@ def _from_plain(data: Mapping[str, Any]) -> SiteProfile:
         form: ErrorCurve(tuple(map(int, ranks)), tuple(map(float, errors)))
         for form, (ranks, errors) in data["curves"].items()
     }
-    responses = {
-        form: Response(tuple(Effect(float(own), float(network)) for own, network in effects))
-        for form, effects in data["effects"].items()
-    }
-    return SiteProfile(curves, responses)
+    effects = tuple(Effect(float(own), float(network)) for own, network in data["effects"])
+    return SiteProfile(curves, Response(effects) if effects else None)
 
 
 def _code() -> str:

@@ -105,26 +105,26 @@ def test_a_profile_has_falling_curves_and_a_response(tasks: list[SiteTask]) -> N
     for task in tasks:
         profile = profile_site(task)
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
-        assert set(profile.responses) == set(profile.curves)
-        assert all(effect.output_error < 1 for response in profile.responses.values() for effect in response.effects)
+        assert profile.response is not None
+        assert all(effect.output_error < 1 for effect in profile.response.effects)
         for curve in profile.curves.values():
             assert curve.errors[-1] < curve.errors[0] < 1.5
 
 
-def test_a_form_is_charged_what_the_network_loses_to_its_own_errors(tasks: list[SiteTask]) -> None:
+def test_the_response_is_measured_with_a_fit_of_every_form_and_two_of_the_first(tasks: list[SiteTask]) -> None:
     task = tasks[1]
     profile = profile_site(task)
     problem = make_problem(
         task.moments, task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
     )
-    for form in profile.curves:
-        effects = []
-        for rank in profile.curves[form].ranks:
-            difference = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry)).reconstruct() - task.weight
-            shift = -difference.reshape(len(difference), -1) @ task.moments.mean
-            effects.append(measure_effect(task.replay, difference, shift))
-        nearest = min(effects, key=lambda effect: abs(np.log(effect.site_error / SMALL_ERROR)))
-        assert profile.responses[form].at(nearest.site_error) == pytest.approx(nearest.output_error, rel=1e-6)
+    assert profile.response is not None
+    assert len(profile.response.effects) == 1 + len(profile.curves)
+    for form, curve in profile.curves.items():
+        nearest = min(zip(curve.errors, curve.ranks, strict=True), key=lambda fit: abs(np.log(fit[0] / SMALL_ERROR)))
+        fitted = estimate(problem, form, nearest[1], LIGHT.evaluations(problem.geometry))
+        difference = fitted.reconstruct() - task.weight
+        shift = -difference.reshape(len(difference), -1) @ task.moments.mean
+        assert measure_effect(task.replay, difference, shift) in profile.response.effects
 
 
 def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_best_on_held_out_inputs_count(
@@ -161,7 +161,7 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     moments = tasks[0].moments
     broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
     profile = profile_site(broken)
-    assert profile.responses == {}
+    assert profile.response is None
     assert set(profile.curves) == set(FORMS)
 
 
@@ -200,7 +200,7 @@ def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> 
 def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
     assert list(one) == list(other)
     for name, profile in one.items():
-        (first, *_), (second, *_) = profile.responses["pw_dw_pw"].effects, other[name].responses["pw_dw_pw"].effects
+        (first, *_), (second, *_) = profile.response.effects, other[name].response.effects
         assert second.output_error == pytest.approx(first.output_error, rel=1e-4)
         for form, curve in profile.curves.items():
             assert other[name].curves[form].ranks == curve.ranks

@@ -21,9 +21,7 @@ from sepconvert.workflows.profiles import find_profiles
 from sepconvert.workflows.sources import find_source
 
 FOUND = {
-    "a": SiteProfile(
-        {"dw_pw": ErrorCurve((1, 3), (0.5, 0.125))}, {"dw_pw": Response((Effect(0.1, 0.01), Effect(0.2, 0.04)))}
-    ),
+    "a": SiteProfile({"dw_pw": ErrorCurve((1, 3), (0.5, 0.125))}, Response((Effect(0.1, 0.01), Effect(0.2, 0.04)))),
     "b": SiteProfile({"spatial": ErrorCurve((8,), (1e-7,))}),
 }
 FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "effects": []}}'
