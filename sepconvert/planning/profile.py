@@ -32,6 +32,8 @@ from sepconvert.separable.problem import Problem, make_problem
 # The response is measured with the fits whose errors are nearest to these: what plans take at sensitive sites and at
 # insensitive ones.
 SMALL_ERROR, LARGE_ERROR = 0.01, 0.15
+# A whole form is left out sooner than a candidate: its errors take long to estimate.
+BEATEN_MARGIN = 0.8
 EFFORT = ProfileEffort()
 
 
@@ -126,7 +128,7 @@ class _Estimates:
         known = list(site_candidates(self._task.replay.site, list(self.curves)))
         errors = {(c.form, c.rank): self.curves[c.form].at(c.rank) for c in known} | {(form, rank): error}
         this = Candidate(form, rank, FORMS[form].cost(geometry, rank))
-        return this not in prune_by_model([*known, this], errors, geometry)
+        return this not in prune_by_model([*known, this], errors, geometry, BEATEN_MARGIN)
 
 
 def _response(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> Response | None:
