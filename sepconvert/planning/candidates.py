@@ -20,7 +20,7 @@ from sepconvert.separable.ranks import max_useful_rank
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
 LARGEST_SHARE = 0.7
-# The cost model orders candidates of different forms to about this factor: at a first convolution (7×7, three channels) it
+# The cost model orders candidates of different forms to about this factor: at a first convolution (7×7, 3 channels) it
 # took spatial ones for a third cheaper than bottlenecks that were a fifth faster on onnxruntime's CPU kernels.
 COST_MARGIN = 0.5
 
