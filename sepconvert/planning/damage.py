@@ -3,8 +3,9 @@
 The damage of a site is what the network's output loses when that site alone errs; over sites damages add up, which
 holds for small errors that do not know of each other. It is measured at a small and a large error of the site: large
 ones hurt more than in proportion (on a ResNet-50 up to 4 times), and a knapsack finds every site that only looks cheap.
-At equal errors single fits of a ResNet-50's sites hurt differently by factors of up to 3. That is chance: once the
-network was fitted, forms did not differ like that. So effects of all forms are taken together.
+At equal errors single fits of a ResNet-50's sites hurt differently by factors of up to 3, mostly by chance: at the one
+site where two forms were fitted for good they hurt alike, and plans of a VGG that believed the difference erred by a
+third more. So effects of all forms are taken together.
 Errors are estimated at a few ranks and interpolated:
 the logarithm of the error over the logarithm of the rank, by monotone cubics (Fritsch & Carlson, 1980). On a trained
 VGG four ranks of eight to ten gave the others to 7-34 %, straight lines to 12-57 %.

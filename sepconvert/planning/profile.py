@@ -132,7 +132,9 @@ class _Estimates:
 
 
 def _response(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> Response | None:
-    """Measure the network's response with typical fits of all forms."""
+    """Measure the network's response with typical fits of all forms; None where no form can save anything."""
+    if not fits:
+        return None
     first, *others = fits.values()
     chosen = [_nearest(first, LARGE_ERROR), *(_nearest(made, SMALL_ERROR) for made in (first, *others))]
     distinct = {id(fit): fit.kernel for fit in chosen}

@@ -47,7 +47,8 @@ class RankError:
 class SiteRecord:
     """One site: its geometry, what became of it and why.
 
-    ``latency_ms`` and ``latency_ms_after`` time the site and its replacement alone. ``spectrum`` holds the
+    ``latency_ms`` and ``latency_ms_after`` are of the site and of its replacement, each by itself but without what it
+    takes to pass their inputs and outputs; None where no site was timed. ``spectrum`` holds the
     share of the weight's squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors
     of the weights, without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
     """

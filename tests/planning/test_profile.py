@@ -165,6 +165,11 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     assert set(profile.curves) == set(FORMS)
 
 
+def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
+    profile = profile_site(replace(tasks[0], ranks={}))
+    assert (profile.curves, profile.response) == ({}, None)
+
+
 def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
     model, _, dataset = resnet
     assert profile_network(model, [], dataset, list(FORMS), rng=np.random.default_rng(0)) == {}
