@@ -80,15 +80,19 @@ class ArchitectureTimer:
 
 
 def summarise(before: NDArray[np.float64], after: NDArray[np.float64], rng: np.random.Generator) -> Timed:
-    """Medians, and the speed-up as their ratio with a 95 % bootstrap interval over the rounds.
+    """The speed-up as the median of the rounds' ratios, with a 95 % bootstrap interval over the rounds.
+
+    A round's runs share the machine's state: on one that changed its speed by a third every second or so, ratios of
+    medians scattered by 3.1 %, these by 1.8 %.
 
     Args:
         before: (rounds,) times of the original in ms.
         after: (rounds,) times of the candidate in the same rounds.
         rng: resamples the rounds.
     """
-    rows = rng.integers(0, len(before), (RESAMPLES, len(before)))
-    ratios = np.median(before[rows], axis=1) / np.median(after[rows], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    old, new = float(np.median(before)), float(np.median(after))
-    return Timed(old, new, old / new, float(low), float(high))
+    ratios = before / after
+    low, high = np.quantile(
+        np.median(ratios[rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))], axis=1), [0.025, 0.975]
+    )
+    old, speedup = float(np.median(before)), float(np.median(ratios))
+    return Timed(old, old / speedup, speedup, float(low), float(high))

@@ -88,7 +88,9 @@ def time_ways(
     for first in range(0, len(ways), CANDIDATES_ALIVE):
         group = ways[first : first + CANDIDATES_ALIVE]
         reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
-        found |= {way: Pair(median(ms), median(reference)) for way, ms in zip(group, others, strict=True)}
+        dense_ms = median(reference)
+        for way, ms in zip(group, others, strict=True):
+            found[way] = Pair(dense_ms * _ratio(ms, reference), dense_ms)
     return found
 
 
@@ -99,7 +101,7 @@ def time_share(
     threads: int,
     rng: np.random.Generator,
     written: Format = Format(),
-    effort: Effort = Effort(seconds=0.3, fewest_rounds=2),
+    effort: Effort = Effort(seconds=1.0, fewest_rounds=2),
 ) -> float:
     """Time of the dense convolution as a share of the whole model's, from one interleaved run.
 
@@ -111,7 +113,7 @@ def time_share(
     # so that both find the caches as they do when they are timed for themselves.
     runs = [(model, whole.feeds)] * 2 + [(dense, bench.feeds)] * 2
     of_model, _, _, of_dense = _interleave(runs, effort)
-    return median(of_dense) / median(of_model)
+    return _ratio(of_dense, of_model)
 
 
 def time_passing(
@@ -130,8 +132,8 @@ def time_passing(
     bench = _Bench(workload, rng, written)
     models = [(bench.dense(), bench.feeds), *bench.passing()]
     runs = [(open_session(model, device=device, threads=threads), feeds) for model, feeds in models]
-    of_dense, of_input, of_output = map(median, _interleave(runs, effort))
-    return (of_input + of_output) / 2 / of_dense
+    of_dense, of_input, of_output = _interleave(runs, effort)
+    return (_ratio(of_input, of_dense) + _ratio(of_output, of_dense)) / 2
 
 
 class _Bench:
@@ -213,6 +215,11 @@ def _interleave(runs: Sequence[tuple[Session, Mapping[str, NDArray[Any]]]], effo
             runners[index]()
             times[index].append((clock() - start) * 1e3)
     return times
+
+
+def _ratio(ms: Sequence[float], others: Sequence[float]) -> float:
+    """Median over the rounds of two times' ratio: where a machine changes its speed, both of a round change."""
+    return median(one / other for one, other in zip(ms, others, strict=True))
 
 
 def _random_values(

@@ -1,4 +1,6 @@
-"""Times at all ranks: a line per form and lowering, from measured times where there are some."""
+"""Times at all ranks: a line per form and lowering, with the steps beside it that are more than noise."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,11 +42,25 @@ def test_noise_of_single_times_is_averaged_out() -> None:
     assert np.std(line) < 0.75 * np.std(single)
 
 
+def test_steps_that_are_more_than_noise_are_kept_and_lie_between_the_timed_ranks() -> None:
+    found = timed({spatial(4): 0.50, spatial(8): 0.51, spatial(12): 0.85})
+    assert found.ms(spatial(4)) == pytest.approx(0.50, rel=0.03)
+    assert found.ms(spatial(8)) == pytest.approx(0.51, rel=0.03)
+    assert 0.51 < found.ms(spatial(10)) < 0.85
+    assert found.ms(spatial(12)) == pytest.approx(0.85, rel=0.03)
+
+
+def test_a_smaller_rank_is_never_slower() -> None:
+    ms = {spatial(rank): value for rank, value in ((8, 0.5), (16, 0.9), (24, 0.6), (32, 1.0), (48, 1.1))}
+    times = [timed(ms).ms(spatial(rank)) for rank in range(4, 60)]
+    assert all(second >= first * (1 - 1e-3) for first, second in pairwise(times))
+
+
 def test_a_line_neither_falls_nor_starts_below_nothing() -> None:
     falling = timed({spatial(8): 0.5, spatial(16): 0.4})
     assert falling.ms(spatial(8)) <= falling.ms(spatial(64))
     steep = timed({spatial(8): 0.1, spatial(16): 0.4})
-    assert steep.ms(spatial(1)) > 0
+    assert steep.ms(spatial(2)) > 0
 
 
 def test_modelled_times_count_only_where_a_line_has_no_two_others() -> None:

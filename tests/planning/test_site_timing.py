@@ -16,6 +16,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
+from sepconvert.planning.architecture import summarise
 from sepconvert.planning.latency_table import Way, Workload
 from sepconvert.planning.site_timing import (
     CANDIDATES_ALIVE,
@@ -141,3 +142,11 @@ def _model(operator: str | None = None, *, batch_norm: bool = False, twice: bool
         [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_machine_that_changes_its_speed_between_rounds_changes_no_speed_up() -> None:
+    speed = np.array([1.0, 1.3, 1.3, 1.0, 1.3])
+    found = summarise(20 * speed, 16 * speed, np.random.default_rng(0))
+    assert found.speedup == pytest.approx(1.25)
+    assert (found.low, found.high) == (pytest.approx(1.25), pytest.approx(1.25))
+    assert found.before_ms / found.after_ms == pytest.approx(found.speedup)
