@@ -1,5 +1,6 @@
 """Budgets end to end: what was asked is met or refused with one sentence, and predictions are called so."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from rich.console import Console
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, OutputError, UsageError
 from sepconvert.planning.latency_table import read_table
-from sepconvert.record import Record, SweepPoint
+from sepconvert.record import Latency, Record, SweepPoint
 from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure, Outputs, Planning
 from sepconvert.workflows.fit import Fits, fit_plans
+from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.sweeping import mark_front
 
 UNCACHED = Planning(cache=False)
@@ -79,6 +81,29 @@ def test_a_speed_up_is_planned_predicted_and_measured(vgg: Path, few: str) -> No
         assert site.latency_ms_after < site.latency_ms
     assert record.fidelity is not None
     assert plan.measured["max_error"] == record.fidelity.outputs[0].decisive_error
+
+
+def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
+    vgg: Path, few: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Latency] = []
+    fits: list[Fits] = []
+
+    def first_too_slow(*args: object) -> list[Latency]:
+        (real,) = measure_latency(*args)
+        interval = (1.0, 1.05) if not measured else (1.0, 100.0)
+        measured.append(replace(real, stable=True, speedup_ci95=interval))
+        return measured[-1:]
+
+    def counted(*args: object, **options: object) -> Fits:
+        fits.append(fit_plans(*args, **options))
+        return fits[-1]
+
+    monkeypatch.setattr("sepconvert.workflows.settle.measure_latency", first_too_slow)
+    monkeypatch.setattr("sepconvert.workflows.settle.fit_plans", counted)
+    record = sepconvert.rewrite(vgg, data=few, form="spatial", speedup=1.3, planning=UNCACHED).record
+    assert (len(measured), len(fits)) == (2, 1)
+    assert record.latency == measured[-1:]
 
 
 def test_a_speed_up_out_of_reach_is_one_sentence_and_nothing_is_written(vgg: Path, tmp_path: Path) -> None:

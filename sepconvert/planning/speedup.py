@@ -21,7 +21,7 @@ Picks = tuple[int, ...]
 
 MOST_ATTEMPTS = 6
 # A plan that is faster than asked by more than this share gets another try at losing less.
-OVERSHOOT = 1.03
+OVERSHOOT = 1.01
 # The search aims past the asked speed-up by this share of the saving: a miss is worse than an excess.
 AIM = 1.005
 # Between savings this close, one too little and one enough, there is too little to gain for another measurement.

@@ -80,7 +80,7 @@ def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
 
 
 def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
-    """Plan, fit and measure; aim higher once where the measured speed-up misses the asked one by its interval."""
+    """Plan, fit and measure; aim higher once where two measurements miss the asked speed-up by their intervals."""
     aim, without = asked, frozenset[str]()
     best: Settled | None = None
     for _ in range(SPEEDUP_ATTEMPTS):
@@ -92,6 +92,9 @@ def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
             break
         found = _settle_plan(ask, planner, replace(network, budget={"speedup": asked}))
         found = replace(found, latency=_measure(ask, found.applied))
+        if not _meets(found.latency, asked):
+            # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
+            found = replace(found, latency=_measure(ask, found.applied))
         if best is None or _speedup(found) > _speedup(best):
             best = found
         if _meets(found.latency, asked):
