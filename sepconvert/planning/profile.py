@@ -1,15 +1,15 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
 One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at two to five ranks (whitened start, some steps), and of every form the fit nearest to a small error, of the
-first also that nearest to a large one, perturb the site to measure the network's response. Fits here only rank
-candidates: the chosen ones are fitted again, properly, to what the rewritten network feeds them.
+fitted at two to five ranks (whitened start, some steps), and a few fits with small errors perturb the site to measure
+the network's sensitivity. Fits here only rank candidates: the chosen ones are fitted again, properly, to what the
+rewritten network feeds them.
 
 Sites do not depend on each other, so joblib spreads them over processes, or over machines where the caller has chosen
 a distributed backend (``joblib.parallel_config``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,8 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_model, site_candidates
-from sepconvert.planning.damage import SMALLEST_ERROR, Effect, ErrorCurve, Response, SiteProfile, profile_weights
-from sepconvert.planning.sensitivity import measure_effect
+from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights
+from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
 from sepconvert.progress import Progress, silent
@@ -29,9 +29,9 @@ from sepconvert.separable.forms import FORMS
 from sepconvert.separable.moments import fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
 
-# The response is measured with the fits whose errors are nearest to these: what plans take at sensitive sites and at
-# insensitive ones.
-SMALL_ERROR, LARGE_ERROR = 0.01, 0.15
+# The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
+# errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
+SMALL_ERROR, PROBES = 0.02, 3
 # A whole form is left out sooner than a candidate: its errors take long to estimate.
 BEATEN_MARGIN = 0.8
 EFFORT = ProfileEffort()
@@ -73,7 +73,7 @@ def profile_network(
 
 
 def profile_site(task: SiteTask) -> SiteProfile:
-    """Estimate one site's error curves and the network's response to its error."""
+    """Estimate one site's error curves and the network's sensitivity to its error."""
     geometry, effort = task.replay.site.geometry, task.effort
     finite = np.isfinite(task.moments.covariance).all() and np.isfinite(task.moments.mean).all()
     if not finite:
@@ -85,7 +85,7 @@ def profile_site(task: SiteTask) -> SiteProfile:
     estimates = _Estimates(task, problems)
     for form in sorted(task.ranks, key=lambda name: name not in BOTTLENECK_FORMS):
         estimates.add(form, task.ranks[form])
-    return SiteProfile(estimates.curves, _response(task, estimates.fits))
+    return SiteProfile(estimates.curves, _sensitivity(task, estimates.fits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class _Estimates:
 
     def __init__(self, task: SiteTask, problems: Sequence[Problem]) -> None:
         self.curves: dict[str, ErrorCurve] = {}
-        self.fits: dict[str, list[_Fit]] = {}
+        self.fits: list[_Fit] = []
         self._task = task
         self._problems = problems
 
@@ -111,8 +111,9 @@ class _Estimates:
         found = {middle: self._fit(form, middle)} if self.curves else {}
         if found and self._beaten(form, middle, found[middle].error):
             return
-        self.fits[form] = [found[rank] if rank in found else self._fit(form, rank) for rank in ranks]
-        self.curves[form] = ErrorCurve(tuple(ranks), tuple(fit.error for fit in self.fits[form]))
+        fits = [found[rank] if rank in found else self._fit(form, rank) for rank in ranks]
+        self.fits += fits
+        self.curves[form] = ErrorCurve(tuple(ranks), tuple(fit.error for fit in fits))
 
     def _fit(self, form: str, rank: int) -> _Fit:
         return min((self._fit_at(problem, form, rank) for problem in self._problems), key=lambda fit: fit.error)
@@ -131,20 +132,13 @@ class _Estimates:
         return this not in prune_by_model([*known, this], errors, geometry, BEATEN_MARGIN)
 
 
-def _response(task: SiteTask, fits: Mapping[str, Sequence[_Fit]]) -> Response | None:
-    """Measure the network's response with typical fits of all forms; None where no form can save anything."""
-    if not fits:
-        return None
-    first, *others = fits.values()
-    chosen = [_nearest(first, LARGE_ERROR), *(_nearest(made, SMALL_ERROR) for made in (first, *others))]
-    distinct = {id(fit): fit.kernel for fit in chosen}
-    effects = [_effect(task, kernel) for kernel in distinct.values()]
-    known = sorted(effect for effect in effects if effect is not None)
-    return Response(tuple(known)) if known else None
-
-
-def _nearest(fits: Sequence[_Fit], error: float) -> _Fit:
-    return min(fits, key=lambda fit: abs(float(np.log(max(fit.error, SMALLEST_ERROR) / error))))
+def _sensitivity(task: SiteTask, fits: Sequence[_Fit]) -> float | None:
+    """Mean over some fits of small error; None where no form can save anything or the output never varies."""
+    small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
+    chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]
+    effects = [_effect(task, fit.kernel) for fit in chosen]
+    ratios = [effect.output_error / effect.site_error for effect in effects if effect is not None]
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else None
 
 
 def _effect(task: SiteTask, kernel: NDArray[np.float64]) -> Effect | None:

@@ -12,7 +12,7 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.errors import DataError
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.damage import Effect, ErrorCurve, Response, SiteProfile
+from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.site_tasks import ProfileEffort
 
 Profiles = Mapping[str, SiteProfile]
@@ -56,10 +56,9 @@ def profiles_from_json(text: str, origin: str) -> dict[str, SiteProfile]:
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
-    effects = () if profile.response is None else profile.response.effects
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
-        "effects": [[effect.site_error, effect.output_error] for effect in effects],
+        "sensitivity": profile.sensitivity,
     }
 
 
@@ -68,8 +67,8 @@ def _from_plain(data: Mapping[str, Any]) -> SiteProfile:
         form: ErrorCurve(tuple(map(int, ranks)), tuple(map(float, errors)))
         for form, (ranks, errors) in data["curves"].items()
     }
-    effects = tuple(Effect(float(own), float(network)) for own, network in data["effects"])
-    return SiteProfile(curves, Response(effects) if effects else None)
+    sensitivity = data["sensitivity"]
+    return SiteProfile(curves, None if sensitivity is None else float(sensitivity))
 
 
 def _code() -> str:

@@ -16,9 +16,16 @@ from sepconvert.graph.instrument import ValueType, extract, serialise
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.damage import Effect
 from sepconvert.runtime.sessions import Arrays, open_session
 from sepconvert.verify.deviation import Deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Relative error of one site, and of the network's worst output where nothing else errs; both above 0."""
+
+    site_error: float
+    output_error: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from sepconvert.separable.moments import PatchMoments
 
 @dataclass(frozen=True, slots=True)
 class ProfileEffort:
-    """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the response.
+    """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the sensitivity.
 
     A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
     factors of 2 to 4. Of networks with large values, whose outputs mostly are as large, as many are replayed as

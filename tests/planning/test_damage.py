@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.planning.damage import Effect, ErrorCurve, Response, SiteProfile, profile_weights, spread_ranks
+from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights, spread_ranks
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 
@@ -40,43 +40,10 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
         ErrorCurve(ranks, errors)
 
 
-def test_damage_is_the_networks_answer_to_the_error_and_an_unmeasured_one_is_the_error() -> None:
+def test_damage_is_the_error_times_the_sensitivity_and_without_one_the_error() -> None:
     curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
-    proportional = Response((Effect(0.2, 0.02),))
-    assert SiteProfile(curves, proportional).damage("dw_pw", 2) == pytest.approx(0.025)
+    assert SiteProfile(curves, 0.1).damage("dw_pw", 2) == pytest.approx(0.025)
     assert SiteProfile(curves).damage("dw_pw", 2) == pytest.approx(0.25)
-
-
-def test_a_response_goes_through_its_effects_and_is_proportional_below_them() -> None:
-    response = Response((Effect(0.01, 0.001), Effect(0.1, 0.03)))
-    assert response.at(0.01) == pytest.approx(0.001)
-    assert response.at(0.1) == pytest.approx(0.03)
-    assert response.at(0.002) == pytest.approx(0.0002)
-
-
-@given(st.floats(1e-3, 0.5), st.floats(1.0, 100.0), st.floats(1e-4, 10.0), st.floats(1e-4, 10.0), st.floats(1e-6, 2.0))
-@settings(deadline=None)
-def test_a_response_rises_at_least_in_proportion_and_never_faster_than_squares(
-    small: float, apart: float, first: float, second: float, error: float
-) -> None:
-    response = Response(tuple(sorted([Effect(small, first), Effect(small * apart, second)])))
-    once, twice = response.at(error), response.at(2 * error)
-    assert 2 * once * (1 - 1e-9) <= twice <= 4 * once * (1 + 1e-9)
-
-
-def test_of_many_effects_chance_is_averaged_out() -> None:
-    rng = np.random.default_rng(0)
-    errors = np.geomspace(0.005, 0.2, 400)
-    noisy = 0.1 * errors**1.4 * np.exp(rng.normal(0.0, 0.5, len(errors)))
-    response = Response(tuple(Effect(float(own), float(output)) for own, output in zip(errors, noisy, strict=True)))
-    for error in (0.005, 0.03, 0.2):
-        assert response.at(error) == pytest.approx(0.1 * error**1.4, rel=0.2)
-
-
-def test_a_response_needs_effects_at_ascending_errors() -> None:
-    for effects in ((), (Effect(0.2, 0.1), Effect(0.1, 0.1))):
-        with pytest.raises(ValueError, match="ascending"):
-            Response(effects)
 
 
 def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:

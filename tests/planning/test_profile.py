@@ -16,7 +16,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
-from sepconvert.planning.profile import SMALL_ERROR, profile_network, profile_site
+from sepconvert.planning.profile import PROBES, SMALL_ERROR, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
@@ -101,30 +101,46 @@ def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> Non
     assert len(set(sizes)) == len(sizes)
 
 
-def test_a_profile_has_falling_curves_and_a_response(tasks: list[SiteTask]) -> None:
+def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -> None:
     for task in tasks:
         profile = profile_site(task)
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
-        assert profile.response is not None
-        assert all(effect.output_error < 1 for effect in profile.response.effects)
+        assert profile.sensitivity is not None
+        assert 0 < profile.sensitivity < 2
         for curve in profile.curves.values():
             assert curve.errors[-1] < curve.errors[0] < 1.5
 
 
-def test_the_response_is_measured_with_a_fit_of_every_form_and_two_of_the_first(tasks: list[SiteTask]) -> None:
+def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(tasks: list[SiteTask]) -> None:
     task = tasks[1]
     profile = profile_site(task)
     problem = make_problem(
         task.moments, task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
     )
-    assert profile.response is not None
-    assert len(profile.response.effects) == 1 + len(profile.curves)
-    for form, curve in profile.curves.items():
-        nearest = min(zip(curve.errors, curve.ranks, strict=True), key=lambda fit: abs(np.log(fit[0] / SMALL_ERROR)))
-        fitted = estimate(problem, form, nearest[1], LIGHT.evaluations(problem.geometry))
+    fits = [
+        (error, form, rank)
+        for form, curve in profile.curves.items()
+        for rank, error in zip(curve.ranks, curve.errors, strict=True)
+    ]
+    chosen = sorted(fit for fit in fits if fit[0] <= SMALL_ERROR)[-PROBES:]
+    assert 1 < len(chosen) < len(fits)
+    ratios = []
+    for _, form, rank in chosen:
+        fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
         difference = fitted.reconstruct() - task.weight
-        shift = -difference.reshape(len(difference), -1) @ task.moments.mean
-        assert measure_effect(task.replay, difference, shift) in profile.response.effects
+        effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ task.moments.mean)
+        assert effect is not None
+        ratios.append(effect.output_error / effect.site_error)
+    assert profile.sensitivity == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
+
+
+def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[SiteTask]) -> None:
+    task = replace(tasks[1], ranks={"pw_dw_pw": (1, 2)})
+    profile = profile_site(task)
+    (curve,) = profile.curves.values()
+    assert min(curve.errors) > SMALL_ERROR
+    alone = profile_site(replace(tasks[1], ranks={"pw_dw_pw": (2,)}))
+    assert profile.sensitivity == pytest.approx(alone.sensitivity)
 
 
 def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_best_on_held_out_inputs_count(
@@ -161,13 +177,13 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     moments = tasks[0].moments
     broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
     profile = profile_site(broken)
-    assert profile.response is None
+    assert profile.sensitivity is None
     assert set(profile.curves) == set(FORMS)
 
 
 def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
     profile = profile_site(replace(tasks[0], ranks={}))
-    assert (profile.curves, profile.response) == ({}, None)
+    assert (profile.curves, profile.sensitivity) == ({}, None)
 
 
 def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
@@ -205,8 +221,7 @@ def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> 
 def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
     assert list(one) == list(other)
     for name, profile in one.items():
-        (first, *_), (second, *_) = profile.response.effects, other[name].response.effects
-        assert second.output_error == pytest.approx(first.output_error, rel=1e-4)
+        assert other[name].sensitivity == pytest.approx(profile.sensitivity, rel=1e-4)
         for form, curve in profile.curves.items():
             assert other[name].curves[form].ranks == curve.ranks
             assert other[name].curves[form].errors == pytest.approx(curve.errors, rel=1e-4)

@@ -10,7 +10,7 @@ import pytest
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.errors import DataError
 from sepconvert.graph.save import model_bytes
-from sepconvert.planning.damage import Effect, ErrorCurve, Response, SiteProfile
+from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
 from sepconvert.workflows import profiles as workflow
@@ -21,10 +21,10 @@ from sepconvert.workflows.profiles import find_profiles
 from sepconvert.workflows.sources import find_source
 
 FOUND = {
-    "a": SiteProfile({"dw_pw": ErrorCurve((1, 3), (0.5, 0.125))}, Response((Effect(0.1, 0.01), Effect(0.2, 0.04)))),
+    "a": SiteProfile({"dw_pw": ErrorCurve((1, 3), (0.5, 0.125))}, 0.1),
     "b": SiteProfile({"spatial": ErrorCurve((8,), (1e-7,))}),
 }
-FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "effects": []}}'
+FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "sensitivity": null}}'
 
 
 @pytest.fixture
