@@ -19,7 +19,7 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_model, site_candidates
-from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights
+from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
@@ -69,7 +69,7 @@ def profile_network(
         return {}
     walk = TaskWalk(model, sites, forms, effort, rng, progress)
     found = Parallel(n_jobs=jobs)(delayed(profile_site)(task) for task in walk.tasks(dataset))
-    return {site.output: profile for site, profile in zip(sites, found, strict=True)}
+    return {site.output: profile for site, profile in zip(sites, moderated(found), strict=True)}
 
 
 def profile_site(task: SiteTask) -> SiteProfile:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.planning.damage import ErrorCurve, SiteProfile, profile_weights, spread_ranks
+from sepconvert.planning.damage import MODERATION, ErrorCurve, SiteProfile, moderated, profile_weights, spread_ranks
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 
@@ -44,6 +44,15 @@ def test_damage_is_the_error_times_the_sensitivity_and_without_one_the_error() -
     curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
     assert SiteProfile(curves, 0.1).damage("dw_pw", 2) == pytest.approx(0.025)
     assert SiteProfile(curves).damage("dw_pw", 2) == pytest.approx(0.25)
+
+
+def test_sensitivities_are_drawn_to_their_mean_and_keep_it_and_their_order() -> None:
+    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
+    found = moderated([SiteProfile(curves, 1.0), SiteProfile({}), SiteProfile(curves, 0.01)])
+    assert found[0].sensitivity == pytest.approx(0.1 * 10 ** (1 - MODERATION))
+    assert found[1] == SiteProfile({})
+    assert found[2].sensitivity == pytest.approx(0.1 / 10 ** (1 - MODERATION))
+    assert moderated([SiteProfile(curves)]) == [SiteProfile(curves)]
 
 
 def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:
