@@ -20,7 +20,7 @@ Measure = Callable[[Sequence[PlannedSite]], Timed]
 Picks = tuple[int, ...]
 
 MOST_ATTEMPTS = 6
-# A plan that is faster than asked by more than this share gets another try at losing less.
+# A plan that is clearly (by its interval) faster than this times what was asked gets another try at losing less.
 OVERSHOOT = 1.01
 # The search aims past the asked speed-up by this share of the saving: a miss is worse than an excess.
 AIM = 1.005
@@ -81,7 +81,7 @@ class _Search:
                 break
             progress(f"Measure plans for {self._speedup:g}×", attempt, MOST_ATTEMPTS)
             timed = self._measured[picks] = measure(self._choices.planned(picks))
-            if self._speedup <= timed.speedup <= self._speedup * OVERSHOOT:
+            if timed.speedup >= self._speedup and timed.low <= self._speedup * OVERSHOOT:
                 break
             if timed.speedup < self._speedup and picks == self._fastest:
                 break

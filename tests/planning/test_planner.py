@@ -145,3 +145,12 @@ def test_an_error_budget_is_kept_at_the_least_time_or_macs(figure: str, limit: f
     assert plan.damage <= limit
     every = [p for p in product(*choices.options) if sum(o.damage for o in p) <= limit]
     assert sum(p.option.saved_ms for p in plan.sites) == pytest.approx(max(sum(o.saved_ms for o in p) for p in every))
+
+
+@pytest.mark.parametrize(("noise", "settles"), [(0.2, True), (0.0, False)])
+def test_an_excess_within_the_interval_is_not_worth_another_measurement(noise: float, settles: bool) -> None:
+    choices, machine = make_fine_choices(), Machine(honesty=1.1, noise=noise)
+    plan = plan_speedup(choices, 1.3, machine.before_ms(choices), machine)
+    assert plan.timed is not None
+    assert plan.timed.speedup >= 1.3
+    assert (len(machine.plans) == 1) is settles
