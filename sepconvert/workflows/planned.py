@@ -94,7 +94,7 @@ class Planner:
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
-        """Errors of all sites and the network's sensitivity to them: from data where there is some, else from the weights."""
+        """Errors of all sites and how sensitive the network is to them: from data, else from the weights."""
         with self._timed("profile"):
             return find_profiles(self.ask, self.warnings.append)
 
