@@ -91,8 +91,7 @@ def summarise(before: NDArray[np.float64], after: NDArray[np.float64], rng: np.r
         rng: resamples the rounds.
     """
     ratios = before / after
-    low, high = np.quantile(
-        np.median(ratios[rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))], axis=1), [0.025, 0.975]
-    )
+    rows = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(ratios[rows], axis=1), [0.025, 0.975])
     old, speedup = float(np.median(before)), float(np.median(ratios))
     return Timed(old, old / speedup, speedup, float(low), float(high))

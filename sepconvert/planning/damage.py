@@ -7,11 +7,11 @@ others; but fits of the layers behind a site make up for much of just those. On 
 error of 0.03 cost 0.11 of the output, 0.03 after nine layers behind it were refitted and 0.02 after all were, which is
 what its sensitivity to small errors gives; where all other sites erred as well it cost 0.01. Sums for fifteen fitted
 plans scattered about the measured errors by 0.49 (logarithm) with exponents taken from perturbations, by 0.17 in
-proportion, by 0.10 with sensitivities drawn to their mean by a third; plans of two small networks got no worse by it.
+proportion, by 0.10 with sensitivities drawn to their mean by a third; plans of two small networks came out even.
 
-Errors are estimated at a few ranks and interpolated:
-the logarithm of the error over the logarithm of the rank, by monotone cubics (Fritsch & Carlson, 1980). On a trained
-VGG four ranks of eight to ten gave the others to 7-34 %, straight lines to 12-57 %.
+Errors are estimated at a few ranks and interpolated: the logarithm of the error over the logarithm of the rank, by
+monotone cubics (Fritsch & Carlson, 1980). On a trained VGG four ranks of eight to ten gave the others to 7-34 %,
+straight lines to 12-57 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,12 +91,11 @@ def moderated(profiles: Sequence[SiteProfile]) -> list[SiteProfile]:
     if not known:
         return list(profiles)
     mean = float(np.exp(np.mean(np.log(known))))
-    return [
-        profile
-        if profile.sensitivity is None
-        else replace(profile, sensitivity=profile.sensitivity * (mean / profile.sensitivity) ** MODERATION)
-        for profile in profiles
-    ]
+
+    def drawn(sensitivity: float | None) -> float | None:
+        return None if sensitivity is None else mean**MODERATION * sensitivity ** (1 - MODERATION)
+
+    return [replace(profile, sensitivity=drawn(profile.sensitivity)) for profile in profiles]
 
 
 def profile_weights(

@@ -90,7 +90,7 @@ def time_ways(
         reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
         dense_ms = median(reference)
         for way, ms in zip(group, others, strict=True):
-            found[way] = Pair(dense_ms * _ratio(ms, reference), dense_ms)
+            found[way] = Pair(dense_ms * ratio_in_rounds(ms, reference), dense_ms)
     return found
 
 
@@ -113,7 +113,7 @@ def time_share(
     # so that both find the caches as they do when they are timed for themselves.
     runs = [(model, whole.feeds)] * 2 + [(dense, bench.feeds)] * 2
     of_model, _, _, of_dense = _interleave(runs, effort)
-    return _ratio(of_dense, of_model)
+    return ratio_in_rounds(of_dense, of_model)
 
 
 def time_passing(
@@ -133,7 +133,7 @@ def time_passing(
     models = [(bench.dense(), bench.feeds), *bench.passing()]
     runs = [(open_session(model, device=device, threads=threads), feeds) for model, feeds in models]
     of_dense, of_input, of_output = _interleave(runs, effort)
-    return (_ratio(of_input, of_dense) + _ratio(of_output, of_dense)) / 2
+    return (ratio_in_rounds(of_input, of_dense) + ratio_in_rounds(of_output, of_dense)) / 2
 
 
 class _Bench:
@@ -217,7 +217,7 @@ def _interleave(runs: Sequence[tuple[Session, Mapping[str, NDArray[Any]]]], effo
     return times
 
 
-def _ratio(ms: Sequence[float], others: Sequence[float]) -> float:
+def ratio_in_rounds(ms: Sequence[float], others: Sequence[float]) -> float:
     """Median over the rounds of two times' ratio: where a machine changes its speed, both of a round change."""
     return median(one / other for one, other in zip(ms, others, strict=True))
 

@@ -15,7 +15,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
-from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import PROBES, SMALL_ERROR, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
@@ -184,6 +184,17 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
 def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
     profile = profile_site(replace(tasks[0], ranks={}))
     assert (profile.curves, profile.sensitivity) == ({}, None)
+
+
+def test_the_sensitivities_of_a_networks_sites_are_moderated(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset],
+) -> None:
+    model, sites, dataset = resnet
+    walk = TaskWalk(model, sites[:2], ["pw_dw_pw"], LIGHT, np.random.default_rng(0), silent)
+    alone = [profile_site(task) for task in walk.tasks(dataset)]
+    found = [profile.sensitivity for profile in _profile(resnet, 1).values()]
+    assert found == pytest.approx([profile.sensitivity for profile in moderated(alone)])
+    assert found != pytest.approx([profile.sensitivity for profile in alone], rel=0.01)
 
 
 def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:

@@ -22,6 +22,7 @@ from sepconvert.planning.site_timing import (
     CANDIDATES_ALIVE,
     Effort,
     Format,
+    ratio_in_rounds,
     time_interleaved,
     time_passing,
     time_ways,
@@ -150,3 +151,5 @@ def test_a_machine_that_changes_its_speed_between_rounds_changes_no_speed_up() -
     assert found.speedup == pytest.approx(1.25)
     assert (found.low, found.high) == (pytest.approx(1.25), pytest.approx(1.25))
     assert found.before_ms / found.after_ms == pytest.approx(found.speedup)
+    assert ratio_in_rounds([20, 26, 26], [16, 20.8, 20.8]) == pytest.approx(1.25)
+    assert ratio_in_rounds([20, 26, 20], [20.8, 20.8, 16]) == pytest.approx(1.25)
