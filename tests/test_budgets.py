@@ -258,6 +258,10 @@ def test_analyze_times_each_site_and_names_a_candidate(vgg: Path) -> None:
         assert site.best_candidate is not None
         assert site.best_candidate["latency_ms"] < site.latency_ms
         assert 0 < site.best_candidate["macs_ratio"] < 1
+        assert site.latency_share is not None
+    # Of one clock with the whole model's time: near 1 in all for a chain of convolutions, however busy the machine is.
+    assert 0.3 < sum(site.latency_share or 0 for site in eligible) < 1.5
     text = StringIO()
     Console(file=text, width=80).print(render(record))
     assert "GFLOP/s" in text.getvalue()
+    assert f"{eligible[0].latency_share:.1%}" in text.getvalue()

@@ -48,9 +48,10 @@ class SiteRecord:
     """One site: its geometry, what became of it and why.
 
     ``latency_ms`` and ``latency_ms_after`` are of the site and of its replacement, each by itself but without what it
-    takes to pass their inputs and outputs; None where no site was timed. ``spectrum`` holds the
-    share of the weight's squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors
-    of the weights, without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
+    takes to pass their inputs and outputs; None where no site was timed. ``latency_share`` is the site's share of the
+    whole model's time, both from one interleaved run (``analyze`` only). ``spectrum`` holds the share of the weight's
+    squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
+    without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
     """
 
     name: str
@@ -78,6 +79,7 @@ class SiteRecord:
     macs_after: int | None = None
     latency_ms: float | None = None
     latency_ms_after: float | None = None
+    latency_share: float | None = None
     spectrum: list[float] | None = None
     error_by_rank: list[RankError] | None = None
     best_candidate: dict[str, Any] | None = None

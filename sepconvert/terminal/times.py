@@ -14,14 +14,12 @@ from sepconvert.report.trials import PlanRow, plan_rows
 def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
-        # Sites are timed by the clock of the thread; beside a whole model that others held up, shares would be wrong.
-        whole = record.latency[0].before.median_ms if record.latency and record.latency[0].stable else None
         title = Text(
             "Each site alone, and its closest candidate that is twice as fast (or the fastest); dropped: of the "
             "squared weights, before any fit to data",
             style="bold",
         )
-        yield Group(title, _site_times(record.sites, whole))
+        yield Group(title, _site_times(record.sites))
     if record.plan is not None and record.plan.predicted is not None:
         yield _plan(plan_rows(record))
     if record.sweep is not None:
@@ -29,7 +27,7 @@ def render_times(record: Record) -> Iterator[RenderableType]:
         yield Group(title, _sweep(record.sweep.points, record.sweep.baselines))
 
 
-def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
+def _site_times(sites: Sequence[SiteRecord]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("Site", overflow="ellipsis", no_wrap=True, max_width=24)
     for heading in ("ms", "share", "GFLOP/s"):
@@ -44,7 +42,7 @@ def _site_times(sites: Sequence[SiteRecord], whole_ms: float | None) -> Table:
         table.add_row(
             site.name,
             f"{site.latency_ms:.3g}",
-            "" if not whole_ms else f"{site.latency_ms / whole_ms:.1%}",
+            "" if site.latency_share is None else f"{site.latency_share:.1%}",
             "" if site.macs is None else f"{2e-6 * site.macs / site.latency_ms:.3g}",
             f"{best['form']} {best['rank']}" if best else (site.reason or ""),
             f"{best['latency_ms']:.3g}" if best else "",

@@ -30,8 +30,8 @@ def time_sites(
     """Time eligible sites and their candidates (weights alone decide which survive pruning).
 
     Returns:
-        The records with ``latency_ms`` and ``best_candidate`` (the one that loses least of those at least twice as
-        fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
+        The records with ``latency_ms``, ``latency_share`` and ``best_candidate`` (the one that loses least of those at
+        least twice as fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
     """
     eligible = {record.output for record in records if record.status == "eligible"}
     sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
@@ -40,7 +40,8 @@ def time_sites(
     planner = Planner(Ask(opened, sites, Target(), None, dataset, measure, planning, seed, progress))
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
-    return [_timed(record, found.get(record.output, ()), choices.reasons) for record in records], planner.warnings
+    timed = [_timed(record, found.get(record.output, ()), choices.reasons) for record in records]
+    return [_with_share(record, planner.original_ms) for record in timed], planner.warnings
 
 
 def with_times(records: Sequence[SiteRecord], planned: Sequence[PlannedSite]) -> list[SiteRecord]:
@@ -77,6 +78,10 @@ def _timed(record: SiteRecord, options: Sequence[SiteOption], reasons: Any) -> S
         "latency_ms": best.ms,
     }
     return replace(record, latency_ms=dense, best_candidate=described)
+
+
+def _with_share(record: SiteRecord, whole_ms: float) -> SiteRecord:
+    return record if record.latency_ms is None else replace(record, latency_share=record.latency_ms / whole_ms)
 
 
 def _error(option: SiteOption) -> float:
