@@ -45,7 +45,7 @@ class ProfileEffort:
 
     inputs: int = 96
     replayed: int = 48
-    replayed_least: int = 4
+    replayed_least: int = 3
     replayed_bytes: int = 256 << 20
     batch: int = 8
     ranks: int = 3

@@ -163,13 +163,13 @@ class MomentAccumulator:
             self._add_block(rows, outputs)
 
     def _add_block(self, rows: NDArray[np.floating], outputs: NDArray[np.floating]) -> None:
+        dtype: np.dtype[np.floating] = np.dtype(np.float64 if len(self._sum) < FLOAT32_FROM else np.float32)
         if self._count == 0:
-            self._shift = rows.mean(axis=0, dtype=np.float64)
-            self._target_shift = outputs.mean(axis=0, dtype=np.float64)
-        width = len(self._sum)
-        dtype = np.dtype(np.float64 if width < FLOAT32_FROM else np.float32)
-        centred: NDArray[np.floating] = (rows - self._shift).astype(dtype, copy=False)
-        target: NDArray[np.floating] = (outputs - self._target_shift).astype(dtype, copy=False)
+            # Whatever is subtracted is added again, so it may be rounded to what is subtracted from.
+            self._shift = rows.mean(axis=0, dtype=np.float64).astype(dtype).astype(np.float64)
+            self._target_shift = outputs.mean(axis=0, dtype=np.float64).astype(dtype).astype(np.float64)
+        centred = _less(rows, self._shift, dtype)
+        target = _less(outputs, self._target_shift, dtype)
         self._count += len(rows)
         self._sum += centred.sum(axis=0, dtype=np.float64)
         self._target_sum += target.sum(axis=0, dtype=np.float64)
@@ -187,6 +187,15 @@ class MomentAccumulator:
             f"a full covariance of {len(self._sum)} terms per patch needs {need:.0f} MiB, more than the budget of "
             f"{self._budget / 1024**2:.0f} MiB: correlations between input channels were left out"
         )
+
+
+def _less(
+    values: NDArray[np.floating], shift: NDArray[np.float64], dtype: np.dtype[np.floating]
+) -> NDArray[np.floating]:
+    """``values - shift`` in ``dtype``; subtracted in the wider of theirs, and not in float64 if both are narrower."""
+    wider = np.promote_types(values.dtype, dtype)
+    less: NDArray[np.floating] = np.subtract(values, shift, dtype=wider, casting="same_kind").astype(dtype, copy=False)
+    return less
 
 
 def read_only(array: NDArray[np.generic] | None) -> NDArray[np.generic] | None:

@@ -213,8 +213,11 @@ class Search:
         if self._problem.per_channel:
             blocks = gram[:, order][:, :, order].reshape(channels, -1, self._wide, taps)
             return np.ascontiguousarray(blocks.transpose(2, 0, 1, 3))
-        square = gram.reshape(channels, taps, channels, taps)[:, order][:, :, :, order]
-        return np.ascontiguousarray(square.reshape(self._tall, self._wide, -1).swapaxes(0, 1))
+        sides = _sides(self._problem.geometry.kernel)
+        square = gram.reshape(channels, *sides, channels, *sides)
+        # One copy of a view: picking rows and columns by index copies twice, element by element.
+        moved = square.transpose((2, 0, 1, 3, 4, 5) if self._axis == 0 else (1, 0, 2, 3, 5, 4))
+        return np.ascontiguousarray(moved).reshape(self._wide, self._tall, -1)
 
     def _whitened(self) -> tuple[Whitening, Halves]:
         """The whitening and all components of the whitened matrix, strongest first."""
