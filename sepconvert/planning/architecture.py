@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, Whole, time_interleaved
+from sepconvert.runtime.intervals import ratio_interval
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 
-EFFORT = Effort(seconds=2.5, fewest_rounds=9, most_rounds=200)
+SECONDS = 3.0
+# With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
+# per cent or more from session to session.
+EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100)
 ROUGHLY = 3  # rounds
-RESAMPLES = 500
 
 
 class ArchitectureTimer:
@@ -32,6 +36,7 @@ class ArchitectureTimer:
         threads: int,
         seed: int,
         effort: Effort = EFFORT,
+        seconds: float = SECONDS,
     ) -> None:
         """Prepare.
 
@@ -43,7 +48,8 @@ class ArchitectureTimer:
             device: name as for ``open_session``.
             threads: threads inside an operator.
             seed: of the random weights and of the intervals.
-            effort: how long to measure one network.
+            effort: how long to measure one pair of sessions.
+            seconds: how long to go on with further pairs.
         """
         self._model = model
         self._gains = gains
@@ -52,6 +58,7 @@ class ArchitectureTimer:
         self._threads = threads
         self._seed = seed
         self._effort = effort
+        self._seconds = seconds
         self._original = model_bytes(model)
 
     def original(self) -> Whole:
@@ -63,8 +70,17 @@ class ArchitectureTimer:
     def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
         """Time a plan; a plan without a rewritten site compares the original with itself."""
         candidate = model_bytes(self._with_random_weights(planned))
-        before, after = time_interleaved([self._open(self._original), self._open(candidate)], self._feeds, self._effort)
-        return summarise(np.array(before), np.array(after), np.random.default_rng(self._seed))
+        epochs: list[NDArray[np.float64]] = []
+        end = perf_counter() + self._seconds
+        while not epochs or perf_counter() < end:
+            epochs.append(self._epoch(candidate))
+        speedup, low, high = ratio_interval(epochs, np.random.default_rng(self._seed))
+        before = float(np.median(np.concatenate(epochs)[:, 0]))
+        return Timed(before, before / speedup, speedup, low, high)
+
+    def _epoch(self, candidate: bytes) -> NDArray[np.float64]:
+        pair = [self._open(self._original), self._open(candidate)]
+        return np.array(time_interleaved(pair, self._feeds, self._effort)).T
 
     def _open(self, model: bytes) -> Session:
         return open_session(model, device=self._device, threads=self._threads)
@@ -80,21 +96,3 @@ class ArchitectureTimer:
             factors = FORMS[candidate.form].draw(chosen.site.geometry, candidate.rank, rng, gain)
             replacements.append(Replacement(chosen.site, factors, lowering))
         return rewrite_model(self._model, replacements).model
-
-
-def summarise(before: NDArray[np.float64], after: NDArray[np.float64], rng: np.random.Generator) -> Timed:
-    """The speed-up as the median of the rounds' ratios, with a 95 % bootstrap interval over the rounds.
-
-    A round's runs share the machine's state: on one that changed its speed by a third every second or so, ratios of
-    medians scattered by 3.1 %, these by 1.8 %.
-
-    Args:
-        before: (rounds,) times of the original in ms.
-        after: (rounds,) times of the candidate in the same rounds.
-        rng: resamples the rounds.
-    """
-    ratios = before / after
-    rows = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(ratios[rows], axis=1), [0.025, 0.975])
-    old, speedup = float(np.median(before)), float(np.median(ratios))
-    return Timed(old, old / speedup, speedup, float(low), float(high))

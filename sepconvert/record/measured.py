@@ -73,7 +73,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """An interleaved comparison on one device. ``speedup`` = before / after; None when nothing to compare with."""
+    """An interleaved comparison on one device.
+
+    ``speedup`` is the median over the rounds of before / after, which need not be the ratio of the two medians; None
+    when there is nothing to compare with.
+    """
 
     device: str
     provider: str

@@ -63,7 +63,7 @@ def _latency(timing: "Latency") -> list[str]:
     label = f"ms on {timing.device}, {timing.threads} thread" + ("s" if timing.threads > 1 else "")
     if timing.after is None or timing.speedup is None:
         return [label, f"{timing.before.median_ms:.3g}", "", ""]
-    ratio = f"{timing.after.median_ms / timing.before.median_ms:.3f}"
+    ratio = f"{1 / timing.speedup:.3f}"
     faster = f"{timing.speedup:.2f}× faster" if timing.speedup >= 1 else f"{1 / timing.speedup:.2f}× slower"
     return [
         label,

@@ -1,8 +1,11 @@
 """From raw samples to figures: medians, the interval of a ratio, and the verdict whether a timing is worth anything.
 
+A ratio is the median over the rounds of each round's own ratio, because a round's runs share the machine's state: where
+a shared machine changes its speed by a third every second or so, ratios of medians are off by three times as much.
+
 Samples come in *epochs*: each epoch has its own pair of sessions. Two sources of error are kept apart. Within an epoch
 the machine's noise comes in bursts, so whole blocks of neighbouring rounds are resampled (the moving-block bootstrap of
-Künsch, 1989), both models together. Between epochs the very same model differs by about half a per cent, depending on
+Künsch, 1989). Between epochs the very same model differs by about half a per cent, depending on
 where its memory happens to lie; no number of rounds averages that out, so it is estimated by a t interval over the
 epochs' ratios. The two are independent and added in quadrature.
 """
@@ -32,19 +35,18 @@ def summarise(samples_ms: NDArray[np.float64]) -> Timing:
 
 
 def ratio_interval(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return before/after, the ratio of the medians of all samples, and its 95 % interval (low, high).
+    """Return before/after, the median of the rounds' ratios, and its 95 % interval (low, high).
 
     Args:
         epochs: samples of shape (rounds, 2), before and after, for each pair of sessions.
         rng: draws the bootstrap's resamples.
     """
-    medians = np.median(np.concatenate(epochs), axis=0)
-    ratio = float(medians[0] / medians[1])
-    drawn = bootstrap_medians(epochs, rng)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    between = _between(np.array([_log_ratio(epoch) for epoch in epochs])) if len(epochs) > 1 else 0.0
-    below, above = np.hypot([max(np.log(ratio / low), 0), max(np.log(high / ratio), 0)], between)
-    return ratio, float(ratio * np.exp(-below)), float(ratio * np.exp(above))
+    logs = [np.log(epoch[:, :1] / epoch[:, 1:]) for epoch in epochs]
+    middle = float(np.median(np.concatenate(logs)))
+    low, high = np.quantile(bootstrap_medians(logs, rng)[:, 0], [0.025, 0.975])
+    between = _between(np.array([np.median(log) for log in logs])) if len(logs) > 1 else 0.0
+    below, above = np.hypot([max(middle - low, 0), max(high - middle, 0)], between)
+    return float(np.exp(middle)), float(np.exp(middle - below)), float(np.exp(middle + above))
 
 
 def median_interval(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[float, float]:
@@ -64,11 +66,6 @@ def bootstrap_medians(epochs: Sequence[Samples], rng: np.random.Generator) -> ND
         parts.append(epoch[places % rounds])
     result: NDArray[np.float64] = np.median(np.concatenate(parts, axis=1), axis=1)
     return result
-
-
-def _log_ratio(epoch: Samples) -> float:
-    """Median of the rounds' own log ratios: both runs of a round share the machine's state, whichever it was."""
-    return float(np.median(np.log(epoch[:, 0] / epoch[:, 1])))
 
 
 def _between(log_ratios: NDArray[np.float64]) -> float:

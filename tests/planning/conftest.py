@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sepconvert.planning import site_timing
+from sepconvert.planning import architecture, site_timing
 from sepconvert.runtime.sessions import Session
 
 
@@ -43,11 +43,14 @@ def counted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _observe(monkeypatch: pytest.MonkeyPatch, seen: Callable[[Session], None]) -> None:
-    original = site_timing.open_session
+    for module in (site_timing, architecture):
+        monkeypatch.setattr(module, "open_session", _opening(module.open_session, seen))
 
+
+def _opening(original: Callable[..., Session], seen: Callable[[Session], None]) -> Callable[..., Session]:
     def opening(*args: Any, **options: Any) -> Session:
         session = original(*args, **options)
         seen(session)
         return session
 
-    monkeypatch.setattr(site_timing, "open_session", opening)
+    return opening
