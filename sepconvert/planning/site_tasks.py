@@ -34,7 +34,7 @@ class ProfileEffort:
     """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the sensitivity.
 
     A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
-    factors of 2 to 4. Of networks with large values, whose outputs mostly are as large, as many are replayed as
+    factors of 2 to 4. So as many are replayed as give ``replayed_values`` of output, at most as many as
     ``replayed_bytes`` hold, but at least ``replayed_least``. Fits take as many evaluations as ``work`` multiply-adds
     allow: after three, ``pw_dw_pw`` is still at twice the error of a converged fit, where ``spatial`` has arrived, and
     a plan would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is
@@ -45,7 +45,8 @@ class ProfileEffort:
 
     inputs: int = 96
     replayed: int = 48
-    replayed_least: int = 3
+    replayed_least: int = 2
+    replayed_values: int = 200_000
     replayed_bytes: int = 256 << 20
     batch: int = 8
     ranks: int = 3
@@ -125,7 +126,8 @@ class TaskWalk:
         largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
         with Spool(effort.memory_budget) as spool:
             stream, batches = start_stream(spool, fitted, heldout, min(effort.batch, batch_size(shapes, size)))
-            replayed = self._replayed(batches, largest)
+            values = sum(size(name) for name in self._observed) // 4
+            replayed = self._replayed(batches, largest, max(values, 1))
             expected = self._expected(stream, replayed)
             self._advance(stream, segments[0].before)
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
@@ -185,11 +187,12 @@ class TaskWalk:
             replay,
         )
 
-    def _replayed(self, batches: Sequence[Batch], largest: int) -> list[int]:
-        """Batches spread over all; ``largest`` is the size of the largest value of one input in bytes."""
+    def _replayed(self, batches: Sequence[Batch], largest: int, values: int) -> list[int]:
+        """Batches spread over all; an input's largest value takes ``largest`` bytes, its outputs are ``values``."""
         effort = self._effort
         # Held at once: a site's input, its output, and about one more value.
-        inputs = int(np.clip(effort.replayed_bytes // (3 * largest), effort.replayed_least, effort.replayed))
+        wanted = min(-(-effort.replayed_values // values), effort.replayed_bytes // (3 * largest))
+        inputs = int(np.clip(wanted, effort.replayed_least, effort.replayed))
         count = min(len(batches), -(-inputs // max(batch.samples for batch in batches)))
         return [int(place) for place in np.linspace(0, len(batches) - 1, count).round()]
 

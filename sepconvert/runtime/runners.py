@@ -13,7 +13,7 @@ from sepconvert.runtime.sessions import Session, quiet_run
 Runner = Callable[[], object]
 
 _WARM_SECONDS = 0.1
-_WARM_RUNS = 3
+_WARM_RUNS, _WARM_SLOW_RUNS = 3, 2  # slow: one run takes longer than _WARM_SECONDS
 _ACCELERATOR_WARM_RUNS = 10  # kernels are compiled and chosen for a shape during its first runs
 
 
@@ -64,11 +64,16 @@ def warm_up(runner: Runner, *, accelerator: bool) -> float:
     Raises:
         ModelError: the model cannot run on these inputs.
     """
-    least = _ACCELERATOR_WARM_RUNS if accelerator else _WARM_RUNS
     times: list[float] = []
     with model_errors("run the model"):
-        while len(times) < least or (sum(times) < _WARM_SECONDS and len(times) < 100):
+        while len(times) < _least_warm_runs(times, accelerator) or (sum(times) < _WARM_SECONDS and len(times) < 100):
             start = perf_counter()
             runner()
             times.append(perf_counter() - start)
     return min(times)
+
+
+def _least_warm_runs(times: list[float], accelerator: bool) -> int:
+    if accelerator:
+        return _ACCELERATOR_WARM_RUNS
+    return _WARM_SLOW_RUNS if min(times, default=0.0) > _WARM_SECONDS else _WARM_RUNS

@@ -101,6 +101,16 @@ def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> Non
     assert len(set(sizes)) == len(sizes)
 
 
+@pytest.mark.parametrize(("values", "bytes_", "inputs"), [(10, 1 << 30, 2), (85, 1 << 30, 9), (85, 1, 2)])
+def test_as_many_inputs_are_replayed_as_the_outputs_have_few_values(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset], values: int, bytes_: int, inputs: int
+) -> None:
+    model, sites, dataset = resnet  # of ten output values
+    effort = replace(LIGHT, batch=1, replayed=12, replayed_values=values, replayed_bytes=bytes_)
+    task = next(iter(TaskWalk(model, sites[:1], ["pw_dw_pw"], effort, np.random.default_rng(0), silent).tasks(dataset)))
+    assert sum(map(len, task.replay.inputs)) == inputs
+
+
 def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -> None:
     for task in tasks:
         profile = profile_site(task)

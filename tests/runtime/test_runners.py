@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from time import sleep
 from dataclasses import replace
 from typing import Any
 
@@ -80,6 +81,17 @@ def test_warming_up_runs_at_least_thrice_and_more_on_accelerators() -> None:
         calls: list[int] = []
         assert warm_up(lambda calls=calls: calls.append(1), accelerator=accelerator) >= 0
         assert least <= len(calls) <= 100
+
+
+def test_models_that_take_long_are_warm_after_two_runs() -> None:
+    calls: list[int] = []
+
+    def slow() -> None:
+        calls.append(1)
+        sleep(0.11)
+
+    assert warm_up(slow, accelerator=False) > 0.1
+    assert len(calls) == 2
 
 
 def test_inputs_that_do_not_fit_fail_in_the_warm_up(conv_net: Callable[..., bytes]) -> None:
