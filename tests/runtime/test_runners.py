@@ -1,6 +1,6 @@
 from collections.abc import Callable
-from time import sleep
 from dataclasses import replace
+from time import sleep
 from typing import Any
 
 import ml_dtypes
