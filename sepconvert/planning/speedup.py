@@ -133,12 +133,12 @@ class _Search:
 
     def _plan(self, picks: Picks) -> NetworkPlan:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
-        before = self._before_ms if timed is None else timed.before_ms
-        after = before - self._saved(picks)
+        # Savings are in proportion to the original's time; when that was taken, the machine may have been slower or faster.
+        speedup = self._before_ms / (self._before_ms - self._saved(picks))
         predicted: dict[str, Any] = {
             "damage": self._damage(picks),
-            "latency_ms": after,
-            "speedup": before / after,
+            "latency_ms": (self._before_ms if timed is None else timed.before_ms) / speedup,
+            "speedup": speedup,
             "source": sources(planned),
         }
         return NetworkPlan({"speedup": self._speedup}, planned, predicted, timed, len(self._measured))

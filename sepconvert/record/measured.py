@@ -116,7 +116,7 @@ class SweepPoint:
 
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original; ``on_front`` says that no other point is both faster and closer to the original.
-    ``command`` is the shell line that makes this model. ``predicted_latency_ms`` and ``predicted_error`` are what the
+    ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
     plan expected from single sites, None where there was no such plan.
     """
 
@@ -134,7 +134,7 @@ class SweepPoint:
     file_bytes: int | None = None
     form: str | None = None
     command: str | None = None
-    predicted_latency_ms: float | None = None
+    predicted_speedup: float | None = None
     predicted_error: float | None = None
 
 

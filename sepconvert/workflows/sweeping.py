@@ -157,7 +157,7 @@ def _on_front(point: SweepPoint, points: Sequence[SweepPoint]) -> bool:
 def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
     """Add what the plan expected of the whole model."""
     predicted = network.predicted
-    return replace(point, predicted_latency_ms=predicted["latency_ms"], predicted_error=predicted["damage"])
+    return replace(point, predicted_speedup=predicted["speedup"], predicted_error=predicted["damage"])
 
 
 class _Trial:

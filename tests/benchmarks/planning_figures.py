@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.planning_figures reports/fashion_vgg.json reports/fashion_vgg_sweep.json …
 
-* Prediction error of the whole model's latency: how far predicted over measured is from 1 (of a rewrite the speed-ups,
-  of a sweep's points the times).
+* Prediction error of the whole model's latency, relative to the original's: how far predicted over measured speed-up is
+  from 1.
 * Realised speed-up of the rewritten sites: how many times faster a site was timed to be, over how many times fewer MACs
   it has; the median over the sites.
 * Predicted over measured error of the worst output.
@@ -18,15 +18,15 @@ from sepconvert.record import Record
 
 
 def latency_errors(record: Record) -> list[float]:
-    """Relative errors of the predicted speed-ups: of a rewrite's plan, or of every point of a sweep that had one."""
+    """Relative errors of the predicted speed-ups: of a rewrite's plan, or of every point of a sweep that has one."""
     found = []
     if record.plan is not None and record.plan.predicted and record.plan.measured:
         predicted, measured = record.plan.predicted.get("speedup"), record.plan.measured.get("speedup")
         if predicted and measured:
             found.append(abs(predicted / measured - 1))
     for point in record.sweep.points if record.sweep is not None else []:
-        if point.predicted_latency_ms is not None and point.latency_ms is not None:
-            found.append(abs(point.predicted_latency_ms / point.latency_ms - 1))
+        if point.predicted_speedup is not None and point.speedup is not None:
+            found.append(abs(point.predicted_speedup / point.speedup - 1))
     return found
 
 

@@ -54,10 +54,13 @@ def make_fine_choices(sites: int = 8, ranks: int = 40) -> Choices:
 
 
 class Machine:
-    """Measures plans: the original takes ``rest`` + 10 ms per site; savings come true by the factor ``honesty``."""
+    """Measures plans: the original takes ``rest`` + 10 ms per site; savings come true by the factor ``honesty``.
 
-    def __init__(self, rest: float = 10.0, honesty: float = 1.0, noise: float = 0.0) -> None:
-        self.rest, self.honesty, self.noise = rest, honesty, noise
+    While plans are measured, everything takes ``pace`` times as long.
+    """
+
+    def __init__(self, rest: float = 10.0, honesty: float = 1.0, noise: float = 0.0, pace: float = 1.0) -> None:
+        self.rest, self.honesty, self.noise, self.pace = rest, honesty, noise, pace
         self.plans: list[tuple[PlannedSite, ...]] = []
 
     def before_ms(self, choices: Choices) -> float:
@@ -68,4 +71,4 @@ class Machine:
         before = self.rest + 10.0 * len(planned)
         after = before - self.honesty * sum(site.option.saved_ms for site in planned)
         ratio = before / after
-        return Timed(before, after, ratio, ratio - self.noise, ratio + self.noise)
+        return Timed(self.pace * before, self.pace * after, ratio, ratio - self.noise, ratio + self.noise)

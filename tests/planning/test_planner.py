@@ -65,6 +65,17 @@ def test_an_honest_machine_needs_few_measurements_and_gets_the_least_damage() ->
     assert plan.predicted["source"] == "measured"
 
 
+@pytest.mark.parametrize("pace", [0.7, 1.3])
+def test_a_machine_that_has_changed_its_speed_meanwhile_changes_no_plan_and_no_prediction(pace: float) -> None:
+    choices, machine = make_choices(), Machine(pace=pace)
+    plan = plan_speedup(choices, 2.0, machine.before_ms(choices), machine)
+    steady = plan_speedup(choices, 2.0, machine.before_ms(choices), Machine())
+    assert plan.timed is not None
+    assert plan.sites == steady.sites
+    assert plan.predicted["speedup"] == pytest.approx(plan.timed.speedup)
+    assert plan.predicted["latency_ms"] == pytest.approx(plan.timed.after_ms)
+
+
 @pytest.mark.parametrize("honesty", [0.8, 0.9, 1.15, 1.4])
 def test_a_prediction_that_is_off_is_corrected_until_the_measurement_meets_the_budget(honesty: float) -> None:
     choices, machine = make_choices(4), Machine(honesty=honesty)
