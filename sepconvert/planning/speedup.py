@@ -133,7 +133,7 @@ class _Search:
 
     def _plan(self, picks: Picks) -> NetworkPlan:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
-        # Savings are in proportion to the original's time; when that was taken, the machine may have been slower or faster.
+        # Savings are in proportion to the original's time, which may have been taken on a slower or faster machine.
         speedup = self._before_ms / (self._before_ms - self._saved(picks))
         predicted: dict[str, Any] = {
             "damage": self._damage(picks),
