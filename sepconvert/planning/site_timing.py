@@ -38,7 +38,7 @@ class Effort:
 
     seconds: float = 0.15
     fewest_rounds: int = 5
-    most_rounds: int = 200
+    most_rounds: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def time_share(
     threads: int,
     rng: np.random.Generator,
     written: Format = Format(),
-    effort: Effort = Effort(seconds=1.0, fewest_rounds=2, most_rounds=1000),
+    effort: Effort = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200),
 ) -> float:
     """Time of the dense convolution as a share of the whole model's, from one interleaved run.
 
