@@ -17,7 +17,7 @@ from sepconvert.runtime.intervals import ratio_interval
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 
-SECONDS = 3.0
+SECONDS = 2.0
 # With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
 # per cent or more from session to session.
 EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100)
