@@ -7,12 +7,17 @@ python -m tests.benchmarks.planning_figures reports/fashion_vgg.json reports/fas
 * Realised speed-up of the rewritten sites: how many times faster a site was timed to be, over how many times fewer MACs
   it has; the median over the sites.
 * Predicted over measured error of the worst output.
+* Of a sweep: each plan's error over that of one share for all sites at the same measured speed-up, of the form for
+  which that is least (interpolated between that form's models, in the logarithms).
 """
 
 import argparse
 from collections.abc import Sequence
+from math import exp, log
 from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 from sepconvert.record import Record
 
@@ -52,12 +57,36 @@ def damage_ratios(record: Record) -> list[float]:
     return found
 
 
+def uniform_ratios(record: Record) -> list[float]:
+    """Errors of a sweep's plans over those of uniform shares at equal speed-up, where a plan lies between such models."""
+    if record.sweep is None:
+        return []
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for point in record.sweep.baselines:
+        if point.label.startswith("uniform") and point.form and point.speedup and point.error:
+            curves.setdefault(point.form, []).append((log(point.speedup), log(point.error)))
+    found = []
+    for point in record.sweep.points:
+        if not point.speedup or not point.error:
+            continue
+        speed = log(point.speedup)
+        uniform = [
+            float(np.interp(speed, *zip(*sorted(curve), strict=True)))
+            for curve in curves.values()
+            if min(curve)[0] <= speed <= max(curve)[0]
+        ]
+        if uniform:
+            found.append(point.error / exp(min(uniform)))
+    return found
+
+
 def describe(path: Path, record: Record) -> str:
     parts = [f"{path}:"]
     for name, figures in (
         ("latency off by", latency_errors(record)),
         ("sites' speed-up over MAC ratio", realised_shares(record)),
         ("predicted over measured error", damage_ratios(record)),
+        ("error over that of one share for all at equal speed-up", uniform_ratios(record)),
     ):
         parts.append(f"  {name}: {_summary(figures)}")
     return "\n".join(parts)
