@@ -58,7 +58,7 @@ def damage_ratios(record: Record) -> list[float]:
 
 
 def uniform_ratios(record: Record) -> list[float]:
-    """Errors of a sweep's plans over those of uniform shares at equal speed-up, where a plan lies between such models."""
+    """Errors of a sweep's plans, of those that lie between uniform shares' speed-ups, over theirs at equal speed-up."""
     if record.sweep is None:
         return []
     curves: dict[str, list[tuple[float, float]]] = {}
