@@ -12,6 +12,26 @@ from sepconvert.runtime.timing import time_model, time_pair
 FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
 
 
+@pytest.mark.parametrize("verdicts", [[[]], [["noise"], []], [["noise"], ["noise"]]])
+def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
+    conv_net: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, verdicts: list[list[str]]
+) -> None:
+    seen: list[int] = []
+
+    def judge(epochs: list[np.ndarray], *_: object) -> list[str]:
+        seen.append(sum(map(len, epochs)))
+        return verdicts[len(seen) - 1]
+
+    monkeypatch.setattr("sepconvert.runtime.timing.judge_stability", judge)
+    latency = time_pair(
+        conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), seconds=0.0, least_rounds=12
+    )
+    assert seen == [12, 24][: len(verdicts)]
+    assert len(latency.before.samples_ms) == seen[-1]
+    assert latency.warnings == verdicts[-1]
+    assert latency.stable is not bool(verdicts[-1])
+
+
 def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], tmp_path: Path) -> None:
     small, large = conv_net(width=4, size=16), tmp_path / "large.onnx"
     large.write_bytes(conv_net(width=64, size=16))
