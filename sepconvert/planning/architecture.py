@@ -17,7 +17,7 @@ from sepconvert.runtime.intervals import ratio_interval
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
 
-SECONDS = 2.0
+SECONDS = 3.0
 # With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
 # per cent or more from session to session.
 EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100)
@@ -74,8 +74,10 @@ class ArchitectureTimer:
         end = perf_counter() + self._seconds
         while not epochs or perf_counter() < end:
             epochs.append(self._epoch(candidate))
-        speedup, low, high = ratio_interval(epochs, np.random.default_rng(self._seed))
-        before = float(np.median(np.concatenate(epochs)[:, 0]))
+        # As one epoch: what pairs differ by is averaged, but from three or four of them no interval can be told.
+        rounds = np.concatenate(epochs)
+        speedup, low, high = ratio_interval([rounds], np.random.default_rng(self._seed))
+        before = float(np.median(rounds[:, 0]))
         return Timed(before, before / speedup, speedup, low, high)
 
     def _epoch(self, candidate: bytes) -> NDArray[np.float64]:
