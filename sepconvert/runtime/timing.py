@@ -80,11 +80,7 @@ def time_pair(
     epochs: list[Samples] = []
     for _ in range(_ATTEMPTS):
         epochs += _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng, progress)
-        if after is None:
-            speedup, (low, high) = None, median_interval(epochs, rng)
-        else:
-            speedup, low, high = ratio_interval(epochs, rng)
-        unstable = judge_stability(epochs, low, high, "median" if after is None else "speed-up")
+        speedup, low, high, unstable = _summed_up(epochs, rng)
         if not unstable:
             break
     samples = np.concatenate(epochs)
@@ -101,6 +97,15 @@ def time_pair(
         stable=not unstable,
         warnings=[*warnings, *unstable],
     )
+
+
+def _summed_up(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[float | None, float, float, list[str]]:
+    """The speed-up (None for one model), its interval (then the median's), and why they are not to be trusted."""
+    if epochs[0].shape[1] == 1:
+        low, high = median_interval(epochs, rng)
+        return None, low, high, judge_stability(epochs, low, high, "median")
+    speedup, low, high = ratio_interval(epochs, rng)
+    return speedup, low, high, judge_stability(epochs, low, high, "speed-up")
 
 
 def time_model(
