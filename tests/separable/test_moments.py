@@ -71,6 +71,17 @@ def test_inputs_far_from_zero_lose_no_digits():
     np.testing.assert_allclose(ours.covariance, same.covariance, atol=1e-7)
 
 
+def test_nor_where_products_are_taken_in_float32(monkeypatch):
+    monkeypatch.setattr("sepconvert.separable.moments.FLOAT32_FROM", 1)
+    geometry = plain(3, 4, (3, 3)).__class__(3, 4, (3, 3), (1, 1), (1, 1), (0, 0, 0, 0))
+    near, outputs = stream(np.random.default_rng(0))
+    positions = sample_positions(6, (6, 5), 20, np.random.default_rng(1))
+    ours = accumulated(geometry, near + 2.0**20, outputs[:, :, :6, :5], positions)
+    same = accumulated(geometry, near, outputs[:, :, :6, :5], positions)
+    # float32 holds 2^20 + x with an error of 2^-5, and x alone with 2^-24 of it.
+    np.testing.assert_allclose(ours.covariance, same.covariance, atol=1e-5)
+
+
 def test_above_the_memory_budget_only_blocks_are_kept_and_it_says_so():
     rng = np.random.default_rng(0)
     geometry = plain(3, 4, (3, 2))
