@@ -78,7 +78,7 @@ def judge_stability(epochs: Sequence[Samples], low: float, high: float, what: st
     """Return why a measurement is not to be trusted: nothing, if it is stable.
 
     Args:
-        epochs: the samples.
+        epochs: the samples, of one model or a pair.
         low: lower end of the 95 % interval of ``what``.
         high: its upper end.
         what: the figure's name, for the sentence.
@@ -91,11 +91,25 @@ def judge_stability(epochs: Sequence[Samples], low: float, high: float, what: st
             "measure again when it is quiet."
         )
     rounds = np.concatenate(epochs)
-    quarter = max(1, len(rounds) // 4)
-    drift = np.abs(np.median(rounds[-quarter:], axis=0) / np.median(rounds[:quarter], axis=0) - 1).max()
+    drift = _drift(rounds if rounds.shape[1] == 1 else rounds[:, :1] / rounds[:, 1:])
     if drift > _MOST_DRIFT:
-        reasons.append(
-            f"Unstable: the machine's speed changed by {drift:.0%} during the measurement (heat, or other programs); "
-            "the times are not comparable with others."
-        )
+        reasons.append(f"Unstable: the {what} changed by {drift:.0%} during the measurement (heat, or other programs).")
     return reasons
+
+
+def describe_pace(epochs: Sequence[Samples]) -> list[str]:
+    """Return a remark on a pair's times where the machine changed its speed: their ratio holds, but they do not."""
+    rounds = np.concatenate(epochs)
+    drift = _drift(rounds)
+    if rounds.shape[1] == 1 or drift <= _MOST_DRIFT:
+        return []
+    return [
+        f"The machine's speed changed by {drift:.0%} during the measurement (heat, or other programs). The speed-up "
+        "holds, because the models ran in turns; the times are not comparable with others."
+    ]
+
+
+def _drift(rounds: Samples) -> float:
+    """Largest relative change of a column's median from the first quarter of the rounds to the last."""
+    quarter = max(1, len(rounds) // 4)
+    return float(np.abs(np.median(rounds[-quarter:], axis=0) / np.median(rounds[:quarter], axis=0) - 1).max())

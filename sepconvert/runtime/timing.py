@@ -20,7 +20,14 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Latency, Timing
 from sepconvert.runtime.devices import Device, find_device
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
-from sepconvert.runtime.intervals import Samples, judge_stability, median_interval, ratio_interval, summarise
+from sepconvert.runtime.intervals import (
+    Samples,
+    describe_pace,
+    judge_stability,
+    median_interval,
+    ratio_interval,
+    summarise,
+)
 from sepconvert.runtime.proof import prove_provider
 from sepconvert.runtime.runners import Runner, make_runner, warm_up
 from sepconvert.runtime.sessions import open_session
@@ -95,7 +102,7 @@ def time_pair(
         speedup=speedup,
         speedup_ci95=None if after is None else [low, high],
         stable=not unstable,
-        warnings=[*warnings, *unstable],
+        warnings=[*warnings, *(unstable or describe_pace(epochs))],
     )
 
 

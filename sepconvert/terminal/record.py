@@ -208,19 +208,20 @@ def _latency(timing: Latency) -> Text:
     where = f"Latency on {timing.device} ({timing.provider}, {claims.threads(timing.threads)})"
     before = plain(figures.milliseconds(timing.before.median_ms))
     if timing.after is None or timing.speedup is None:
-        return Text(f"{where}: {before}{_unsteady(timing)}")
+        return Text(f"{where}: {before}{_remarks(timing)}")
     times = f"{before} -> {plain(figures.milliseconds(timing.after.median_ms))}"
     if not timing.stable:
-        return Text(f"{where}: {times}, too unsteady to give a ratio{_unsteady(timing)}", style="yellow")
+        return Text(f"{where}: {times}, too unsteady to give a ratio{_remarks(timing)}", style="yellow")
     text = f"{where}: {times}, {figures.ratio(timing.speedup)}"
     bounds = figures.interval(timing.speedup_ci95)
     if bounds is not None:
         text += f" (95 % interval {bounds})"
-    return Text(f"{text}; SLOWER than the original" if timing.speedup < 1 else text)
+    slower = "; SLOWER than the original" if timing.speedup < 1 else ""
+    return Text(f"{text}{slower}{_remarks(timing)}")
 
 
-def _unsteady(timing: Latency) -> str:
-    return "" if timing.stable else f". {' '.join(timing.warnings)}"
+def _remarks(timing: Latency) -> str:
+    return f". {' '.join(timing.warnings)}" if timing.warnings else ""
 
 
 def _ending(record: Record) -> list[RenderableType]:

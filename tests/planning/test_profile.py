@@ -1,5 +1,6 @@
 """Profiles from data: the replay is the network itself, and it does not matter where a site is profiled."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,6 +216,26 @@ def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Datase
 
 def test_several_jobs_find_what_one_finds(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
     _assert_same(_profile(resnet, 1), _profile(resnet, 2))
+
+
+def test_nobody_is_told_that_joblib_has_replaced_a_process(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(*_: object) -> SiteProfile:
+        warnings.warn(
+            "A worker stopped while some jobs were given to the executor. This can be caused by a too short worker "
+            "timeout or by a memory leak.",
+            UserWarning,
+            stacklevel=1,
+        )
+        return SiteProfile({}, 1.0)
+
+    monkeypatch.setattr("sepconvert.planning.profile.profile_site", noisy)
+    model, sites, data = resnet
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        profile_network(model, sites[:1], data, ["dw_pw"], rng=np.random.default_rng(0), effort=LIGHT)
+    assert not told
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")

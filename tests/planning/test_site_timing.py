@@ -89,6 +89,28 @@ def test_a_network_is_timed_in_further_pairs_of_sessions_while_there_is_time(
     assert alive.now == 0
 
 
+def test_an_architectures_interval_is_of_the_rounds_of_all_pairs(
+    sample_models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four pairs of sessions, 3 % apart: a t interval over them would be 10 % wide, their rounds tell 1.5 to 4 %."""
+    model = load_model(sample_models_dir / "fashion_vgg.onnx")
+    feeds = {str(model.ir.graph.inputs[0].name): np.zeros((1, 1, 28, 28), np.float32)}
+    rng, pairs = np.random.default_rng(0), iter([1.97, 2.03, 1.98, 2.02])
+
+    def timed(*_: object) -> list[np.ndarray]:
+        ratio = next(pairs)
+        return [ratio * rng.lognormal(0, 0.01, 40), rng.lognormal(0, 0.01, 40)]
+
+    monkeypatch.setattr("sepconvert.planning.architecture.time_interleaved", timed)
+    clock = iter(range(100))
+    monkeypatch.setattr("sepconvert.planning.architecture.perf_counter", lambda: float(next(clock)))
+    found = ArchitectureTimer(model, {}, feeds, "cpu", 1, 0, QUICK, seconds=3.5)([])
+    assert next(pairs, None) is None
+    assert found.speedup == pytest.approx(2, rel=0.01)
+    assert found.low < 2 < found.high
+    assert found.high / found.low < 1.05
+
+
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ValueError, match="spatial size"):
         time_ways(Workload(SQUARE.at(None)), [Way("dw_pw", 1, "stacked")], "cpu", 1, np.random.default_rng(0))

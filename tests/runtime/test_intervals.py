@@ -125,7 +125,38 @@ def test_a_wide_interval_is_unstable() -> None:
     assert "interval of the speed-up is 22% wide" in reason
 
 
-def test_drift_is_unstable() -> None:
-    drifting = np.linspace(1, 2, 40)[:, None] * np.ones((1, 2))
-    (reason,) = judge_stability([drifting[:20], drifting[20:]], 0.999, 1.001, "speed-up")
-    assert "speed changed by" in reason
+def drifting(columns: int, *, slower: int = 0) -> list[np.ndarray]:
+    """Two epochs in which one model, or all, become twice as slow."""
+    pace = np.linspace(1, 2, 40)[:, None]
+    times = np.ones((1, columns)) * pace if not slower else np.hstack([np.ones((40, 1)), pace])
+    return [times[:20], times[20:]]
+
+
+def test_a_speed_up_that_drifts_is_unstable() -> None:
+    (reason,) = judge_stability(drifting(2, slower=1), 0.999, 1.001, "speed-up")
+    assert "the speed-up changed by" in reason
+
+
+def test_a_single_time_that_drifts_is_unstable() -> None:
+    (reason,) = judge_stability(drifting(1), 0.999, 1.001, "median")
+    assert "the median changed by" in reason
+    assert intervals.describe_pace(drifting(1)) == []
+
+
+def test_a_machine_that_slows_both_models_down_leaves_the_speed_up_and_is_mentioned() -> None:
+    assert judge_stability(drifting(2), 0.999, 1.001, "speed-up") == []
+    (remark,) = intervals.describe_pace(drifting(2))
+    assert "machine's speed changed by" in remark
+    assert intervals.describe_pace([np.ones((20, 2))]) == []
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.5])
+def test_the_interval_holds_the_ratio_on_a_machine_that_slows_down(slower: float) -> None:
+    rng = np.random.default_rng(5)
+    runs, held = 100, 0
+    for _ in range(runs):
+        paces = np.linspace(1, slower, 6)
+        epochs = [pace * epoch for pace, epoch in zip(paces, noisy_epochs(rng, ratio=2.0), strict=True)]
+        _, low, high = ratio_interval(epochs, rng)
+        held += low <= 2 <= high
+    assert held >= 0.95 * runs - 3 * (runs * 0.95 * 0.05) ** 0.5

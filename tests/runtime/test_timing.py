@@ -28,7 +28,7 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
     )
     assert seen == [12, 24][: len(verdicts)]
     assert len(latency.before.samples_ms) == seen[-1]
-    assert latency.warnings == verdicts[-1]
+    assert [warning for warning in latency.warnings if warning in verdicts[-1]] == verdicts[-1]
     assert latency.stable is not bool(verdicts[-1])
 
 
@@ -46,7 +46,7 @@ def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], t
     ratios = np.array(latency.before.samples_ms) / np.array(latency.after.samples_ms)
     assert latency.speedup == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)  # samples are rounded
     assert latency.speedup_ci95[0] <= latency.speedup <= latency.speedup_ci95[1]
-    assert latency.stable == (not latency.warnings)
+    assert latency.stable == (not any(warning.startswith("Unstable") for warning in latency.warnings))
 
 
 def test_one_model_alone_has_no_speed_up(conv_net: Callable[..., bytes]) -> None:
