@@ -5,6 +5,7 @@ Makers of small models live in ``tests/graph/models.py`` (``from tests.graph.mod
 
 import fcntl
 import importlib.util
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+
+# Tests run side by side already (pytest-xdist): a process for every core in each of them would only be in the way.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 

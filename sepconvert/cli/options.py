@@ -159,8 +159,14 @@ Device = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.", metavar="N", rich_help_panel=MEASURING)]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.", rich_help_panel=MEASURING)]
 Jobs = Annotated[
-    int,
-    typer.Option(min=1, help="Processes that profile sites at the same time.", metavar="N", rich_help_panel=MEASURING),
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that profile sites at the same time; one per core, at most 4, if not given.",
+        metavar="N",
+        show_default=False,
+        rich_help_panel=MEASURING,
+    ),
 ]
 LatencyTable = Annotated[
     Path | None,

@@ -177,7 +177,7 @@ def rewrite(
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
     output: Annotated[

@@ -38,7 +38,7 @@ def sweep(
     layout: options.Layout = None,
     device: options.Device = None,
     threads: options.Threads = 1,
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
     json_: options.Json = None,

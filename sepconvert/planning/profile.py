@@ -36,6 +36,8 @@ SMALL_ERROR, PROBES = 0.02, 3
 # A whole form is left out sooner than a candidate: its errors take long to estimate.
 BEATEN_MARGIN = 0.8
 EFFORT = ProfileEffort()
+# Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
+MOST_JOBS = 4
 
 
 def profile_network(
@@ -45,7 +47,7 @@ def profile_network(
     forms: Sequence[str],
     *,
     rng: np.random.Generator,
-    jobs: int = 1,
+    jobs: int | None = None,
     effort: ProfileEffort = EFFORT,
     progress: Progress = silent,
 ) -> dict[str, SiteProfile]:
@@ -57,7 +59,8 @@ def profile_network(
         dataset: unlabelled inputs, at least two.
         forms: keys of ``FORMS``.
         rng: chooses inputs and positions.
-        jobs: processes (as joblib counts them), or tasks at once of the backend the caller has set.
+        jobs: processes (as joblib counts them), or tasks at once of the backend the caller has set. None: what the
+            caller has chosen with ``joblib.parallel_config``, else one per core, at most ``MOST_JOBS``.
         effort: how much to look at.
         progress: told of every site.
 
@@ -72,8 +75,19 @@ def profile_network(
     with warnings.catch_warnings():
         # joblib replaces processes whose memory has grown by 300 MB, as it does with wide sites; nothing is lost by it.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        found = Parallel(n_jobs=jobs)(delayed(profile_site)(task) for task in walk.tasks(dataset))
+        found = Parallel(n_jobs=_processes(jobs))(delayed(profile_site)(task) for task in walk.tasks(dataset))
     return {site.output: profile for site, profile in zip(sites, moderated(found), strict=True)}
+
+
+def _processes(jobs: int | None) -> int | None:
+    from joblib import cpu_count
+    from joblib.parallel import LokyBackend, get_active_backend
+
+    backend, chosen = get_active_backend()
+    if jobs is not None or chosen is not None or not isinstance(backend, LokyBackend):
+        return jobs
+    cores: int = cpu_count()
+    return min(cores, MOST_JOBS)
 
 
 def profile_site(task: SiteTask) -> SiteProfile:

@@ -43,7 +43,7 @@ class Planning:
 
     latency_table: Path | None = None
     cache: bool = True
-    jobs: int = 1
+    jobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile, moderated
-from sepconvert.planning.profile import PROBES, SMALL_ERROR, profile_network, profile_site
+from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
@@ -216,6 +216,19 @@ def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Datase
 
 def test_several_jobs_find_what_one_finds(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
     _assert_same(_profile(resnet, 1), _profile(resnet, 2))
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (3, 3), (64, MOST_JOBS)])
+def test_by_default_there_is_a_process_for_every_core_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    assert _processes(None) == processes
+    assert _processes(2) == 2
+    with parallel_config(n_jobs=7):
+        assert _processes(None) is None
+    with parallel_config(backend="threading"):
+        assert _processes(None) is None
 
 
 def test_nobody_is_told_that_joblib_has_replaced_a_process(
