@@ -69,7 +69,7 @@ class ArchitectureTimer:
 
     def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
         """Time a plan; a plan without a rewritten site compares the original with itself."""
-        candidate = model_bytes(self._with_random_weights(planned))
+        candidate = self.candidate(planned)
         epochs: list[NDArray[np.float64]] = []
         end = perf_counter() + self._seconds
         while not epochs or perf_counter() < end:
@@ -87,7 +87,8 @@ class ArchitectureTimer:
     def _open(self, model: bytes) -> Session:
         return open_session(model, device=self._device, threads=self._threads)
 
-    def _with_random_weights(self, planned: Sequence[PlannedSite]) -> LoadedModel:
+    def candidate(self, planned: Sequence[PlannedSite]) -> bytes:
+        """A planned network with random weights."""
         rng = np.random.default_rng(self._seed)
         replacements = []
         for chosen in planned:
@@ -97,4 +98,4 @@ class ArchitectureTimer:
             gain = self._gains[chosen.site.output]
             factors = FORMS[candidate.form].draw(chosen.site.geometry, candidate.rank, rng, gain)
             replacements.append(Replacement(chosen.site, factors, lowering))
-        return rewrite_model(self._model, replacements).model
+        return model_bytes(rewrite_model(self._model, replacements).model)

@@ -1,31 +1,41 @@
 """Is a planned network closer to the original than any uniform rank of any form that is as fast? Run by hand.
 
     python -m tests.benchmarks.equal_latency open_nsfw.onnx --data calibration.npz --test-data test.npz \\
-        --folder made --share-of-best 0.95 --out reports/open_nsfw_equal_latency.json
+        --share-of-best 0.95 --seeds 4 --jobs 2 --folder made --out reports/open_nsfw_equal_latency.json
 
-First the models are made (minutes; the machine may be busy): the plan for ``--speedup``, or for a share of the best
-reachable speed-up, and every form at the one share of each site's MACs that is predicted to be as fast. The best
-reachable is measured: the fastest candidate at every site, with random weights, against the original. Then all models
-in the folder are timed against the original, on a machine that should be quiet; a second run only times.
+First the models are made: the plan for ``--speedup``, or for a share of the best reachable speed-up, and every form at
+the one share of each site's MACs that is measured to be as fast (random weights). The best reachable is the fastest
+candidate at every site. A quiet machine is needed for these times, a few minutes. Then each plan is fitted with several
+seeds, which choose the positions that are looked at and the inputs that are held out; it takes minutes a fit, and the
+machine may be busy. Last, one model of each plan is timed with the original and the fastest in turns, in sessions that
+are opened several times; quiet again. What is in the folder is not made again.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 
-import sepconvert
 from sepconvert.data import Preprocess
+from sepconvert.graph.save import model_bytes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.plans import PlannedSite, SiteOption
-from sepconvert.record import Record
-from sepconvert.runtime.timing import time_pair
-from sepconvert.separable.forms import cli_name
+from sepconvert.planning.site_timing import Effort, time_interleaved
+from sepconvert.planning.uniform import Candidate, SitePlan
+from sepconvert.progress import silent
+from sepconvert.runtime.sessions import open_session
+from sepconvert.separable.forms import FORMS, cli_name
 from sepconvert.separable.threads import one_blas_thread
+from sepconvert.workflows.apply import apply_fits
 from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.inputs import open_with_data
+from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.opened import select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.plan_record import worst_error
@@ -33,18 +43,11 @@ from sepconvert.workflows.planned import Planner
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve
 
+ORIGINAL, FASTEST, PLANNED = "original", "fastest", "planned"
+EFFORT = Effort(seconds=20, fewest_rounds=8, most_rounds=400)
 
-@dataclass
-class Made:
-    """One model; ``speedup`` and its interval are filled in when it is timed."""
-
-    name: str
-    macs: float
-    sites: int
-    error: float | None
-    speedup: float | None = None
-    interval: tuple[float, float] | None = None
-    stable: bool | None = None
+Choice = tuple[str, int, str | None] | None  # form, rank, lowering; None: dense
+Plan = dict[str, Choice]  # by the site's output
 
 
 def make_planner(options: argparse.Namespace) -> Planner:
@@ -56,95 +59,146 @@ def make_planner(options: argparse.Namespace) -> Planner:
 
 def fastest(planner: Planner) -> list[PlannedSite]:
     choices = planner.choices_by_latency
-    picked = [min(options, key=_ms) for options in choices.options]
+    picked = [min(options, key=lambda option: option.ms or 0.0) for options in choices.options]
     return [PlannedSite(site, option) for site, option in zip(choices.sites, picked, strict=True)]
 
 
-def _ms(option: SiteOption) -> float:
-    return option.ms or 0.0
-
-
-def make(options: argparse.Namespace) -> dict[str, object]:
+def plan_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Find the plans that are as fast as asked."""
     planner = make_planner(options)
     with one_blas_thread():
-        best = planner.time_architecture(fastest(planner))
-        print(f"best reachable, random weights: {best.speedup:.3f} ({best.low:.3f}-{best.high:.3f})", flush=True)
-        asked = options.speedup or options.share_of_best * best.speedup
-        forms = [form for form in planner.ask.target.forms if options.uniform in ("every", cli_name(form))]
-        curves = {form: UniformCurve(planner, form).plans(asked) for form in forms}
-    made = [_rewritten(options, "planned", form=options.form, speedup=asked)]
-    for form, found in curves.items():
-        if found is None:
-            print(f"{cli_name(form)} cannot be that fast at one share of every site", flush=True)
-            continue
-        made.append(_rewritten(options, f"uniform {cli_name(form)} {found[0]:.3g}", form=cli_name(form), rank=found[0]))
-    return {"asked": asked, "best_reachable": asdict(best), "models": [asdict(model) for model in made]}
+        best = fastest(planner)
+        reachable = planner.time_architecture(best).speedup
+        asked = options.speedup or options.share_of_best * reachable
+        plans: dict[str, Plan] = {
+            FASTEST: _choices([SitePlan(p.site, _candidates(p.option), None, p.option.lowering) for p in best]),
+            PLANNED: _choices(planner.by_speedup(asked).site_plans),
+        }
+        for form in planner.ask.target.forms:
+            found = UniformCurve(planner, form).plans(asked) if options.uniform in ("every", cli_name(form)) else None
+            if found is not None:
+                plans[f"{cli_name(form)} {found[0]:.3g}"] = _choices(found[1])
+    return {"asked": asked, "plans": plans, "errors": {}, "speedups": {}}
 
 
-def _rewritten(options: argparse.Namespace, name: str, **how: object) -> Made:
-    record: Record = sepconvert.rewrite(
-        options.model,
-        options.folder / f"{name.replace(' ', '_')}.onnx",
-        data=str(options.data),
-        test_data=str(options.test_data),
-        outputs=sepconvert.workflows.Outputs(force=True),
-        **how,
-    ).record
-    after, before = record.totals.after, record.totals.before
-    assert after is not None
-    sites = sum(site.status == "rewritten" for site in record.sites)
-    made = Made(name, (after.macs or 0) / (before.macs or 1), sites, worst_error(record.fidelity))
-    print(made, flush=True)
-    return made
+def _candidates(option: SiteOption) -> tuple[Candidate, ...]:
+    return () if option.candidate is None else (option.candidate,)
 
 
-def time_all(options: argparse.Namespace, made: dict[str, object]) -> None:
+def _choices(plans: Sequence[SitePlan]) -> Plan:
+    return {
+        p.site.output: (p.candidates[0].form, p.candidates[0].rank, p.lowering) if p.candidates else None for p in plans
+    }
+
+
+def _site_plan(site: ConvSite, choice: Choice) -> SitePlan:
+    if choice is None:
+        return SitePlan(site, (), "kept")
+    form, rank, lowering = choice
+    return SitePlan(site, (Candidate(form, rank, FORMS[form].cost(site.geometry, rank)),), None, lowering)
+
+
+def fit_one(options: argparse.Namespace, name: str, plan: Plan, seed: int) -> tuple[str, list[float | None]]:
+    """Fit a plan, write the model, and return its name and its worst output's error on each of the test inputs."""
+    named = [str(data) for data in (options.data, *options.test_data)]
+    opened, (data, *tests) = open_with_data(find_source(options.model), {}, named, Preprocess())
+    plans = [_site_plan(site, plan[site.output]) for site in opened.found.sites if site.output in plan]
+    with one_blas_thread():
+        fits = fit_plans(opened.model, plans, data, Target(form=options.form), seed=seed, progress=silent)
+        made = apply_fits(opened, fits, seed).opened
+    path(options, name, seed).write_bytes(model_bytes(made.model))
+    return name, [worst_error(measure_fidelity(opened, made, test, seed)[0]) for test in tests]
+
+
+def path(options: argparse.Namespace, name: str, seed: int) -> Path:
+    folder: Path = options.folder
+    return folder / f"{name.replace(' ', '_')}_{seed}.onnx"
+
+
+def fit_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
+    for seed in range(options.seeds):
+        missing = [n for n in made["plans"] if n != FASTEST and len(made["errors"].get(n, [])) <= seed]
+        tasks = (delayed(fit_one)(options, name, made["plans"][name], seed) for name in missing)
+        for name, errors in Parallel(n_jobs=options.jobs)(tasks):
+            made["errors"].setdefault(name, []).append(errors)
+            print(name, "seed", seed, errors, flush=True)
+        note(options, made)
+
+
+def time_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
+    """Time all models in turns; each time the sessions are opened gives one speed-up of each."""
     planner = make_planner(options)
     feeds = next(iter(planner.ask.sample.batches(1)))
-    for model in made["models"]:
-        path = options.folder / f"{model['name'].replace(' ', '_')}.onnx"
-        timing = time_pair(options.model, path, feeds, rng=np.random.default_rng(0))
-        model |= {"speedup": timing.speedup, "interval": timing.speedup_ci95, "stable": timing.stable}
+    names = [name for name in made["plans"] if name != FASTEST]
+    models: dict[str, bytes | Path] = {ORIGINAL: options.model, FASTEST: _fastest_model(planner, made["plans"])}
+    models |= {name: path(options, name, 0) for name in names}
+    for _ in range(options.reopened):
+        sessions = [open_session(model) for model in models.values()]
+        times = np.array(time_interleaved(sessions, feeds, EFFORT))
+        speedups = np.exp(np.median(np.log(times[0] / times), axis=1))
+        for name, speedup in zip(models, speedups, strict=True):
+            made["speedups"].setdefault(name, []).append(float(speedup))
+        del sessions
+    note(options, made)
 
 
-def describe(made: dict[str, object]) -> str:
-    best = made["best_reachable"]
-    lines = [
-        f"asked {made['asked']:.3f}; best reachable {best['speedup']:.3f} ({best['low']:.3f}-{best['high']:.3f})",
-        f"{'model':32} {'speed-up':>9} {'interval':>15} {'of best':>8} {'error':>9} {'MACs':>6} {'sites':>5}",
-    ]
-    for model in made["models"]:
-        low, high = model["interval"]
-        noisy = "" if model["stable"] else " unstable"
-        share = model["speedup"] / best["speedup"]
-        lines.append(
-            f"{model['name']:32} {model['speedup']:9.3f} {low:7.3f}-{high:.3f} {share:8.1%}"
-            f" {model['error']:9.4g} {model['macs']:6.3f} {model['sites']:5}{noisy}"
-        )
+def _fastest_model(planner: Planner, plans: Mapping[str, Plan]) -> bytes:
+    timer: ArchitectureTimer = planner._timer
+    found = [_site_plan(site, plans[FASTEST][site.output]) for site in planner.ask.sites]
+    return timer.candidate([PlannedSite(p.site, SiteOption(*p.candidates, lowering=p.lowering)) for p in found])
+
+
+def note(options: argparse.Namespace, made: Mapping[str, Any]) -> None:
+    (options.folder / "made.json").write_text(json.dumps(made, indent=1) + "\n")
+    if options.out is not None:
+        options.out.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def describe(made: Mapping[str, Any]) -> str:
+    """Geometric means with their standard errors; beside the plan's run by run and seed by seed."""
+    speeds = {name: np.log(values) for name, values in made["speedups"].items()}
+    errors = {name: np.log(np.array(values, float)) for name, values in made["errors"].items()}
+    lines = [f"asked {made['asked']:.3f}; best reachable {_spread(speeds[FASTEST])}"]
+    for name, logs in errors.items():
+        speed = f"{_spread(speeds[name])}x, {_spread(speeds[name] - speeds[FASTEST])} of the best"
+        lines.append(f"{name:16} {speed}; error {', '.join(map(_spread, logs.T))}")
+        if name != PLANNED:
+            seeds = min(len(logs), len(errors[PLANNED]))
+            beside = (logs[:seeds] - errors[PLANNED][:seeds]).mean(axis=1)
+            lines.append(
+                f"{'':16} over the plan's: speed {_spread(speeds[name] - speeds[PLANNED])}, error {_spread(beside)}"
+            )
     return "\n".join(lines)
+
+
+def _spread(logs: np.ndarray) -> str:
+    """The geometric mean and its relative standard error."""
+    middle = float(np.exp(np.mean(logs)))
+    return f"{middle:.4g}" if len(logs) < 2 else f"{middle:.4g} ±{float(np.std(logs, ddof=1)) / len(logs) ** 0.5:.1%}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--test-data", type=Path, required=True)
+    parser.add_argument("--test-data", type=Path, action="append", required=True, help="repeatable")
     parser.add_argument("--form", default="any")
     parser.add_argument("--speedup", type=float)
     parser.add_argument("--share-of-best", type=float, default=0.95)
     parser.add_argument("--uniform", default="every", help="the one form of uniform models to make")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="fits at the same time")
+    parser.add_argument("--reopened", type=int, default=6, help="how often sessions are opened to be timed")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     notes = options.folder / "made.json"
-    if not notes.exists():
-        notes.write_text(json.dumps(make(options)))
-    made = json.loads(notes.read_text())
+    made = json.loads(notes.read_text()) if notes.exists() else plan_all(options)
+    note(options, made)
+    fit_all(options, made)
     time_all(options, made)
     print(describe(made))
-    if options.out is not None:
-        options.out.write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":
