@@ -59,20 +59,27 @@ class Judge:
 
     def error(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> float | None:
         """Weighted error of a dense kernel (M, C, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)²; None where y is constant."""
-        spread = self._squares((self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale)
+        shares = self.errors(kernel, bias)
+        return None if shares is None else float(shares.sum())
+
+    def errors(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.float64] | None:
+        """What each held-out input contributes to ``error``, (inputs,); None where y is constant."""
+        spread = self._squares((self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale).sum()
         if spread <= 0:
             return None
         rows = self.patches.reshape(len(self.patches), -1)
         predicted = rows @ kernel.reshape(len(kernel), -1).T.astype(rows.dtype)
-        return self._squares((self.outputs - predicted - bias) * self.row_scale) / spread
+        shares: NDArray[np.float64] = self._squares((self.outputs - predicted - bias) * self.row_scale) / spread
+        return shares
 
-    def _squares(self, difference: NDArray[np.floating]) -> float:
-        total = float(np.vdot(difference, difference))
-        if not self.coherent:
-            return total
+    def _squares(self, difference: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sum of squares of each input's rows, and of their mean so many times as it counts."""
         starts = np.cumsum(self.counts) - self.counts
-        sums = np.add.reduceat(difference, starts, axis=0)
-        return total + self.coherent * float(np.sum(np.square(sums) / self.counts[:, None]))
+        totals = np.add.reduceat(np.einsum("nm,nm->n", difference, difference), starts)
+        if self.coherent:
+            sums = np.add.reduceat(difference, starts, axis=0)
+            totals = totals + self.coherent * np.sum(np.square(sums) / self.counts[:, None], axis=1)
+        return totals.astype(np.float64)
 
 
 @dataclass(slots=True)

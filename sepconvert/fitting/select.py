@@ -3,10 +3,14 @@
 Short fits are judged on held-out inputs: each candidate at one ridge, then the promising ones over a wide grid of them.
 Data-free factors, the limit of an infinite ridge, compete with them. The winner is fitted once more, longer and to all
 inputs. The error on the inputs fitted to ranks ridges backwards, so it is never used to choose.
+
+Of a candidate's ridges the largest counts that is no worse than the best by more than one standard error of their
+difference over the held-out inputs (the one-standard-error rule of Breiman et al., 1984): the least error is partly
+luck, and too small a ridge costs more on inputs of another kind than too large a one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -34,7 +38,8 @@ DENSE = "dense"
 class Trial:
     """One kernel on trial, rounded as it will be written, its bias, and its held-out error.
 
-    ``ridge`` None: made without data. ``factors`` None: a dense kernel.
+    ``ridge`` None: made without data. ``factors`` None: a dense kernel. ``shares`` are the held-out inputs' shares of
+    the error, (inputs,).
     """
 
     form: str
@@ -43,7 +48,13 @@ class Trial:
     factors: Factors | None
     kernel: NDArray[np.floating]
     bias: NDArray[np.floating]
-    error: float
+    shares: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """The held-out error."""
+        error = float(self.shares.sum())
+        return error if np.isfinite(error) else np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,10 @@ class SiteFit:
         else:
             factors, kernel, form, rank = None, made.astype(self.dtype), DENSE, 0
         bias = fitted_bias(moments or self.moments, kernel)
-        error = self.judge.error(kernel, bias)
-        if error is None:
-            error = 0.0  # the output never varies: the bias alone reproduces it
-        return Trial(form, rank, ridge, factors, kernel, bias, error if np.isfinite(error) else np.inf)
+        shares = self.judge.errors(kernel, bias)
+        if shares is None:
+            shares = np.zeros(1)  # the output never varies: the bias alone reproduces it
+        return Trial(form, rank, ridge, factors, kernel, bias, shares)
 
 
 def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float]) -> list[Trial]:
@@ -93,7 +104,7 @@ def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges:
             continue
         carry = _at_ridges(site, problem, ridges[centre], trial)
         found = search(ridges, centre, carry(ridges[centre]), carry)
-        if (best(found).ridge or 0) > ridges[centre]:
+        if (least(found).ridge or 0) > ridges[centre]:
             # Too little shrinkage has spoilt the other factors too: fit anew at every larger ridge.
             found = search(ridges, centre, trial, partial(_anew, site, factors))
         trials += found
@@ -114,7 +125,9 @@ def _dense_trials(site: SiteFit, ridges: Sequence[float]) -> list[Trial]:
 
 
 def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable[[float], Trial]) -> list[Trial]:
-    """Walk downhill over the grid from ``centre``: the held-out error has one valley.
+    """Walk downhill over the grid from ``centre``, and from the bottom up again as far as ``as_good`` allows.
+
+    The held-out error has one valley.
 
     Args:
         ridges: ascending.
@@ -132,6 +145,12 @@ def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable
             index += step
         if index != centre:
             break
+    bottom = min(trials, key=lambda index: trials[index].error)
+    for above in range(bottom + 1, len(ridges)):
+        if above not in trials:
+            trials[above] = attempt(ridges[above])
+        if not as_good(trials[above], trials[bottom]):
+            break
     return [trials[index] for index in sorted(trials)]
 
 
@@ -145,7 +164,7 @@ def finish(site: SiteFit, winner: Trial, moments: PatchMoments) -> Trial:
     else:
         made = improve(site.problem(winner.ridge, moments), winner.factors).factors
     final = site.judged(made, winner.ridge, moments)
-    return Trial(final.form, final.rank, final.ridge, final.factors, final.kernel, final.bias, winner.error)
+    return replace(final, shares=winner.shares)
 
 
 def dense_kernel(problem: Problem) -> NDArray[np.floating]:
@@ -154,9 +173,27 @@ def dense_kernel(problem: Problem) -> NDArray[np.floating]:
     return kernel.reshape(problem.geometry.weight_shape)
 
 
-def best(trials: Sequence[Trial]) -> Trial:
+def least(trials: Sequence[Trial]) -> Trial:
     """Return the trial with the least held-out error."""
     return min(trials, key=lambda trial: trial.error)
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """Return the candidate with the least held-out error, at the largest of its ridges that is as good."""
+    winner = least(trials)
+    if winner.ridge is None:
+        return winner
+    alike = [t for t in trials if (t.form, t.rank) == (winner.form, winner.rank) and as_good(t, winner)]
+    return max(alike, key=lambda trial: trial.ridge or 0.0, default=winner)
+
+
+def as_good(trial: Trial, other: Trial) -> bool:
+    """Whether a trial errs by no more than one standard error of their difference above the other one."""
+    more = trial.shares - other.shares
+    if not np.isfinite(more).all():
+        return False
+    chance = np.sqrt(len(more)) * more.std(ddof=1) if len(more) > 1 else 0.0
+    return bool(more.sum() <= chance)
 
 
 def candidate_errors(trials: Sequence[Trial]) -> tuple[CandidateError, ...]:

@@ -13,6 +13,7 @@ from sepconvert.fitting.select import (
     best,
     candidate_errors,
     finish,
+    least,
     try_candidates,
     try_dense,
 )
@@ -116,10 +117,10 @@ def _settle_dense(
 
 
 def _refusal(failed: list[Trial]) -> str:
-    least = best(failed)
+    closest = least(failed)
     return (
-        f"kept: the best candidate ({cli_name(least.form)} at rank {least.rank}) errs as much as a constant on "
-        f"held-out inputs (relative error {least.error:.2g})"
+        f"kept: the best candidate ({cli_name(closest.form)} at rank {closest.rank}) errs as much as a constant on "
+        f"held-out inputs (relative error {closest.error:.2g})"
     )
 
 

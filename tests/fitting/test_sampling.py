@@ -31,6 +31,25 @@ def judged(coherent: float, kernel: np.ndarray, bias: np.ndarray) -> float:
     return error
 
 
+@pytest.mark.parametrize("coherent", [0.0, 5.0])
+def test_inputs_share_the_error(coherent: float) -> None:
+    rng = np.random.default_rng(0)
+    kernel, bias, scale = rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(4), np.array([1.0, 2.0, 0.5, 1.0])
+    judge = sample(coherent, heldout=True).judge(scale)
+    shares = judge.errors(kernel, bias)
+    assert shares is not None
+    assert shares.shape == (INPUTS,)
+    wrong = (judge.outputs - judge.patches.reshape(-1, 27) @ kernel.reshape(4, -1).T - bias) * scale
+    centred = (judge.outputs - judge.outputs.mean(axis=0)) * scale
+
+    def squares(rows: np.ndarray) -> np.ndarray:
+        each = rows.reshape(INPUTS, 30, 4)
+        return (each**2).sum(axis=(1, 2)) + coherent * 30 * (each.mean(axis=1) ** 2).sum(axis=1)
+
+    np.testing.assert_allclose(shares, squares(wrong) / squares(centred).sum(), rtol=1e-10)
+    assert judge.error(kernel, bias) == pytest.approx(shares.sum())
+
+
 def test_the_moments_are_those_of_positions_and_of_the_inputs_means() -> None:
     plain, stressed = (sample(weight, heldout=False).moments() for weight in (0.0, 5.0))
     judge = sample(0.0, heldout=True).judge(np.ones(4))
