@@ -118,12 +118,31 @@ def test_an_unknown_size_is_refused() -> None:
 
 def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None:
     session = open_session(_model().SerializeToString())
-    feeds = {"x": np.zeros((1, 8, 9, 9), np.float32)}
+    feeds = _feeds()
     assert [len(t) for t in time_interleaved([session], feeds, Effort(0.0, 4, 50))] == [4]
     start = time.perf_counter()
     (samples,) = time_interleaved([session], feeds, Effort(60.0, 1, 6))
     assert len(samples) == 6
     assert time.perf_counter() - start < 30
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_a_cpu_clock_that_stands_still_gives_no_zeros(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    monkeypatch.setattr(time, "thread_time", lambda: 1.0)
+    monkeypatch.setattr("sepconvert.planning.site_timing.sys.platform", platform)
+    (samples,) = time_interleaved([open_session(_model().SerializeToString())], _feeds(), QUICK)
+    assert min(samples) > 0
+
+
+def test_on_one_thread_the_cpu_time_counts_but_not_in_the_coarse_steps_of_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
+    session = open_session(_model().SerializeToString())
+    assert time_interleaved([session], _feeds(), QUICK) == [[1000.0] * 3]
+    monkeypatch.setattr("sepconvert.planning.site_timing.sys.platform", "win32")
+    assert max(time_interleaved([session], _feeds(), QUICK)[0]) < 1000
 
 
 def test_the_activation_behind_is_found_through_a_batch_normalisation() -> None:
@@ -155,6 +174,10 @@ def _behind(model: onnx.ModelProto) -> str | None:
 
 def _loaded(model: onnx.ModelProto) -> LoadedModel:
     return load_bytes(model.SerializeToString())
+
+
+def _feeds() -> dict[str, np.ndarray]:
+    return {"x": np.zeros((1, 8, 9, 9), np.float32)}
 
 
 def _model(operator: str | None = None, *, batch_norm: bool = False, twice: bool = False) -> onnx.ModelProto:
