@@ -1,4 +1,4 @@
-"""Run a command and press Ctrl-C."""
+"""Run a command and press Ctrl-C, or send another signal."""
 
 import signal
 import subprocess
@@ -8,7 +8,12 @@ from pathlib import Path
 
 
 def interrupted(
-    command: Sequence[object], started: Path, environment: Mapping[str, str], *, after: float = 0.0
+    command: Sequence[object],
+    started: Path,
+    environment: Mapping[str, str],
+    *,
+    after: float = 0.0,
+    how: signal.Signals = signal.SIGINT,
 ) -> tuple[int, str]:
     """Interrupt a command ``after`` seconds from when the file ``started`` is there; give its exit code and stderr."""
     process = subprocess.Popen(
@@ -26,8 +31,9 @@ def interrupted(
             time.sleep(0.05)
         time.sleep(after)
         assert process.poll() is None, "the command ended before it could be interrupted"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        process.send_signal(how)
+        # A process that it has started and left behind would keep stderr open.
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     return process.returncode, err

@@ -1,5 +1,6 @@
 """``rewrite --data`` end to end: fitted factors keep what plain factorisation loses, and stopping leaves nothing."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -64,8 +65,14 @@ def test_four_inputs_are_warned_about_and_lose_no_more_than_none(sample_models_d
     assert drop(fitted) <= drop(plain)
 
 
-def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(
-    sample_models_dir: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(("how", "expected", "after"), [(signal.SIGINT, 130, 1.0), (signal.SIGTERM, 143, 4.0)])
+def test_a_signal_in_the_middle_of_a_rewrite_leaves_nothing_behind(
+    sample_models_dir: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    how: signal.Signals,
+    expected: int,
+    after: float,
 ) -> None:
     helper = tmp_path_factory.mktemp("helper")
     started = helper / "started"
@@ -78,7 +85,7 @@ def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(
     command = [
         sys.executable, "-m", "sepconvert", "rewrite", sample_models_dir / "fashion_vgg.onnx",
         "-o", tmp_path / "out.onnx", "--data", "calibration:inputs", "--form", "any", "--speedup", "1.5", "--no-cache",
-        "--html", tmp_path / "page.html", "--json", tmp_path / "record.json",
+        "--html", tmp_path / "page.html", "--json", tmp_path / "record.json", "--jobs", 2,
     ]  # fmt: skip
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -86,8 +93,8 @@ def test_ctrl_c_in_the_middle_of_a_fit_leaves_nothing_behind(
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(helper),
     }
-    code, err = interrupted(command, started, environment, after=1.0)
-    assert code == 130, err
+    code, err = interrupted(command, started, environment, after=after, how=how)
+    assert code == expected, err
     assert "Traceback" not in err
     assert "%" not in err  # no progress bar where there is no terminal
     # onnxruntime keeps the number of its session in the temporary folder.

@@ -1,8 +1,9 @@
 """The command line: one module per command, each parses, calls one workflow and prints. No logic and no numbers."""
 
 import gc
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -41,10 +42,16 @@ def root(
         raise typer.Exit
 
 
+def _end(number: int, _: object) -> NoReturn:
+    """End as after Ctrl-C, so that the processes of a profile end too, rather than wait for work for minutes."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line; a ``SepconvertError`` becomes one line on stderr and its exit code."""
     # Imports and graphs make very many objects and hardly any garbage: looking for it was a tenth of a survey's time.
     gc.set_threshold(100_000, 50, 50)
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except SepconvertError as error:
