@@ -17,7 +17,7 @@ from sepconvert.errors import OutputError, UsageError
 from sepconvert.record import Record
 from sepconvert.report.page import render
 from sepconvert.terminal.record import print_record
-from sepconvert.workflows import FineTune, Measure, Outputs, tuned
+from sepconvert.workflows import FineTune, Measure, Outputs, fine_tune
 from tests.fitting.nets import Net
 from tests.interrupted import interrupted
 
@@ -79,7 +79,7 @@ def test_random_layers_are_trained_instead_of_warned_about(from_random: Record) 
     record = from_random
     assert not any("must be trained" in warning for warning in record.warnings)
     assert record.fine_tune is not None
-    assert record.fine_tune["layer_wise"] == tuned.FROM_RANDOM
+    assert record.fine_tune["layer_wise"] == fine_tune.FROM_RANDOM
     assert record.fine_tune["divergence_before"] < 0.5  # random layers score above 1
     sites = [site for site in record.sites if site.status == "rewritten"]
     assert len(sites) == 6

@@ -13,7 +13,7 @@ from sepconvert.errors import DataError
 Feeds = dict[str, NDArray[Any]]
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where samples come from. ``read`` gives arrays that are ready for the model, with a leading batch axis.
 
     ``constant`` names the inputs that are fed whole to every batch.
@@ -42,7 +42,7 @@ class Dataset:
     ``warnings`` are sentences for the record, for instance about samples left out.
     """
 
-    source: Source
+    source: SampleSource
     indices: NDArray[np.int64]
     origin: str
     batch: int | None = None
@@ -168,7 +168,7 @@ class Dataset:
 
 
 def make_dataset(
-    source: Source,
+    source: SampleSource,
     count: int,
     origin: str,
     *,

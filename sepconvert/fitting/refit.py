@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
-from sepconvert.fitting.drawn import settle_drawn
-from sepconvert.fitting.enough import too_few_inputs
+from sepconvert.fitting.input_counts import too_few_inputs
 from sepconvert.fitting.layers import constant_bias, with_dense_layers
+from sepconvert.fitting.random_start import settle_drawn
 from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
 from sepconvert.fitting.sampling import COHERENT, Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES
-from sepconvert.fitting.site import Seen, settle_site, without_data
+from sepconvert.fitting.site import SiteData, settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
-from sepconvert.fitting.streams import Batch, Stream, start_stream
-from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.fitting.streams import Stream, StreamBatch, start_stream
+from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
-from sepconvert.graph.instrument import extract, serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import lowerings_for
+from sepconvert.graph.parts import extract, serialise, with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
@@ -40,7 +40,7 @@ from sepconvert.runtime.sessions import Session, open_session
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RefitSettings:
     """How to fit.
 
     Attributes:
@@ -65,7 +65,7 @@ def refit(
     dataset: Dataset,
     *,
     rng: np.random.Generator,
-    settings: Settings | None = None,
+    settings: RefitSettings | None = None,
     progress: Progress = silent,
 ) -> RefitResult:
     """Fit every site of a model to calibration inputs.
@@ -79,10 +79,10 @@ def refit(
             refitted like layers that are no sites.
         dataset: unlabelled inputs.
         rng: decides which inputs are held out and which positions are sampled.
-        settings: see ``Settings``.
+        settings: see ``RefitSettings``.
         progress: told of every site.
     """
-    chosen = settings or Settings()
+    chosen = settings or RefitSettings()
     if dataset.count < 2 * (dataset.batch or 1):
         why = f"{dataset.count} calibration input(s) are too few to hold one out"
         return _all_without_data(model, choices, rng, why)
@@ -99,7 +99,7 @@ class _Walk:
         self,
         model: LoadedModel,
         choices: Sequence[SiteChoice],
-        settings: Settings,
+        settings: RefitSettings,
         rng: np.random.Generator,
         progress: Progress,
     ) -> None:
@@ -109,7 +109,7 @@ class _Walk:
         self._coherent = 0.0
         self._found: dict[str, FittedSite] = {}
         self._seconds: dict[str, float] = {}
-        self._batches: tuple[Batch, ...] = ()
+        self._batches: tuple[StreamBatch, ...] = ()
 
     def run(self, dataset: Dataset, shapes: Shapes) -> RefitResult:
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)
@@ -155,7 +155,7 @@ class _Walk:
             for batch in range(len(stream.held)):
                 stream.settle(batch, stream.run(part, after, batch), after)
 
-    def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: Target) -> SiteSample:
+    def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: SiteTarget) -> SiteSample:
         """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
         site = target.site
         sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent)
@@ -176,10 +176,10 @@ class _Walk:
                 sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
         return sample
 
-    def _settle(self, choice: SiteChoice, target: Target, sample: SiteSample) -> FittedSite:
+    def _settle(self, choice: SiteChoice, target: SiteTarget, sample: SiteSample) -> FittedSite:
         weight, dtype = _weight(self._model, choice)
         bias = constant_bias(self._model, choice.site)
-        seen = Seen(weight, bias, dtype, target.row_scale, sample)
+        seen = SiteData(weight, bias, dtype, target.row_scale, sample)
         if choice.drawn is not None:
             return settle_drawn(choice, seen, choice.drawn)
         return settle_site(choice, seen, self._settings.ridges, self._rng)

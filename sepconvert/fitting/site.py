@@ -27,7 +27,7 @@ WORTHWHILE = 0.98
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SiteData:
     """What a site's fit may use.
 
     Attributes:
@@ -45,7 +45,7 @@ class Seen:
     sample: SiteSample
 
 
-def settle_site(choice: SiteChoice, seen: Seen, ridges: tuple[float, ...], rng: np.random.Generator) -> FittedSite:
+def settle_site(choice: SiteChoice, seen: SiteData, ridges: tuple[float, ...], rng: np.random.Generator) -> FittedSite:
     """Fit a site's candidates, or (where it has none, or none is any good) its dense kernel."""
     moments = seen.sample.moments()
     if not (np.isfinite(moments.covariance).all() and np.isfinite(moments.target_mean).all()):
@@ -90,7 +90,7 @@ def without_data(
 
 
 def _settle_dense(
-    choice: SiteChoice, site: SiteFit, failed: list[Trial], seen: Seen, ridges: tuple[float, ...]
+    choice: SiteChoice, site: SiteFit, failed: list[Trial], seen: SiteData, ridges: tuple[float, ...]
 ) -> FittedSite:
     """Refit the dense kernel, or only its bias, or leave both: whatever held-out inputs speak for."""
     reason = _refusal(failed) if failed else None

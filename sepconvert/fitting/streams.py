@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.spool import Spool, Ticket
-from sepconvert.graph.instrument import ValueType
+from sepconvert.graph.parts import ValueType
 from sepconvert.runtime.sessions import Arrays, Session
 
 Held = dict[str, Ticket]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class StreamBatch:
     """How many inputs a batch holds, and whether they are held out from fitting."""
 
     samples: int
@@ -67,14 +67,14 @@ class Stream:
         return {name: self._spool.load(self.held[batch][name]) for name in names}
 
 
-def start_stream(spool: Spool, fitted: Dataset, heldout: Dataset, size: int) -> tuple[Stream, tuple[Batch, ...]]:
+def start_stream(spool: Spool, fitted: Dataset, heldout: Dataset, size: int) -> tuple[Stream, tuple[StreamBatch, ...]]:
     """Begin at the model's inputs, with batches of at most ``size``: first those to fit to, then the held-out ones."""
     held: list[Held] = []
-    batches: list[Batch] = []
+    batches: list[StreamBatch] = []
     for dataset in (fitted, heldout):
         constant = dataset.source.constant
         for feeds in dataset.batches(size):
             held.append({name: spool.keep(array) for name, array in feeds.items()})
             samples = max(len(array) for name, array in feeds.items() if name not in constant)
-            batches.append(Batch(samples, dataset is heldout))
+            batches.append(StreamBatch(samples, dataset is heldout))
     return Stream(spool, held), tuple(batches)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.graph.following import Following, follow
+from sepconvert.graph.after_conv import Following, follow
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Stop, sites_above
 from sepconvert.graph.sites import ConvSite
@@ -17,7 +17,7 @@ SMALLEST_SCALE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SiteTarget:
     """The site's original output, corrected for what another branch got wrong where the two are added.
 
     ``following.branch`` is None where there is no such branch or where it depends on sites that are not settled yet.
@@ -73,7 +73,7 @@ class Target:
         return difference * inverse.astype(np.float32).reshape(-1, *[1] * (difference.ndim - 2))
 
 
-def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[Target]:
+def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[SiteTarget]:
     """Find what follows each site; sites must be in the graph's order."""
     above = sites_above(model, [site.output for site in sites])
     targets = []
@@ -82,5 +82,5 @@ def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[Target]:
         branch = following.branch
         if branch is not None and (branch == site.input or above.get(branch, len(sites)) >= index):
             following = replace(following, branch=None)
-        targets.append(Target(site, following))
+        targets.append(SiteTarget(site, following))
     return targets

@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.notation import one_line
-from sepconvert.graph.skeleton import weightless_copy
 from sepconvert.graph.tensors import check_tensor, tensor_protos
+from sepconvert.graph.weightless import weightless_copy
 
 OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 1

@@ -17,7 +17,7 @@ from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import dtype_name, one_line
-from sepconvert.graph.skeleton import CONTROL_FLOW, weightless_copy
+from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
 _MAX_ROUNDS = 200

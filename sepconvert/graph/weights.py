@@ -155,7 +155,7 @@ def _run(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
     """Evaluate the constants behind ``value`` with onnx's reference operators."""
     from onnx.reference import ReferenceEvaluator
 
-    from sepconvert.graph.instrument import extract, serialise
+    from sepconvert.graph.parts import extract, serialise
 
     name = str(value.name)
     part = extract(model, {}, [name])

@@ -12,7 +12,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import PlannedSite, Timed
-from sepconvert.planning.site_timing import Effort, Whole, time_interleaved
+from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
 from sepconvert.runtime.intervals import ratio_interval
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
@@ -61,11 +61,11 @@ class ArchitectureTimer:
         self._seconds = seconds
         self._original = model_bytes(model)
 
-    def original(self) -> Whole:
+    def original(self) -> WholeModelTiming:
         """The original with its median time alone, roughly: in speed-ups that are predicted from shares it cancels."""
         effort = replace(self._effort, fewest_rounds=ROUGHLY)
         (samples,) = time_interleaved([self._open(self._original)], self._feeds, effort)
-        return Whole(self._original, self._feeds, float(np.median(samples)))
+        return WholeModelTiming(self._original, self._feeds, float(np.median(samples)))
 
     def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
         """Time a plan; a plan without a rewritten site compares the original with itself."""

@@ -13,13 +13,13 @@ from sepconvert.errors import ModelError
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import Effort, Format, Whole, time_passing, time_share, time_ways
+from sepconvert.planning.site_timing import Effort, Format, WholeModelTiming, time_passing, time_share, time_ways
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class TimeSources:
     """What may be asked for times.
 
     ``table`` is one from another run or machine; ``cache`` is None with ``--no-cache``; without ``timing`` nothing is
@@ -32,7 +32,7 @@ class Sources:
     cache: LatencyCache | None = None
     timing: bool = True
     written: Format = field(default_factory=Format)
-    whole: Whole | None = None
+    whole: WholeModelTiming | None = None
     effort: Effort = field(default_factory=Effort)
 
 
@@ -53,7 +53,7 @@ def setting_here(device: str, threads: int) -> Setting:
 class Latencies:
     """Times of sites in one setting; what was found out stays known for the rest of the run."""
 
-    def __init__(self, sources: Sources, seed: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, sources: TimeSources, seed: int, warn: Callable[[str], None]) -> None:
         """``warn`` is called with a sentence where a measurement was not possible."""
         self._sources = sources
         self._seed = seed

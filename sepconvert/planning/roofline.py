@@ -25,7 +25,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NodeCost:
     """One node: its multiply-adds, the values it reads and writes (weights included), and whether it is depthwise."""
 
     macs: int
@@ -63,7 +63,7 @@ def rest_ms(macs: int, element_ops: int, machine: Machine = NOMINAL) -> float:
     return macs / machine.macs_per_ms + 8 * element_ops / machine.bytes_per_ms
 
 
-def steps(geometry: ConvGeometry, form: str, rank: int, lowering: str) -> list[Step]:
+def steps(geometry: ConvGeometry, form: str, rank: int, lowering: str) -> list[NodeCost]:
     """Return the nodes that a form is written as; sums and joins of branches count as reading and writing values."""
     before, after = _positions(geometry)
     channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
@@ -78,30 +78,30 @@ def steps(geometry: ConvGeometry, form: str, rank: int, lowering: str) -> list[S
     return (_dw_pw_steps if form == "dw_pw" else _pw_dw_steps)(geometry, rank, lowering)
 
 
-def _dw_pw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[Step]:
+def _dw_pw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[NodeCost]:
     before, after = _positions(geometry)
     channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
     filtered = _depthwise(channels, channels, taps, before, after)
     if lowering == "branches":
-        added = Step(0, 3 * outputs * after)
+        added = NodeCost(0, 3 * outputs * after)
         return [filtered, _conv(channels, outputs, 1, after, after)] * rank + [added] * (rank - 1)
     mixed = _conv(rank * channels, outputs, 1, after, after)
     if lowering == "concat":
-        return [*[filtered] * rank, Step(0, 2 * rank * channels * after), mixed]
+        return [*[filtered] * rank, NodeCost(0, 2 * rank * channels * after), mixed]
     return [_depthwise(channels, rank * channels, taps, before, after), mixed]
 
 
-def _pw_dw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[Step]:
+def _pw_dw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[NodeCost]:
     before, after = _positions(geometry)
     channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
     if lowering == "branches":
         branch = [_conv(channels, outputs, 1, before, before), _depthwise(outputs, outputs, taps, before, after)]
-        return branch * rank + [Step(0, 3 * outputs * after)] * (rank - 1)
+        return branch * rank + [NodeCost(0, 3 * outputs * after)] * (rank - 1)
     mixed = _conv(channels, rank * outputs, 1, before, before)
     return [mixed, _depthwise(rank * outputs, outputs, taps, before, after)]
 
 
-def _spatial_steps(geometry: ConvGeometry, rank: int) -> list[Step]:
+def _spatial_steps(geometry: ConvGeometry, rank: int) -> list[NodeCost]:
     before, after = _positions(geometry)
     axis = spatial.first_axes(geometry)[0]
     one, two = (prod(kernel) for kernel in spatial.split_kernel(geometry.kernel, axis))
@@ -115,17 +115,17 @@ def _spatial_steps(geometry: ConvGeometry, rank: int) -> list[Step]:
     ]
 
 
-def _conv(channels: int, outputs: int, taps: int, before: int, after: int) -> Step:
+def _conv(channels: int, outputs: int, taps: int, before: int, after: int) -> NodeCost:
     weights = channels * outputs * taps
-    return Step(weights * after, weights + channels * before + outputs * after)
+    return NodeCost(weights * after, weights + channels * before + outputs * after)
 
 
-def _depthwise(channels: int, outputs: int, taps: int, before: int, after: int) -> Step:
+def _depthwise(channels: int, outputs: int, taps: int, before: int, after: int) -> NodeCost:
     weights = max(channels, outputs) * taps
-    return Step(weights * after, weights + channels * before + outputs * after, depthwise=True)
+    return NodeCost(weights * after, weights + channels * before + outputs * after, depthwise=True)
 
 
-def _time(nodes: list[Step], dtype: str, machine: Machine) -> float:
+def _time(nodes: list[NodeCost], dtype: str, machine: Machine) -> float:
     width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
     total = 0.0
     for node in nodes:

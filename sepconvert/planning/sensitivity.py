@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.graph.instrument import ValueType, extract, serialise
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, dense_site_model
+from sepconvert.graph.parts import ValueType, extract, serialise
+from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import Arrays, open_session
 from sepconvert.verify.deviation import Deviation

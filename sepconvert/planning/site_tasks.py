@@ -10,14 +10,14 @@ from sepconvert.data import Dataset
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
-from sepconvert.fitting.streams import Batch, Stream, start_stream
-from sepconvert.fitting.targets import Target, find_targets
+from sepconvert.fitting.streams import Stream, StreamBatch, start_stream
+from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.heads import pre_activations
-from sepconvert.graph.instrument import ValueType, extract, serialise
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import ValueType, extract, serialise
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.single import Surroundings
+from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import numpy_dtype, read_constant
 from sepconvert.planning.candidates import rank_ladder
@@ -148,10 +148,10 @@ class TaskWalk:
     def _task(
         self,
         stream: Stream,
-        batches: Sequence[Batch],
+        batches: Sequence[StreamBatch],
         replayed: Sequence[int],
         expected: Sequence[Arrays],
-        target: Target,
+        target: SiteTarget,
         segment: Segment,
     ) -> SiteTask:
         """Collect one site's patches and what its replay needs, and move the stream on."""
@@ -187,7 +187,7 @@ class TaskWalk:
             replay,
         )
 
-    def _replayed(self, batches: Sequence[Batch], largest: int, values: int) -> list[int]:
+    def _replayed(self, batches: Sequence[StreamBatch], largest: int, values: int) -> list[int]:
         """Batches spread over all; an input's largest value takes ``largest`` bytes, its outputs are ``values``."""
         effort = self._effort
         # Held at once: a site's input, its output, and about one more value.

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.graph.rewrite import Replacement
-from sepconvert.graph.single import INPUT, Surroundings, dense_site_model, lowered_site_model, passing_model
+from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model, lowered_site_model, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latency_table import Pair, Way, Workload
 from sepconvert.runtime.runners import make_runner, warm_up
@@ -52,7 +52,7 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeModelTiming:
     """The whole model that its sites' times are set against: its bytes, one feed, and its time in ms."""
 
     model: bytes
@@ -98,7 +98,7 @@ def time_ways(
 
 def time_share(
     workload: Workload,
-    whole: Whole,
+    whole: WholeModelTiming,
     device: str,
     threads: int,
     rng: np.random.Generator,

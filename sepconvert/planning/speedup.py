@@ -11,9 +11,9 @@ from math import inf
 from typing import Any
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.budget import OutOfReachError, select
-from sepconvert.planning.planner import Choices, sources
+from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
+from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
 
 Measure = Callable[[Sequence[PlannedSite]], Timed]

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from sepconvert.progress import Progress
+from sepconvert.pytorch.batches import Batch, Lessons
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
-from sepconvert.pytorch.crew import Crew
 from sepconvert.pytorch.learning_rate import learning_rate
-from sepconvert.pytorch.lessons import Batch, Lessons
 from sepconvert.pytorch.objective import Goal, objective
+from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
 

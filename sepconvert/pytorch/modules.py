@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import utils
 
-from sepconvert.pytorch.plans import NewLayers
+from sepconvert.pytorch.module_plan import NewLayers
 from sepconvert.separable.spatial import split_kernel
 
 Conv = nn.Conv1d | nn.Conv2d

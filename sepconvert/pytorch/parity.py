@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import VerificationError
 from sepconvert.graph.heads import expose
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import inlined
 from sepconvert.pytorch.binding import Step
 from sepconvert.pytorch.operators.dtypes import to_array, to_tensor

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
-from sepconvert.pytorch.kinds import archive_entries
+from sepconvert.pytorch.file_kinds import archive_entries
 from sepconvert.pytorch.states import load_tensors
 
 _ENTRIES = re.compile(

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parameters import Parameters, layer_parameters, layers_of, stored_parameters
-from sepconvert.pytorch.plans import ModulePlan, NewLayers
+from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.states import State, load_state, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
 

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.export import Exported, export_module, export_program, export_script, quietly
-from sepconvert.pytorch.kinds import Kind, kind_of
+from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import foreign, globals_in
 from sepconvert.pytorch.programs import check_program
 from sepconvert.pytorch.states import State, load_state, load_tensors, read_state, refusal

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sepconvert.errors import ModelError
-from sepconvert.pytorch.kinds import Kind, kind_of
+from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import foreign, globals_in, listed
 
 _SHOWN = 5

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sepconvert.errors import ModelError
+from sepconvert.pytorch.module_plan import ModulePlan
 from sepconvert.pytorch.modules import separable
-from sepconvert.pytorch.plans import ModulePlan
 
 _CONVS = (nn.Conv1d, nn.Conv2d)
 

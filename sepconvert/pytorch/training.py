@@ -12,11 +12,11 @@ from sepconvert.errors import ModelError
 from sepconvert.fitting.spool import Spool
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.progress import Progress, silent
-from sepconvert.pytorch.crew import Crew
+from sepconvert.pytorch.batches import Lesson, Lessons, Recorded, Varied, prepare, variances
 from sepconvert.pytorch.distil import Course, Keeping, Learned, Settings, distil, to_device
-from sepconvert.pytorch.lessons import Lesson, Lessons, Recorded, Varied, prepare, variances
 from sepconvert.pytorch.objective import Goal
 from sepconvert.pytorch.parity import check_parity
+from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import open_session
 

@@ -20,13 +20,13 @@ from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.trainables import trainable_constants
+from sepconvert.graph.trained_constants import trainable_constants
 from sepconvert.progress import Progress
 from sepconvert.pytorch.checkpoint import read_checkpoint
-from sepconvert.pytorch.crew import Alone
 from sepconvert.pytorch.distil import Keeping, Settings
 from sepconvert.pytorch.distributed import train_together
 from sepconvert.pytorch.hard_labels import with_own_answers
+from sepconvert.pytorch.processes import Alone
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.pytorch.training import Job, Trained, compare, train
 from sepconvert.runtime.sessions import open_session

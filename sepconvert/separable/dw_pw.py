@@ -81,7 +81,7 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     return np.ascontiguousarray(mixed.swapaxes(0, 1)).reshape(len(pointwise), channels, *factors.kernel)
 
 
-class Search:
+class DwPwSearch:
     """Fit the taps, the pointwise factor eliminated."""
 
     def __init__(self, problem: Problem, rank: int) -> None:
@@ -175,6 +175,6 @@ class Search:
         return eliminate((gram + gram.T) / 2, cross)
 
 
-def search(problem: Problem, rank: int) -> list[Search]:
+def search(problem: Problem, rank: int) -> list[DwPwSearch]:
     """The ways to search for factors of this rank."""
-    return [Search(problem, rank)]
+    return [DwPwSearch(problem, rank)]

@@ -83,7 +83,7 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     return mixed.reshape(outputs, channels, *factors.kernel)
 
 
-class Search:
+class PwDwSearch:
     """Fit both factors at once.
 
     The output channels are independent, but they share S: one product of the whole residual with S gives the gradients
@@ -163,6 +163,6 @@ class Search:
         return pointwise.reshape(outputs, self._rank, channels), depthwise.reshape(outputs, self._rank, taps)
 
 
-def search(problem: Problem, rank: int) -> list[Search]:
+def search(problem: Problem, rank: int) -> list[PwDwSearch]:
     """The ways to search for factors of this rank."""
-    return [Search(problem, rank)]
+    return [PwDwSearch(problem, rank)]

@@ -131,7 +131,7 @@ def _start_error(tensor: NDArray[np.float64], start: Triplets) -> float:
     return max(0.0, 1 - float(np.vdot(norms, norms)) / energy) if energy else 0.0
 
 
-class Search:
+class PwDwPwSearch:
     """Fit ``reduce`` and the taps, ``expand`` eliminated."""
 
     def __init__(self, problem: Problem, rank: int) -> None:
@@ -225,9 +225,9 @@ class Search:
         return eliminate((gram + gram.T) / 2, self._target @ columns.T)
 
 
-def search(problem: Problem, rank: int) -> list[Search]:
+def search(problem: Problem, rank: int) -> list[PwDwPwSearch]:
     """The ways to search for factors of this rank."""
-    return [Search(problem, rank)]
+    return [PwDwPwSearch(problem, rank)]
 
 
 def _unit(rows: NDArray[np.floating]) -> NDArray[np.floating]:

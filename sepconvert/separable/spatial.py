@@ -163,7 +163,7 @@ def _order_cost(geometry: ConvGeometry, rank: int, axis: int) -> Cost:
     return Cost(first + second, geometry.images * (first * between + second * prod(after)))
 
 
-class Search:
+class SpatialSearch:
     """Fit the first factor, the second eliminated, for one order of the two.
 
     Taps are reordered so that a patch is (C·k1) × k2, k1 the kernel's side along the axis that runs first.
@@ -292,6 +292,6 @@ class Search:
         return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross))
 
 
-def search(problem: Problem, rank: int) -> list[Search]:
+def search(problem: Problem, rank: int) -> list[SpatialSearch]:
     """The ways to search for factors of this rank: one for each order that costs least."""
-    return [Search(problem, rank, axis) for axis in first_axes(problem.geometry)]
+    return [SpatialSearch(problem, rank, axis) for axis in first_axes(problem.geometry)]

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError, VerificationError
-from sepconvert.graph.extract import extract_chain, extract_convolution
+from sepconvert.graph.cut_site import extract_chain, extract_convolution
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, Rewritten
-from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, dense_site_model, lowered_site_model
+from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model, lowered_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import Origin, find_value, numpy_dtype, origin_of, read_constant
 from sepconvert.record import SelfCheck

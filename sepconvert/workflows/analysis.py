@@ -9,8 +9,8 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
-from sepconvert.workflows.inputs import data_warnings, open_with_data
 from sepconvert.workflows.measure import measure_latency
+from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.opened import naming, select_sites
 from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.outputs import Outputs

@@ -12,12 +12,12 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.workflows.describe import describe_network, describe_site, tool
-from sepconvert.workflows.inputs import data_warnings, open_with_data, shapes_for
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
 from sepconvert.workflows.opened import naming, open_model
 from sepconvert.workflows.options import Measure
 from sepconvert.workflows.outputs import Outputs
-from sepconvert.workflows.sources import Source, find_source, is_factory
+from sepconvert.workflows.sources import ModelSource, find_source, is_factory
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -93,7 +93,9 @@ def compare(
     return record
 
 
-def _find_sources(before: Any, after: Any, weights: Path | str | None, example_inputs: Any) -> tuple[Source, Source]:
+def _find_sources(
+    before: Any, after: Any, weights: Path | str | None, example_inputs: Any
+) -> tuple[ModelSource, ModelSource]:
     """Weights go to the factory of the two, the first if both are; examples to live modules."""
     live = [not isinstance(model, str | Path) for model in (before, after)]
     first = weights if weights is not None and (is_factory(before) or not is_factory(after)) else None

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert import __version__
-from sepconvert.graph.condense import condense
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.outline import condense
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.record import NetworkGraph, RankError, SiteRecord, Tool

@@ -9,10 +9,10 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
 from sepconvert.record import ModelFile
-from sepconvert.workflows.apply import Applied, first_kernel
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.outputs import write_bytes
-from sepconvert.workflows.sources import Source, import_factory, need_torch
+from sepconvert.workflows.sources import ModelSource, import_factory, need_torch
+from sepconvert.workflows.write_factors import Applied, first_kernel
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.rebuild import NewSite, Rebuilt
@@ -77,7 +77,7 @@ def rebuild(
     return files.rebuild(made, Path(plan), Path(weights))
 
 
-def module_side(source: Source, opened: OpenedModel, applied: Applied) -> ModuleSide | None:
+def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> ModuleSide | None:
     """Return the PyTorch side of a result; None for models that have no layers of their own."""
     if source.torch is None or source.torch.is_script:
         return None
@@ -100,13 +100,13 @@ def module_side(source: Source, opened: OpenedModel, applied: Applied) -> Module
     return ModuleSide(source.torch, opened.model, applied.opened.model, tuple(sites))
 
 
-def why_no_modules(source: Source) -> str:
+def why_no_modules(source: ModelSource) -> str:
     """The sentence for who asks an ONNX or TorchScript model for its module."""
     kind = "ONNX" if source.torch is None else "TorchScript, whose layers are compiled into its code"
     return f"{source.name} is {kind}: there is no module to rewrite; pass the nn.Module itself to get one back."
 
 
-def sidecars(source: Source, output: Path) -> list[Path]:
+def sidecars(source: ModelSource, output: Path) -> list[Path]:
     """Files that go beside the ONNX output of a model that came from PyTorch: state_dict and plan."""
     if source.torch is None or source.torch.is_script:
         return []

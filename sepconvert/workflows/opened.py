@@ -12,7 +12,7 @@ from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
 from sepconvert.record import ModelFile, Totals
-from sepconvert.workflows.sources import Source
+from sepconvert.workflows.sources import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class OpenedModel:
         return ModelFile(self.model.label, self.model.sha256, self.model.bytes)
 
 
-def open_model(source: Source, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+def open_model(source: ModelSource, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
     """Load a model, infer its shapes, survey its convolutions and count its totals.
 
     Raises:
@@ -41,7 +41,7 @@ def open_model(source: Source, input_shapes: Mapping[str, Sequence[int]]) -> Ope
     return survey_model(source, model, input_shapes)
 
 
-def survey_model(source: Source, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+def survey_model(source: ModelSource, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
     """Infer the shapes of a loaded model, survey its convolutions and count its totals.
 
     Raises:

@@ -15,21 +15,9 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.apply import describe_result, with_refit
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.describe import describe_network, tool
-from sepconvert.workflows.inputs import data_warnings, open_with_data
-from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
-from sepconvert.workflows.opened import naming, select_sites
-from sepconvert.workflows.options import FineTune, Measure, Planning, Target
-from sepconvert.workflows.outputs import Outputs
-from sepconvert.workflows.plan_record import with_measured
-from sepconvert.workflows.planned import Planner
-from sepconvert.workflows.settle import Settled, settle
-from sepconvert.workflows.site_times import with_times
-from sepconvert.workflows.sources import find_source
-from sepconvert.workflows.tuned import (
+from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
     forget,
@@ -37,6 +25,18 @@ from sepconvert.workflows.tuned import (
     training_variants,
     tune_settled,
 )
+from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.meet_budget import Settled, settle
+from sepconvert.workflows.model_and_data import data_warnings, open_with_data
+from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
+from sepconvert.workflows.opened import naming, select_sites
+from sepconvert.workflows.options import FineTune, Measure, Planning, Target
+from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.plan_record import with_measured
+from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.site_times import with_times
+from sepconvert.workflows.sources import find_source
+from sepconvert.workflows.write_factors import describe_result, with_refit
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -164,15 +164,15 @@ def rewrite(
         varied = training_variants(fine_tune, training, opened, preprocess)
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
     chosen, kept = select_sites(opened.found.sites, include, exclude)
-    ask = Ask(opened, chosen, target, calibration, calibration or test, measure, planning, seed, progress, fine_tune)
-    planner = Planner(ask)
+    case = Case(opened, chosen, target, calibration, calibration or test, measure, planning, seed, progress, fine_tune)
+    planner = Planner(case)
     with naming(source.name), one_blas_thread():
-        settled = settled_before(ask, destination) or settle(ask, planner)
+        settled = settled_before(case, destination) or settle(case, planner)
     tuned = None
     if training is not None:
-        tuned = tune_settled(ask, settled, training, varied, destination)
+        tuned = tune_settled(case, settled, training, varied, destination)
         settled = tuned.settled
-    record = _record(ask, settled, kept, test, outputs.arguments)
+    record = _record(case, settled, kept, test, outputs.arguments)
     record = replace(
         record,
         seconds=dict(planner.seconds),
@@ -195,33 +195,33 @@ def rewrite(
 
 
 def _record(
-    ask: Ask, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None, arguments: Sequence[str]
+    case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None, arguments: Sequence[str]
 ) -> Record:
     """Measure the result and tell all about it but where it was written.
 
     Args:
-        ask: the original, and how it was to be rewritten.
+        case: the original, and how it was to be rewritten.
         settled: the result.
         unchosen: sites that nobody wanted rewritten, and why, by output.
         test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
         arguments: what was typed.
     """
-    opened, result, judged = ask.opened, settled.applied.opened, test or ask.calibration
+    opened, result, judged = case.opened, settled.applied.opened, test or case.calibration
     kept = {**unchosen, **settled.fits.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
-    fidelity, warnings = measure_fidelity(opened, result, judged, ask.seed, ask.progress)
+    fidelity, warnings = measure_fidelity(opened, result, judged, case.seed, case.progress)
     latency = list(settled.latency)
-    if ask.measure.latency and not latency:
-        latency = measure_latency(opened, result, ask.sample, ask.measure, ask.seed, ask.progress)
+    if case.measure.latency and not latency:
+        latency = measure_latency(opened, result, case.sample, case.measure, case.seed, case.progress)
     described = [
-        describe_result(opened, site, settled.applied, kept.get(site.output), ask.target.forms)
+        describe_result(opened, site, settled.applied, kept.get(site.output), case.target.forms)
         for site in opened.found.sites
     ]
     sites = with_times(described, settled.sites)
     return Record(
         command="rewrite",
         arguments=list(arguments),
-        environment=describe_environment(ask.measure.threads, ask.measure.devices),
+        environment=describe_environment(case.measure.threads, case.measure.devices),
         source=opened.file,
         inputs=list(opened.shapes.inputs),
         sites=sites,

@@ -10,10 +10,10 @@ from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.progress import Progress
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Measure, Planning, Target
-from sepconvert.workflows.planned import Planner
+from sepconvert.workflows.planner import Planner
 
 WORTH_A_LOOK = 2.0  # times as fast as the dense convolution
 
@@ -37,7 +37,7 @@ def time_sites(
     sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
     if not sites:
         return list(records), []
-    planner = Planner(Ask(opened, sites, Target(), None, dataset, measure, planning, seed, progress))
+    planner = Planner(Case(opened, sites, Target(), None, dataset, measure, planning, seed, progress))
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
     timed = [_timed(record, found.get(record.output, ()), choices.reasons) for record in records]

@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "onnxscript", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """A model before it is loaded: its name, the files it is read from, and the PyTorch model if it is one."""
 
     name: str
@@ -66,7 +66,7 @@ class Source:
 NO_LAYER = "The model computes it without a Conv1d or Conv2d layer of its own, so that no new layer can take its place."
 
 
-def find_source(model: object, *, weights: Path | str | None = None, example_inputs: Any = None) -> Source:
+def find_source(model: object, *, weights: Path | str | None = None, example_inputs: Any = None) -> ModelSource:
     """Tell where a model comes from; a PyTorch model is loaded, safely.
 
     Args:
@@ -85,7 +85,7 @@ def find_source(model: object, *, weights: Path | str | None = None, example_inp
         from sepconvert.pytorch.sources import live_model
 
         live = live_model(model, example_inputs)
-        return Source(live.name, (), live)
+        return ModelSource(live.name, (), live)
     if example_inputs is not None:
         raise UsageError("example_inputs are for a live nn.Module; give the sizes of other models by input name.")
     path = Path(model)
@@ -110,12 +110,12 @@ def default_output(model: Path | str) -> Path:
     return path.with_name(f"{path.stem}.sep.onnx")
 
 
-def _from_factory(spec: str, weights: Path | None) -> Source:
+def _from_factory(spec: str, weights: Path | None) -> ModelSource:
     need_torch(spec)
     from sepconvert.pytorch.sources import factory_model
 
     made = import_factory(spec)()
-    return Source(spec, () if weights is None else (weights,), factory_model(spec, made, weights))
+    return ModelSource(spec, () if weights is None else (weights,), factory_model(spec, made, weights))
 
 
 def import_factory(spec: str) -> Callable[[], Any]:
@@ -130,15 +130,15 @@ def import_factory(spec: str) -> Callable[[], Any]:
         raise ModelError(str(error)) from error
 
 
-def _from_file(path: Path) -> Source:
-    from sepconvert.pytorch.kinds import Kind, kind_of
+def _from_file(path: Path) -> ModelSource:
+    from sepconvert.pytorch.file_kinds import Kind, kind_of
 
     if path.suffix == ".onnx" or not path.is_file() or kind_of(path) is Kind.OTHER:
-        return Source(str(path), (path,))
+        return ModelSource(str(path), (path,))
     need_torch(str(path))
     from sepconvert.pytorch.sources import file_model
 
-    return Source(str(path), (path,), file_model(path))
+    return ModelSource(str(path), (path,), file_model(path))
 
 
 def missing_packages() -> list[str]:

@@ -17,21 +17,21 @@ from sepconvert.record import Record, Sweep, SweepPoint, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.apply import apply_fits
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.commands import Given
 from sepconvert.workflows.describe import describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.inputs import data_warnings, open_with_data
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.opened import naming, select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
 from sepconvert.workflows.plan_record import worst_error
-from sepconvert.workflows.planned import Planner
+from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
+from sepconvert.workflows.write_factors import apply_fits
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -102,7 +102,7 @@ def sweep(
     chosen, kept = select_sites(opened.found.sites, include, exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
-    planner = Planner(Ask(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
+    planner = Planner(Case(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
     given = Given(model, data, test_data, preprocess, input_shapes, weights, include, exclude, measure, seed)
     trial = _Trial(planner, test or calibration, given)
     with naming(source.name), one_blas_thread():
@@ -180,7 +180,7 @@ class _Trial:
                 refused.append(str(error))
                 continue
             self.best_sites = self.best_sites or network.sites
-            form = self._planner.ask.target.form
+            form = self._planner.case.target.form
             command = self._given.rewrite(form, "speedup", f"{budget:g}")
             point = self._point(self._planner, network.site_plans, f"{budget:g}×", form, command)
             if point is not None:
@@ -196,13 +196,13 @@ class _Trial:
                 plans = blind.by_speedup(budget).site_plans
             except NothingToDoError:
                 continue
-            points.append(self._point(blind, plans, f"without data, {budget:g}×", blind.ask.target.form, None))
+            points.append(self._point(blind, plans, f"without data, {budget:g}×", blind.case.target.form, None))
         return [point for point in points if point is not None]
 
     def uniform(self, budgets: Sequence[float]) -> list[SweepPoint]:
-        """Every form at one share of each site's multiply-adds, as fast as the budgets ask."""
+        """Every form at one share of each site's multiply-adds, as fast as the budgets case."""
         points = []
-        for form in self._planner.ask.target.forms:
+        for form in self._planner.case.target.forms:
             curve = UniformCurve(self._planner, form)
             for budget in budgets:
                 found = curve.plans(budget)
@@ -217,16 +217,20 @@ class _Trial:
         self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: Sequence[str] | None
     ) -> SweepPoint | None:
         """Fit, apply and measure; None where no site was rewritten."""
-        ask = planner.ask
-        fits = fit_plans(ask.opened.model, plans, ask.calibration, ask.target, seed=ask.seed, progress=ask.progress)
+        case = planner.case
+        fits = fit_plans(
+            case.opened.model, plans, case.calibration, case.target, seed=case.seed, progress=case.progress
+        )
         if not fits.rewritten:
             return None
-        after = apply_fits(ask.opened, fits, ask.seed).opened
-        fidelity, _ = measure_fidelity(ask.opened, after, self._test, ask.seed, ask.progress)
+        after = apply_fits(case.opened, fits, case.seed).opened
+        fidelity, _ = measure_fidelity(case.opened, after, self._test, case.seed, case.progress)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
-        first = replace(ask.measure, devices=ask.measure.devices[:1])
+        first = replace(case.measure, devices=case.measure.devices[:1])
         latency = (
-            measure_latency(ask.opened, after, ask.sample, first, ask.seed, ask.progress) if ask.measure.latency else []
+            measure_latency(case.opened, after, case.sample, first, case.seed, case.progress)
+            if case.measure.latency
+            else []
         )
         timed = latency[0] if latency else None
         self._planner.add_seconds(fits.seconds)

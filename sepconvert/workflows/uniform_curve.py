@@ -11,7 +11,7 @@ import numpy as np
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.planning.uniform import SitePlan, plan_rank
 from sepconvert.separable.forms import cli_name
-from sepconvert.workflows.planned import Planner
+from sepconvert.workflows.planner import Planner
 
 SHARES = (0.06, 0.12, 0.25, 0.45, 0.7)
 
@@ -36,9 +36,9 @@ class UniformCurve:
 
     def _shares(self) -> Iterator[float]:
         for index, share in enumerate(SHARES):
-            self._planner.ask.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
+            self._planner.case.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
             yield share
-        self._planner.ask.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
+        self._planner.case.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
 
     def _speedup(self, share: float) -> float:
         return self._planner.time_architecture(self._planned(share)).speedup
@@ -51,7 +51,7 @@ class UniformCurve:
         return planned
 
     def _uniform(self, share: float) -> list[SitePlan]:
-        plans = [plan_rank(site, (self._form,), share) for site in self._planner.ask.sites]
+        plans = [plan_rank(site, (self._form,), share) for site in self._planner.case.sites]
         return [self._with_lowering(plan) for plan in plans]
 
     def _with_lowering(self, plan: SitePlan) -> SitePlan:

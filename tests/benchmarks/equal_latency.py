@@ -31,17 +31,17 @@ from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS, cli_name
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.apply import apply_fits
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.inputs import open_with_data
 from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.model_and_data import open_with_data
 from sepconvert.workflows.opened import select_sites
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.plan_record import worst_error
-from sepconvert.workflows.planned import Planner
+from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve
+from sepconvert.workflows.write_factors import apply_fits
 
 ORIGINAL, FASTEST, PLANNED = "original", "fastest", "planned"
 EFFORT = Effort(seconds=20, fewest_rounds=8, most_rounds=400)
@@ -54,7 +54,7 @@ def make_planner(options: argparse.Namespace) -> Planner:
     opened, (data,) = open_with_data(find_source(options.model), {}, [str(options.data)], Preprocess())
     chosen, _ = select_sites(opened.found.sites, (), ())
     target = Target(form=options.form, speedup=2.0)
-    return Planner(Ask(opened, chosen, target, data, data, Measure(), Planning(), 0))
+    return Planner(Case(opened, chosen, target, data, data, Measure(), Planning(), 0))
 
 
 def fastest(planner: Planner) -> list[PlannedSite]:
@@ -74,7 +74,7 @@ def plan_all(options: argparse.Namespace) -> dict[str, Any]:
             FASTEST: _choices([SitePlan(p.site, _candidates(p.option), None, p.option.lowering) for p in best]),
             PLANNED: _choices(planner.by_speedup(asked).site_plans),
         }
-        for form in planner.ask.target.forms:
+        for form in planner.case.target.forms:
             found = UniformCurve(planner, form).plans(asked) if options.uniform in ("every", cli_name(form)) else None
             if found is not None:
                 plans[f"{cli_name(form)} {found[0]:.3g}"] = _choices(found[1])
@@ -128,7 +128,7 @@ def fit_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
 def time_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
     """Time all models in turns; each time the sessions are opened gives one speed-up of each."""
     planner = make_planner(options)
-    feeds = next(iter(planner.ask.sample.batches(1)))
+    feeds = next(iter(planner.case.sample.batches(1)))
     names = [name for name in made["plans"] if name != FASTEST]
     models: dict[str, bytes | Path] = {ORIGINAL: options.model, FASTEST: _fastest_model(planner, made["plans"])}
     models |= {name: path(options, name, 0) for name in names}
@@ -144,7 +144,7 @@ def time_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
 
 def _fastest_model(planner: Planner, plans: Mapping[str, Plan]) -> bytes:
     timer: ArchitectureTimer = planner._timer
-    found = [_site_plan(site, plans[FASTEST][site.output]) for site in planner.ask.sites]
+    found = [_site_plan(site, plans[FASTEST][site.output]) for site in planner.case.sites]
     return timer.candidate([PlannedSite(p.site, SiteOption(*p.candidates, lowering=p.lowering)) for p in found])
 
 

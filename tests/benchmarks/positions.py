@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset, Preprocess, load_data
-from sepconvert.graph.instrument import ValueType, extract, serialise
 from sepconvert.graph.load import load_model
+from sepconvert.graph.parts import ValueType, extract, serialise
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey

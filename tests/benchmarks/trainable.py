@@ -24,8 +24,8 @@ import torch
 
 from sepconvert.errors import SepconvertError
 from sepconvert.graph.heads import expose, pre_activations
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel, load_model
+from sepconvert.graph.parts import serialise
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import TensorInfo, open_session
 from tests.pytorch.exports import EXPORTERS, save

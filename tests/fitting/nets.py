@@ -11,8 +11,8 @@ from sepconvert.data import Dataset
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.fitting.results import RefitResult, SiteChoice
-from sepconvert.graph.instrument import serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import serialise, with_kernels
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey

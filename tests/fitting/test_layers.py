@@ -8,8 +8,8 @@ import pytest
 from sepconvert.fitting.refit import refit
 from sepconvert.fitting.results import RefitResult
 from sepconvert.graph.dense import refittable_layers
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import serialise
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.runtime.sessions import run_model
 from tests.fitting.nets import Net, choose, dataset, relative_error, rewritten, sites, smooth_images

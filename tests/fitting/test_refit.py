@@ -9,11 +9,11 @@ import pytest
 
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
-from sepconvert.fitting.refit import Settings, refit
+from sepconvert.fitting.refit import RefitSettings, refit
 from sepconvert.fitting.results import FittedSite, RefitResult
 from sepconvert.fitting.sampling import Sampling
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import serialise
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import Session, open_session, run_model
@@ -32,7 +32,7 @@ from tests.fitting.nets import (
 )
 from tests.work import counted_work
 
-QUICK = Settings(sampling=Sampling(per_term=8, least=4000, heldout=1000))
+QUICK = RefitSettings(sampling=Sampling(per_term=8, least=4000, heldout=1000))
 
 
 def fit(
@@ -40,7 +40,7 @@ def fit(
     *candidates: tuple[str, int],
     count: int = 40,
     keep: tuple[str, ...] = (),
-    settings: Settings = QUICK,
+    settings: RefitSettings = QUICK,
     seed: int = 0,
 ) -> RefitResult:
     channels, size = (model.ir.graph.inputs[0].shape or [0, 0, 0])[1:3]
@@ -221,7 +221,7 @@ def test_a_small_memory_budget_changes_where_values_lie_and_nothing_else(
     model = u_net(2)
     roomy = fit(model, ("dw_pw", 1))
     # Enough for the moments (108² terms), not for the values of 40 inputs.
-    tight = fit(model, ("dw_pw", 1), settings=Settings(sampling=QUICK.sampling, memory_budget=300_000))
+    tight = fit(model, ("dw_pw", 1), settings=RefitSettings(sampling=QUICK.sampling, memory_budget=300_000))
     assert roomy.spilled_bytes == 0 < tight.spilled_bytes
     assert tight.peak_carried_bytes <= 300_000
     for name, site in roomy.sites.items():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.graph.instrument import ValueType, extract
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import ValueType, extract
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.uses import computed_nodes, node_inputs
 

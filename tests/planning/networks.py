@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.planner import Choices
 from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
 from sepconvert.planning.uniform import Candidate
+from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sepconvert.errors import DataError
-from sepconvert.graph.single import INPUT, Surroundings, dense_site_model
+from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.latencies import CACHE, MEASURED, ROOFLINE, TABLE, Latencies, Sources
+from sepconvert.planning.latencies import CACHE, MEASURED, ROOFLINE, TABLE, Latencies, TimeSources
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import (
     LEAST_LEFT,
@@ -28,7 +28,7 @@ from sepconvert.planning.latency_table import (
     table_from_json,
     table_to_json,
 )
-from sepconvert.planning.site_timing import Effort, Whole
+from sepconvert.planning.site_timing import Effort, WholeModelTiming
 from sepconvert.separable.geometry import ConvGeometry
 
 SETTING = Setting("onnxruntime 1.32.0", "cpu", "CPUExecutionProvider", "a CPU", 1)
@@ -194,11 +194,11 @@ def test_two_processes_may_write_the_same_workload_at_once(tmp_path: Path) -> No
 
 def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: list[str]) -> None:
     cache = LatencyCache(SETTING, tmp_path, fail)
-    first = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE])
+    first = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE])
     assert first.source == {ONE: MEASURED}
     opened = len(counted_sessions)
     assert opened == 2 + PASSING
-    warm = Latencies(Sources(SETTING, cache=cache, effort=QUICK), 0, fail)
+    warm = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK), 0, fail)
     again = warm.times(SMALL, [ONE])
     assert again.pairs == first.pairs
     assert again.source == {ONE: CACHE}
@@ -218,9 +218,9 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     # The whole model is the site itself, and is said to take 8 ms.
     site = ConvSite("y", "conv", INPUT, "w", None, "float32", SMALL.geometry)
     model = dense_site_model(site, np.ones((8, 8, 3, 3)), np.ones(8), Surroundings(17, 9, 1, (6, 6), SMALL.following))
-    whole = Whole(model, {INPUT: np.ones((1, 8, 6, 6), np.float32)}, 8.0)
+    whole = WholeModelTiming(model, {INPUT: np.ones((1, 8, 6, 6), np.float32)}, 8.0)
     steady = Effort(seconds=0.0, fewest_rounds=101, most_rounds=101)
-    latencies = Latencies(Sources(SETTING, cache=cache, whole=whole, effort=steady), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, cache=cache, whole=whole, effort=steady), 0, fail)
     found = latencies.times(SMALL, [ONE, TWO])
     assert 2.0 < found.alone_ms < 32.0
     assert found.dense_ms == pytest.approx(0.95 * found.alone_ms)
@@ -235,7 +235,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
 
 
 def test_without_a_cache_a_time_is_measured_once_per_run(counted_sessions: list[str]) -> None:
-    latencies = Latencies(Sources(SETTING, effort=QUICK), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, effort=QUICK), 0, fail)
     assert latencies.times(SMALL, [ONE]).pairs == latencies.times(SMALL, [ONE]).pairs
     assert len(counted_sessions) == 2 + PASSING
 
@@ -244,7 +244,7 @@ def test_a_table_wins_over_the_cache_and_over_measuring(tmp_path: Path, counted_
     cache = LatencyCache(SETTING, tmp_path, fail)
     cache.store(times(1.0))
     table = Table(SETTING, (times(2.0),))
-    found = Latencies(Sources(SETTING, table=table, cache=cache), 0, fail).times(SMALL, [ONE])
+    found = Latencies(TimeSources(SETTING, table=table, cache=cache), 0, fail).times(SMALL, [ONE])
     assert found.pairs == {ONE: Pair(2.0, 4.0)}
     assert found.source == {ONE: TABLE}
     assert counted_sessions == []
@@ -255,22 +255,22 @@ def test_without_timing_an_unknown_time_is_a_roofline_figure_scaled_to_the_known
 ) -> None:
     elsewhere = Setting("onnxruntime 1.32.0", "cuda", "CUDAExecutionProvider", "another CPU", 1)
     table = Table(elsewhere, (times(2.0),))
-    latencies = Latencies(Sources(SETTING, table=table, timing=False), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, table=table, timing=False), 0, fail)
     found = latencies.times(SMALL, [ONE, TWO])
     assert found.source == {ONE: TABLE, TWO: ROOFLINE}
     assert found.pairs[TWO].dense_ms == 4.0
     assert found.passing == 0.25
     assert latencies.setting == elsewhere
-    bare = Latencies(Sources(SETTING, timing=False), 0, fail).times(LINE, [TWO])
+    bare = Latencies(TimeSources(SETTING, timing=False), 0, fail).times(LINE, [TWO])
     assert bare.source == {TWO: ROOFLINE}
     assert counted_sessions == []
 
 
 def test_an_exported_table_says_which_of_its_times_are_measured() -> None:
-    latencies = Latencies(Sources(SETTING, timing=False), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, timing=False), 0, fail)
     latencies.times(LINE, [TWO])
     exported = latencies.table([WholeModel("abc", 3.0)])
-    again = Latencies(Sources(SETTING, table=exported, timing=False), 0, fail).times(LINE, [TWO])
+    again = Latencies(TimeSources(SETTING, table=exported, timing=False), 0, fail).times(LINE, [TWO])
     assert again.source == {TWO: ROOFLINE}
     assert exported.model_ms("abc") == 3.0
     assert exported.model_ms("def") is None
@@ -279,13 +279,13 @@ def test_an_exported_table_says_which_of_its_times_are_measured() -> None:
 def test_a_dtype_that_the_runtime_cannot_run_counts_by_the_roofline_and_says_so() -> None:
     warnings: list[str] = []
     wide = Workload(SMALL.geometry, "float64", 1, None)
-    found = Latencies(Sources(SETTING, effort=QUICK), 0, warnings.append).times(wide, [ONE])
+    found = Latencies(TimeSources(SETTING, effort=QUICK), 0, warnings.append).times(wide, [ONE])
     assert found.source == {ONE: ROOFLINE}
     assert len(warnings) == 1
     assert "float64" in warnings[0]
 
 
 def test_the_times_of_a_site_are_those_of_the_asked_ways() -> None:
-    found = Latencies(Sources(SETTING, effort=QUICK), 0, fail).times(LINE, [ONE, TWO])
+    found = Latencies(TimeSources(SETTING, effort=QUICK), 0, fail).times(LINE, [ONE, TWO])
     assert set(found.pairs) == {ONE, TWO}
     assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.pairs.values())

@@ -7,7 +7,7 @@ import pytest
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.planning.candidates import site_candidates
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
-from sepconvert.planning.latencies import Latencies, Sources
+from sepconvert.planning.latencies import Latencies, TimeSources
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, Workload
 from sepconvert.planning.options import FASTER, options_by_cost, options_by_latency
 from sepconvert.planning.plans import SiteOption
@@ -37,7 +37,7 @@ def told(forms: Sequence[str], ratio: Callable[[Way], float]) -> Latencies:
     ]
     pairs = {way: Pair(ratio(way) * DENSE_MS, DENSE_MS) for way in ways}
     table = Table(SETTING, (SiteTimes(WORKLOADS[SITE.output], pairs, dict.fromkeys(ways, "measured")),))
-    return Latencies(Sources(SETTING, table=table, timing=False), 0, pytest.fail)
+    return Latencies(TimeSources(SETTING, table=table, timing=False), 0, pytest.fail)
 
 
 def options_of(

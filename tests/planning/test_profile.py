@@ -10,8 +10,8 @@ from joblib import parallel_config
 
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.graph.heads import pre_activations
-from sepconvert.graph.instrument import serialise, with_kernels
 from sepconvert.graph.load import LoadedModel, load_model
+from sepconvert.graph.parts import serialise, with_kernels
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey

@@ -14,7 +14,7 @@ from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
 from sepconvert.workflows import profiles as workflow
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.opened import open_model
 from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.profiles import find_profiles
@@ -28,12 +28,12 @@ FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "sensitivity": nu
 
 
 @pytest.fixture
-def ask(sample_models_dir: Path) -> Ask:
+def ask(sample_models_dir: Path) -> Case:
     """The second site of a trained network, and forty calibration inputs."""
     opened = open_model(find_source(sample_models_dir / "fashion_vgg.onnx"), {})
     data = load_data(str(sample_models_dir / "fashion_calibration.npz"), opened.shapes.inputs, Preprocess()).first(40)
     sites, target = opened.found.sites[1:2], Target(form="spatial")
-    return Ask(opened, sites, target, data, data, Measure(latency=False), Planning(), 0)
+    return Case(opened, sites, target, data, data, Measure(latency=False), Planning(), 0)
 
 
 def test_profiles_survive_their_json() -> None:
@@ -46,43 +46,43 @@ def test_what_holds_no_profiles_is_refused_by_name(text: str) -> None:
         profiles_from_json(text, "file")
 
 
-def test_the_key_depends_on_everything_a_profile_depends_on(ask: Ask) -> None:
-    model, data = model_bytes(ask.opened.model), ask.calibration
+def test_the_key_depends_on_everything_a_profile_depends_on(case: Case) -> None:
+    model, data = model_bytes(case.opened.model), case.calibration
     assert data is not None
 
     def key(whole: bytes = model, inputs: Dataset = data, form: str = "spatial", seed: int = 0, ranks: int = 3) -> str:
-        return profile_key(whole, ask.sites, [form], inputs, replace(EFFORT, ranks=ranks), seed)
+        return profile_key(whole, case.sites, [form], inputs, replace(EFFORT, ranks=ranks), seed)
 
     every = [key(), key(model[:-1] + b"x"), key(inputs=data.first(39)), key(form="dw_pw"), key(seed=1), key(ranks=4)]
     assert len(set(every)) == len(every)
-    assert profile_key(model, ask.opened.found.sites[2:3], ["spatial"], data, EFFORT, 0) not in every
+    assert profile_key(model, case.opened.found.sites[2:3], ["spatial"], data, EFFORT, 0) not in every
     assert key() == every[0]
 
 
 def test_a_second_plan_takes_the_profiles_of_the_first_unless_they_are_damaged(
-    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflow, "default_folder", lambda: tmp_path)
     steps: list[str] = []
-    ask = replace(ask, progress=lambda what, done, total: steps.append(what))
-    first = find_profiles(ask, pytest.fail)
+    case = replace(case, progress=lambda what, done, total: steps.append(what))
+    first = find_profiles(case, pytest.fail)
     assert any(step.startswith("Profile") for step in steps)
     steps.clear()
-    assert find_profiles(ask, pytest.fail) == first
+    assert find_profiles(case, pytest.fail) == first
     assert steps == []
     (file,) = (tmp_path / "profiles").iterdir()
     file.write_text("{}}")
     warnings: list[str] = []
-    again = find_profiles(ask, warnings.append)
+    again = find_profiles(case, warnings.append)
     assert len(warnings) == 1
     assert str(file) in warnings[0]
     _assert_alike(again, first)
-    assert find_profiles(ask, pytest.fail) == again
+    assert find_profiles(case, pytest.fail) == again
 
 
-def test_without_the_cache_nothing_is_kept(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_cache_nothing_is_kept(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "default_folder", lambda: tmp_path)
-    find_profiles(replace(ask, planning=Planning(cache=False)), pytest.fail)
+    find_profiles(replace(case, planning=Planning(cache=False)), pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 

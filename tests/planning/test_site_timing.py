@@ -13,7 +13,7 @@ from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.single import INPUT, OUTPUT, Surroundings, passing_model
+from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning.architecture import ArchitectureTimer

@@ -13,10 +13,10 @@ from torch import nn
 
 import sepconvert
 from sepconvert.errors import ModelError
-from sepconvert.graph.instrument import with_kernels
+from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.save import model_bytes
+from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.modules import separable
-from sepconvert.pytorch.plans import ModulePlan, NewLayers
 from sepconvert.workflows import Measure, RewriteResult
 from tests.pytorch.nets import Small, small
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sepconvert.errors import ModelError
-from sepconvert.pytorch.kinds import Kind, kind_of
+from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.sources import file_model
 from sepconvert.pytorch.states import load_state, read_state
 from tests.pytorch import hostile

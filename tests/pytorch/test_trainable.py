@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
+from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import plain_graph
 from sepconvert.runtime.sessions import run_model
 from tests.graph.models import model, weight

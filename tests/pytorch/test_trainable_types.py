@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.instrument import serialise
 from sepconvert.graph.load import LoadedModel, load_bytes
+from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import with_constants
 from sepconvert.runtime.sessions import run_model
 from tests.graph.models import DTYPES, model, weight

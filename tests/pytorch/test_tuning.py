@@ -11,7 +11,7 @@ from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError, DeviceError, ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
-from sepconvert.graph.trainables import trainable_constants
+from sepconvert.graph.trained_constants import trainable_constants
 from sepconvert.graph.weights import read_constant
 from sepconvert.progress import silent
 from sepconvert.pytorch.checkpoint import read_checkpoint

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sepconvert.errors import VerificationError
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.rewrite import rewrite_model
-from sepconvert.graph.single import Surroundings
+from sepconvert.graph.site_models import Surroundings
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.verify.oracle import check_rewrite, check_site
 from tests.graph.site_models import (

@@ -7,7 +7,7 @@ import numpy as np
 
 from sepconvert.errors import VerificationError
 from sepconvert.graph.count import count_totals, macs_by_output
-from sepconvert.graph.instrument import with_kernels
+from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite

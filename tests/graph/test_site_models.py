@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sepconvert.graph.single import Surroundings, dense_site_model, lowered_site_model
+from sepconvert.graph.site_models import Surroundings, dense_site_model, lowered_site_model
 from sepconvert.separable.geometry import ConvGeometry
 from tests.graph.site_models import IR_VERSIONS, NEWEST, WAYS, random_replacement, site_of
 

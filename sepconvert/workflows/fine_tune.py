@@ -9,11 +9,11 @@ from typing import Any
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
-from sepconvert.workflows.ask import Ask
-from sepconvert.workflows.kept import Packed, pack, unpack
+from sepconvert.workflows.case import Case
+from sepconvert.workflows.meet_budget import Settled
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import FineTune
-from sepconvert.workflows.settle import Settled
+from sepconvert.workflows.resume import Packed, pack, unpack
 
 CALIBRATION = 1024
 """Training inputs that factors are fitted to where there are no others."""
@@ -78,23 +78,23 @@ def training_variants(
     return variation(fine_tune.augment, opened.shapes.inputs, training.source.constant, preprocess)
 
 
-def settled_before(ask: Ask, output: Path | None) -> Settled | None:
+def settled_before(case: Case, output: Path | None) -> Settled | None:
     """Return the rewrite that an interrupted training began with; None where none is resumed.
 
     Raises:
         ModelError: its file is damaged, or of another model.
     """
     path = checkpoint_path(output)
-    if ask.fine_tune is None or not ask.fine_tune.resume or path is None:
+    if case.fine_tune is None or not case.fine_tune.resume or path is None:
         return None
     from sepconvert.pytorch.checkpoint import read_start
 
     plan, arrays = read_start(path)
-    return unpack(ask, Packed(plan, arrays), str(path))
+    return unpack(case, Packed(plan, arrays), str(path))
 
 
 def tune_settled(
-    ask: Ask, settled: Settled, training: Dataset, varied: Variation | None, output: Path | None
+    case: Case, settled: Settled, training: Dataset, varied: Variation | None, output: Path | None
 ) -> TunedResult:
     """Fine-tune a settled rewrite; its structure stays, its weights change.
 
@@ -104,16 +104,16 @@ def tune_settled(
     """
     from sepconvert.pytorch.tuning import NotTunableError, Tuning, tune
 
-    assert ask.fine_tune is not None
-    path, wanted, packed = checkpoint_path(output), ask.fine_tune, pack(ask, settled)
+    assert case.fine_tune is not None
+    path, wanted, packed = checkpoint_path(output), case.fine_tune, pack(case, settled)
     tuning = Tuning(
         steps=wanted.steps,
         epochs=wanted.epochs,
         rate=wanted.lr,
-        device=ask.measure.devices[0],
+        device=case.measure.devices[0],
         num_devices=wanted.num_devices,
         num_nodes=wanted.num_nodes,
-        seed=ask.seed,
+        seed=case.seed,
         checkpoint=path,
         plan=packed.plan,
         start=packed.arrays,
@@ -122,11 +122,11 @@ def tune_settled(
         variation=varied,
         hard_labels=wanted.hard_labels,
     )
-    layers = FROM_RANDOM if ask.target.init == "random" else ALREADY_FITTED
+    layers = FROM_RANDOM if case.target.init == "random" else ALREADY_FITTED
     applied = settled.applied
     emitted = tuple(name for names in applied.emitted.values() for name in names)
     try:
-        tuned = tune(ask.opened.model, applied.opened.model, emitted, training, tuning, ask.progress)
+        tuned = tune(case.opened.model, applied.opened.model, emitted, training, tuning, case.progress)
     except NotTunableError as error:
         reason = f"Fine-tuning from end to end was left out: {error}"
         return TunedResult(settled, {"steps": 0, "layer_wise": layers, "curve": []}, (reason,))

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from sepconvert.graph.following import Following, follow
+from sepconvert.graph.after_conv import Following, follow
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.geometry import ConvGeometry

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sepconvert.errors import VerificationError
 from sepconvert.graph.chain import Chain, constant_value
 from sepconvert.graph.names import Namer
-from sepconvert.graph.single import Surroundings, site_model
+from sepconvert.graph.site_models import Surroundings, site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import numpy_dtype
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sepconvert.errors import ModelError
 from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
-from sepconvert.workflows.apply import apply_fits
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import Fits, Fitted
-from sepconvert.workflows.settle import Settled
+from sepconvert.workflows.meet_budget import Settled
+from sepconvert.workflows.write_factors import apply_fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Packed:
     arrays: Mapping[str, NDArray[Any]]
 
 
-def pack(ask: Ask, settled: Settled) -> Packed:
+def pack(case: Case, settled: Settled) -> Packed:
     """Describe a settled rewrite."""
     arrays: dict[str, NDArray[Any]] = {}
     sites = []
@@ -53,7 +53,7 @@ def pack(ask: Ask, settled: Settled) -> Packed:
             arrays[f"{output}/bias"] = _plain(bias)
     kept = dict(settled.fits.kept) | {p.site.output: p.reason for p in settled.plans if p.reason is not None}
     plan = {
-        "model": ask.opened.model.sha256,
+        "model": case.opened.model.sha256,
         "sites": sites,
         "dense": list(settled.fits.dense),
         "kept": kept,
@@ -63,16 +63,16 @@ def pack(ask: Ask, settled: Settled) -> Packed:
     return Packed(plan, arrays)
 
 
-def unpack(ask: Ask, packed: Packed, origin: str) -> Settled:
+def unpack(case: Case, packed: Packed, origin: str) -> Settled:
     """Apply a described rewrite to the model it was made for.
 
     Raises:
         ModelError: it belongs to another model; the message names ``origin``.
     """
     plan, arrays = packed.plan, packed.arrays
-    if plan.get("model") != ask.opened.model.sha256:
-        raise ModelError(f"{origin} belongs to another model than {ask.opened.model.path}; leave --resume away.")
-    sites = {site.output: site for site in ask.opened.found.sites}
+    if plan.get("model") != case.opened.model.sha256:
+        raise ModelError(f"{origin} belongs to another model than {case.opened.model.path}; leave --resume away.")
+    sites = {site.output: site for site in case.opened.found.sites}
     rewritten = []
     for found in plan["sites"]:
         output = found["output"]
@@ -82,7 +82,7 @@ def unpack(ask: Ask, packed: Packed, origin: str) -> Settled:
         rewritten.append(Fitted(sites[output], factors, found["lowering"], bias, found["errors"]))
     dense = {output: (arrays[f"{output}/dense"], arrays.get(f"{output}/bias")) for output in plan["dense"]}
     fits = Fits(tuple(rewritten), plan["kept"], dense, tuple(plan["warnings"]))
-    return Settled((), fits, apply_fits(ask.opened, fits, ask.seed), Plan(**plan["plan"]))
+    return Settled((), fits, apply_fits(case.opened, fits, case.seed), Plan(**plan["plan"]))
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

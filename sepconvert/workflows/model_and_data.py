@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from sepconvert.data import Dataset, Preprocess, count_overlap, load_data
 from sepconvert.workflows.opened import OpenedModel, open_model, survey_model
-from sepconvert.workflows.sources import Source
+from sepconvert.workflows.sources import ModelSource
 
 
 def open_with_data(
-    source: Source,
+    source: ModelSource,
     input_shapes: Mapping[str, Sequence[int]] | None,
     named: Sequence[str | None],
     preprocess: Preprocess,

@@ -8,7 +8,7 @@ layers learns slowly.
 
 from sepconvert.fitting.results import FittedSite, SiteChoice
 from sepconvert.fitting.select import RIDGES, SiteFit
-from sepconvert.fitting.site import Seen, moments_error
+from sepconvert.fitting.site import SiteData, moments_error
 from sepconvert.separable.descent import descend
 from sepconvert.separable.factors import Factors, rows_scaled
 from sepconvert.separable.fitted import TOLERANCE, default_evaluations
@@ -16,7 +16,7 @@ from sepconvert.separable.forms import FORMS
 from sepconvert.separable.problem import Problem
 
 
-def settle_drawn(choice: SiteChoice, seen: Seen, drawn: Factors) -> FittedSite:
+def settle_drawn(choice: SiteChoice, seen: SiteData, drawn: Factors) -> FittedSite:
     """Descend from ``drawn`` to what the site should compute; its error is judged on held-out inputs."""
     geometry, output = choice.site.geometry, choice.site.output
     moments = seen.sample.moments()

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from sepconvert.errors import ModelError, NothingToDoError
-from sepconvert.planning.planner import plan_error
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
+from sepconvert.planning.within_budget import plan_error
 from sepconvert.record import Latency, Plan
-from sepconvert.workflows.apply import Applied, apply_fits
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import Fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.plan_record import describe_plan, worst_error
-from sepconvert.workflows.planned import Planner
+from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.write_factors import Applied, apply_fits
 
 SPEEDUP_ATTEMPTS = 2
 ERROR_ATTEMPTS = 4
@@ -41,45 +41,45 @@ class Settled:
     latency: tuple[Latency, ...] = ()
 
 
-def settle(ask: Ask, planner: Planner) -> Settled:
+def settle(case: Case, planner: Planner) -> Settled:
     """Rewrite under the one budget in force.
 
     Raises:
         NothingToDoError: no site can be rewritten, or the budget is out of reach.
     """
-    target = ask.target
-    if not ask.sites or target.rank is not None or (target.init == "random" and target.speedup is None):
-        return _settle_uniform(ask, planner)
+    target = case.target
+    if not case.sites or target.rank is not None or (target.init == "random" and target.speedup is None):
+        return _settle_uniform(case, planner)
     if target.speedup is not None:
-        return _settle_speedup(ask, planner, target.speedup)
+        return _settle_speedup(case, planner, target.speedup)
     if target.max_error is not None:
-        return _settle_error(ask, planner, target.max_error)
+        return _settle_error(case, planner, target.max_error)
     ((unit, ratio),) = target.budget.items()
     network = planner.by_cost(unit, ratio)
-    return _settle_plan(ask, planner, network)
+    return _settle_plan(case, planner, network)
 
 
-def _settle_uniform(ask: Ask, planner: Planner) -> Settled:
-    target = ask.target
+def _settle_uniform(case: Case, planner: Planner) -> Settled:
+    target = case.target
     if target.rank is not None:
         rank, growth = target.rank, target.allow_growth
-        plans = [plan_rank(site, target.forms, rank, allow_growth=growth) for site in ask.sites]
+        plans = [plan_rank(site, target.forms, rank, allow_growth=growth) for site in case.sites]
     else:
         ((unit, ratio),) = target.budget.items()
-        plans = plan_share(ask.sites, target.forms, planner.total(unit), ratio, unit) if ask.sites else []
-    fits = _fastest(planner, _fit(ask, planner, plans))
-    applied = apply_fits(ask.opened, fits, ask.seed)
+        plans = plan_share(case.sites, target.forms, planner.total(unit), ratio, unit) if case.sites else []
+    fits = _fastest(planner, _fit(case, planner, plans))
+    applied = apply_fits(case.opened, fits, case.seed)
     return Settled(plans, fits, applied, Plan(budget=target.budget | {"share": "uniform"}))
 
 
-def _settle_plan(ask: Ask, planner: Planner, network: NetworkPlan) -> Settled:
+def _settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
-    fits = _fastest(planner, _fit(ask, planner, plans))
-    applied = apply_fits(ask.opened, fits, ask.seed)
-    return Settled(plans, fits, applied, describe_plan(network, from_data=ask.calibration is not None), network.sites)
+    fits = _fastest(planner, _fit(case, planner, plans))
+    applied = apply_fits(case.opened, fits, case.seed)
+    return Settled(plans, fits, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
 
 
-def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
+def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
     """Plan, fit and measure; aim higher once where two measurements miss the asked speed-up by their intervals."""
     aim, without = asked, frozenset[str]()
     best: Settled | None = None
@@ -90,11 +90,11 @@ def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
             if best is None:
                 raise
             break
-        found = _settle_plan(ask, planner, replace(network, budget={"speedup": asked}))
-        found = replace(found, latency=_measure(ask, found.applied))
+        found = _settle_plan(case, planner, replace(network, budget={"speedup": asked}))
+        found = replace(found, latency=_measure(case, found.applied))
         if not _meets(found.latency, asked):
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
-            found = replace(found, latency=_measure(ask, found.applied))
+            found = replace(found, latency=_measure(case, found.applied))
         if best is None or _speedup(found) > _speedup(best):
             best = found
         if _meets(found.latency, asked):
@@ -106,12 +106,12 @@ def _settle_speedup(ask: Ask, planner: Planner, asked: float) -> Settled:
     return best
 
 
-def _settle_error(ask: Ask, planner: Planner, limit: float) -> Settled:
+def _settle_error(case: Case, planner: Planner, limit: float) -> Settled:
     """Plan by predicted damage, fit to most of the data, measure the error on the rest, correct the prediction."""
-    calibration = ask.calibration
+    calibration = case.calibration
     assert calibration is not None
-    fitted, checked = calibration.split(CHECKED, np.random.default_rng(ask.seed))
-    ask = replace(ask, calibration=fitted)
+    fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.seed))
+    case = replace(case, calibration=fitted)
     figure = "ms" if planner.knows_times else "macs"
     choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
     allowed, met, missed = limit, 0.0, inf
@@ -121,7 +121,7 @@ def _settle_error(ask: Ask, planner: Planner, limit: float) -> Settled:
         network = plan_error(choices, allowed, figure)
         if not network.chosen:
             break
-        found, error = _fit_and_check(ask, planner, network, checked, limit)
+        found, error = _fit_and_check(case, planner, network, checked, limit)
         least = min(least, error)
         if error <= limit:
             met, best = max(met, allowed), found if best is None or _saved(found) > _saved(best) else best
@@ -149,10 +149,10 @@ def _closest(measured: float, predicted: float | None) -> str:
 
 
 def _fit_and_check(
-    ask: Ask, planner: Planner, network: NetworkPlan, checked: Any, limit: float
+    case: Case, planner: Planner, network: NetworkPlan, checked: Any, limit: float
 ) -> tuple[Settled, float]:
-    found = _settle_plan(ask, planner, replace(network, budget={"max_error": limit}))
-    fidelity, _ = measure_fidelity(ask.opened, found.applied.opened, checked, ask.seed, ask.progress)
+    found = _settle_plan(case, planner, replace(network, budget={"max_error": limit}))
+    fidelity, _ = measure_fidelity(case.opened, found.applied.opened, checked, case.seed, case.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
@@ -162,19 +162,19 @@ def _fit_and_check(
     return replace(found, plan=replace(found.plan, measured=measured)), error
 
 
-def _fit(ask: Ask, planner: Planner, plans: Sequence[SitePlan]) -> Fits:
+def _fit(case: Case, planner: Planner, plans: Sequence[SitePlan]) -> Fits:
     fits = fit_plans(
-        ask.opened.model,
+        case.opened.model,
         plans,
-        ask.calibration,
-        ask.target,
-        seed=ask.seed,
-        progress=ask.progress,
-        trained=ask.fine_tune is not None,
+        case.calibration,
+        case.target,
+        seed=case.seed,
+        progress=case.progress,
+        trained=case.fine_tune is not None,
     )
     planner.add_seconds(fits.seconds)
     if not fits.rewritten:
-        raise NothingToDoError(_nothing_to_do(ask, plans, fits))
+        raise NothingToDoError(_nothing_to_do(case, plans, fits))
     return fits
 
 
@@ -184,16 +184,16 @@ def _fastest(planner: Planner, fits: Fits) -> Fits:
         return fits
     written = []
     for index, fitted in enumerate(fits.rewritten):
-        planner.ask.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
+        planner.case.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
         written.append(planner.fastest_lowering(fitted))
-    planner.ask.progress("Time lowerings", len(written), len(written))
+    planner.case.progress("Time lowerings", len(written), len(written))
     return replace(fits, rewritten=tuple(written))
 
 
-def _measure(ask: Ask, applied: Applied) -> tuple[Latency, ...]:
-    if not ask.measure.latency:
+def _measure(case: Case, applied: Applied) -> tuple[Latency, ...]:
+    if not case.measure.latency:
         return ()
-    return tuple(measure_latency(ask.opened, applied.opened, ask.sample, ask.measure, ask.seed, ask.progress))
+    return tuple(measure_latency(case.opened, applied.opened, case.sample, case.measure, case.seed, case.progress))
 
 
 def _meets(latency: Sequence[Latency], asked: float) -> bool:
@@ -213,19 +213,19 @@ def _saved(settled: Settled) -> float:
     return saved or -float(settled.applied.opened.totals.macs or 0)
 
 
-def _nothing_to_do(ask: Ask, plans: Sequence[SitePlan], fits: Fits) -> str:
-    name = ask.opened.model.label
-    if not ask.opened.found.sites:
-        kinds = sorted({skip.kind for skip in ask.opened.found.skips})
+def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fits: Fits) -> str:
+    name = case.opened.model.label
+    if not case.opened.found.sites:
+        kinds = sorted({skip.kind for skip in case.opened.found.skips})
         rest = f"its convolutions are {', '.join(kinds)}" if kinds else "it has no convolution"
         return f"{name} has no convolution that can be rewritten ({rest}); nothing was written."
     if not plans:
-        count = len(ask.opened.found.sites)
+        count = len(case.opened.found.sites)
         return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
     for output, reason in fits.kept.items():
         return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
-    if ask.target.speedup is not None:
-        return f"--speedup {ask.target.speedup:g} needs no site of {name} to be rewritten; nothing was written."
+    if case.target.speedup is not None:
+        return f"--speedup {case.target.speedup:g} needs no site of {name} to be rewritten; nothing was written."
     return (
         f"No site of {name} can be rewritten below break-even ({plans[0].site.name}: {plans[0].reason}); "
         "nothing was written; ask for a smaller rank or another form."

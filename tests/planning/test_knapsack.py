@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.budget import SOLVER_TOLERANCE, OutOfReachError, least_total, select
+from sepconvert.planning.knapsack import SOLVER_TOLERANCE, OutOfReachError, least_total, select
 
 WHOLE = st.integers(-50, 200)
 REAL = st.floats(1e-6, 10.0)

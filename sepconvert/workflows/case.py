@@ -11,7 +11,7 @@ from sepconvert.workflows.options import FineTune, Measure, Planning, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Case:
     """A model, the sites that may be rewritten, inputs, and how to plan and measure.
 
     ``calibration`` are inputs to fit to, ``sample`` those to time with; either may be None.

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sepconvert.graph.condense import condense
 from sepconvert.graph.load import load_model
+from sepconvert.graph.outline import condense
 
 
 def test_a_residual_network_keeps_its_convolutions_and_its_additions(sample_models_dir: Path) -> None:

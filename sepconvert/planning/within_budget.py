@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.budget import OutOfReachError, select
+from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 
 KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"

@@ -18,16 +18,16 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.disk_cache import default_folder
-from sepconvert.planning.latencies import Latencies, Sources, setting_here
+from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
 from sepconvert.planning.latency_table import Table, Way, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
-from sepconvert.planning.planner import Choices, plan_cost
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
-from sepconvert.planning.site_timing import Format, Whole
+from sepconvert.planning.site_timing import Format, WholeModelTiming
 from sepconvert.planning.speedup import plan_speedup
+from sepconvert.planning.within_budget import Choices, plan_cost
 from sepconvert.separable.forms import kernel_gain
-from sepconvert.workflows.ask import Ask
+from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import Fitted
 from sepconvert.workflows.profiles import find_profiles
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class Planner:
     """Plans of one model on one machine; profiles, times and measurements serve all of them."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, case: Case) -> None:
         """Find out nothing yet."""
-        self.ask = ask
+        self.case = case
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -59,7 +59,7 @@ class Planner:
         Raises:
             ModelError: they are unknown.
         """
-        opened = self.ask.opened
+        opened = self.case.opened
         total = opened.totals.params if unit == "params" else opened.totals.macs
         if total is None:
             what = "parameters" if unit == "params" else "MACs"
@@ -72,12 +72,12 @@ class Planner:
     @property
     def knows_times(self) -> bool:
         """Whether times of sites are measured, or given by a table."""
-        return self.ask.measure.latency or self.ask.planning.latency_table is not None
+        return self.case.measure.latency or self.case.planning.latency_table is not None
 
     @property
     def knows_sizes(self) -> bool:
         """Whether every site can be timed."""
-        return all(site.geometry.in_positions and site.geometry.out_positions for site in self.ask.sites)
+        return all(site.geometry.in_positions and site.geometry.out_positions for site in self.case.sites)
 
     def by_speedup(self, speedup: float, without: frozenset[str] = frozenset()) -> NetworkPlan:
         """Plan for ``--speedup``; the sites ``without`` (by output) stay dense.
@@ -89,44 +89,44 @@ class Planner:
         choices, before = self.choices_by_latency.without(without), self.original_ms
         with self._timed("architectures"):
             return plan_speedup(
-                choices, speedup, before, self._timer if self.ask.measure.latency else None, self.ask.progress
+                choices, speedup, before, self._timer if self.case.measure.latency else None, self.case.progress
             )
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
         """Errors of all sites and how sensitive the network is to them: from data, else from the weights."""
         with self._timed("profile"):
-            return find_profiles(self.ask, self.warnings.append)
+            return find_profiles(self.case, self.warnings.append)
 
     @cached_property
     def choices_by_cost(self) -> Choices:
         """All options with their MACs and parameters."""
-        options = options_by_cost(self.ask.sites, self.ask.target.forms, self.profiles)
-        return Choices(tuple(self.ask.sites), tuple(map(tuple, options)), {})
+        options = options_by_cost(self.case.sites, self.case.target.forms, self.profiles)
+        return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {})
 
     @cached_property
     def choices_by_latency(self) -> Choices:
         """All options with their times."""
-        ask, profiles, workloads = self.ask, self.profiles, self.workloads
+        case, profiles, workloads = self.case, self.profiles, self.workloads
         with self._timed("latencies"):
             options, reasons = options_by_latency(
-                ask.sites, workloads, ask.target.forms, profiles, self.latencies, ask.target.lowering, ask.progress
+                case.sites, workloads, case.target.forms, profiles, self.latencies, case.target.lowering, case.progress
             )
-        return Choices(tuple(ask.sites), tuple(map(tuple, options)), reasons)
+        return Choices(tuple(case.sites), tuple(map(tuple, options)), reasons)
 
     @cached_property
     def workloads(self) -> Mapping[str, Workload]:
         """What to time for each site, by its output."""
-        for site in self.ask.sites:
+        for site in self.case.sites:
             if not site.geometry.in_positions or not site.geometry.out_positions:
                 raise ModelError(
                     f"Site {site.name} has no known size, so it cannot be timed; pass --input NAME:1x3x224x224, or "
                     "--data."
                 )
-        model, batch = self.ask.opened.model, self.ask.opened.shapes.batch
+        model, batch = self.case.opened.model, self.case.opened.shapes.batch
         return {
             site.output: Workload(site.geometry, site.dtype, batch, activation_behind(model, site))
-            for site in self.ask.sites
+            for site in self.case.sites
         }
 
     @cached_property
@@ -135,29 +135,29 @@ class Planner:
         from sepconvert.planning.latency_cache import LatencyCache
         from sepconvert.planning.latency_table import read_table
 
-        ask, model = self.ask, self.ask.opened.model.ir
-        setting = setting_here(ask.measure.devices[0], ask.measure.threads)
-        table = None if ask.planning.latency_table is None else read_table(ask.planning.latency_table)
+        case, model = self.case, self.case.opened.model.ir
+        setting = setting_here(case.measure.devices[0], case.measure.threads)
+        table = None if case.planning.latency_table is None else read_table(case.planning.latency_table)
         folder, warn = default_folder() / "latency", self.warnings.append
-        cache = LatencyCache(setting, folder, warn) if ask.planning.cache else None
+        cache = LatencyCache(setting, folder, warn) if case.planning.cache else None
         written = Format(model.opset_imports[""], model.ir_version)
-        whole = self._whole if ask.measure.latency else None
-        sources = Sources(setting, table, cache, ask.measure.latency, written, whole)
-        return Latencies(sources, ask.seed, warn)
+        whole = self._whole if case.measure.latency else None
+        sources = TimeSources(setting, table, cache, case.measure.latency, written, whole)
+        return Latencies(sources, case.seed, warn)
 
     @cached_property
     def original_ms(self) -> float:
         """Latency of the original: measured, or from the table, or by the roofline."""
-        if self.ask.measure.latency:
+        if self.case.measure.latency:
             return self._whole.ms
-        table = None if self.ask.planning.latency_table is None else self.latencies.given
-        known = None if table is None else table.model_ms(self.ask.opened.model.sha256)
+        table = None if self.case.planning.latency_table is None else self.latencies.given
+        known = None if table is None else table.model_ms(self.case.opened.model.sha256)
         return known if known is not None else self._modelled_ms()
 
     def table(self) -> Table:
         """All times that are known now, for ``--export-table``."""
-        sha256 = self.ask.opened.model.sha256
-        measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.ask.measure.latency else []
+        sha256 = self.case.opened.model.sha256
+        measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.case.measure.latency else []
         return self.latencies.table(measured)
 
     def fastest_lowering(self, fitted: Fitted) -> Fitted:
@@ -167,8 +167,8 @@ class Planner:
     def lowering_for(self, output: str, form: str, rank: int) -> str:
         """Name the lowering of a site (by its output) that is asked for or, where there is a choice, fastest."""
         choices = lowerings_for(form, rank)
-        if len(choices) == 1 or self.ask.target.lowering in choices:
-            return self.ask.target.lowering_of(form, rank)
+        if len(choices) == 1 or self.case.target.lowering in choices:
+            return self.case.target.lowering_of(form, rank)
         ways = [Way(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
             times = self.latencies.times(self.workloads[output], ways)
@@ -186,10 +186,10 @@ class Planner:
 
     def without_data(self) -> "Planner":
         """A planner that sees the weights alone; what was timed and measured is shared."""
-        blind = Planner(replace(self.ask, calibration=None))
+        blind = Planner(replace(self.case, calibration=None))
         blind.warnings, blind.seconds = self.warnings, self.seconds
         blind.__dict__ |= {"latencies": self.latencies, "original_ms": self.original_ms}
-        if self.ask.measure.latency:
+        if self.case.measure.latency:
             blind.__dict__ |= {"_timer": self._timer}
         return blind
 
@@ -197,14 +197,14 @@ class Planner:
     def _timer(self) -> "ArchitectureTimer":
         from sepconvert.planning.architecture import ArchitectureTimer
 
-        ask = self.ask
+        case = self.case
         gains = {site.output: kernel_gain(weight) for site, weight in self._weights()}
         return ArchitectureTimer(
-            ask.opened.model, gains, self._feeds(), ask.measure.devices[0], ask.measure.threads, ask.seed
+            case.opened.model, gains, self._feeds(), case.measure.devices[0], case.measure.threads, case.seed
         )
 
     @cached_property
-    def _whole(self) -> Whole:
+    def _whole(self) -> WholeModelTiming:
         with self._timed("architectures"):
             return self._timer.original()
 
@@ -213,20 +213,20 @@ class Planner:
         workloads = self.workloads
         modelled = sum(dense_ms(w.geometry, w.dtype) * w.batch for w in workloads.values())
         known = sum(options[0].dense_ms or 0.0 for options in self.choices_by_latency.options)
-        totals = self.ask.opened.totals
+        totals = self.case.opened.totals
         rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0), totals.element_ops or 0)
         return known + rest * (known / modelled if modelled else 1.0)
 
     def _feeds(self) -> Mapping[str, NDArray[Any]]:
-        ask = self.ask
-        inputs = ask.sample
+        case = self.case
+        inputs = case.sample
         if inputs is None:
-            inputs = random_inputs(ask.opened.shapes.inputs, 1, np.random.default_rng(ask.seed))
+            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(case.seed))
         return next(iter(inputs.batches(1)))
 
     def _weights(self) -> Iterator[tuple[ConvSite, NDArray[np.float64]]]:
-        for site in self.ask.sites:
-            yield site, read_constant(self.ask.opened.model, site.weight).astype(np.float64)
+        for site in self.case.sites:
+            yield site, read_constant(self.case.opened.model, site.weight).astype(np.float64)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -6,9 +6,9 @@ from itertools import product
 import pytest
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.planner import KEPT_BY_PLAN, Choices, plan_cost, plan_error
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.speedup import MOST_ATTEMPTS, plan_speedup
+from sepconvert.planning.within_budget import KEPT_BY_PLAN, Choices, plan_cost, plan_error
 from tests.planning.networks import Machine, make_choices, make_fine_choices
 
 

@@ -5,8 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.instrument import ValueType, extract, serialise, with_kernels
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import ValueType, extract, serialise, with_kernels
 from sepconvert.runtime.sessions import run_model
 
 
