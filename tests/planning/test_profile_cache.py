@@ -28,7 +28,7 @@ FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "sensitivity": nu
 
 
 @pytest.fixture
-def ask(sample_models_dir: Path) -> Case:
+def case(sample_models_dir: Path) -> Case:
     """The second site of a trained network, and forty calibration inputs."""
     opened = open_model(find_source(sample_models_dir / "fashion_vgg.onnx"), {})
     data = load_data(str(sample_models_dir / "fashion_calibration.npz"), opened.shapes.inputs, Preprocess()).first(40)
