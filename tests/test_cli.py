@@ -184,10 +184,10 @@ def test_an_exceeded_gate_ends_with_three_and_the_reason(run: Run, resnet: Path,
     assert "above 0.0001" in done.err
 
 
-def test_the_readme_s_step_for_ci_passes_a_good_model_and_stops_a_bad_one(
+def test_the_documented_step_for_ci_passes_a_good_model_and_stops_a_bad_one(
     run: Run, resnet: Path, tmp_path: Path, sample_models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (sample_models_dir.parent / "README.md").read_text(encoding="utf-8")
+    readme = (sample_models_dir.parent / "reports" / "README.md").read_text(encoding="utf-8")
     step = re.search(r"^- run: sepconvert (compare .*)$", readme, re.MULTILINE)
     assert step is not None
     step_arguments = shlex.split(

@@ -1,4 +1,4 @@
-"""The README tells every command and every option, and nothing it tells is made up."""
+"""The README is short, tells every command, and nothing that it tells is made up."""
 
 import ast
 import re
@@ -9,7 +9,10 @@ import typer
 
 from sepconvert.cli import app
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted(path for folder in ("", "reports", "sepconvert", "tests") for path in (ROOT / folder).glob("*.md"))
+MOST_BYTES = 10_000
 
 
 def _commands() -> dict[str, set[str]]:
@@ -27,20 +30,37 @@ def test_every_command_has_an_example_in_the_readme() -> None:
     assert missing == []
 
 
-def test_every_option_is_in_the_readme() -> None:
-    options = {option for options in _commands().values() for option in options}
-    assert [option for option in sorted(options) if f"{option}" not in README] == []
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.encode()) <= MOST_BYTES
 
 
-def test_the_readme_names_no_option_that_does_not_exist() -> None:
+def test_every_option_and_argument_is_explained_by_help() -> None:
+    group = typer.main.get_command(app)
+    silent = [
+        f"{name} {parameter.name}"
+        for name, command in group.commands.items()
+        for parameter in command.params
+        if not (getattr(parameter, "help", None) or "").strip()
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_no_option_that_does_not_exist(path: Path) -> None:
     known = {option for options in _commands().values() for option in options} | {"--version", "--help"}
     shown = {
         option
-        for line in README.splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines()
         if line.strip().startswith("sepconvert ")
         for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", line)
     }
     assert shown <= known
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
 def test_every_command_s_help_holds_an_example() -> None:
@@ -69,10 +89,10 @@ def test_the_readme_s_python_runs_as_the_cells_of_a_notebook(tmp_path: Path, mon
     assert any("relative error of logits" in html for html in shown)
 
 
-def test_every_row_of_a_table_in_the_readme_belongs_to_one() -> None:
-    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_row_of_a_table_in_a_document_belongs_to_one(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert tables
     for table in tables:
         rows = table.splitlines()
         assert re.fullmatch(r"\|(-+\|)+", rows[1]), f"no heading above: {rows[0]}"

@@ -1,4 +1,4 @@
-"""The README's list of operators is made from the table."""
+"""The documented list of operators is made from the table."""
 
 import textwrap
 from pathlib import Path
@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 from sepconvert.pytorch.operators.table import supported_operators
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "reports" / "README.md"
 BEGIN, END = "<!-- operators -->", "<!-- end of operators -->"
 
 
@@ -18,6 +18,6 @@ def listing() -> str:
     return "\n".join(textwrap.wrap(names, 118, break_on_hyphens=False))
 
 
-def test_the_readme_lists_the_supported_operators() -> None:
+def test_the_documentation_lists_the_supported_operators() -> None:
     written = README.read_text(encoding="utf-8").split(BEGIN, 1)[1].split(END, 1)[0]
     assert written.strip() == listing(), f"put this between the markers:\n{listing()}"
