@@ -24,7 +24,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names, names_in
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.uses import discard_unused
+from sepconvert.graph.tidy import discard_unused
 from sepconvert.graph.weights import numpy_dtype
 from sepconvert.separable.factors import Factors
 

@@ -27,7 +27,7 @@ from sepconvert.record.network import (
     Skip,
     TotalsPair,
 )
-from sepconvert.record.summary import summary_html
+from sepconvert.record.summary import fidelity_rows, latency_row, site_line, summary_html, total_rows
 
 SCHEMA = 1
 
@@ -65,7 +65,9 @@ class Record:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return summary_html(self)
+        files = [self.source] if self.output is None else [self.source, self.output]
+        figures = [*total_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
+        return summary_html(files, site_line(self.sites, self.skipped), figures, self.warnings)
 
     def to_json(self) -> str:
         """Return the record as JSON text (one object, two-space indent)."""

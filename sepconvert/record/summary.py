@@ -1,45 +1,51 @@
 """A record as a short HTML fragment, for notebooks: the figures first, every value escaped."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sepconvert.record.document import Record
-    from sepconvert.record.measured import Fidelity, Latency
+from sepconvert.record.measured import Fidelity, Latency
+from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 
 UNKNOWN = "unknown"
 
 
-def summary_html(record: "Record") -> str:
-    """Return a heading, a table of figures before and after, and the warnings of ``record``."""
-    names = [record.source.path] + ([] if record.output is None else [record.output.path])
-    title = escape(" → ".join(PurePath(name).name for name in names))
-    rows = [*_totals(record), *_fidelity(record.fidelity), *(_latency(timing) for timing in record.latency)]
+def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Return a heading, a table of figures, and warnings.
+
+    Args:
+        files: the model before, and after if there is one.
+        sites: what became of its sites.
+        rows: label, before, after, ratio.
+        notes: the record's warnings.
+    """
+    title = escape(" → ".join(PurePath(file.path).name for file in files))
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(label)}</th>"
         + "".join(f"<td style='text-align:right'>{escape(cell)}</td>" for cell in cells)
         + "</tr>"
         for label, *cells in rows
     )
-    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in record.warnings)
+    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in notes)
     return (
-        f"<p><strong>{title}</strong>: {escape(_sites(record))}</p>"
+        f"<p><strong>{title}</strong>: {escape(sites)}</p>"
         f"<table><thead><tr><th></th><th>before</th><th>after</th><th>ratio</th></tr></thead><tbody>{body}</tbody></table>"
         + (f"<p>Warnings:</p><ul>{warnings}</ul>" if warnings else "")
     )
 
 
-def _sites(record: "Record") -> str:
+def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:
+    """Count the sites by what became of them."""
     counts: dict[str, int] = {}
-    for site in record.sites:
+    for site in sites:
         counts[site.status] = counts.get(site.status, 0) + 1
     states = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
-    return f"sites: {states}; {len(record.skipped)} other convolutions skipped"
+    return f"sites: {states}; {len(skipped)} other convolutions skipped"
 
 
-def _totals(record: "Record") -> list[list[str]]:
-    before, after = record.totals.before, record.totals.after
+def total_rows(totals: TotalsPair) -> list[list[str]]:
+    """Rows of the table: parameters, MACs and FLOPs before and after."""
+    before, after = totals.before, totals.after
     rows = []
     for label, name in (("parameters", "params"), ("MACs per sample", "macs"), ("FLOPs (2·MACs)", "flops")):
         old = getattr(before, name)
@@ -49,7 +55,8 @@ def _totals(record: "Record") -> list[list[str]]:
     return rows
 
 
-def _fidelity(found: "Fidelity | None") -> list[list[str]]:
+def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
+    """Rows of the table: each output's decisive error, and top-1 where there are labels."""
     if found is None:
         return []
     rows = [["relative error of " + o.name, "", _figure(o.decisive_error), ""] for o in found.outputs]
@@ -59,7 +66,8 @@ def _fidelity(found: "Fidelity | None") -> list[list[str]]:
     return rows
 
 
-def _latency(timing: "Latency") -> list[str]:
+def latency_row(timing: Latency) -> list[str]:
+    """Row of the table: one device's medians."""
     label = f"ms on {timing.device}, {timing.threads} thread" + ("s" if timing.threads > 1 else "")
     if timing.after is None or timing.speedup is None:
         return [label, f"{timing.before.median_ms:.3g}", "", ""]
