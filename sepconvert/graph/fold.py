@@ -12,8 +12,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from sepconvert.graph.integers import evaluate
-
 SMALL = 64
 """Values with more elements are not followed: they are data, not shapes."""
 
@@ -125,22 +123,10 @@ def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> NDArray[np.gen
 
 
 def _run(node: onnx.NodeProto, known: Known, opsets: Sequence[onnx.OperatorSetIdProto]) -> Known | None:
-    names = [name for name in node.input if name]
-    try:
-        direct = evaluate(node, [known[name] for name in names])
-    except _CANNOT_EVALUATE:
-        return None
-    if direct is not None:
-        return {node.output[0]: direct} if direct.size <= SMALL else None
-    return _run_reference(node, names, known, opsets)
-
-
-def _run_reference(
-    node: onnx.NodeProto, names: Sequence[str], known: Known, opsets: Sequence[onnx.OperatorSetIdProto]
-) -> Known | None:
     from onnx.reference import ReferenceEvaluator
 
-    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(names)]
+    names = dict.fromkeys(name for name in node.input if name)
+    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
     outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.output if name]
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
     try:
