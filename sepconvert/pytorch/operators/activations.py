@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sepconvert.pytorch.operators.specification import Operator, operator
 
 COERCING = 13
-"""Before this opset, Softmax, LogSoftmax and Hardmax see a matrix: all axes from ``axis`` on are one."""
+"""Before this opset, Softmax and LogSoftmax see a matrix: all axes from ``axis`` on are one."""
 
 
 def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
@@ -89,15 +89,6 @@ def log_softmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
     return _along(torch.log_softmax, x, axis, opset)
 
 
-def hardmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
-    """One at the first maximum, else zero; axes as ``softmax``."""
-    return _along(_first_maximum, x, axis, opset)
-
-
-def _first_maximum(x: Tensor, axis: int) -> Tensor:
-    return torch.zeros_like(x).scatter(axis, x.argmax(axis, keepdim=True), 1.0)
-
-
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "Celu": operator(celu),
@@ -105,7 +96,6 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "Gelu": operator(gelu, approximate=("none", "tanh")),
         "HardSigmoid": operator(hard_sigmoid),
         "HardSwish": operator(lambda x: F.hardswish(x)),
-        "Hardmax": operator(hardmax),
         "LeakyRelu": operator(leaky_relu),
         "LogSoftmax": operator(log_softmax),
         "Mish": operator(lambda x: F.mish(x)),

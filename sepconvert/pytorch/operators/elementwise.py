@@ -43,11 +43,6 @@ def mean(*xs: Tensor) -> Tensor:
     return reduce(torch.add, xs) / len(xs)
 
 
-def bit_shift(x: Tensor, by: Tensor, *, direction: str) -> Tensor:
-    """Shift unsigned integers."""
-    return torch.bitwise_left_shift(x, by) if direction == "LEFT" else torch.bitwise_right_shift(x, by)
-
-
 def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
     """Find infinities of the signs asked for."""
     none = torch.zeros_like(x, dtype=torch.bool)
@@ -109,7 +104,6 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Asinh": torch.asinh,
     "Atan": torch.atan,
     "Atanh": torch.atanh,
-    "BitwiseNot": torch.bitwise_not,
     "Ceil": torch.ceil,
     "Cos": torch.cos,
     "Cosh": torch.cosh,
@@ -133,9 +127,6 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
 _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add,
     "And": torch.logical_and,
-    "BitwiseAnd": torch.bitwise_and,
-    "BitwiseOr": torch.bitwise_or,
-    "BitwiseXor": torch.bitwise_xor,
     "Div": divide,
     "Equal": torch.eq,
     "Greater": torch.gt,
@@ -153,7 +144,6 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {name: _one(function) for name, function in _UNARY.items()}
     | {name: _two(function) for name, function in _BINARY.items()}
     | {
-        "BitShift": operator(bit_shift, direction=("LEFT", "RIGHT")),
         "Cast": operator(cast, fixed=_CAST_ONLY_FOR_8_BITS, to=TYPES),
         "CastLike": operator(cast_like, fixed=_CAST_ONLY_FOR_8_BITS),
         "Clip": operator(clip),

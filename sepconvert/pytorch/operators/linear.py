@@ -38,7 +38,6 @@ def einsum(*xs: Tensor, equation: str) -> Tensor:
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
-        "Det": operator(lambda x: torch.linalg.det(x)),
         "Einsum": operator(einsum),
         "Gemm": operator(gemm),
         "MatMul": operator(lambda a, b: torch.matmul(a, b)),

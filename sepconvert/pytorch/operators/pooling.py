@@ -121,22 +121,6 @@ def average_pool(
     return _window_sums(x, over, reach) / _window_sums(counted, over, rest)
 
 
-def lp_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
-    """LpPool: the p-norm of what is under the window."""
-    over = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad)
-    return _window_sums(x.abs() ** p, over, over.overhang(x.shape[2:], bool(ceil_mode))) ** (1 / p)
-
-
 def max_unpool(
     x: Tensor,
     indices: Tensor,
@@ -179,18 +163,11 @@ def global_max_pool(x: Tensor) -> Tensor:
     return x.amax(_spatial(x), keepdim=True)
 
 
-def global_lp_pool(x: Tensor, *, p: int = 2) -> Tensor:
-    """The p-norm over all spatial axes, which stay with length 1."""
-    return (x.abs() ** p).sum(_spatial(x), keepdim=True) ** (1 / p)
-
-
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "AveragePool": operator(average_pool, auto_pad=AUTO_PADS),
         "GlobalAveragePool": operator(global_average_pool),
-        "GlobalLpPool": operator(global_lp_pool),
         "GlobalMaxPool": operator(global_max_pool),
-        "LpPool": operator(lp_pool, auto_pad=AUTO_PADS),
         "MaxPool": operator(max_pool, auto_pad=AUTO_PADS),
         "MaxUnpool": operator(max_unpool, numbers=(2,)),
     }

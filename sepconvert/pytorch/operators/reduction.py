@@ -97,17 +97,15 @@ def _extreme(smallest: bool) -> Operator:
     return operator(find)
 
 
-def _cumulative(function: Callable[[Tensor, int], Tensor], neutral: int) -> Operator:
-    def accumulate(x: Tensor, given: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-        axis = ints(given)[0] % x.ndim
-        y = x.flip(axis) if reverse else x
-        if exclusive:
-            first = torch.full_like(y.narrow(axis, 0, 1), neutral)
-            y = torch.cat([first, y.narrow(axis, 0, y.shape[axis] - 1)], axis)
-        y = function(y, axis).to(x.dtype)
-        return y.flip(axis) if reverse else y
-
-    return operator(accumulate, numbers=(1,))
+def cumulative_sum(x: Tensor, given: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
+    """Sums of everything up to each element, without itself if ``exclusive``."""
+    axis = ints(given)[0] % x.ndim
+    y = x.flip(axis) if reverse else x
+    if exclusive:
+        first = torch.zeros_like(y.narrow(axis, 0, 1))
+        y = torch.cat([first, y.narrow(axis, 0, y.shape[axis] - 1)], axis)
+    y = torch.cumsum(y, axis).to(x.dtype)
+    return y.flip(axis) if reverse else y
 
 
 def top_k(
@@ -128,8 +126,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "ArgMax": _extreme(smallest=False),
         "ArgMin": _extreme(smallest=True),
-        "CumProd": _cumulative(torch.cumprod, 1),
-        "CumSum": _cumulative(torch.cumsum, 0),
+        "CumSum": operator(cumulative_sum, numbers=(1,)),
         "ReduceL1": _reduction(lambda x, axes: _sum(x.abs(), axes)),
         "ReduceL2": _reduction(_l2),
         "ReduceLogSum": _reduction(lambda x, axes: _sum(x, axes).log()),

@@ -1,14 +1,12 @@
-"""Fourier transforms, windows and mel filters: the front ends of audio networks."""
+"""Fourier transforms: the front ends of audio networks."""
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from sepconvert.pytorch.operators.dtypes import TYPES
-from sepconvert.pytorch.operators.scalars import ints, scalar
+from sepconvert.pytorch.operators.scalars import ints
 from sepconvert.pytorch.operators.specification import Operator, operator
 
 
@@ -57,45 +55,9 @@ def stft(
     return torch.view_as_real(y[..., : size // 2 + 1] if onesided else y)
 
 
-def _window(*coefficients: float) -> Operator:
-    def make(size: Tensor, *, output_datatype: int = 1, periodic: int = 1) -> Tensor:
-        count = ints(size)[0]
-        angle = 2 * math.pi * torch.arange(count, dtype=torch.float64) / (count if periodic else count - 1)
-        terms = [a * torch.cos(k * angle) for k, a in enumerate(coefficients)]
-        return torch.stack(terms).sum(0).to(TYPES[output_datatype])
-
-    return operator(make, numbers=(0,), output_datatype=TYPES)
-
-
-def mel_weights(
-    bands: Tensor, length: Tensor, rate: Tensor, low: Tensor, high: Tensor, *, output_datatype: int = 1
-) -> Tensor:
-    """MelWeightMatrix: triangles between neighbouring mel frequencies, (length // 2 + 1, bands)."""
-    count, size = ints(bands)[0], ints(length)[0]
-    edges = [2595 * math.log10(1 + scalar(hertz, 0) / 700) for hertz in (low, high)]
-    step = (edges[1] - edges[0]) / (count + 2)
-    hertz = [700 * (10 ** ((edges[0] + step * k) / 2595) - 1) for k in range(count + 2)]
-    bins = [math.floor((size + 1) * h / ints(rate)[0]) for h in hertz]
-    y = torch.zeros(size // 2 + 1, count, dtype=torch.float64)
-    for k, (left, centre, right) in enumerate(zip(bins, bins[1:], bins[2:], strict=False)):
-        if left == centre:
-            y[centre, k] = 1
-        for j in range(left, centre + 1):
-            if left != centre:
-                y[j, k] = (j - left) / (centre - left)
-        for j in range(centre, right):
-            if right != centre:
-                y[j, k] = (right - j) / (right - centre)
-    return y.to(TYPES[output_datatype])
-
-
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
-        "BlackmanWindow": _window(0.42, -0.5, 0.08),
         "DFT": operator(dft, numbers=(1, 2)),
-        "HammingWindow": _window(25 / 46, -21 / 46),
-        "HannWindow": _window(0.5, -0.5),
-        "MelWeightMatrix": operator(mel_weights, numbers=range(5), output_datatype=TYPES),
         "STFT": operator(stft, numbers=(1, 3)),
     }
 )

@@ -44,9 +44,3 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {name: entry for module in _MODULES for name, entry in module.OPERATORS.items()}
 )
 """By operator type, in the standard ONNX domain."""
-
-
-def supported_operators() -> tuple[str, ...]:
-    """Return the names of all operators the trainable graph can run, in alphabetical order."""
-    # A Constant is a tensor of the module, an If is run by the graph itself.
-    return tuple(sorted({*OPERATORS, "Constant", "If"}))
