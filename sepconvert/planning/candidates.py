@@ -14,7 +14,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.roofline import candidate_ms
 from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
 from sepconvert.separable.forms import FORMS
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 
 POINTS = 10  # ranks per form
@@ -107,15 +107,3 @@ def _model_cost(candidate: Candidate, geometry: ConvGeometry) -> float:
         return float(candidate.cost.params)
     # Which lowering is best is found by timing; "branches" and "stacked" bracket what the others cost.
     return min(candidate_ms(geometry, candidate.form, candidate.rank, way) for way in ("branches", "stacked"))
-
-
-def exact_cost(cost: Cost, unit: str) -> float:
-    """One figure of a cost by name: ``macs`` or ``params``.
-
-    Raises:
-        ValueError: the MACs are not known.
-    """
-    value = cost.params if unit == "params" else cost.macs
-    if value is None:
-        raise ValueError("the MACs are unknown because the spatial size is")
-    return float(value)

@@ -77,11 +77,6 @@ def select(options: Sequence[Sequence[Figures]], minimise: str, limits: Mapping[
     return Selection(tuple(picks), problem.totals(picks))
 
 
-def least_total(options: Sequence[Sequence[Figures]], figure: str) -> float:
-    """Return the least total of one figure that any selection has."""
-    return fsum(min(option[figure] for option in site) for site in options)
-
-
 class _Problem:
     """The options as flat arrays, every figure shifted so that the least option of a site counts 0."""
 

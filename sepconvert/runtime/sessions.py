@@ -5,7 +5,7 @@ for the cores and falsify every timing), and onnxruntime's own log is silent: wh
 """
 
 import ctypes
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,21 +185,6 @@ def run_model(
     """Open a model, run it once, close it; arguments and errors as in ``open_session`` and ``Session.run``."""
     session = open_session(model, device=device, threads=threads, optimise=optimise, external_folder=external_folder)
     return session.run(feeds, outputs)
-
-
-def capture(
-    model: bytes | Path,
-    feeds: Iterable[Mapping[str, NDArray[Any]]],
-    outputs: Sequence[str] | None = None,
-    *,
-    device: str = "cpu",
-    threads: int = 1,
-    external_folder: Path | None = None,
-) -> Iterator[Arrays]:
-    """Run one session over many feeds and yield the named outputs feed by feed; only one result is alive at a time."""
-    session = open_session(model, device=device, threads=threads, external_folder=external_folder)
-    for feed in feeds:
-        yield session.run(feed, outputs)
 
 
 def quiet_run() -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Latency, Timing
+from sepconvert.record import Latency
 from sepconvert.runtime.devices import Device, find_device
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.intervals import (
@@ -113,28 +113,6 @@ def _summed_up(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[flo
         return None, low, high, judge_stability(epochs, low, high, "median")
     speedup, low, high = ratio_interval(epochs, rng)
     return speedup, low, high, judge_stability(epochs, low, high, "speed-up")
-
-
-def time_model(
-    model: bytes | Path,
-    feeds: Feeds,
-    *,
-    device: str = "cpu",
-    threads: int = 1,
-    seconds: float = 0.2,
-    least_rounds: int = 5,
-) -> Timing:
-    """Time one model in one session: quick, for choosing between many candidates, with no claim about stability.
-
-    Raises:
-        DeviceError: the device is missing.
-        ModelError: the model cannot be loaded or run.
-    """
-    target = find_device(device)
-    with _running([model], [feeds], target, threads) as runners:
-        rounds = (least_rounds, _MOST_ROUNDS)
-        samples = _sample(runners, seconds, rounds, np.random.default_rng(0), not target.is_cpu)
-    return summarise(samples[:, 0])
 
 
 def _adapt(before: bytes | Path, after: bytes | Path, feeds: Feeds) -> Feeds:

@@ -3,7 +3,6 @@
 Stride, dilation and pads (``auto_pad`` too) are those of the convolution; a tap that falls into the padding reads zero.
 """
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -60,29 +59,6 @@ def gather_outputs(outputs: NDArray[np.floating], positions: NDArray[np.intp]) -
     taken = np.take_along_axis(flat, positions[:, None, :], axis=2)
     dtype = np.result_type(outputs.dtype, np.float32)
     return np.ascontiguousarray(taken.swapaxes(1, 2), dtype=dtype).reshape(-1, outputs.shape[1])
-
-
-@dataclass(frozen=True, slots=True)
-class PatchSample:
-    """Patches (n, C, K) of one stream and the outputs (n, M) that the original convolution has there.
-
-    Kept as they are (not as moments) to measure a kernel on inputs that it was not fitted to.
-    """
-
-    patches: NDArray[np.floating]
-    outputs: NDArray[np.floating]
-
-    def relative_error(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> float | None:
-        """Error of a dense kernel (M, C, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)².
-
-        None where all outputs are the same.
-        """
-        rows = self.patches.reshape(len(self.patches), -1)
-        predicted = rows @ kernel.reshape(len(kernel), -1).T.astype(rows.dtype)
-        difference = self.outputs - (predicted + bias.astype(rows.dtype))
-        centred = self.outputs - self.outputs.mean(axis=0, dtype=np.float64)
-        spread = float(np.sum(centred**2, dtype=np.float64))
-        return float(np.sum(difference**2, dtype=np.float64)) / spread if spread > 0 else None
 
 
 def _taps(

@@ -24,7 +24,7 @@ from sepconvert.errors import ModelError, VerificationError
 from sepconvert.graph.cut_site import extract_chain, extract_convolution
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, Rewritten
-from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model, lowered_site_model
+from sepconvert.graph.site_models import INPUT, OUTPUT
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import Origin, find_value, numpy_dtype, origin_of, read_constant
 from sepconvert.record import SelfCheck
@@ -46,27 +46,6 @@ class SiteCheck:
     tolerance: float
     passed: bool
     engine: str
-
-
-def check_site(
-    replacement: Replacement, bias: Array | None, around: Surroundings, rng: np.random.Generator
-) -> SiteCheck:
-    """Check a chain on its own, before or without writing it into a graph.
-
-    Args:
-        replacement: site, factors and lowering; factors are rounded to the site's dtype first.
-        bias: the site's own bias (M,), used where the replacement brings none; None without one.
-        around: opset and IR version; sizes and what follows are ignored.
-        rng: draws the inputs.
-    """
-    chosen = bias if replacement.bias is None else replacement.bias
-    plain = Surroundings(around.opset, around.ir_version)
-
-    def models(site: ConvSite, kernel: Array, held: Array | None) -> tuple[bytes, bytes]:
-        lowered = Replacement(site, _written(replacement), replacement.lowering)
-        return dense_site_model(site, kernel, held, plain), lowered_site_model(lowered, held, plain)
-
-    return _check(replacement, chosen, models, rng)
 
 
 def check_rewrite(

@@ -27,7 +27,7 @@ from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import fit
 from sepconvert.separable.moments import MomentAccumulator, fitted_bias
-from sepconvert.separable.patches import PatchSample, gather_outputs, gather_patches, sample_positions
+from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
 from sepconvert.separable.ranks import rank_for_share
 
@@ -62,9 +62,7 @@ def curve(
     border = len(activations) * 4 // 5
     rng = np.random.default_rng(0)
     places = sample_positions(len(activations) - border, outputs.shape[2:], 100, rng)
-    judge = PatchSample(
-        gather_patches(activations[border:], geometry, places), gather_outputs(outputs[border:], places)
-    )
+    unseen = gather_patches(activations[border:], geometry, places), gather_outputs(outputs[border:], places)
     rank = rank_for_share(form, geometry, SHARE)
     errors: list[float | None] = []
     for ratio in RATIOS:
@@ -80,8 +78,21 @@ def curve(
         kernels = [
             fit(make_problem(moments, weight, geometry, ridge), form, rank).factors.reconstruct() for ridge in RIDGES
         ]
-        errors.append(min(judge.relative_error(kernel, fitted_bias(moments, kernel)) or 0.0 for kernel in kernels))
+        errors.append(min(relative_error(*unseen, kernel, fitted_bias(moments, kernel)) for kernel in kernels))
     return errors
+
+
+def relative_error(
+    patches: NDArray[np.floating],
+    outputs: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    bias: NDArray[np.floating],
+) -> float:
+    """Error of a dense kernel (M, C, *k) and bias (M,) on patches (n, C, K) and outputs (n, M): Σ(y−ŷ)² / Σ(y−ȳ)²."""
+    predicted = patches.reshape(len(patches), -1) @ kernel.reshape(len(kernel), -1).T.astype(patches.dtype)
+    difference = outputs - (predicted + bias.astype(patches.dtype))
+    centred = outputs - outputs.mean(axis=0, dtype=np.float64)
+    return float(np.sum(difference**2, dtype=np.float64)) / float(np.sum(centred**2, dtype=np.float64))
 
 
 def captured(

@@ -1,12 +1,10 @@
 """The ladder of ranks and what is pruned from it."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import (
-    exact_cost,
     prune_by_figures,
     prune_by_model,
     rank_ladder,
@@ -14,7 +12,7 @@ from sepconvert.planning.candidates import (
 )
 from sepconvert.planning.uniform import Candidate
 from sepconvert.separable.forms import FORMS
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 
 
@@ -107,10 +105,3 @@ def test_every_pruned_option_is_beaten_by_a_kept_one(costs: list[tuple[float, ..
     for cost in costs:
         assert any(all(a <= b for a, b in zip(costs[k], cost, strict=True)) for k in kept)
     assert len({costs[k] for k in kept}) == len(kept)
-
-
-def test_unknown_macs_are_not_zero() -> None:
-    assert exact_cost(Cost(12, 30), "params") == 12
-    assert exact_cost(Cost(12, 30), "macs") == 30
-    with pytest.raises(ValueError, match="unknown"):
-        exact_cost(Cost(12, None), "macs")

@@ -2,6 +2,7 @@
 
 import ctypes
 from itertools import product
+from math import fsum
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.knapsack import SOLVER_TOLERANCE, OutOfReachError, least_total, select
+from sepconvert.planning.knapsack import SOLVER_TOLERANCE, OutOfReachError, select
 
 WHOLE = st.integers(-50, 200)
 REAL = st.floats(1e-6, 10.0)
@@ -51,6 +52,10 @@ def test_the_selection_is_as_good_as_brute_force_under_two_limits(
     assert total(options, found.picks, "damage") == total(options, best, "damage")
     assert all(total(options, found.picks, name) <= bound for name, bound in limits.items())
     assert found.totals["damage"] == total(options, found.picks, "damage")
+
+
+def least_total(options: list[list[dict[str, float]]], figure: str) -> float:
+    return fsum(min(option[figure] for option in site) for site in options)
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from sepconvert.errors import DeviceError, ModelError
-from sepconvert.runtime.sessions import capture, open_session, run_model
+from sepconvert.runtime.sessions import open_session, run_model
 
 
 def test_a_session_describes_its_inputs_and_outputs(conv_net: Callable[..., bytes]) -> None:
@@ -47,13 +47,6 @@ def test_bfloat16_goes_in_and_comes_out(bfloat16_net: bytes) -> None:
     assert result["y"].dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(result["y"], x.astype(ml_dtypes.bfloat16))
     np.testing.assert_array_equal(result["z"], x.astype(ml_dtypes.bfloat16).astype(np.float32))
-
-
-def test_capture_yields_one_result_per_feed_in_order(conv_net: Callable[..., bytes]) -> None:
-    feeds = [{"x": np.full((n, 3, 8, 8), n, np.float32)} for n in (1, 2)]
-    results = list(capture(conv_net(), iter(feeds), ["logits"]))
-    assert [r["logits"].shape for r in results] == [(1, 5), (2, 5)]
-    np.testing.assert_array_equal(results[1]["logits"], run_model(conv_net(), feeds[1])["logits"])
 
 
 @pytest.mark.parametrize("model", [b"", b"not a model", "truncated"])

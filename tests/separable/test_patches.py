@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.separable.geometry import ConvGeometry, output_spatial, resolved_pads
-from sepconvert.separable.patches import PatchSample, gather_outputs, gather_patches, sample_positions
+from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from tests.separable.strategies import geometries, seeds, weight_of
 
 auto_pads = st.sampled_from(["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"])
@@ -71,14 +70,3 @@ def test_half_precision_activations_are_gathered_in_single_precision():
     activations = np.ones((1, 2, 4), np.float16)
     assert gather_patches(activations, geometry, np.array([[0]])).dtype == np.float32
     assert gather_outputs(activations, np.array([[0, 3]])).dtype == np.float32
-
-
-def test_the_error_on_a_sample_is_relative_to_the_outputs_variance():
-    rng = np.random.default_rng(0)
-    patches = rng.standard_normal((50, 2, 3))
-    kernel = rng.standard_normal((4, 2, 3))
-    outputs = patches.reshape(50, -1) @ kernel.reshape(4, -1).T + 7
-    sample = PatchSample(patches, outputs)
-    assert sample.relative_error(kernel, np.full(4, 7.0)) == pytest.approx(0, abs=1e-25)
-    assert sample.relative_error(0 * kernel, outputs.mean(axis=0)) == pytest.approx(1)
-    assert PatchSample(patches, np.ones((50, 4))).relative_error(kernel, np.ones(4)) is None

@@ -6,7 +6,7 @@ import pytest
 from sepconvert.graph.count import count_totals, macs_by_output
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.verify.counts import COUNTED, count_macs_by_running
+from tests.verify.counting import COUNTED, count_macs_by_running
 
 
 def counted_both_ways(path, shape, samples=1):

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 from sepconvert.errors import VerificationError
 from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.rewrite import rewrite_model
-from sepconvert.graph.site_models import Surroundings
+from sepconvert.record import SelfCheck
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.verify.oracle import check_rewrite, check_site
+from sepconvert.verify.oracle import check_rewrite
 from tests.graph.site_models import (
     IR_VERSIONS,
     NEWEST,
@@ -29,8 +30,15 @@ OPSETS = sorted(IR_VERSIONS)
 CROOKED = ConvGeometry(5, 6, (3, 4), (2, 1), (1, 2), (0, 2, 1, 3))
 
 
-def around(opset: int) -> Surroundings:
-    return Surroundings(opset, IR_VERSIONS[opset])
+def rewritten_and_checked(
+    geometry: ConvGeometry, way: tuple[str, int, str], rng: np.random.Generator, *, new_bias: bool = False, **proto: Any
+) -> SelfCheck:
+    """What the oracle says of one site rewritten to (form, rank, lowering) in ``conv_proto(geometry, **proto)``."""
+    model = loaded(conv_proto(geometry, rng, **proto))
+    bias = rng.standard_normal(geometry.out_channels) if new_bias else None
+    kept = {name: value for name, value in proto.items() if name != "opset"}
+    replacements = [random_replacement(site_of(geometry, **kept), *way, rng, bias)]
+    return check_rewrite(model, rewrite_model(model, replacements), replacements, rng)
 
 
 @pytest.mark.parametrize("opset", OPSETS)
@@ -39,12 +47,8 @@ def around(opset: int) -> Surroundings:
 @given(geometry=site_geometries(), rank=st.integers(1, 4), bias=st.booleans(), new_bias=st.booleans(), seed=seeds)
 def test_every_chain_computes_what_its_factors_say(form, lowering, opset, geometry, rank, bias, new_bias, seed):
     assume(lowering in lowerings_for(form, rank))
-    rng = np.random.default_rng(seed)
-    own, other = rng.standard_normal((2, geometry.out_channels))
-    site = site_of(geometry, bias=bias)
-    replacement = random_replacement(site, form, rank, lowering, rng, other if new_bias else None)
-    check = check_site(replacement, own if bias else None, around(opset), rng)
-    assert check.passed, check
+    rng, way = np.random.default_rng(seed), (form, rank, lowering)
+    assert rewritten_and_checked(geometry, way, rng, new_bias=new_bias, bias=bias, opset=opset).sites == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
@@ -53,29 +57,21 @@ def test_every_chain_computes_what_its_factors_say(form, lowering, opset, geomet
 @given(geometry=site_geometries(), rank=st.integers(1, 4), opset=st.sampled_from(OPSETS), seed=seeds)
 def test_every_chain_holds_in_every_weight_type(form, lowering, dtype, geometry, rank, opset, seed):
     assume(lowering in lowerings_for(form, rank))
-    rng = np.random.default_rng(seed)
-    site = site_of(geometry, dtype=dtype)
-    replacement = random_replacement(site, form, rank, lowering, rng)
-    bias = rng.standard_normal(geometry.out_channels)
-    check = check_site(replacement, bias, around(NEWEST if dtype == "bfloat16" else opset), rng)
-    assert check.passed, check
+    opset = NEWEST if dtype == "bfloat16" else opset
+    rng, way = np.random.default_rng(seed), (form, rank, lowering)
+    assert rewritten_and_checked(geometry, way, rng, dtype=dtype, opset=opset).sites == 1
 
 
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize(("form", "lowering"), WAYS)
 def test_a_rewrite_is_checked_in_the_graph_it_was_written_into(form, lowering, opset):
-    rng = np.random.default_rng(3)
-    model = loaded(conv_proto(CROOKED, rng, opset=opset))
-    replacements = [random_replacement(site_of(CROOKED), form, 3, lowering, rng)]
-    check = check_rewrite(model, rewrite_model(model, replacements), replacements, rng)
-    assert check.sites == 1
+    check = rewritten_and_checked(CROOKED, (form, 3, lowering), np.random.default_rng(3), opset=opset)
     assert check.max_relative <= check.tolerance
 
 
 def test_the_bound_is_close_enough_to_see_a_relative_error_of_a_thousandth():
-    rng = np.random.default_rng(0)
     geometry = ConvGeometry(512, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
-    check = check_site(random_replacement(site_of(geometry), "dw_pw", 2, "concat", rng), None, around(18), rng)
+    check = rewritten_and_checked(geometry, ("dw_pw", 2, "concat"), np.random.default_rng(0), bias=False)
     # A sum of n random products is about 1/√n of the sum of their magnitudes.
     assert check.tolerance < 1e-1 / np.sqrt(512 * 9)
 
