@@ -7,6 +7,7 @@ import pytest
 
 from sepconvert.record import Record
 from sepconvert.report.page import render
+from sepconvert.workflows.describe import upgraded
 
 REPORTS = Path(__file__).parents[1] / "reports"
 # ``peers`` compares methods on several models (tests/benchmarks/peers.py): it is no record of the tool.
@@ -26,7 +27,7 @@ def test_there_are_example_reports() -> None:
 def test_a_page_is_rendered_again_from_its_record(path: Path) -> None:
     record = Record.read(path)
     page = path.with_suffix(".html").read_text(encoding="utf-8")
-    assert without_scripts(render(record)) == without_scripts(page)
+    assert without_scripts(render(upgraded(record))) == without_scripts(page)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)

@@ -17,6 +17,7 @@ from sepconvert.record import Record
 from sepconvert.report.verdict import judge
 from sepconvert.terminal.record import plain, render
 from sepconvert.workflows import Measure
+from sepconvert.workflows.describe import upgraded
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -86,7 +87,7 @@ def _in_a_terminal(arguments: Sequence[object], extra: dict[str, str]) -> str:
 @pytest.mark.parametrize("width", [80, 110, 140])
 @pytest.mark.parametrize("name", ["fashion_resnet", "fashion_vgg_sweep", "open_nsfw"])
 def test_every_example_fits_and_a_wide_terminal_shows_more(name: str, width: int) -> None:
-    record = Record.read(Path(__file__).parents[1] / "reports" / f"{name}.json")
+    record = upgraded(Record.read(Path(__file__).parents[1] / "reports" / f"{name}.json"))
     console = Console(width=width, file=io.StringIO(), highlight=False)
     console.print(render(record, width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -97,7 +98,7 @@ def test_every_example_fits_and_a_wide_terminal_shows_more(name: str, width: int
 
 
 def test_the_terminal_opens_with_the_report_s_own_verdict() -> None:
-    record = Record.read(Path(__file__).parents[1] / "reports" / "open_nsfw.json")
+    record = upgraded(Record.read(Path(__file__).parents[1] / "reports" / "open_nsfw.json"))
     console = Console(width=80, file=io.StringIO(), highlight=False)
     console.print(render(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -13,11 +13,11 @@ from sepconvert.errors import UsageError
 SITES, INPUTS, MEASURING, OUTPUT = "Which sites", "Inputs", "Measuring", "Output"
 
 
-def complete_forms() -> list[str]:
-    """Names for ``--form``."""
-    from sepconvert.workflows.options import FORM_NAMES
+def complete_forms() -> list[tuple[str, str]]:
+    """Names for ``--form``, and what they mean."""
+    from sepconvert.workflows.options import form_words
 
-    return list(FORM_NAMES)
+    return list(form_words().items())
 
 
 def complete_devices() -> list[str]:

@@ -30,13 +30,13 @@ from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.parts import extract, serialise, with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.separable.forms import lowerings
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,4 +230,4 @@ def _change(choice: SiteChoice, result: FittedSite) -> Replacement | FittedSite:
     factors = result.factors
     if factors is None:
         return result
-    return Replacement(choice.site, factors, lowerings_for(factors.form, factors.rank)[0], result.bias)
+    return Replacement(choice.site, factors, lowerings(factors.form, factors.rank)[0], result.bias)

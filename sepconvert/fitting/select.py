@@ -20,7 +20,7 @@ from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import at_ridges, data_free_start, default_evaluations, fit, improve
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
@@ -79,7 +79,7 @@ class SiteFit:
         if isinstance(made, Factors):
             factors: Factors | None = made.astype(self.dtype)
             assert factors is not None
-            kernel: NDArray[np.floating] = factors.reconstruct()
+            kernel: NDArray[np.floating] = reconstruct(factors)
             form, rank = made.form, made.rank
         else:
             factors, kernel, form, rank = None, made.astype(self.dtype), DENSE, 0

@@ -18,7 +18,7 @@ from sepconvert.fitting.select import (
     try_dense,
 )
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.separable.forms import FORMS, cli_name, reconstruct
 from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.problem import inner
 
@@ -77,7 +77,7 @@ def without_data(
     if choice.drawn is not None:
         return FittedSite(output, choice.drawn.astype(dtype), None, None, reason=f"left as drawn: {why}")
     made = [FORMS[form].factorise(weight, rank, choice.site.geometry, rng) for form, rank in choice.candidates]
-    errors = [_weight_error(weight, factors.reconstruct()) for factors in made]
+    errors = [_weight_error(weight, reconstruct(factors)) for factors in made]
     closest = int(np.argmin(errors))
     return FittedSite(
         output,

@@ -1,52 +1,21 @@
-"""From factors to nodes: how each separable form is written as ONNX.
+"""From factors to nodes: the layers of any form as Convs, one Concat or a chain of Adds.
 
-What a *lowering* emits, in order (DW: grouped Conv that holds the taps; PW: 1×1 Conv):
-
-============  =========  ========================================================================================
-form          lowering   nodes
-============  =========  ========================================================================================
-``dw_pw``     stacked    DW C→C·r with group C, PW C·r→M
-``dw_pw``     branches   r × (DW C→C, PW C→M), summed by two-input Adds
-``dw_pw``     concat     r × DW C→C, one Concat, PW C·r→M
-``pw_dw``     stacked    PW C→M·r, grouped Conv M·r→M with group M (r inputs per group)
-``pw_dw``     branches   r × (PW C→M, DW M→M), summed by two-input Adds
-``pw_dw_pw``  stacked    PW C→R, DW R→R, PW R→M
-``spatial``   stacked    one Conv per axis, C→R and R→M
-============  =========  ========================================================================================
-
-Stride, dilation, pads and auto_pad stay with the factor that holds the taps (``spatial``: each axis with its own
-factor). The bias stays with the last factor, on one branch where there are several: a pointwise factor before padded
-taps has none, because the padding must see zeros.
+The bias stays with the last layer, on one branch where there are several: a layer before padded taps has none, because
+the padding must see zeros.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.chain import Chain, ChainWriter
+from sepconvert.graph.chain import Chain, constant_value
 from sepconvert.graph.names import Namer
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable import spatial
 from sepconvert.separable.factors import Factors
-
-# Per form, the lowerings that differ, the default first: onnxruntime's blocked CPU layout takes a depthwise convolution
-# only with one output per group, so that branches beat the one grouped convolution there. Other devices differ.
-_LOWERINGS = {
-    "dw_pw": ("branches", "concat", "stacked"),
-    "pw_dw": ("branches", "stacked"),
-    "pw_dw_pw": ("stacked",),
-    "spatial": ("stacked",),
-}
-
-
-def lowerings_for(form: str, rank: int) -> tuple[str, ...]:
-    """Lowerings that apply to a form at a rank, a sensible default first.
-
-    Lowerings that would write the same nodes are listed once: at rank 1 only ``stacked`` is left.
-    """
-    return ("stacked",) if rank == 1 else _LOWERINGS[form]
+from sepconvert.separable.forms import layers_for, weights
+from sepconvert.separable.layers import CONCAT, Layer
 
 
 def lower(
@@ -57,7 +26,7 @@ def lower(
     Args:
         site: the convolution to replace; its geometry gives stride, dilation and padding.
         factors: arrays in the dtype they shall have in the graph.
-        lowering: one of ``lowerings_for(factors.form, factors.rank)``.
+        lowering: one of ``lowerings(factors.form, factors.rank)``.
         source: the value the convolution reads.
         bias: (M,), or None.
         unique: makes a name that nothing in the model has yet from a readable hint.
@@ -65,87 +34,63 @@ def lower(
     Raises:
         ValueError: the lowering does not apply, or the factors are those of another convolution.
     """
-    if lowering not in lowerings_for(factors.form, factors.rank):
-        raise ValueError(f"lowering {lowering} does not apply to {factors.form} at rank {factors.rank}")
+    layers = layers_for(factors, lowering, site.geometry)
     if factors.kernel != site.geometry.kernel:
         raise ValueError(f"factors of a {factors.kernel} kernel do not fit site {site.output}")
-    writer = ChainWriter(site.geometry, source, bias, f"{site.output}/{factors.form}", unique)
-    _WRITERS[factors.form, lowering](writer, factors)
-    return writer.chain()
+    writer = _Writer(site, source.type, f"{site.output}/{factors.form}", unique)
+    ends = [source] * layers.copies
+    for (layer, copy), weight in zip(layers.written, weights(factors, layers), strict=True):
+        if layer in layers.tail and len(ends) > 1:
+            ends = [writer.joined(ends, layers.join)]
+        held = bias if layer == layers.last and copy == 0 else None
+        ends[copy] = writer.conv(layer, ends[copy], weight, held)
+    writer.joined(ends, layers.join)
+    return Chain(tuple(writer.nodes), tuple(writer.weights))
 
 
-def _pointwise(matrix: NDArray[np.floating], axes: int) -> NDArray[np.floating]:
-    """(outputs, inputs) as the weight of a 1×1 Conv."""
-    return matrix.reshape(*matrix.shape, *(1,) * axes)
+class _Writer:
+    """Collects the nodes and weights of one chain."""
 
+    def __init__(self, site: ConvSite, kind: ir.TypeProtocol | None, prefix: str, unique: Namer) -> None:
+        self.nodes: list[ir.Node] = []
+        self.weights: list[ir.Value] = []
+        self._geometry = site.geometry
+        self._kind = kind
+        self._prefix = prefix
+        self._unique = unique
 
-def _dw_pw_stacked(w: ChainWriter, factors: Factors) -> None:
-    taps, mix = factors.arrays["depthwise"], factors.arrays["pointwise"]
-    channels, rank, *kernel = taps.shape
-    filtered = w.conv("depthwise", w.source, taps.reshape(channels * rank, 1, *kernel), w.taps, group=channels)
-    joined = _pointwise(mix.reshape(len(mix), channels * rank), len(kernel))
-    w.conv("pointwise", filtered, joined, w.plain, bias=w.bias)
+    def conv(self, layer: Layer, source: ir.Value, weight: NDArray[np.floating], bias: ir.Value | None) -> ir.Value:
+        """Add a Conv with all its attributes spelled out."""
+        own = layer.within(self._geometry)
+        name = self._unique(f"{self._prefix}/{layer.name}")
+        held = constant_value(self._unique(f"{name}/weight"), weight)
+        self.weights.append(held)
+        attributes: dict[str, int | str | Sequence[int]] = {
+            "kernel_shape": own.kernel,
+            "strides": own.stride,
+            "dilations": own.dilation,
+            "group": layer.groups,
+        }
+        # ONNX forbids explicit pads beside an auto_pad that computes them.
+        attributes |= {"pads": own.pads} if own.auto_pad == "NOTSET" else {"auto_pad": own.auto_pad}
+        return self._add("Conv", name, [source, held] if bias is None else [source, held, bias], attributes)
 
+    def joined(self, sources: Sequence[ir.Value], join: str | None) -> ir.Value:
+        """Join values along the channels; or add them two by two, the only sum that is fused into a convolution."""
+        if join == CONCAT and len(sources) > 1:
+            return self._add("Concat", self._unique(f"{self._prefix}/concat"), sources, {"axis": 1})
+        result = sources[0]
+        for value in sources[1:]:
+            result = self._add("Add", self._unique(f"{self._prefix}/add"), [result, value], {})
+        return result
 
-def _dw_pw_branches(w: ChainWriter, factors: Factors) -> None:
-    taps, mix = factors.arrays["depthwise"], factors.arrays["pointwise"]
-    channels, rank, *kernel = taps.shape
-    branches = []
-    for j in range(rank):
-        filtered = w.conv("depthwise", w.source, taps[:, j, None], w.taps, group=channels)
-        bias = w.bias if j == 0 else None
-        branches.append(w.conv("pointwise", filtered, _pointwise(mix[:, :, j], len(kernel)), w.plain, bias=bias))
-    w.total(branches)
-
-
-def _dw_pw_concat(w: ChainWriter, factors: Factors) -> None:
-    taps, mix = factors.arrays["depthwise"], factors.arrays["pointwise"]
-    channels, rank, *kernel = taps.shape
-    filtered = [w.conv("depthwise", w.source, taps[:, j, None], w.taps, group=channels) for j in range(rank)]
-    # The Concat holds all channels of branch 0, then all of branch 1: rank is the slower index.
-    joined = _pointwise(mix.swapaxes(1, 2).reshape(len(mix), rank * channels), len(kernel))
-    w.conv("pointwise", w.concat(filtered), joined, w.plain, bias=w.bias)
-
-
-def _pw_dw_stacked(w: ChainWriter, factors: Factors) -> None:
-    mix, taps = factors.arrays["pointwise"], factors.arrays["depthwise"]
-    outputs, rank, channels = mix.shape
-    joined = _pointwise(mix.reshape(outputs * rank, channels), taps.ndim - 2)
-    mixed = w.conv("pointwise", w.source, joined, w.plain)
-    w.conv("depthwise", mixed, taps, w.taps, group=outputs, bias=w.bias)
-
-
-def _pw_dw_branches(w: ChainWriter, factors: Factors) -> None:
-    mix, taps = factors.arrays["pointwise"], factors.arrays["depthwise"]
-    outputs, rank, _ = mix.shape
-    branches = []
-    for j in range(rank):
-        mixed = w.conv("pointwise", w.source, _pointwise(mix[:, j], taps.ndim - 2), w.plain)
-        bias = w.bias if j == 0 else None
-        branches.append(w.conv("depthwise", mixed, taps[:, j, None], w.taps, group=outputs, bias=bias))
-    w.total(branches)
-
-
-def _pw_dw_pw_stacked(w: ChainWriter, factors: Factors) -> None:
-    reduce, taps, expand = (factors.arrays[name] for name in ("reduce", "depthwise", "expand"))
-    axes = taps.ndim - 1
-    reduced = w.conv("reduce", w.source, _pointwise(reduce, axes), w.plain)
-    filtered = w.conv("depthwise", reduced, taps[:, None], w.taps, group=len(taps))
-    w.conv("expand", filtered, _pointwise(expand, axes), w.plain, bias=w.bias)
-
-
-def _spatial_stacked(w: ChainWriter, factors: Factors) -> None:
-    axis = spatial.first_axis(factors)
-    between = w.conv("first", w.source, factors.arrays["first"], w.taps.along(axis, keep=True))
-    w.conv("second", between, factors.arrays["second"], w.taps.along(axis, keep=False), bias=w.bias)
-
-
-_WRITERS: dict[tuple[str, str], Callable[[ChainWriter, Factors], None]] = {
-    ("dw_pw", "stacked"): _dw_pw_stacked,
-    ("dw_pw", "branches"): _dw_pw_branches,
-    ("dw_pw", "concat"): _dw_pw_concat,
-    ("pw_dw", "stacked"): _pw_dw_stacked,
-    ("pw_dw", "branches"): _pw_dw_branches,
-    ("pw_dw_pw", "stacked"): _pw_dw_pw_stacked,
-    ("spatial", "stacked"): _spatial_stacked,
-}
+    def _add(
+        self,
+        operator: str,
+        name: str,
+        inputs: Sequence[ir.Value],
+        attributes: dict[str, int | str | Sequence[int]],
+    ) -> ir.Value:
+        output = ir.Value(name=self._unique(f"{name}/output"), type=self._kind)
+        self.nodes.append(ir.node(operator, inputs, attributes, outputs=[output], name=name))
+        return output

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.roofline import candidate_ms
-from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
-from sepconvert.separable.forms import FORMS
+from sepconvert.planning.uniform import Candidate
+from sepconvert.separable.forms import FORMS, cost_of, lowerings
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
+from sepconvert.separable.scheme import Scheme
 
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
@@ -49,7 +50,7 @@ def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tupl
 
 def rank_step(form: str, largest: int) -> int:
     """Distance of the ladder's rungs: 16, 8 or 4 channels for bottlenecks that can be that wide, else 1."""
-    if form not in BOTTLENECK_FORMS:
+    if not FORMS[form].CHANNELS:
         return 1
     return next((step for step, width in ((16, 128), (8, 40), (4, 16)) if largest >= width), 1)
 
@@ -57,7 +58,7 @@ def rank_step(form: str, largest: int) -> int:
 def site_candidates(site: ConvSite, forms: Sequence[str], points: int = POINTS) -> tuple[Candidate, ...]:
     """Candidates of every one of the forms that can save anything at this site."""
     return tuple(
-        Candidate(form, rank, FORMS[form].cost(site.geometry, rank))
+        Candidate(form, rank, cost_of(form, site.geometry, rank))
         for form in forms
         for rank in rank_ladder(form, site.geometry, points)
     )
@@ -105,5 +106,6 @@ def prune_by_figures(costs: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
 def _model_cost(candidate: Candidate, geometry: ConvGeometry) -> float:
     if geometry.in_positions is None or geometry.out_positions is None:
         return float(candidate.cost.params)
-    # Which lowering is best is found by timing; "branches" and "stacked" bracket what the others cost.
-    return min(candidate_ms(geometry, candidate.form, candidate.rank, way) for way in ("branches", "stacked"))
+    form, rank = candidate.form, candidate.rank
+    # Which lowering is best is found by timing.
+    return min(candidate_ms(geometry, Scheme(form, rank, lowering)) for lowering in lowerings(form, rank))

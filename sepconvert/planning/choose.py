@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.uniform import SitePlan
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, reconstruct
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def choose_by_weights(plan: SitePlan, weight: NDArray[Any], rng: np.random.Gener
     best: Choice | None = None
     for candidate in plan.candidates:
         factors = FORMS[candidate.form].factorise(dense, candidate.rank, plan.site.geometry, rng)
-        error = float(np.sum((dense - factors.reconstruct()) ** 2)) / norm
+        error = float(np.sum((dense - reconstruct(factors)) ** 2)) / norm
         if best is None or best.error is None or error < best.error:
             best = Choice(plan, factors, error)
     assert best is not None

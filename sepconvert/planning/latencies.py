@@ -11,9 +11,10 @@ import numpy as np
 
 from sepconvert.errors import ModelError
 from sepconvert.planning.latency_cache import LatencyCache
-from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, WholeModel, Workload, merged
+from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
 from sepconvert.planning.site_timing import Effort, Format, WholeModelTiming, time_passing, time_share, time_ways
+from sepconvert.separable.scheme import Scheme
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
@@ -72,7 +73,7 @@ class Latencies:
         table = self._sources.table
         return table.setting if table is not None and not self._sources.timing else self._sources.setting
 
-    def times(self, workload: Workload, ways: Sequence[Way]) -> SiteTimes:
+    def times(self, workload: Workload, ways: Sequence[Scheme]) -> SiteTimes:
         """Times of the given ways to write a site; more may be known and are returned too.
 
         Raises:
@@ -119,7 +120,7 @@ class Latencies:
         pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in times.pairs.items()}
         return replace(times, pairs=pairs)
 
-    def _find_out(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+    def _find_out(self, workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
         if self._sources.timing:
             try:
                 return self._measure(workload, ways, known)
@@ -127,7 +128,7 @@ class Latencies:
                 self._warn(f"A {workload.dtype} convolution could not be timed ({error}) and counts by the roofline.")
         return _roofline(workload, ways, known)
 
-    def _measure(self, workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+    def _measure(self, workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
         device, threads = self._sources.setting.device, self._sources.setting.threads
         written, effort, rng = self._sources.written, self._sources.effort, np.random.default_rng(self._seed)
         pairs = time_ways(workload, ways, device, threads, rng, written, effort)
@@ -144,15 +145,14 @@ def _relabelled(times: SiteTimes, source: str) -> SiteTimes:
     return replace(times, source={way: ROOFLINE if old == ROOFLINE else source for way, old in times.source.items()})
 
 
-def _roofline(workload: Workload, ways: Sequence[Way], known: SiteTimes | None) -> SiteTimes:
+def _roofline(workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
     """Model times; where the dense convolution's real time is known, scaled to it."""
     geometry = workload.geometry
     modelled = dense_ms(geometry, workload.dtype) * workload.batch
     dense, passing = (modelled, 0.0) if known is None else (known.alone_ms, known.passing)
     pairs = {
         way: Pair(
-            dense
-            * (candidate_ms(geometry, way.form, way.rank, way.lowering, workload.dtype) * workload.batch / modelled),
+            dense * (candidate_ms(geometry, way, workload.dtype) * workload.batch / modelled),
             dense,
         )
         for way in ways

@@ -15,6 +15,7 @@ from typing import Any
 
 from sepconvert.errors import DataError
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 SCHEMA = 2  # 1: without ``passing``
 # Of a time, at least this share stays when what goes into passing values is taken off: tiny sites take little else.
@@ -42,15 +43,6 @@ class Workload:
     following: str | None = None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Way:
-    """One way to write a site: form (key of ``FORMS``), rank, lowering."""
-
-    form: str
-    rank: int
-    lowering: str
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Median times in ms of a candidate and of the dense convolution, from one interleaved run."""
@@ -72,8 +64,8 @@ class SiteTimes:
     """
 
     workload: Workload
-    pairs: Mapping[Way, Pair]
-    source: Mapping[Way, str]
+    pairs: Mapping[Scheme, Pair]
+    source: Mapping[Scheme, str]
     passing: float = 0.0
 
     @property
@@ -81,7 +73,7 @@ class SiteTimes:
         """The dense convolution's time inside a network: the median over all runs."""
         return self._inside(self.alone_ms)
 
-    def ms(self, way: Way) -> float:
+    def ms(self, way: Scheme) -> float:
         """A candidate's time inside a network: from its ratio to the dense convolution in its own run."""
         pair = self.pairs[way]
         return self._inside(self.alone_ms * pair.ms / pair.dense_ms)
@@ -196,7 +188,7 @@ def _site_to_plain(times: SiteTimes) -> dict[str, Any]:
 def _site_from_plain(data: Mapping[str, Any]) -> SiteTimes:
     pairs, source = {}, {}
     for row in data["times"]:
-        way = Way(str(row["form"]), int(row["rank"]), str(row["lowering"]))
+        way = Scheme(str(row["form"]), int(row["rank"]), str(row["lowering"]))
         pairs[way] = Pair(_positive(row["ms"]), _positive(row["dense_ms"]))
         source[way] = str(row["source"])
     passing = float(data["passing"])

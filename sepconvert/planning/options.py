@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, prune_by_model, site_candidates
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.latencies import Latencies
-from sepconvert.planning.latency_table import Way, Workload
+from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.plans import SiteOption
 from sepconvert.planning.rank_times import RankTimes, ways_to_time
 from sepconvert.planning.uniform import Candidate
 from sepconvert.progress import Progress, silent
+from sepconvert.separable.forms import lowerings
+from sepconvert.separable.scheme import Scheme
 
 # A candidate must be faster than the dense convolution by more than two timings of the same thing differ.
 FASTER = 0.97
@@ -34,7 +35,7 @@ def options_by_cost(sites: Sequence[ConvSite], forms: Sequence[str], profiles: P
         candidates = site_candidates(site, _known(forms, profiles[site.output]), MANY_RANKS)
         figures = []
         for candidate in candidates:
-            option = _option(candidate, lowerings_for(candidate.form, candidate.rank)[0], profiles[site.output])
+            option = _option(candidate, lowerings(candidate.form, candidate.rank)[0], profiles[site.output])
             figures.append((option.damage, float(candidate.cost.macs or 0), float(candidate.cost.params)))
             options.append(option)
         found.append([options[0], *(options[1 + index] for index in prune_by_figures(figures))])
@@ -68,7 +69,7 @@ def options_by_latency(
         The options, and for sites where no candidate is faster than the dense convolution the sentence that says so.
     """
     candidates = {site.output: _survivors(site, forms, profiles[site.output]) for site in sites}
-    ways: dict[Workload, dict[Way, None]] = {}
+    ways: dict[Workload, dict[Scheme, None]] = {}
     for site in sites:
         wanted = ways.setdefault(workloads[site.output], {})
         wanted.update(dict.fromkeys(_ways(candidates[site.output], lowering)))
@@ -110,12 +111,12 @@ def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
     return [form for form in forms if form in profile.curves]
 
 
-def _ways(candidates: Sequence[Candidate], lowering: str) -> list[Way]:
-    return [Way(c.form, c.rank, how) for c in candidates for how in _lowerings(c, lowering)]
+def _ways(candidates: Sequence[Candidate], lowering: str) -> list[Scheme]:
+    return [Scheme(c.form, c.rank, how) for c in candidates for how in _lowerings(c, lowering)]
 
 
 def _lowerings(candidate: Candidate, lowering: str) -> Sequence[str]:
-    every = lowerings_for(candidate.form, candidate.rank)
+    every = lowerings(candidate.form, candidate.rank)
     return [lowering] if lowering in every else every
 
 
@@ -125,7 +126,7 @@ def _timed_options(
     options = []
     for candidate in candidates:
         for how in _lowerings(candidate, lowering):
-            way = Way(candidate.form, candidate.rank, how)
+            way = Scheme(candidate.form, candidate.rank, how)
             options.append(_option(candidate, how, profile, times.ms(way), times.dense_ms, times.source(way)))
     return options
 

@@ -23,10 +23,10 @@ from sepconvert.planning.candidates import prune_by_model, site_candidates
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
-from sepconvert.planning.uniform import BOTTLENECK_FORMS, Candidate
+from sepconvert.planning.uniform import Candidate
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.fitted import estimate
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, cost_of, reconstruct
 from sepconvert.separable.moments import fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
 
@@ -101,7 +101,7 @@ def profile_site(task: SiteTask) -> SiteProfile:
         for ridge in effort.ridges(geometry)
     ]
     estimates = _Estimates(task, problems)
-    for form in sorted(task.ranks, key=lambda name: name not in BOTTLENECK_FORMS):
+    for form in sorted(task.ranks, key=lambda name: not FORMS[name].CHANNELS):
         estimates.add(form, task.ranks[form])
     return SiteProfile(estimates.curves, _sensitivity(task, estimates.fits))
 
@@ -137,7 +137,7 @@ class _Estimates:
         return min((self._fit_at(problem, form, rank) for problem in self._problems), key=lambda fit: fit.error)
 
     def _fit_at(self, problem: Problem, form: str, rank: int) -> _Fit:
-        kernel = estimate(problem, form, rank, self._task.effort.evaluations(problem.geometry)).reconstruct()
+        kernel = reconstruct(estimate(problem, form, rank, self._task.effort.evaluations(problem.geometry)))
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
         return _Fit(problem.error(kernel) if judged is None else judged, kernel)
 
@@ -146,7 +146,7 @@ class _Estimates:
         geometry = self._task.replay.site.geometry
         known = list(site_candidates(self._task.replay.site, list(self.curves)))
         errors = {(c.form, c.rank): self.curves[c.form].at(c.rank) for c in known} | {(form, rank): error}
-        this = Candidate(form, rank, FORMS[form].cost(geometry, rank))
+        this = Candidate(form, rank, cost_of(form, geometry, rank))
         return this not in prune_by_model([*known, this], errors, geometry, BEATEN_MARGIN)
 
 

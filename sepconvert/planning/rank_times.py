@@ -14,8 +14,9 @@ import numpy as np
 
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.latencies import ROOFLINE
-from sepconvert.planning.latency_table import SiteTimes, Way
+from sepconvert.planning.latency_table import SiteTimes
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 TIMED_RANKS = 5  # per form and lowering
 # Relative deviation of two timings of the same candidate, each in a session of its own.
@@ -33,7 +34,7 @@ class RankTimes:
         """Time of the dense convolution."""
         return self.times.dense_ms
 
-    def ms(self, way: Way) -> float:
+    def ms(self, way: Scheme) -> float:
         """Time of a candidate of a form and lowering that some ranks were timed of; itself timed or not."""
         known = self._along(way)
         ranks = np.array([other.rank for other in known], dtype=float)
@@ -52,29 +53,29 @@ class RankTimes:
         end = min(max(way.rank, ranks[0]), ranks[-1])
         return float(np.interp(end, ranks, steps) * (start + slope * way.rank) / (start + slope * end))
 
-    def source(self, way: Way) -> str:
+    def source(self, way: Scheme) -> str:
         """Where a candidate's time is from: the source of the timed rank next to it."""
         return self.times.source[min(self._along(way), key=lambda other: abs(other.rank - way.rank))]
 
-    def _along(self, way: Way) -> list[Way]:
+    def _along(self, way: Scheme) -> list[Scheme]:
         """Find what was timed of the same kind; the roofline model's figures only where there are no others."""
         alike = [other for other in self.times.pairs if _kind(other) == _kind(way)]
         real = [other for other in alike if self.times.source[other] != ROOFLINE]
         return sorted(real if len(real) > 1 else alike)
 
 
-def ways_to_time(ways: Iterable[Way], geometry: ConvGeometry) -> list[Way]:
+def ways_to_time(ways: Iterable[Scheme], geometry: ConvGeometry) -> list[Scheme]:
     """Name what to time so that all of the given ways have a time.
 
     The same ranks for every network with this workload, so that one finds in the cache what another one has timed.
     """
-    wanted: dict[Way, None] = {}
+    wanted: dict[Scheme, None] = {}
     for form, lowering, first in dict.fromkeys(map(_kind, ways)):
         ranks: Sequence[int] = [rank for rank in rank_ladder(form, geometry, TIMED_RANKS) if (rank == 1) == first]
-        wanted.update(dict.fromkeys(Way(form, rank, lowering) for rank in ranks))
+        wanted.update(dict.fromkeys(Scheme(form, rank, lowering) for rank in ranks))
     return list(wanted)
 
 
-def _kind(way: Way) -> tuple[str, str, bool]:
+def _kind(way: Scheme) -> tuple[str, str, bool]:
     """Ways whose times lie on one line; rank 1 is written with other nodes."""
     return way.form, way.lowering, way.rank == 1

@@ -7,12 +7,13 @@ measurement and are labelled ``roofline`` wherever they are shown.
 """
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
-from sepconvert.separable import spatial
+from sepconvert.separable.forms import layers_at
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, GROUPED, Pass
+from sepconvert.separable.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +44,17 @@ def dense_ms(geometry: ConvGeometry, dtype: str = "float32", machine: Machine = 
         ValueError: the spatial size is not known.
     """
     before, after = _positions(geometry)
-    taps = geometry.taps
-    return _time([_conv(geometry.in_channels, geometry.out_channels, taps, before, after)], dtype, machine)
+    weights, channels, outputs = geometry.dense_cost.params, geometry.in_channels, geometry.out_channels
+    return _time([NodeCost(weights * after, weights + channels * before + outputs * after)], dtype, machine)
 
 
-def candidate_ms(
-    geometry: ConvGeometry, form: str, rank: int, lowering: str, dtype: str = "float32", machine: Machine = NOMINAL
-) -> float:
-    """Roofline time of a form at a rank, written as ``lowering`` says, ms per sample.
+def candidate_ms(geometry: ConvGeometry, scheme: Scheme, dtype: str = "float32", machine: Machine = NOMINAL) -> float:
+    """Roofline time of a site that is made separable, ms per sample.
 
     Raises:
-        ValueError: the spatial size is not known.
+        ValueError: the spatial size is not known, or the lowering does not apply.
     """
-    return _time(steps(geometry, form, rank, lowering), dtype, machine)
+    return _time(steps(geometry, scheme), dtype, machine)
 
 
 def rest_ms(macs: int, element_ops: int, machine: Machine = NOMINAL) -> float:
@@ -63,66 +62,25 @@ def rest_ms(macs: int, element_ops: int, machine: Machine = NOMINAL) -> float:
     return macs / machine.macs_per_ms + 8 * element_ops / machine.bytes_per_ms
 
 
-def steps(geometry: ConvGeometry, form: str, rank: int, lowering: str) -> list[NodeCost]:
-    """Return the nodes that a form is written as; sums and joins of branches count as reading and writing values."""
-    before, after = _positions(geometry)
-    channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
-    if form == "pw_dw_pw":
-        return [
-            _conv(channels, rank, 1, before, before),
-            _depthwise(rank, rank, taps, before, after),
-            _conv(rank, outputs, 1, after, after),
-        ]
-    if form == "spatial":
-        return _spatial_steps(geometry, rank)
-    return (_dw_pw_steps if form == "dw_pw" else _pw_dw_steps)(geometry, rank, lowering)
+def steps(geometry: ConvGeometry, scheme: Scheme) -> list[NodeCost]:
+    """Return the nodes that a scheme is written as; sums and joins of branches count as reading and writing values."""
+    layers = layers_at(scheme, geometry)
+    _positions(geometry)
+    passes = list(layers.passes(geometry))
+    branch, tail = passes[: len(layers.branch)], passes[len(layers.branch) :]
+    end = branch[-1].layer.outputs * (branch[-1].after or 0)
+    joins = {
+        None: [],
+        ADD: [NodeCost(0, 3 * end)] * (layers.copies - 1),
+        CONCAT: [NodeCost(0, 2 * layers.copies * end)],
+    }
+    return [*map(_node, branch * layers.copies), *joins[layers.join], *map(_node, tail)]
 
 
-def _dw_pw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[NodeCost]:
-    before, after = _positions(geometry)
-    channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
-    filtered = _depthwise(channels, channels, taps, before, after)
-    if lowering == "branches":
-        added = NodeCost(0, 3 * outputs * after)
-        return [filtered, _conv(channels, outputs, 1, after, after)] * rank + [added] * (rank - 1)
-    mixed = _conv(rank * channels, outputs, 1, after, after)
-    if lowering == "concat":
-        return [*[filtered] * rank, NodeCost(0, 2 * rank * channels * after), mixed]
-    return [_depthwise(channels, rank * channels, taps, before, after), mixed]
-
-
-def _pw_dw_steps(geometry: ConvGeometry, rank: int, lowering: str) -> list[NodeCost]:
-    before, after = _positions(geometry)
-    channels, outputs, taps = geometry.in_channels, geometry.out_channels, geometry.taps
-    if lowering == "branches":
-        branch = [_conv(channels, outputs, 1, before, before), _depthwise(outputs, outputs, taps, before, after)]
-        return branch * rank + [NodeCost(0, 3 * outputs * after)] * (rank - 1)
-    mixed = _conv(channels, rank * outputs, 1, before, before)
-    return [mixed, _depthwise(rank * outputs, outputs, taps, before, after)]
-
-
-def _spatial_steps(geometry: ConvGeometry, rank: int) -> list[NodeCost]:
-    before, after = _positions(geometry)
-    axis = spatial.first_axes(geometry)[0]
-    one, two = (prod(kernel) for kernel in spatial.split_kernel(geometry.kernel, axis))
-    sizes = list(geometry.in_spatial or ())
-    if axis < len(sizes):  # in 1-D the second order starts with a pointwise factor, which changes no size
-        sizes[axis] = (geometry.out_spatial or ())[axis]
-    between = prod(sizes)
-    return [
-        _conv(geometry.in_channels, rank, one, before, between),
-        _conv(rank, geometry.out_channels, two, between, after),
-    ]
-
-
-def _conv(channels: int, outputs: int, taps: int, before: int, after: int) -> NodeCost:
-    weights = channels * outputs * taps
-    return NodeCost(weights * after, weights + channels * before + outputs * after)
-
-
-def _depthwise(channels: int, outputs: int, taps: int, before: int, after: int) -> NodeCost:
-    weights = max(channels, outputs) * taps
-    return NodeCost(weights * after, weights + channels * before + outputs * after, depthwise=True)
+def _node(step: Pass) -> NodeCost:
+    layer, before, after = step.layer, step.before or 0, step.after or 0
+    values = step.weights + layer.inputs * before + layer.outputs * after
+    return NodeCost(step.weights * after, values, depthwise=layer.kind in (DEPTHWISE, GROUPED))
 
 
 def _time(nodes: list[NodeCost], dtype: str, machine: Machine) -> float:

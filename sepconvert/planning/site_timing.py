@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model, lowered_site_model, passing_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.latency_table import Pair, Way, Workload
+from sepconvert.planning.latency_table import Pair, Workload
 from sepconvert.runtime.runners import make_runner, warm_up
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import FORMS
+from sepconvert.separable.scheme import Scheme
 
 CANDIDATES_ALIVE = 2  # besides the dense convolution
 CPU_WARM_RUNS = 1  # memory is allocated in the first run; medians forgive the rest
@@ -62,13 +63,13 @@ class WholeModelTiming:
 
 def time_ways(
     workload: Workload,
-    ways: Sequence[Way],
+    ways: Sequence[Scheme],
     device: str,
     threads: int,
     rng: np.random.Generator,
     written: Format = Format(),
     effort: Effort = Effort(),
-) -> dict[Way, Pair]:
+) -> dict[Scheme, Pair]:
     """Time every way to write a site, and the dense convolution with it.
 
     Args:
@@ -86,7 +87,7 @@ def time_ways(
     """
     bench = _Bench(workload, rng, written)
     dense = open_session(bench.dense(), device=device, threads=threads)
-    found: dict[Way, Pair] = {}
+    found: dict[Scheme, Pair] = {}
     for first in range(0, len(ways), CANDIDATES_ALIVE):
         group = ways[first : first + CANDIDATES_ALIVE]
         reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
@@ -173,7 +174,7 @@ class _Bench:
         kernel *= np.sqrt(2 / (geometry.in_channels * geometry.taps))
         return dense_site_model(self._site, kernel, self._bias, self._around)
 
-    def candidate(self, way: Way) -> bytes:
+    def candidate(self, way: Scheme) -> bytes:
         factors = FORMS[way.form].draw(self._site.geometry, way.rank, self._rng)
         return lowered_site_model(Replacement(self._site, factors, way.lowering), self._bias, self._around)
 

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable.forms import DEPTHWISE_FORMS, FORMS, cli_name
+from sepconvert.separable.forms import FORMS, YARDSTICK, cli_name, cost_of
 from sepconvert.separable.geometry import Cost
 from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 
-# Forms whose rank is a number of channels. Vector units want whole blocks of them (onnxruntime's CPU kernels multiples
+# Where the rank is a number of channels, vector units want whole blocks of them (onnxruntime's CPU kernels multiples
 # of 4): with half of its MACs a VGG took 1.5 times as long as the dense one at 63, 87, ... channels, 0.63 times as long
 # at 60, 84, ... Of fewer channels than the least, rounding down would take too many.
-BOTTLENECK_FORMS = ("pw_dw_pw", "spatial")
 CHANNEL_BLOCK, LEAST_ROUNDED = 4, 8
-FORM_GROUPS = {"auto": DEPTHWISE_FORMS, "any": (*DEPTHWISE_FORMS, "spatial")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +41,19 @@ class SitePlan:
     lowering: str | None = None
 
 
-def forms_named(form: str) -> tuple[str, ...]:
-    """Forms behind a name of the command line: ``auto``, ``any``, or one form."""
-    return FORM_GROUPS.get(form, (form.replace("-", "_"),))
-
-
 def plan_rank(site: ConvSite, forms: Sequence[str], rank: float, *, allow_growth: bool = False) -> SitePlan:
     """Candidates of one site for ``--rank``.
 
     An integer is r (or R); a number in (0, 1) is the share of the site's own dense cost. With several forms, an integer
-    stands for what ``dw_pw`` would cost at that rank, and each form takes the largest rank within that cost. Within a
-    cost, bottlenecks of at least 8 channels are rounded down to a multiple of 4.
+    stands for what the first form (``YARDSTICK``) would cost at that rank, and each takes the largest rank within that
+    cost. Within a cost, bottlenecks of at least 8 channels are rounded down to a multiple of 4.
     ``allow_growth`` admits ranks at or above break-even.
     """
     if rank < 1:
         return _plan(site, [_within(site, form, rank) for form in forms])
     if len(forms) == 1:
         return _plan(site, [_at_rank(site, forms[0], int(rank), allow_growth)])
-    reference = _at_rank(site, "dw_pw", int(rank), allow_growth)
+    reference = _at_rank(site, YARDSTICK, int(rank), allow_growth)
     if isinstance(reference, str):
         return _plan(site, [reference])
     share = _figure(reference.cost) / _figure(site.geometry.dense_cost)
@@ -124,7 +117,7 @@ def _at_rank(site: ConvSite, form: str, rank: int, allow_growth: bool) -> Candid
     limit = max_useful_rank(form, geometry)
     if rank > limit and not allow_growth:
         return _refusal(site, form, rank)
-    return Candidate(form, rank, FORMS[form].cost(geometry, rank))
+    return Candidate(form, rank, cost_of(form, geometry, rank))
 
 
 def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) -> Candidate | str:
@@ -134,21 +127,21 @@ def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) 
     if limit < 1:
         return _refusal(site, form, 1)
     rank = _whole_blocks(form, min(rank, limit, FORMS[form].full_rank(geometry)))
-    cost = FORMS[form].cost(geometry, rank)
-    if not at_least_one and _figure(cost) > share * _figure(geometry.dense_cost):
+    found = cost_of(form, geometry, rank)
+    if not at_least_one and _figure(found) > share * _figure(geometry.dense_cost):
         return f"{cli_name(form)} does not fit within {share:.0%} of the dense cost even at rank 1"
-    return Candidate(form, rank, cost)
+    return Candidate(form, rank, found)
 
 
 def _whole_blocks(form: str, rank: int) -> int:
-    return rank - rank % CHANNEL_BLOCK if form in BOTTLENECK_FORMS and rank >= LEAST_ROUNDED else rank
+    return rank - rank % CHANNEL_BLOCK if FORMS[form].CHANNELS and rank >= LEAST_ROUNDED else rank
 
 
 def _refusal(site: ConvSite, form: str, rank: int) -> str:
-    cost, dense = FORMS[form].cost(site.geometry, rank), site.geometry.dense_cost
+    new, dense = cost_of(form, site.geometry, rank), site.geometry.dense_cost
     unit = "weights" if dense.macs is None else "MACs"
     return (
-        f"{cli_name(form)} at rank {rank} would cost {_figure(cost):,} {unit}, the dense one {_figure(dense):,} "
+        f"{cli_name(form)} at rank {rank} would cost {_figure(new):,} {unit}, the dense one {_figure(dense):,} "
         f"(break-even at rank {break_even(form, site.geometry):.2f})"
     )
 

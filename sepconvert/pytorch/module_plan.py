@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
-from sepconvert.separable.forms import cli_name, form_from_cli
+from sepconvert.separable.forms import cli_name, form_from_cli, layers_at
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import Layers
+from sepconvert.separable.scheme import Scheme
 
 SCHEMA = 1
-
-# Layers of each form and lowering by their names in the new module, in the order in which ONNX nodes are written.
-_STACKED = {
-    "dw_pw": ("depthwise", "pointwise"),
-    "pw_dw": ("pointwise", "depthwise"),
-    "pw_dw_pw": ("reduce", "depthwise", "expand"),
-    "spatial": ("first", "second"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +29,9 @@ class NewLayers:
     bias: bool
     first_kernel: tuple[int, ...] | None = None
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the layers inside the new module, in the order in which they are written as ONNX nodes."""
-        one, *others = _STACKED[self.form]
-        if self.lowering == "branches":
-            return tuple(f"{name}.{j}" for j in range(self.rank) for name in (one, *others))
-        if self.lowering == "concat":
-            return (*(f"{one}.{j}" for j in range(self.rank)), *others)
-        return (one, *others)
+    def layers(self, geometry: ConvGeometry) -> Layers:
+        """The layers in the place of a convolution; ``ValueError`` where there is no such lowering."""
+        return layers_at(Scheme(self.form, self.rank, self.lowering), geometry, self.first_kernel)
 
 
 @dataclass(frozen=True, slots=True)

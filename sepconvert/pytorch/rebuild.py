@@ -22,13 +22,14 @@ from sepconvert.pytorch.surgery import copied, replace_modules
 
 @dataclass(frozen=True, slots=True)
 class NewSite:
-    """One rewritten site: its module's path, what replaces it, and the outputs of the Convs that were written."""
+    """One rewritten site: its module's path, what replaces it, its layers' names, and the outputs of their Convs."""
 
     path: str
     form: str
     rank: int
     lowering: str
     first_kernel: tuple[int, ...] | None
+    names: Sequence[str]
     outputs: Sequence[str]
 
 
@@ -62,7 +63,7 @@ def rebuilt_from(
             path = _module_of(weight)
             for name in ("weight", "bias"):
                 new.pop(_key(path, name), None)
-            new |= _layer_entries(path, plans[site.path].names, parameters)
+            new |= _layer_entries(path, site.names, parameters)
     rewritten = {_key(path, "weight") for path in plans}
     stayed = [layer for layer in layers_of(original) if layer.weight in state and layer.weight not in rewritten]
     biases = []

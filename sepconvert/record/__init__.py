@@ -2,6 +2,13 @@
 
 A ``Record`` is everything one command found out: what pages, tables and gates are made of. Unknown figures are None
 (``null``), never 0. MACs are multiply-adds per sample; FLOPs are 2·MACs; times are milliseconds; sizes are bytes.
+
+History of the schema; every version is still read:
+
+1. The first.
+2. ``forms`` lists the separable forms with what the page and the terminal say of them, and ``sites[].layers`` the
+   layers in a site's place: a form that a reader does not know can be drawn. In a record of version 1 both are empty;
+   ``workflows.render`` fills them in.
 """
 
 from sepconvert.record.document import SCHEMA, Record
@@ -19,8 +26,11 @@ from sepconvert.record.measured import (
     Tool,
 )
 from sepconvert.record.network import (
+    FormRecord,
     GraphNode,
     InputInfo,
+    LayerRecord,
+    LayersRecord,
     ModelFile,
     NetworkGraph,
     RankError,
@@ -35,9 +45,12 @@ __all__ = [
     "SCHEMA",
     "Environment",
     "Fidelity",
+    "FormRecord",
     "GraphNode",
     "InputInfo",
     "Latency",
+    "LayerRecord",
+    "LayersRecord",
     "ModelFile",
     "NetworkGraph",
     "OutputFidelity",

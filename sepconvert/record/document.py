@@ -20,6 +20,7 @@ from sepconvert.record.measured import (
     Tool,
 )
 from sepconvert.record.network import (
+    FormRecord,
     InputInfo,
     ModelFile,
     NetworkGraph,
@@ -29,7 +30,7 @@ from sepconvert.record.network import (
 )
 from sepconvert.record.summary import fidelity_rows, latency_row, site_line, summary_html, total_rows
 
-SCHEMA = 1
+SCHEMA = 2  # its history is in the docstring of ``sepconvert.record``
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Record:
 
     ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
     ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
-    ``seconds`` is the time that fitting took, by stage.
+    ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
+    the one that ``sites[].spectrum`` is of.
     """
 
     command: str
@@ -61,6 +63,7 @@ class Record:
     graph: NetworkGraph | None = None
     samples: list[SampleImages] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    forms: list[FormRecord] = field(default_factory=list)
     schema: int = SCHEMA
 
     def _repr_html_(self) -> str:
@@ -88,9 +91,9 @@ class Record:
             ) from None
         if not isinstance(data, dict) or "schema" not in data:
             raise ModelError(f"{origin} is not a sepconvert record (no 'schema'); pass a file written by --json.")
-        if data["schema"] != SCHEMA:
+        if data["schema"] not in range(1, SCHEMA + 1):
             raise ModelError(
-                f"{origin} has record schema {data['schema']}, this version reads {SCHEMA}; make the record again."
+                f"{origin} has record schema {data['schema']}, this version reads 1 to {SCHEMA}; make the record again."
             )
         try:
             return typing.cast(Record, _build(Record, data))

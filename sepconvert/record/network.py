@@ -1,6 +1,6 @@
 """What a model is made of: files, inputs, sites, skips, totals, and the network as a drawing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -44,6 +44,38 @@ class RankError:
 
 
 @dataclass(frozen=True, slots=True)
+class FormRecord:
+    """A separable form: its name, a few words on what it is, the letter of its rank, and how it can be written."""
+
+    name: str
+    words: str
+    letter: str
+    lowerings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """One convolution in a site's place; ``kind`` is ``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
+
+    name: str
+    kind: str
+    inputs: int
+    outputs: int
+    kernel: list[int]
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayersRecord:
+    """What stands in a site's place: ``copies`` equal branches, joined by ``add`` or ``concat``, then ``tail``."""
+
+    branch: list[LayerRecord]
+    copies: int = 1
+    join: str | None = None
+    tail: list[LayerRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRecord:
     """One site: its geometry, what became of it and why.
 
@@ -51,7 +83,8 @@ class SiteRecord:
     takes to pass their inputs and outputs; None where no site was timed. ``latency_share`` is the site's share of the
     whole model's time, both from one interleaved run (``analyze`` only). ``spectrum`` holds the share of the weight's
     squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
-    without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first.
+    without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
+    of a rewritten site.
     """
 
     name: str
@@ -86,6 +119,7 @@ class SiteRecord:
     auto_pad: str = "NOTSET"
     dtype: str = "float32"
     first_kernel: list[int] | None = None
+    layers: LayersRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,9 @@ if TYPE_CHECKING:
     import altair as alt
 
 BEFORE, AFTER, KEPT, ELIGIBLE = "var(--old)", "var(--rewritten)", "var(--kept)", "var(--eligible)"
-FORM_COLOURS = {
-    "dw-pw": "var(--series-1)",
-    "pw-dw": "var(--series-2)",
-    "pw-dw-pw": "var(--series-3)",
-    "spatial": "var(--series-4)",
-}
+# Of series, in their order: with one mark for each, more series can be told apart than there are colours.
+COLOURS = ("var(--series-1)", "var(--series-2)", "var(--series-3)", "var(--series-4)")
+MARKS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # All vertical axes take the same room, so that charts below each other line up.
 _AXIS_ROOM = 52
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from sepconvert.record import Record
 from sepconvert.report import layer_charts, model_charts
-from sepconvert.report.chart_style import FORM_COLOURS
 from sepconvert.report.trials import method
 
 
@@ -30,7 +29,8 @@ def draw(record: Record) -> dict[str, dict[str, Any]]:
     forms = {point.form for site in record.sites for point in site.error_by_rank or []}
     if forms:
         forms |= {site.form for site in record.sites if site.form is not None}
-        charts["curve"] = layer_charts.error_curve([form for form in FORM_COLOURS if form in forms])
+        known = [form.name for form in record.forms]
+        charts["curve"] = layer_charts.error_curve([*known, *sorted(forms.difference(known))], forms)
     if any(site.spectrum for site in record.sites):
         charts["spectrum"] = layer_charts.spectrum()
     if record.latency:

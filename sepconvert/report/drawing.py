@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sepconvert.record import SiteRecord
+from sepconvert.record import LayerRecord, SiteRecord
 from sepconvert.report.figures import dimensions
 
 # The sizes of a box and of a join are also in the page's style.
@@ -51,48 +51,18 @@ def draw_before(site: SiteRecord) -> Drawing:
 
 
 def draw_after(site: SiteRecord) -> Drawing | None:
-    """Draw the replacement of a rewritten site, or None where its form is not known here."""
-    if site.status != "rewritten" or site.rank is None:
+    """Draw the replacement of a rewritten site, or None where its layers are not known."""
+    layers = site.layers
+    if site.status != "rewritten" or layers is None:
         return None
-    c, m, r, kernel = site.in_channels, site.out_channels, site.rank, dimensions(site.kernel)
-    many = site.lowering if r > 1 else None
-    if site.form == "dw-pw":
-        return _draw_depthwise_first(c, m, r, kernel, many)
-    if site.form == "pw-dw":
-        taps, mix = ("taps", f"depthwise {kernel}", f"{m} → {m}"), ("mix", "pointwise 1×1", f"{c} → {m}")
-        if many in ("branches", "concat"):
-            return _assemble([mix, taps], r, [("join", "Add", "")])
-        wide = ("mix", "pointwise 1×1", f"{c} → {r * m}")
-        return _assemble([wide, ("taps", f"grouped {kernel}", f"{r * m} → {m}")], 1, [])
-    if site.form == "pw-dw-pw":
-        chain = [
-            ("mix", "pointwise 1×1", f"{c} → {r}"),
-            ("taps", f"depthwise {kernel}", f"{r} → {r}"),
-            ("mix", "pointwise 1×1", f"{r} → {m}"),
-        ]
-        return _assemble(chain, 1, [])
-    if site.form == "spatial":
-        first, second = _spatial_kernels(site)
-        return _assemble([("taps", f"Conv {first}", f"{c} → {r}"), ("taps", f"Conv {second}", f"{r} → {m}")], 1, [])
-    return None
+    join = [] if layers.join is None else [("join", layers.join.capitalize(), "")]
+    return _assemble([*map(_part, layers.branch)], layers.copies, [*join, *map(_part, layers.tail)])
 
 
-def _draw_depthwise_first(c: int, m: int, r: int, kernel: str, lowering: str | None) -> Drawing:
-    taps, mix = ("taps", f"depthwise {kernel}", f"{c} → {c}"), ("mix", "pointwise 1×1", f"{c} → {m}")
-    wide = ("mix", "pointwise 1×1", f"{r * c} → {m}")
-    if lowering == "branches":
-        return _assemble([taps, mix], r, [("join", "Add", "")])
-    if lowering == "concat":
-        return _assemble([taps], r, [("join", "Concat", ""), wide])
-    return _assemble([("taps", f"depthwise {kernel}", f"{c} → {r * c}"), wide], 1, [])
-
-
-def _spatial_kernels(site: SiteRecord) -> tuple[str, str]:
-    first = site.first_kernel
-    if first is None:
-        first = [site.kernel[0], *[1] * (len(site.kernel) - 1)]
-    second = [side if one == 1 else 1 for side, one in zip(site.kernel, first, strict=True)]
-    return dimensions(first), dimensions(second)
+def _part(layer: LayerRecord) -> Part:
+    kind = "mix" if layer.kind == "pointwise" else "taps"
+    title = "Conv" if layer.kind == "conv" else layer.kind
+    return kind, f"{title} {dimensions(layer.kernel)}", f"{layer.inputs} → {layer.outputs}"
 
 
 def _assemble(branch: list[Part], copies: int, tail: list[Part]) -> Drawing:

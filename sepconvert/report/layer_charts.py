@@ -1,15 +1,15 @@
 """Charts of the layers: bars of all of them, and the curves of the chosen one."""
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, BEFORE, ELIGIBLE, FORM_COLOURS, KEPT, decades, finish, labels
+from sepconvert.report.chart_style import AFTER, BEFORE, COLOURS, ELIGIBLE, KEPT, MARKS, decades, finish, labels
 
 if TYPE_CHECKING:
     import altair as alt
 
 # Of the bars above each other: two or three charts take the same room. The page's style has it too.
 BAR_HEIGHTS = {2: 224, 3: 136}
-_FORM_SHAPES = {"dw-pw": "circle", "pw-dw": "square", "pw-dw-pw": "triangle-up", "spatial": "diamond"}
 
 
 def bars(field: str, title: str, layers: list[int], height: int, unit_prefix: bool = True) -> "alt.TopLevelMixin":
@@ -48,12 +48,17 @@ def bars(field: str, title: str, layers: list[int], height: int, unit_prefix: bo
     return finish(chart, height, f"Bars: {title} of every layer before and after; the table below has the figures.")
 
 
-def error_curve(names: list[str]) -> "alt.TopLevelMixin":
-    """Error against rank of the chosen layer, one line per form, the taken point ringed."""
+def error_curve(names: list[str], shown: set[str]) -> "alt.TopLevelMixin":
+    """Error against rank of the chosen layer, one line per form, the taken point ringed.
+
+    ``names`` are all forms in their order, which gives each its colour and mark on every page; ``shown`` are drawn.
+    """
     import altair as alt
 
-    colour = alt.Color("form:N", scale=alt.Scale(domain=names, range=[FORM_COLOURS[name] for name in names]))
-    shape = alt.Shape("form:N", scale=alt.Scale(domain=names, range=[_FORM_SHAPES[name] for name in names]))
+    looks = dict(zip(names, zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
+    domain = [name for name in names if name in shown]
+    colour = alt.Color("form:N", scale=alt.Scale(domain=domain, range=[looks[name][0] for name in domain]))
+    shape = alt.Shape("form:N", scale=alt.Scale(domain=domain, range=[looks[name][1] for name in domain]))
     base = alt.Chart(alt.NamedData("curve")).encode(
         x=alt.X("rank:Q", title="rank", scale=alt.Scale(type="log", base=2, nice=False), axis=alt.Axis(format="d")),
         y=alt.Y("error:Q", title="relative error", scale=alt.Scale(type="log"), axis=decades()),

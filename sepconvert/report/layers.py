@@ -72,7 +72,8 @@ class LayerTable:
 def tabulate(record: Record) -> LayerTable:
     """Return the sites of a record as table rows, in the model's order."""
     repeated = {name for name, n in Counter(site.name for site in record.sites).items() if n > 1}
-    rows = tuple(_row(i, site, repeated) for i, site in enumerate(record.sites, start=1))
+    several = {form.name for form in record.forms if len(form.lowerings) > 1}
+    rows = tuple(_row(i, site, repeated, several) for i, site in enumerate(record.sites, start=1))
     drawn = len(rows) <= MOST_DRAWN
     if not drawn:
         rows = tuple(replace(row, before=None, after=None) for row in rows)
@@ -110,7 +111,7 @@ def display_name(site: SiteRecord, repeated: set[str]) -> str:
     return site.output if not site.name or site.name in repeated else site.name
 
 
-def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
+def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -> LayerRow:
     rewritten = site.status == "rewritten"
     error = _error(site)
     kernel = figures.dimensions(site.kernel)
@@ -121,7 +122,7 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
         output=site.output,
         status=site.status,
         status_words=STATUS_WORDS.get(site.status, site.status),
-        became=_became(site),
+        became=_became(site, several),
         label=_label(site),
         kernel=kernel,
         shape=f"{kernel}, {site.in_channels} → {site.out_channels}",
@@ -143,20 +144,16 @@ def _row(number: int, site: SiteRecord, repeated: set[str]) -> LayerRow:
     )
 
 
-def _became(site: SiteRecord) -> str:
+def _became(site: SiteRecord, several: set[str]) -> str:
+    """Say what a site became; how its factors are written only where the form leaves a choice (``several``)."""
     if site.status == "rewritten":
-        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", _lowering(site)]
+        lowering = site.lowering if site.form in several and (site.rank or 0) > 1 else None
+        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", lowering]
         return ", ".join(part for part in parts if part)
     if site.best_candidate and site.best_candidate.get("form"):
         rank = site.best_candidate.get("rank")
         return f"as {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")
     return "–"
-
-
-def _lowering(site: SiteRecord) -> str:
-    """Return how the factors are written, where there is more than one way."""
-    several = site.form in ("dw-pw", "pw-dw") and (site.rank or 0) > 1
-    return site.lowering or "" if several else ""
 
 
 def _label(site: SiteRecord) -> str:

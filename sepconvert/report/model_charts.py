@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, FORM_COLOURS, decades, finish, labels
+from sepconvert.report.chart_style import AFTER, COLOURS, decades, finish, labels
 
 if TYPE_CHECKING:
     import altair as alt
@@ -84,7 +84,7 @@ def training() -> "alt.TopLevelMixin":
         ],
     )
     lines = base.mark_line(strokeWidth=1.5).encode(
-        color=alt.Color("series:N", sort=None, scale=alt.Scale(range=list(FORM_COLOURS.values())))
+        color=alt.Color("series:N", sort=None, scale=alt.Scale(range=list(COLOURS)))
     )
     kept = base.transform_filter("datum.kept")
     ring = kept.mark_point(size=160, strokeWidth=2, stroke="var(--ink)")

@@ -25,6 +25,7 @@ class PageView:
     sweep: tuple[trials.SweepRow, ...]
     sweep_device: str | None
     layers: LayerTable
+    spectrum_form: str
     has_network: bool
     network_key: Pairs
     skips: tuple[SkipGroup, ...]
@@ -68,6 +69,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         sweep=trials.sweep_rows(record),
         sweep_device=record.sweep.device if record.sweep else None,
         layers=table,
+        spectrum_form=record.forms[0].name if record.forms else "",
         has_network=record.graph is not None and bool(record.graph.nodes),
         network_key=_network_key(record),
         skips=group_skips(record),

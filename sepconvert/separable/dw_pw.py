@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from sepconvert.separable.definite import cholesky, inverse_of_lower
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 
 NAME = "dw_pw"
+WORDS = "depthwise, then pointwise; rank r: filters per input channel"
+# onnxruntime's blocked CPU layout takes a depthwise convolution only with one output per group, so that branches beat
+# the one grouped convolution there. Other devices differ.
+LOWERINGS = ("branches", "concat", "stacked")
+AUTO, CHANNELS, QUICK, BOUNDED = True, False, True, False
 LAST = "pointwise"
 COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
 ELIMINATED = True
@@ -29,10 +35,26 @@ def full_rank(geometry: ConvGeometry) -> int:
     return min(geometry.taps, geometry.out_channels)
 
 
-def cost(geometry: ConvGeometry, rank: int) -> Cost:
-    """r·C·(K + M) weights, each used once per output position."""
-    weights = rank * geometry.in_channels * (geometry.taps + geometry.out_channels)
-    return Cost(weights, None if geometry.out_positions is None else weights * geometry.out_positions)
+def layers(
+    geometry: ConvGeometry,
+    rank: int,
+    lowering: str,
+    first_kernel: tuple[int, ...] | None = None,  # noqa: ARG001 - the order is the form's
+) -> Layers:
+    """C→C·r by channel and C·r→M; or r times C→C and C→M, summed; or r times C→C, concatenated, and r·C→M."""
+    channels, outputs, axes = geometry.in_channels, geometry.out_channels, tuple(range(len(geometry.kernel)))
+    wide = channels * rank
+    one, mixed = Layer("depthwise", DEPTHWISE, channels, channels, axes), Layer("pointwise", POINTWISE, wide, outputs)
+    if lowering == "branches":
+        return Layers((one, Layer("pointwise", POINTWISE, channels, outputs)), rank, ADD)
+    if lowering == "concat":
+        return Layers((one,), rank, CONCAT, (mixed,))
+    return Layers((Layer("depthwise", DEPTHWISE, channels, wide, axes), mixed))
+
+
+def first_kernel(factors: Factors) -> tuple[int, ...] | None:  # noqa: ARG001 - the order is the form's
+    """None: the order of the layers is fixed."""
+    return None
 
 
 def factorise(
@@ -124,7 +146,7 @@ class DwPwSearch:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
+        rest = self._problem.weight - reconstruct(factors).reshape(self._problem.original.shape)
         halves = truncate(slices(rest), self._rank - factors.rank)
         added = assemble(halves.right, halves.left.swapaxes(0, 1), factors.kernel)
         return joined(factors, added, COMPONENT_AXES)

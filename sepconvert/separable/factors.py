@@ -47,12 +47,6 @@ class Factors:
         """Number of weights."""
         return sum(a.size for a in self.arrays.values())
 
-    def reconstruct(self) -> NDArray[np.float64]:
-        """Return the equivalent dense kernel, shape (M, C, *kernel), accumulated in float64."""
-        from sepconvert.separable.forms import FORMS
-
-        return FORMS[self.form].reconstruct(self)
-
 
 def joined(one: Factors, two: Factors, axes: Mapping[str, int]) -> Factors:
     """Factors with the components of both: their kernel is the sum of the two kernels.

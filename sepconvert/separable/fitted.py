@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.separable.descent import Descent, Value, descend
 from sepconvert.separable.factors import Factors, joined, rows_scaled
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Search
@@ -69,7 +69,7 @@ def fit(
     rng = np.random.default_rng(0)  # the data-free factorisations draw nothing
     if rank >= module.full_rank(geometry):
         exact = module.factorise(problem.weight.reshape(geometry.weight_shape), rank, geometry, rng)
-        error = problem.scaled_error(exact.reconstruct().reshape(problem.original.shape))
+        error = problem.scaled_error(reconstruct(exact).reshape(problem.original.shape))
         return _finish(problem, exact, error, 0, ())
     if data_free is None:
         weight = (problem.original / problem.row_scale[:, None, None]).reshape(geometry.weight_shape)
@@ -168,7 +168,7 @@ def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluat
         surely_best = descent.history[-1] < CLEARLY * start.value.value
         candidates = [*opened.solved, found] if surely_best else [*candidates, found]
         history, used = descent.history, descent.evaluations + len(opened.points) - 1
-    errors = [problem.scaled_error(factors.reconstruct().reshape(problem.original.shape)) for factors in candidates]
+    errors = [problem.scaled_error(reconstruct(factors).reshape(problem.original.shape)) for factors in candidates]
     winner = int(np.argmin(errors))
     return _finish(problem, candidates[winner], errors[winner], used, history)
 

@@ -1,6 +1,10 @@
-"""The table of separable forms: the one place that lists them all."""
+"""The table of separable forms, and what follows from any of them.
 
-from collections.abc import Sequence
+Everything that is special about a form stands in its own module; no other place asks for a form by its name. A form
+that is put into ``FORMS`` is surveyed, planned, fitted, written, checked, timed, drawn and turned into modules.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,26 +13,52 @@ from numpy.typing import NDArray
 from sepconvert.separable import dw_pw, pw_dw, pw_dw_pw, spatial
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.layers import CONCAT, Layers
 from sepconvert.separable.problem import Problem
+from sepconvert.separable.scheme import Scheme
 from sepconvert.separable.search import Search
+
+STACKED = "stacked"
 
 
 class Form(Protocol):
-    """What each form's module offers (a module satisfies this protocol by its functions)."""
+    """What each form's module offers (a module satisfies this protocol by its facts and functions)."""
 
     NAME: str
+    # A few words for people.
+    WORDS: str
+    # How it can be written, a sensible default first; ``stacked`` is among them, and the only way at rank 1.
+    LOWERINGS: tuple[str, ...]
+    # Whether a depthwise layer holds the taps, so that ``auto`` takes it.
+    AUTO: bool
+    # Whether the rank is a number of channels (written R), and not of filters per channel (r).
+    CHANNELS: bool
+    # Whether ``error_by_rank`` costs next to nothing.
+    QUICK: bool
+    # Whether ``error_by_rank`` is only a bound, of which factorising leaves a part.
+    BOUNDED: bool
     # The array whose first axis is the output channels; and, for each array, the axis that counts components.
     LAST: str
     COMPONENT_AXES: dict[str, int]
     # Whether a fit solves for the last factor at every step.
     ELIMINATED: bool
 
-    def full_rank(self, geometry: ConvGeometry) -> int:
-        """Smallest rank at which every kernel of this geometry is represented exactly (an upper bound is allowed)."""
+    def layers(
+        self, geometry: ConvGeometry, rank: int, lowering: str, first_kernel: tuple[int, ...] | None = None
+    ) -> Layers:
+        """The layers it stands for, named after the arrays of its factors; they cost the same in every lowering.
+
+        The cost grows at least in proportion to the rank. ``first_kernel`` is the kernel of the layer that runs first,
+        where the form leaves that open; None takes the cheaper order.
+        """
         ...
 
-    def cost(self, geometry: ConvGeometry, rank: int) -> Cost:
-        """Weights and MACs of the factors, every factor counted at its own output size; proportional to the rank."""
+    def first_kernel(self, factors: Factors) -> tuple[int, ...] | None:
+        """What ``layers`` has to be given for these factors."""
+        ...
+
+    def full_rank(self, geometry: ConvGeometry) -> int:
+        """Smallest rank at which every kernel of this geometry is represented exactly (an upper bound is allowed)."""
         ...
 
     def factorise(
@@ -54,13 +84,79 @@ class Form(Protocol):
         ...
 
     def search(self, problem: Problem, rank: int) -> Sequence[Search]:
-        """The ways to fit factors of this rank to a problem."""
+        """The ways to fit factors of this rank to a problem; none where the data-free factors are all there is."""
         ...
 
 
 FORMS: dict[str, Form] = {form.NAME: form for form in (dw_pw, pw_dw, pw_dw_pw, spatial)}
+# What a whole number means as the rank of several forms at once: the cost of this form at that rank.
+YARDSTICK = dw_pw.NAME
 
-DEPTHWISE_FORMS = (dw_pw.NAME, pw_dw.NAME, pw_dw_pw.NAME)
+
+def lowerings(form: str, rank: int) -> tuple[str, ...]:
+    """Lowerings of a form that differ at a rank, a sensible default first; at rank 1 all write the same."""
+    return (STACKED,) if rank == 1 else FORMS[form].LOWERINGS
+
+
+def layers_at(scheme: Scheme, geometry: ConvGeometry, first_kernel: tuple[int, ...] | None = None) -> Layers:
+    """Layers that a scheme stands for at a convolution; ``first_kernel`` as in ``Form.layers``.
+
+    Raises:
+        ValueError: the lowering does not apply.
+    """
+    if scheme.lowering not in lowerings(scheme.form, scheme.rank):
+        raise ValueError(f"lowering {scheme.lowering} does not apply to {scheme.form} at rank {scheme.rank}")
+    return FORMS[scheme.form].layers(geometry, scheme.rank, scheme.lowering, first_kernel)
+
+
+def layers_for(factors: Factors, lowering: str, geometry: ConvGeometry) -> Layers:
+    """Layers whose weights these factors are; errors as for ``layers_at``."""
+    first = FORMS[factors.form].first_kernel(factors)
+    return layers_at(Scheme(factors.form, factors.rank, lowering), geometry, first)
+
+
+def weights(factors: Factors, layers: Layers) -> Iterator[NDArray[np.floating]]:
+    """Yield the weight of every layer, in the order of ``layers.written``.
+
+    Branch j takes component j of every array. Behind a concatenation all channels of branch 0 come before those of
+    branch 1, so there the component is the slower index of the inputs.
+    """
+    axes = FORMS[factors.form].COMPONENT_AXES
+    for layer, copy in layers.written:
+        array = factors.arrays[layer.name]
+        if layers.copies > 1 and layer in layers.branch:
+            array = np.take(array, copy, axis=axes[layer.name])
+        elif layers.join == CONCAT:
+            array = np.moveaxis(array, axes[layer.name], 1)
+        yield array.reshape(layer.weight_shape(factors.kernel))
+
+
+def cost_of(form: str, geometry: ConvGeometry, rank: int) -> Cost:
+    """Weights and MACs of a form's layers, every one counted at its own output size."""
+    return FORMS[form].layers(geometry, rank, STACKED).cost(geometry)
+
+
+def reconstruct(factors: Factors) -> NDArray[np.float64]:
+    """Return the equivalent dense kernel, shape (M, C, *kernel), accumulated in float64."""
+    return FORMS[factors.form].reconstruct(factors)
+
+
+def named(name: str) -> tuple[str, ...]:
+    """Forms behind a name of the command line: ``auto`` (the depthwise ones), ``any`` (all), or one form.
+
+    Raises:
+        KeyError: there is no such form.
+    """
+    if name == "any":
+        return tuple(FORMS)
+    if name == "auto":
+        return tuple(key for key, form in FORMS.items() if form.AUTO)
+    return (form_from_cli(name),)
+
+
+def names() -> tuple[str, ...]:
+    """What ``named`` takes."""
+    return ("auto", "any", *map(cli_name, FORMS))
 
 
 def cli_name(form: str) -> str:

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import ADD, DEPTHWISE, GROUPED, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem, inner
 from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 from sepconvert.separable.whiten import kronecker
 
 NAME = "pw_dw"
+WORDS = "pointwise, then depthwise; rank r: filters per output channel"
+# As for ``dw_pw``, branches suit onnxruntime's CPU kernels.
+LOWERINGS = ("branches", "stacked")
+AUTO, CHANNELS, QUICK, BOUNDED = True, False, True, False
 LAST = "depthwise"
 COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
 ELIMINATED = False
@@ -28,13 +33,25 @@ def full_rank(geometry: ConvGeometry) -> int:
     return min(geometry.taps, geometry.in_channels)
 
 
-def cost(geometry: ConvGeometry, rank: int) -> Cost:
-    """r·M·C weights at every input position and r·M·K at every output position."""
-    mixing = rank * geometry.out_channels * geometry.in_channels
-    filtering = rank * geometry.out_channels * geometry.taps
-    before, after = geometry.in_positions, geometry.out_positions
-    macs = None if before is None or after is None else mixing * before + filtering * after
-    return Cost(mixing + filtering, macs)
+def layers(
+    geometry: ConvGeometry,
+    rank: int,
+    lowering: str,
+    first_kernel: tuple[int, ...] | None = None,  # noqa: ARG001 - the order is the form's
+) -> Layers:
+    """C→M·r and M·r→M with r inputs per group; or r times C→M and M→M by channel, summed."""
+    channels, outputs, axes = geometry.in_channels, geometry.out_channels, tuple(range(len(geometry.kernel)))
+    if lowering == "branches":
+        mixed = Layer("pointwise", POINTWISE, channels, outputs)
+        return Layers((mixed, Layer("depthwise", DEPTHWISE, outputs, outputs, axes)), rank, ADD)
+    wide = outputs * rank
+    mixed = Layer("pointwise", POINTWISE, channels, wide)
+    return Layers((mixed, Layer("depthwise", GROUPED, wide, outputs, axes)))
+
+
+def first_kernel(factors: Factors) -> tuple[int, ...] | None:  # noqa: ARG001 - the order is the form's
+    """None: the order of the layers is fixed."""
+    return None
 
 
 def factorise(
@@ -123,7 +140,7 @@ class PwDwSearch:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
+        rest = self._problem.weight - reconstruct(factors).reshape(self._problem.original.shape)
         halves = truncate(rest, self._rank - factors.rank)
         added = assemble(halves.left.swapaxes(1, 2), halves.right, factors.kernel)
         return joined(factors, added, COMPONENT_AXES)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sepconvert.separable.cp import Refined, refine
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.triplets import Triplets, by_input, by_output, exact, khatri_rao
@@ -22,6 +23,10 @@ from sepconvert.separable.truncated import checked_rank, squared_singular_values
 from sepconvert.separable.whiten import kronecker
 
 NAME = "pw_dw_pw"
+WORDS = "pointwise, depthwise, pointwise: a bottleneck; rank R: its channels"
+LOWERINGS = ("stacked",)
+# The data-free curve is that of the start: alternating least squares leaves 6 to 90 % of it.
+AUTO, CHANNELS, QUICK, BOUNDED = True, True, False, True
 LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "depthwise": 0, "expand": 1}
 ELIMINATED = True
@@ -39,12 +44,21 @@ def full_rank(geometry: ConvGeometry) -> int:
     return min(channels * taps, outputs * taps, outputs * channels)
 
 
-def cost(geometry: ConvGeometry, rank: int) -> Cost:
-    """R·C weights at every input position and R·(K + M) at every output position."""
-    first = rank * geometry.in_channels
-    rest = rank * (geometry.taps + geometry.out_channels)
-    before, after = geometry.in_positions, geometry.out_positions
-    return Cost(first + rest, None if before is None or after is None else first * before + rest * after)
+def layers(
+    geometry: ConvGeometry,
+    rank: int,
+    lowering: str,  # noqa: ARG001 - there is one
+    first_kernel: tuple[int, ...] | None = None,  # noqa: ARG001 - the order is the form's
+) -> Layers:
+    """C→R, R→R by channel, R→M."""
+    reduce = Layer("reduce", POINTWISE, geometry.in_channels, rank)
+    taps = Layer("depthwise", DEPTHWISE, rank, rank, tuple(range(len(geometry.kernel))))
+    return Layers((reduce, taps, Layer("expand", POINTWISE, rank, geometry.out_channels)))
+
+
+def first_kernel(factors: Factors) -> tuple[int, ...] | None:  # noqa: ARG001 - the order is the form's
+    """None: the order of the layers is fixed."""
+    return None
 
 
 def factorise(
@@ -169,7 +183,7 @@ class PwDwPwSearch:
         """Add the largest terms of what is left over."""
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight - factors.reconstruct().reshape(self._problem.original.shape)
+        rest = self._problem.weight - reconstruct(factors).reshape(self._problem.original.shape)
         added = assemble(by_output(rest.astype(np.float64), self._rank - factors.rank), factors.kernel)
         return joined(factors, added, COMPONENT_AXES)
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
-from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import CONV, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
 from sepconvert.separable.truncated import (
@@ -28,6 +29,9 @@ from sepconvert.separable.truncated import (
 from sepconvert.separable.whiten import Whitening, kronecker
 
 NAME = "spatial"
+WORDS = "one convolution per axis; rank R: channels between them"
+LOWERINGS = ("stacked",)
+AUTO, CHANNELS, QUICK, BOUNDED = False, True, False, False
 LAST = "second"
 COMPONENT_AXES = {"first": 0, "second": 1}
 ELIMINATED = True
@@ -38,9 +42,20 @@ def full_rank(geometry: ConvGeometry) -> int:
     return min(_order_rank(geometry, axis) for axis in first_axes(geometry))
 
 
-def cost(geometry: ConvGeometry, rank: int) -> Cost:
-    """Weights and MACs of the cheaper order, the first factor counted at its own output size."""
-    return _order_cost(geometry, rank, first_axes(geometry)[0])
+def layers(
+    geometry: ConvGeometry,
+    rank: int,
+    lowering: str,  # noqa: ARG001 - there is one
+    first_kernel: tuple[int, ...] | None = None,
+) -> Layers:
+    """C→R with the taps of one axis, R→M with those of the other; the cheaper order unless ``first_kernel`` says."""
+    axis = first_axes(geometry)[0] if first_kernel is None else _axis_of(first_kernel, geometry.kernel)
+    return _ordered(geometry, rank, axis)
+
+
+def first_kernel(factors: Factors) -> tuple[int, ...]:
+    """The kernel of the first factor."""
+    return factors.arrays["first"].shape[2:]
 
 
 def first_axes(geometry: ConvGeometry) -> list[int]:
@@ -48,7 +63,7 @@ def first_axes(geometry: ConvGeometry) -> list[int]:
 
     Compared by MACs, or by weights where the spatial size is unknown.
     """
-    costs = [_order_cost(geometry, 1, axis) for axis in (0, 1)]
+    costs = [_ordered(geometry, 1, axis).cost(geometry) for axis in (0, 1)]
     sizes = [c.params if c.macs is None else c.macs for c in costs]
     return [axis for axis in (0, 1) if sizes[axis] == min(sizes)]
 
@@ -88,8 +103,7 @@ def split_kernel(kernel: tuple[int, ...], axis: int) -> tuple[tuple[int, ...], t
 
 def first_axis(factors: Factors) -> int:
     """Which axis the first factor of these factors covers."""
-    one = factors.arrays["first"].shape[2:]
-    return 0 if one == split_kernel(factors.kernel, 0)[0] else 1
+    return _axis_of(first_kernel(factors), factors.kernel)
 
 
 def unfold(weight: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
@@ -152,15 +166,16 @@ def _order_rank(geometry: ConvGeometry, axis: int) -> int:
     return min(geometry.in_channels * sides[axis], geometry.out_channels * sides[1 - axis])
 
 
-def _order_cost(geometry: ConvGeometry, rank: int, axis: int) -> Cost:
-    sides = _sides(geometry.kernel)
-    first = rank * geometry.in_channels * sides[axis]
-    second = rank * geometry.out_channels * sides[1 - axis]
-    if geometry.in_spatial is None or geometry.out_spatial is None:
-        return Cost(first + second, None)
-    before, after = _sides(geometry.in_spatial), _sides(geometry.out_spatial)
-    between = after[axis] * before[1 - axis]
-    return Cost(first + second, geometry.images * (first * between + second * prod(after)))
+def _ordered(geometry: ConvGeometry, rank: int, axis: int) -> Layers:
+    """The two layers when ``axis`` runs first; in 1-D, axis 1 has no taps."""
+    axes = range(len(geometry.kernel))
+    first = Layer("first", CONV, geometry.in_channels, rank, tuple(a for a in axes if a == axis))
+    second = Layer("second", CONV, rank, geometry.out_channels, tuple(a for a in axes if a != axis))
+    return Layers((first, second))
+
+
+def _axis_of(first: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+    return 0 if first == split_kernel(kernel, 0)[0] else 1
 
 
 class SpatialSearch:
@@ -233,7 +248,7 @@ class SpatialSearch:
             return None
         if factors.rank == self._rank:
             return factors
-        rest = self._problem.weight.reshape(factors.reconstruct().shape) - factors.reconstruct()
+        rest = self._problem.weight.reshape(self._problem.geometry.weight_shape) - reconstruct(factors)
         halves = truncate(unfold(rest, self._axis)[None], self._rank - factors.rank)
         added = assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)
         return joined(factors, added, COMPONENT_AXES)

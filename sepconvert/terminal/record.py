@@ -4,7 +4,7 @@ Words and numbers are those of the report; a wider terminal gets more columns.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -118,11 +118,12 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     table.add_column("Becomes" if rewritten else "Status")
     if rewritten:
         table.add_column("Error", justify="right", no_wrap=True)
+    letters = {form.name: form.letter for form in record.forms}
     for site in sites:
         numbers = [f(site) for _, before, after in shown for f in ((before, after) if rewritten else (before,))]
         cells = [site.name, f"{site.in_channels}>{site.out_channels}", "x".join(map(str, site.kernel))]
         cells += [plain(figures.count(number)) for number in numbers]
-        cells += [_becomes(site), _error(site)] if rewritten else [site.status]
+        cells += [_becomes(site, letters), _error(site)] if rewritten else [site.status]
         table.add_row(*cells)
     return [Text(_site_title(sites), style="bold"), table, *_kept(sites)]
 
@@ -147,12 +148,11 @@ def _site_title(sites: Sequence[SiteRecord]) -> str:
     return f"{figures.plural(len(sites), 'site')}: {statuses}"
 
 
-def _becomes(site: SiteRecord) -> str:
-    if site.status != "rewritten":
+def _becomes(site: SiteRecord, letters: Mapping[str, str]) -> str:
+    if site.status != "rewritten" or site.form is None:
         return site.status
-    letter = "r" if site.form in ("dw-pw", "pw-dw") else "R"
     way = "" if site.lowering == "stacked" else f" {site.lowering}"
-    return f"{site.form} {letter}={site.rank}{way}"
+    return f"{site.form} {letters[site.form]}={site.rank}{way}"
 
 
 def _error(site: SiteRecord) -> str:

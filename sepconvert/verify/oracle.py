@@ -1,6 +1,6 @@
 """The exact oracle: does the written chain compute what its factors say?
 
-Per site, the original Conv carrying ``Factors.reconstruct()`` (from the rounded, written arrays) and the rewritten bias
+Per site, the original Conv carrying ``reconstruct(factors)`` (from the rounded, written arrays) and the rewritten bias
 runs against the written chain on a seeded random input. What differs is rounding or a bug, never the error of the
 approximation.
 
@@ -29,6 +29,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import Origin, find_value, numpy_dtype, origin_of, read_constant
 from sepconvert.record import SelfCheck
 from sepconvert.separable.factors import Factors
+from sepconvert.separable.forms import layers_for, reconstruct
 from sepconvert.verify.rounding import ARITHMETICS, Arithmetic, magnitudes, roundings, underflows
 
 Array = NDArray[np.floating]
@@ -110,8 +111,9 @@ def _written(replacement: Replacement) -> Factors:
 def _check(replacement: Replacement, bias: Array | None, models: Models, rng: np.random.Generator) -> SiteCheck:
     site, factors = replacement.site, _written(replacement)
     held = None if bias is None else bias.astype(numpy_dtype(site.dtype)).astype(np.float64)
+    terms = roundings(layers_for(factors, replacement.lowering, site.geometry), site.geometry)
     checks = [
-        _check_in(arithmetic, replace(site, dtype=arithmetic.dtype), factors, held, models, rng)
+        _check_in(arithmetic, replace(site, dtype=arithmetic.dtype), factors, held, terms, models, rng)
         for arithmetic in ARITHMETICS[site.dtype]
     ]
     return max(checks, key=_closeness)
@@ -122,10 +124,11 @@ def _check_in(
     site: ConvSite,
     factors: Factors,
     bias: Array | None,
+    terms: int,
     models: Models,
     rng: np.random.Generator,
 ) -> SiteCheck:
-    kernel = factors.reconstruct()
+    kernel = reconstruct(factors)
     dense, chain = models(site, kernel, bias)
     inputs = _inputs(site, kernel, bias, arithmetic, rng)
     try:
@@ -133,9 +136,9 @@ def _check_in(
     except ModelError as error:
         raise VerificationError(f"Site '{site.output}': the nodes written for it do not run: {error}") from error
     largest = max(float(np.abs(x).max()) for x in inputs)
-    tolerance = arithmetic.tolerance(roundings(factors, site.geometry))
+    tolerance = arithmetic.tolerance(terms)
     magnitude = magnitudes(factors) * largest + (0 if bias is None else np.abs(bias))
-    magnitude = magnitude + underflows(factors, site.geometry, arithmetic) * max(1.0, largest) / tolerance
+    magnitude = magnitude + underflows(factors, terms, arithmetic) * max(1.0, largest) / tolerance
     worst = max(_deviation(one, other, magnitude) for one, other in zip(expected, found, strict=True))
     return SiteCheck(site.output, worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
 

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.factors import Factors
+from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import Layers
 
 # A sum of rounding errors exceeds the probabilistic bound with a probability below 2·exp(−λ²/2): 3e-8 per element.
 _LAMBDA = 6.0
@@ -55,16 +57,14 @@ ARITHMETICS: Mapping[str, tuple[Arithmetic, ...]] = MappingProxyType(
 )
 
 
-def roundings(factors: Factors, geometry: ConvGeometry) -> int:
-    """Roundings on the way to one output: the dense sum's, the chain's, and those of storing what is between."""
-    channels, taps, rank = geometry.in_channels, geometry.taps, factors.rank
-    chain = {
-        "dw_pw": taps + channels * rank + rank,
-        "pw_dw": channels + taps * rank + rank,
-        "pw_dw_pw": channels + taps + rank,
-        "spatial": (channels + rank) * taps,
-    }[factors.form]
-    return channels * taps + chain + 8
+def roundings(layers: Layers, geometry: ConvGeometry) -> int:
+    """Roundings on the way to one output: the dense sum's, and those of a sum in every layer and over the branches.
+
+    A path from input to output meets one sum of products per layer, whose terms are its inputs per group times its
+    taps, and one sum over the branches. Eight more are for the bias and for storing what is between.
+    """
+    terms = [prod(layer.weight_shape(geometry.kernel)[1:]) for layer in (*layers.branch, *layers.tail)]
+    return geometry.in_channels * geometry.taps + sum(terms) + layers.copies + 8
 
 
 def magnitudes(factors: Factors) -> NDArray[np.float64]:
@@ -73,13 +73,13 @@ def magnitudes(factors: Factors) -> NDArray[np.float64]:
     Never less than Σ|Ŵ|, because a weight of the dense kernel is itself a sum of products of factors.
     """
     absolute = replace(factors, arrays={name: np.abs(array) for name, array in factors.arrays.items()})
-    return _row_sums(absolute.reconstruct())
+    return _row_sums(reconstruct(absolute))
 
 
-def underflows(factors: Factors, geometry: ConvGeometry, arithmetic: Arithmetic) -> float:
-    """Bound on what underflowing products add to an output, for |x| ≤ 1."""
+def underflows(factors: Factors, terms: int, arithmetic: Arithmetic) -> float:
+    """Bound on what underflowing products add to an output, for |x| ≤ 1 and that many ``roundings``."""
     gain = prod(max(1.0, float(_row_sums(np.abs(array)).max())) for array in factors.arrays.values())
-    return roundings(factors, geometry) * arithmetic.underflow * gain
+    return terms * arithmetic.underflow * gain
 
 
 def _row_sums(array: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from sepconvert.data import Preprocess
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.describe import describe_forms, describe_network, describe_site, tool
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.opened import naming, select_sites
@@ -87,6 +87,7 @@ def analyze(
         skipped=list(opened.found.skips),
         totals=TotalsPair(opened.totals),
         tool=tool(),
+        forms=describe_forms(),
         latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
         graph=describe_network(opened, sites),
         warnings=[*opened.shapes.warnings, *more, *data_warnings(dataset, None)],

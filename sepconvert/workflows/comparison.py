@@ -11,7 +11,7 @@ from sepconvert.graph.shapes import Shapes
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.describe import describe_forms, describe_network, describe_site, tool
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
 from sepconvert.workflows.opened import naming, open_model
@@ -83,6 +83,7 @@ def compare(
         skipped=list(first.found.skips),
         totals=TotalsPair(first.totals, replace(second.totals, site_macs=None)),
         tool=tool(),
+        forms=describe_forms(),
         fidelity=fidelity,
         latency=measure_latency(first, second, dataset, measure, seed, progress) if measure.latency else [],
         graph=describe_network(first, sites),

@@ -1,6 +1,7 @@
 """Turn what the rooms found into the plain types of the record."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,25 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.outline import condense
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
-from sepconvert.record import NetworkGraph, RankError, SiteRecord, Tool
-from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.record import (
+    SCHEMA,
+    FormRecord,
+    LayerRecord,
+    LayersRecord,
+    NetworkGraph,
+    RankError,
+    Record,
+    SiteRecord,
+    Tool,
+)
+from sepconvert.separable.forms import FORMS, STACKED, YARDSTICK, cli_name, form_from_cli, layers_at
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.ranks import max_useful_rank
+from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import OpenedModel
 
 CURVE_POINTS = 16  # ranks per form in an error curve
-QUICK_FORMS = ("dw_pw", "pw_dw")  # whose curves cost next to nothing
 LARGEST_CURVE = 16_000_000  # weights; above, the curve is left out rather than read from disk
 
 
@@ -27,12 +40,13 @@ def tool() -> Tool:
 
 
 def describe_site(
-    model: LoadedModel, site: ConvSite, *, status: str, reason: str | None, forms: Sequence[str] = QUICK_FORMS
+    model: LoadedModel, site: ConvSite, *, status: str, reason: str | None, forms: Sequence[str] = ()
 ) -> SiteRecord:
     """The record of a site as it stands: geometry, cost, and how its weight's error falls with the rank of each form.
 
-    The spectrum is the share of the squared norm that each further rank of ``dw-pw`` holds; the errors are relative
-    squared weight errors of ``forms`` at up to 16 ranks below break-even. Both are left out for very large weights.
+    The spectrum is the share of the squared norm that each further rank of the first form holds; the errors are
+    relative squared weight errors of ``forms`` (or those whose curves cost next to nothing) at up to 16 ranks below
+    break-even. Both are left out for very large weights.
 
     Raises:
         ModelError: the weight holds NaN or infinity.
@@ -40,7 +54,8 @@ def describe_site(
     geometry = site.geometry
     spectrum, errors = None, None
     if geometry.dense_cost.params <= LARGEST_CURVE:
-        spectrum, errors = _curves(site, read_constant(model, site.weight), forms)
+        chosen = forms or [name for name, form in FORMS.items() if form.QUICK]
+        spectrum, errors = _curves(site, read_constant(model, site.weight), chosen)
     return SiteRecord(
         name=site.name,
         output=site.output,
@@ -70,13 +85,53 @@ def describe_network(opened: OpenedModel, sites: Sequence[SiteRecord]) -> Networ
     return condense(opened.model, status | {skip.output: "skipped" for skip in opened.found.skips})
 
 
+def describe_forms() -> list[FormRecord]:
+    """All separable forms as the record lists them."""
+    return [
+        FormRecord(cli_name(name), form.WORDS, "R" if form.CHANNELS else "r", list(form.LOWERINGS))
+        for name, form in FORMS.items()
+    ]
+
+
+def describe_layers(layers: Layers, kernel: Sequence[int]) -> LayersRecord:
+    """The layers in the place of a convolution with this kernel."""
+
+    def told(layer: Layer) -> LayerRecord:
+        own = list(layer.kernel(tuple(kernel)))
+        return LayerRecord(layer.name, layer.kind, layer.inputs, layer.outputs, own, layer.groups)
+
+    return LayersRecord([*map(told, layers.branch)], layers.copies, layers.join, [*map(told, layers.tail)])
+
+
+def upgraded(record: Record) -> Record:
+    """The same record in today's schema: what an older one lacks is filled in from what it says."""
+    if record.schema == SCHEMA:
+        return record
+    sites = [replace(site, layers=layers_told(site)) for site in record.sites]
+    return replace(record, sites=sites, forms=describe_forms(), schema=SCHEMA)
+
+
+def layers_told(site: SiteRecord) -> LayersRecord | None:
+    """Layers of a rewritten site of version 1; None where its form is not known here."""
+    if site.status != "rewritten" or site.rank is None or site.form is None:
+        return None
+    try:
+        scheme = Scheme(form_from_cli(site.form), site.rank, site.lowering or STACKED)
+        stride, dilation, pads = tuple(site.stride), tuple(site.dilation), tuple(site.pads)
+        geometry = ConvGeometry(site.in_channels, site.out_channels, tuple(site.kernel), stride, dilation, pads)
+        first = None if site.first_kernel is None else tuple(site.first_kernel)
+        return describe_layers(layers_at(scheme, geometry, first), site.kernel)
+    except (KeyError, ValueError):
+        return None
+
+
 def _curves(site: ConvSite, weight: NDArray[Any], forms: Sequence[str]) -> tuple[list[float], list[RankError]]:
-    slices = FORMS["dw_pw"].error_by_rank(weight, site.geometry)
+    slices = FORMS[YARDSTICK].error_by_rank(weight, site.geometry)
     spectrum = -np.diff(slices, prepend=1.0)
     errors = []
     for form in forms:
         ranks = _ladder(form, site)
-        curve = slices if form == "dw_pw" else FORMS[form].error_by_rank(weight, site.geometry) if ranks else ()
+        curve = slices if form == YARDSTICK else FORMS[form].error_by_rank(weight, site.geometry) if ranks else ()
         errors += [RankError(cli_name(form), rank, float(curve[rank - 1])) for rank in ranks]
     return [float(share) for share in spectrum], errors
 

@@ -9,10 +9,11 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
 from sepconvert.record import ModelFile
+from sepconvert.separable.forms import FORMS, layers_for
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.outputs import write_bytes
 from sepconvert.workflows.sources import ModelSource, import_factory, need_torch
-from sepconvert.workflows.write_factors import Applied, first_kernel
+from sepconvert.workflows.write_factors import Applied
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.rebuild import NewSite, Rebuilt
@@ -86,14 +87,15 @@ def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> M
     paths = source.torch.replaceable().paths
     sites = []
     for output, fitted in applied.fitted.items():
-        first = first_kernel(fitted)
+        factors = fitted.factors
         sites.append(
             NewSite(
                 path=paths[fitted.site.weight],
-                form=fitted.factors.form,
-                rank=fitted.factors.rank,
+                form=factors.form,
+                rank=factors.rank,
                 lowering=fitted.lowering,
-                first_kernel=None if first is None else tuple(first),
+                first_kernel=FORMS[factors.form].first_kernel(factors),
+                names=layers_for(factors, fitted.lowering, fitted.site.geometry).names,
                 outputs=applied.emitted[output],
             )
         )

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
-from sepconvert.graph.lower import lowerings_for
-from sepconvert.planning.uniform import FORM_GROUPS, forms_named
-from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.separable.forms import FORMS, cli_name, lowerings, named, names
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
-FORM_NAMES = (*FORM_GROUPS, *map(cli_name, FORMS))
 TRAINED = ("new", "all")
 INITS = ("low-rank", "random")
 BUDGETS = ("rank", "speedup", "macs", "params", "max_error")
+
+
+def form_words() -> dict[str, str]:
+    """Names for ``--form``, each with a few words on what it is."""
+    groups = {"auto": "the depthwise forms", "any": "every form"}
+    return groups | {cli_name(name): form.WORDS for name, form in FORMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class Target:
     max_error: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("--form", self.form, FORM_NAMES)
+        _one_of("--form", self.form, names())
         _one_of("--lowering", self.lowering, LOWERINGS)
         _one_of("--init", self.init, INITS)
         given = [f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(self, name) is not None]
@@ -137,10 +140,10 @@ class Target:
     @property
     def forms(self) -> tuple[str, ...]:
         """Forms that the form and the lowering allow, as keys of ``FORMS``."""
-        named = forms_named(self.form)
+        every = named(self.form)
         if self.lowering == "auto":
-            return named
-        return tuple(form for form in named if self.lowering in lowerings_for(form, 2))
+            return every
+        return tuple(form for form in every if self.lowering in lowerings(form, 2))
 
     @property
     def budget(self) -> dict[str, float]:
@@ -153,7 +156,7 @@ class Target:
 
     def lowering_of(self, form: str, rank: int) -> str:
         """Return the lowering of one site; at rank 1 all of them write the same nodes."""
-        choices = lowerings_for(form, rank)
+        choices = lowerings(form, rank)
         return self.lowering if self.lowering in choices else choices[0]
 
 

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.disk_cache import default_folder
 from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
-from sepconvert.planning.latency_table import Table, Way, WholeModel, Workload
+from sepconvert.planning.latency_table import Table, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format, WholeModelTiming
 from sepconvert.planning.speedup import plan_speedup
 from sepconvert.planning.within_budget import Choices, plan_cost
-from sepconvert.separable.forms import kernel_gain
+from sepconvert.separable.forms import kernel_gain, lowerings
+from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import Fitted
 from sepconvert.workflows.profiles import find_profiles
@@ -166,10 +166,10 @@ class Planner:
 
     def lowering_for(self, output: str, form: str, rank: int) -> str:
         """Name the lowering of a site (by its output) that is asked for or, where there is a choice, fastest."""
-        choices = lowerings_for(form, rank)
+        choices = lowerings(form, rank)
         if len(choices) == 1 or self.case.target.lowering in choices:
             return self.case.target.lowering_of(form, rank)
-        ways = [Way(form, rank, lowering) for lowering in choices]
+        ways = [Scheme(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
             times = self.latencies.times(self.workloads[output], ways)
         return min(ways, key=times.ms).lowering

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sepconvert.record import Record
+from sepconvert.workflows.describe import upgraded
 from sepconvert.workflows.outputs import Outputs, check_target
 
 
@@ -15,5 +16,6 @@ def render(record: Path | str | Record, page: Path | str, *, force: bool = False
     """
     target = Path(page)
     check_target(target, force=force)
-    Outputs(html=target, force=force).write(record if isinstance(record, Record) else Record.read(Path(record)))
+    found = record if isinstance(record, Record) else Record.read(Path(record))
+    Outputs(html=target, force=force).write(upgraded(found))
     return target

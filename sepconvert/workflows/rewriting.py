@@ -16,7 +16,7 @@ from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.describe import describe_network, tool
+from sepconvert.workflows.describe import describe_forms, describe_network, tool
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
@@ -228,6 +228,7 @@ def _record(
         skipped=[with_refit(skip, settled.fits.dense) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         tool=tool(),
+        forms=describe_forms(),
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),

@@ -19,7 +19,7 @@ from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.commands import Given
-from sepconvert.workflows.describe import describe_network, describe_site, tool
+from sepconvert.workflows.describe import describe_forms, describe_network, describe_site, tool
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
@@ -126,6 +126,7 @@ def sweep(
         skipped=list(opened.found.skips),
         totals=TotalsPair(opened.totals),
         tool=tool(),
+        forms=describe_forms(),
         sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
         graph=describe_network(opened, sites),
         seconds=dict(planner.seconds),

@@ -13,9 +13,9 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
 from sepconvert.record import SelfCheck, SiteRecord, Skip
-from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.separable.forms import FORMS, cli_name, cost_of, layers_for
 from sepconvert.verify.oracle import check_rewrite
-from sepconvert.workflows.describe import describe_site
+from sepconvert.workflows.describe import describe_layers, describe_site
 from sepconvert.workflows.fit import Fits, Fitted
 from sepconvert.workflows.opened import OpenedModel
 
@@ -56,7 +56,7 @@ def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
 
 
 def _check_cost(fitted: Fitted, found: int | None) -> None:
-    planned = FORMS[fitted.factors.form].cost(fitted.site.geometry, fitted.factors.rank).macs
+    planned = cost_of(fitted.factors.form, fitted.site.geometry, fitted.factors.rank).macs
     if planned != found:
         raise VerificationError(
             f"Site {fitted.site.name} was written with {found} MACs instead of the planned {planned}: "
@@ -92,12 +92,14 @@ def describe_result(
     if fitted is None:
         kept = describe_site(opened.model, site, status="kept", reason=reason, forms=forms)
         return replace(kept, params_after=kept.params, macs_after=kept.macs)
+    first = FORMS[fitted.factors.form].first_kernel(fitted.factors)
     return replace(
         describe_site(opened.model, site, status="rewritten", reason=None, forms=forms),
         form=cli_name(fitted.factors.form),
         rank=fitted.factors.rank,
         lowering=fitted.lowering,
-        first_kernel=first_kernel(fitted),
+        first_kernel=None if first is None else list(first),
+        layers=describe_layers(layers_for(fitted.factors, fitted.lowering, site.geometry), site.geometry.kernel),
         params_after=fitted.factors.params,
         macs_after=applied.macs[site.output],
         error_weights=fitted.errors.get("error_weights"),
@@ -111,9 +113,3 @@ def with_refit(skip: Skip, refitted: Container[str]) -> Skip:
     if skip.output not in refitted:
         return skip
     return replace(skip, reason=f"{skip.reason} Its weight and bias were refitted to what the sites before it give.")
-
-
-def first_kernel(fitted: Fitted) -> list[int] | None:
-    """The kernel of the factor that runs first, in the form ``spatial``."""
-    first = fitted.factors.arrays.get("first")
-    return None if first is None else list(first.shape[2:])

@@ -29,7 +29,7 @@ from sepconvert.planning.site_timing import Effort, time_interleaved
 from sepconvert.planning.uniform import Candidate, SitePlan
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.separable.forms import cli_name, cost_of
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import fit_plans
@@ -95,7 +95,7 @@ def _site_plan(site: ConvSite, choice: Choice) -> SitePlan:
     if choice is None:
         return SitePlan(site, (), "kept")
     form, rank, lowering = choice
-    return SitePlan(site, (Candidate(form, rank, FORMS[form].cost(site.geometry, rank)),), None, lowering)
+    return SitePlan(site, (Candidate(form, rank, cost_of(form, site.geometry, rank)),), None, lowering)
 
 
 def fit_one(options: argparse.Namespace, name: str, plan: Plan, seed: int) -> tuple[str, list[float | None]]:

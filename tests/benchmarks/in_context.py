@@ -24,26 +24,27 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-from sepconvert.planning.latency_table import SiteTimes, Way, Workload
+from sepconvert.planning.latency_table import SiteTimes, Workload
 from sepconvert.planning.site_timing import Effort, time_interleaved, time_passing, time_ways
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, cost_of
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 SHORT, LONG = 2, 6
 EFFORT = Effort(seconds=3.0, fewest_rounds=9, most_rounds=400)
 # Channels, side, and a candidate as a plan for twice the speed takes it: VGG's and open_nsfw's sites, and HED's.
 CASES = (
-    (32, 28, Way("pw_dw_pw", 32, "stacked")),
-    (64, 14, Way("pw_dw_pw", 112, "stacked")),
-    (128, 7, Way("pw_dw_pw", 224, "stacked")),
-    (32, 56, Way("pw_dw_pw", 48, "stacked")),
-    (64, 28, Way("pw_dw_pw", 64, "stacked")),
-    (128, 14, Way("pw_dw_pw", 176, "stacked")),
-    (256, 7, Way("pw_dw_pw", 480, "stacked")),
-    (128, 14, Way("spatial", 96, "stacked")),
-    (128, 14, Way("dw_pw", 2, "branches")),
-    (256, 40, Way("pw_dw_pw", 304, "stacked")),
+    (32, 28, Scheme("pw_dw_pw", 32, "stacked")),
+    (64, 14, Scheme("pw_dw_pw", 112, "stacked")),
+    (128, 7, Scheme("pw_dw_pw", 224, "stacked")),
+    (32, 56, Scheme("pw_dw_pw", 48, "stacked")),
+    (64, 28, Scheme("pw_dw_pw", 64, "stacked")),
+    (128, 14, Scheme("pw_dw_pw", 176, "stacked")),
+    (256, 7, Scheme("pw_dw_pw", 480, "stacked")),
+    (128, 14, Scheme("spatial", 96, "stacked")),
+    (128, 14, Scheme("dw_pw", 2, "branches")),
+    (256, 40, Scheme("pw_dw_pw", 304, "stacked")),
 )
 
 
@@ -80,7 +81,7 @@ def chain(channels: int, side: int, length: int) -> LoadedModel:
     return load_bytes(model.SerializeToString())
 
 
-def rewritten(model: LoadedModel, way: Way) -> LoadedModel:
+def rewritten(model: LoadedModel, way: Scheme) -> LoadedModel:
     rng = np.random.default_rng(1)
     sites = survey(model, infer_shapes(model)).sites
     drawn = [
@@ -89,7 +90,7 @@ def rewritten(model: LoadedModel, way: Way) -> LoadedModel:
     return rewrite_model(model, drawn).model
 
 
-def measure(channels: int, side: int, way: Way) -> Row:
+def measure(channels: int, side: int, way: Scheme) -> Row:
     feeds = {"x": np.random.default_rng(2).standard_normal((1, channels, side, side), np.float32)}
     short, long = chain(channels, side, SHORT), chain(channels, side, LONG)
     one = chain(channels, side, 1)
@@ -102,7 +103,7 @@ def measure(channels: int, side: int, way: Way) -> Row:
     pairs = time_ways(workload, [way], "cpu", 1, np.random.default_rng(3), effort=effort)
     passing = time_passing(workload, "cpu", 1, np.random.default_rng(4), effort=effort)
     planned = SiteTimes(workload, pairs, {way: "measured"}, passing)
-    ratio = geometry.dense_cost.macs / FORMS[way.form].cost(geometry, way.rank).macs
+    ratio = geometry.dense_cost.macs / cost_of(way.form, geometry, way.rank).macs
     alone = times[4], times[5]
     return Row(channels, side, way.form, way.rank, ratio, (dense, new), alone, (planned.dense_ms, planned.ms(way)))
 

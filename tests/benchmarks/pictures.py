@@ -16,6 +16,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from sepconvert.record import Record
 from sepconvert.report import page
 from sepconvert.terminal.record import render
+from sepconvert.workflows.describe import upgraded
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    record = Record.read(options.record)
+    record = upgraded(Record.read(options.record))
     picture_page(record, options.out)
     picture_terminal(record, options.out)
 

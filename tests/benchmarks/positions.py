@@ -26,6 +26,7 @@ from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import fit
+from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.moments import MomentAccumulator, fitted_bias
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
@@ -76,7 +77,7 @@ def curve(
         accumulator.add(activations[inputs], outputs[inputs], places)
         moments = accumulator.moments()
         kernels = [
-            fit(make_problem(moments, weight, geometry, ridge), form, rank).factors.reconstruct() for ridge in RIDGES
+            reconstruct(fit(make_problem(moments, weight, geometry, ridge), form, rank).factors) for ridge in RIDGES
         ]
         errors.append(min(relative_error(*unseen, kernel, fitted_bias(moments, kernel)) for kernel in kernels))
     return errors

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from tests.benchmarks.decompose import PEERS
 from tests.benchmarks.emit import conv_macs, rewritten, session, with_kernels
@@ -70,7 +70,7 @@ def test_network_decoupling_is_our_form_without_data(peer: str, form: str) -> No
     weight = rng.standard_normal(geometry.weight_shape)
     theirs = PEERS[peer](weight, geometry, geometry.dense_cost.macs / 2)
     rank = int(theirs.rank.removeprefix("r="))
-    ours = FORMS[form].factorise(weight, rank, geometry, rng).reconstruct()
+    ours = reconstruct(FORMS[form].factorise(weight, rank, geometry, rng))
     np.testing.assert_allclose(theirs.kernel, ours, atol=1e-10)
 
 

@@ -17,6 +17,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import run_model
+from sepconvert.separable.forms import reconstruct
 from tests.graph.models import load, model
 
 
@@ -124,7 +125,7 @@ def rewritten(loaded: LoadedModel, result: RefitResult) -> LoadedModel:
     """The model with the dense equivalent of every fitted site."""
     kernels = {}
     for site in result.sites.values():
-        kernel = site.kernel if site.factors is None else site.factors.reconstruct()
+        kernel = site.kernel if site.factors is None else reconstruct(site.factors)
         if kernel is not None:
             kernels[site.output] = (kernel, site.bias)
     return with_kernels(loaded, kernels)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, lowerings
 from sepconvert.separable.geometry import ConvGeometry
 
 # The IR version that came with each opset boundary: 3 is the last that lists initializers as inputs.
@@ -27,7 +26,7 @@ ELEMENT_TYPES = {
     "bfloat16": onnx.TensorProto.BFLOAT16,
 }
 
-WAYS = [(form, lowering) for form in sorted(FORMS) for lowering in lowerings_for(form, 2)]
+WAYS = [(form, lowering) for form in sorted(FORMS) for lowering in lowerings(form, 2)]
 
 
 def site_of(geometry: ConvGeometry, *, dtype: str = "float32", bias: bool = True) -> ConvSite:

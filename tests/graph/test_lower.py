@@ -4,10 +4,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sepconvert.graph.lower import lower, lowerings_for
+from sepconvert.graph.lower import lower
 from sepconvert.graph.names import fresh_names
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, cost_of, lowerings
 from sepconvert.separable.geometry import ConvGeometry
 from tests.graph.site_models import WAYS, site_geometries, site_of
 from tests.separable.strategies import seeds
@@ -99,14 +99,14 @@ def test_a_spatial_axis_of_one_tap_keeps_its_stride_with_the_factor_that_was_cou
         kernel, stride, _, pads = taps(node)
         sizes = tuple((sizes[a] + pads[a] + pads[a + 2] - kernel[a]) // stride[a] + 1 for a in (0, 1))
         spatial.append(np.prod(node.inputs[1].shape) * np.prod(sizes))
-    assert sum(spatial) == FORMS["spatial"].cost(geometry, 2).macs
+    assert sum(spatial) == cost_of("spatial", geometry, 2).macs
 
 
 @pytest.mark.parametrize(("form", "lowering"), WAYS)
 @settings(deadline=None, max_examples=15)
 @given(geometry=site_geometries(), rank=st.integers(1, 4), size=st.integers(14, 20))
 def test_the_nodes_cost_what_the_form_counts(form, lowering, geometry, rank, size):
-    assume(lowering in lowerings_for(form, rank))
+    assume(lowering in lowerings(form, rank))
     geometry = geometry.at((size,) * len(geometry.kernel))
     chain = chain_of(form, rank, lowering, geometry)
     sizes = {"x": geometry.in_spatial}
@@ -117,7 +117,7 @@ def test_the_nodes_cost_what_the_form_counts(form, lowering, geometry, rank, siz
             inside = at_output(node, inside)
             macs += int(np.prod(node.inputs[1].shape)) * int(np.prod(inside))
         sizes[node.outputs[0].name] = inside
-    cost = FORMS[form].cost(geometry, rank)
+    cost = cost_of(form, geometry, rank)
     assert sizes[chain.output.name] == geometry.out_spatial
     assert (sum(int(np.prod(w.shape)) for w in chain.weights), macs) == (cost.params, cost.macs)
 
@@ -161,10 +161,10 @@ def test_sums_are_added_two_by_two_and_only_one_branch_has_the_bias(rank, seed):
 
 
 def test_lowerings_that_would_coincide_are_listed_once():
-    assert [lowerings_for(form, 1) for form in sorted(FORMS)] == [("stacked",)] * 4
-    assert set(lowerings_for("dw_pw", 2)) == {"stacked", "branches", "concat"}
-    assert set(lowerings_for("pw_dw", 2)) == {"stacked", "branches"}
-    assert lowerings_for("pw_dw_pw", 2) == lowerings_for("spatial", 2) == ("stacked",)
+    assert [lowerings(form, 1) for form in sorted(FORMS)] == [("stacked",)] * 4
+    assert set(lowerings("dw_pw", 2)) == {"stacked", "branches", "concat"}
+    assert set(lowerings("pw_dw", 2)) == {"stacked", "branches"}
+    assert lowerings("pw_dw_pw", 2) == lowerings("spatial", 2) == ("stacked",)
 
 
 def test_a_lowering_that_does_not_apply_is_refused():

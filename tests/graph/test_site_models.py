@@ -3,6 +3,7 @@ import onnx
 import pytest
 
 from sepconvert.graph.site_models import Surroundings, dense_site_model, lowered_site_model
+from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from tests.graph.site_models import IR_VERSIONS, NEWEST, WAYS, random_replacement, site_of
 
@@ -14,7 +15,7 @@ def models(form="dw_pw", lowering="branches", dtype="float32", **around):
     surroundings = Surroundings(**{"opset": 18, "ir_version": 8, **around})
     replacement = random_replacement(site_of(GEOMETRY, dtype=dtype), form, 2, lowering, rng)
     bias = rng.standard_normal(6)
-    dense = dense_site_model(replacement.site, replacement.factors.reconstruct(), bias, surroundings)
+    dense = dense_site_model(replacement.site, reconstruct(replacement.factors), bias, surroundings)
     return [onnx.load_model_from_string(m) for m in (dense, lowered_site_model(replacement, bias, surroundings))]
 
 

@@ -6,7 +6,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
 from sepconvert.planning.uniform import Candidate
 from sepconvert.planning.within_budget import Choices
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import cost_of
 from sepconvert.separable.geometry import ConvGeometry
 
 
@@ -20,7 +20,7 @@ def make_site(name: str, channels: int = 64, size: int | None = 14) -> ConvSite:
 
 def make_option(site: ConvSite, rank: int, damage: float, ms: float | None = None) -> SiteOption:
     """``pw_dw_pw`` at a rank; dense takes 10 ms."""
-    candidate = Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(site.geometry, rank))
+    candidate = Candidate("pw_dw_pw", rank, cost_of("pw_dw_pw", site.geometry, rank))
     dense = None if ms is None else 10.0
     return SiteOption(candidate, "stacked", damage, damage, ms, dense, None if ms is None else "measured")
 

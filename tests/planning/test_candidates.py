@@ -11,7 +11,7 @@ from sepconvert.planning.candidates import (
     site_candidates,
 )
 from sepconvert.planning.uniform import Candidate
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, cost_of
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 
@@ -40,7 +40,7 @@ def test_ranks_ascend_below_break_even_and_are_no_more_than_asked(
     dense = geometry.dense_cost.macs
     assert dense is not None
     for rank in ranks:
-        macs = FORMS[form].cost(geometry, rank).macs
+        macs = cost_of(form, geometry, rank).macs
         assert macs is not None
         assert macs < dense
 
@@ -62,19 +62,19 @@ def test_a_form_that_cannot_save_anything_has_no_candidates() -> None:
     geometry = square(1, 64)
     found = site_candidates(site(geometry), ["pw_dw", "dw_pw"])
     assert {candidate.form for candidate in found} == {"dw_pw"}
-    assert all(candidate.cost == FORMS["dw_pw"].cost(geometry, candidate.rank) for candidate in found)
+    assert all(candidate.cost == cost_of("dw_pw", geometry, candidate.rank) for candidate in found)
 
 
 def test_a_candidate_that_costs_clearly_more_and_loses_more_is_pruned() -> None:
     geometry = square(64, 64)
-    small, large = (Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(geometry, rank)) for rank in (16, 128))
+    small, large = (Candidate("pw_dw_pw", rank, cost_of("pw_dw_pw", geometry, rank)) for rank in (16, 128))
     assert prune_by_model([small, large], {("pw_dw_pw", 16): 0.1, ("pw_dw_pw", 128): 0.2}, geometry) == (small,)
     assert prune_by_model([small, large], {("pw_dw_pw", 16): 0.1, ("pw_dw_pw", 128): 0.05}, geometry) == (small, large)
 
 
 def test_a_candidate_that_costs_only_a_little_more_is_left_for_timing() -> None:
     geometry = square(64, 64)
-    near = [Candidate("pw_dw_pw", rank, FORMS["pw_dw_pw"].cost(geometry, rank)) for rank in (64, 72)]
+    near = [Candidate("pw_dw_pw", rank, cost_of("pw_dw_pw", geometry, rank)) for rank in (64, 72)]
     errors = {("pw_dw_pw", 64): 0.1, ("pw_dw_pw", 72): 0.2}
     assert prune_by_model(near, errors, geometry) == tuple(near)
     assert prune_by_model(near, errors, geometry, margin=1.0) == (near[0],)
@@ -84,13 +84,13 @@ def test_bottlenecks_of_a_first_convolution_are_timed_beside_spatial_ones_that_s
     # open_nsfw's: onnxruntime runs pw_dw_pw of 8 channels a fifth faster than spatial of 4.
     geometry = ConvGeometry(3, 64, (7, 7), (2, 2), (1, 1), (0, 0, 0, 0)).at((230, 230))
     errors = {("spatial", 4): 0.0903, ("pw_dw_pw", 8): 0.1258, ("spatial", 8): 0.0033, ("pw_dw_pw", 16): 0.0275}
-    found = [Candidate(form, rank, FORMS[form].cost(geometry, rank)) for form, rank in errors]
+    found = [Candidate(form, rank, cost_of(form, geometry, rank)) for form, rank in errors]
     assert prune_by_model(found, errors, geometry) == tuple(found)
 
 
 def test_where_the_size_is_unknown_weights_stand_for_the_cost() -> None:
     geometry = square(64, 64, None)
-    small, large = (Candidate("dw_pw", rank, FORMS["dw_pw"].cost(geometry, rank)) for rank in (1, 4))
+    small, large = (Candidate("dw_pw", rank, cost_of("dw_pw", geometry, rank)) for rank in (1, 4))
     assert prune_by_model([small, large], {("dw_pw", 1): 0.1, ("dw_pw", 4): 0.1}, geometry) == (small,)
 
 

@@ -19,7 +19,6 @@ from sepconvert.planning.latency_table import (
     Setting,
     SiteTimes,
     Table,
-    Way,
     WholeModel,
     Workload,
     key,
@@ -30,16 +29,17 @@ from sepconvert.planning.latency_table import (
 )
 from sepconvert.planning.site_timing import Effort, WholeModelTiming
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 SETTING = Setting("onnxruntime 1.32.0", "cpu", "CPUExecutionProvider", "a CPU", 1)
 SMALL = Workload(ConvGeometry(8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((6, 6)), following="Relu")
 LINE = Workload(ConvGeometry(4, 6, (5,), (2,), (1,), (2, 2)).at((32,)))
-ONE, TWO = Way("dw_pw", 1, "stacked"), Way("dw_pw", 2, "branches")
+ONE, TWO = Scheme("dw_pw", 1, "stacked"), Scheme("dw_pw", 2, "branches")
 QUICK = Effort(seconds=0.0, fewest_rounds=2, most_rounds=2)
 PASSING = 3  # sessions that find out what passing values takes: dense, and two that do nothing else
 
 
-def times(ms: float = 1.0, workload: Workload = SMALL, way: Way = ONE) -> SiteTimes:
+def times(ms: float = 1.0, workload: Workload = SMALL, way: Scheme = ONE) -> SiteTimes:
     return SiteTimes(workload, {way: Pair(ms, 4.0)}, {way: MEASURED}, passing=0.25)
 
 
@@ -227,7 +227,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     assert [found.ms(way) / found.alone_ms for way in (ONE, TWO)] == pytest.approx([0.2, 0.45])
     assert latencies.times(SMALL, [ONE]) == found
     assert len(counted_sessions) == 2
-    three = latencies.times(SMALL, [Way("dw_pw", 3, "concat")])
+    three = latencies.times(SMALL, [Scheme("dw_pw", 3, "concat")])
     assert three.dense_ms == pytest.approx(found.dense_ms)
     stored = cache.load(SMALL)
     assert stored is not None

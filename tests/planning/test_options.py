@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.planning.candidates import site_candidates
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.latencies import Latencies, TimeSources
-from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Way, Workload
+from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Workload
 from sepconvert.planning.options import FASTER, options_by_cost, options_by_latency
 from sepconvert.planning.plans import SiteOption
+from sepconvert.separable.forms import lowerings
+from sepconvert.separable.scheme import Scheme
 from tests.planning.networks import make_site
 
 SETTING = Setting("onnxruntime 1.32.0", "cpu", "CPUExecutionProvider", "a CPU", 1)
@@ -28,12 +29,12 @@ def falling(forms: Sequence[str]) -> Mapping[str, SiteProfile]:
     return {SITE.output: SiteProfile(curves)}
 
 
-def told(forms: Sequence[str], ratio: Callable[[Way], float]) -> Latencies:
+def told(forms: Sequence[str], ratio: Callable[[Scheme], float]) -> Latencies:
     """Times from a table; ``ratio`` is a way's share of the dense convolution's."""
     ways = [
-        Way(candidate.form, candidate.rank, lowering)
+        Scheme(candidate.form, candidate.rank, lowering)
         for candidate in site_candidates(SITE, forms)
-        for lowering in lowerings_for(candidate.form, candidate.rank)
+        for lowering in lowerings(candidate.form, candidate.rank)
     ]
     pairs = {way: Pair(ratio(way) * DENSE_MS, DENSE_MS) for way in ways}
     table = Table(SETTING, (SiteTimes(WORKLOADS[SITE.output], pairs, dict.fromkeys(ways, "measured")),))
@@ -41,7 +42,7 @@ def told(forms: Sequence[str], ratio: Callable[[Way], float]) -> Latencies:
 
 
 def options_of(
-    form: str, ratio: Callable[[Way], float], lowering: str = "auto"
+    form: str, ratio: Callable[[Scheme], float], lowering: str = "auto"
 ) -> tuple[list[SiteOption], dict[str, str]]:
     (options,), reasons = options_by_latency(
         [SITE], WORKLOADS, [form], falling([form]), told([form], ratio), lowering
@@ -74,7 +75,7 @@ def test_of_equally_fast_candidates_the_one_that_loses_least_is_the_only_option(
 
 
 def test_a_lowering_that_was_asked_for_is_the_only_one_where_there_is_a_choice() -> None:
-    def ratio(way: Way) -> float:
+    def ratio(way: Scheme) -> float:
         return 0.1 * way.rank + (0.05 if way.lowering == "concat" else 0.0)
 
     lowerings = {option.lowering for option in options_of("dw_pw", ratio)[0][1:] if option.candidate.rank > 1}

@@ -23,7 +23,7 @@ from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import estimate
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import make_problem
 from sepconvert.verify.deviation import Deviation
@@ -139,7 +139,7 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(tasks:
     ratios = []
     for _, form, rank in chosen:
         fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
-        difference = fitted.reconstruct() - task.weight
+        difference = reconstruct(fitted) - task.weight
         effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ task.moments.mean)
         assert effect is not None
         ratios.append(effect.output_error / effect.site_error)

@@ -5,23 +5,24 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.latency_table import Pair, SiteTimes, Way, Workload
+from sepconvert.planning.latency_table import Pair, SiteTimes, Workload
 from sepconvert.planning.rank_times import TIMED_RANKS, RankTimes, ways_to_time
+from sepconvert.separable.forms import lowerings
+from sepconvert.separable.scheme import Scheme
 from tests.planning.networks import make_site
 
 WORKLOAD = Workload(make_site("conv").geometry)
 DENSE_MS = 2.0
 
 
-def timed(ms: dict[Way, float], modelled: frozenset[Way] = frozenset()) -> RankTimes:
+def timed(ms: dict[Scheme, float], modelled: frozenset[Scheme] = frozenset()) -> RankTimes:
     source = {way: "roofline" if way in modelled else "measured" for way in ms}
     return RankTimes(SiteTimes(WORKLOAD, {way: Pair(value, DENSE_MS) for way, value in ms.items()}, source))
 
 
-def spatial(rank: int) -> Way:
-    return Way("spatial", rank, "stacked")
+def spatial(rank: int) -> Scheme:
+    return Scheme("spatial", rank, "stacked")
 
 
 def test_times_on_a_line_give_every_rank_between_and_beyond() -> None:
@@ -70,16 +71,18 @@ def test_modelled_times_count_only_where_a_line_has_no_two_others() -> None:
 
 
 def test_rank_one_has_a_time_of_its_own() -> None:
-    found = timed({Way("dw_pw", 1, "stacked"): 0.2, Way("dw_pw", 2, "stacked"): 1.0, Way("dw_pw", 4, "stacked"): 1.4})
-    assert found.ms(Way("dw_pw", 1, "stacked")) == pytest.approx(0.2)
-    assert found.ms(Way("dw_pw", 3, "stacked")) == pytest.approx(1.2)
+    found = timed(
+        {Scheme("dw_pw", 1, "stacked"): 0.2, Scheme("dw_pw", 2, "stacked"): 1.0, Scheme("dw_pw", 4, "stacked"): 1.4}
+    )
+    assert found.ms(Scheme("dw_pw", 1, "stacked")) == pytest.approx(0.2)
+    assert found.ms(Scheme("dw_pw", 3, "stacked")) == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("form", ["dw_pw", "pw_dw", "pw_dw_pw", "spatial"])
 def test_what_is_timed_covers_all_ranks_and_does_not_depend_on_which_are_asked_for(form: str) -> None:
     geometry = WORKLOAD.geometry
     ladder = rank_ladder(form, geometry, 64)
-    ways = [Way(form, rank, lowering) for rank in ladder for lowering in lowerings_for(form, rank)]
+    ways = [Scheme(form, rank, lowering) for rank in ladder for lowering in lowerings(form, rank)]
     chosen = ways_to_time(ways, geometry)
     assert len({way.rank for way in chosen}) <= TIMED_RANKS
     found = timed(dict.fromkeys(chosen, 1.0))

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.planning.roofline import Machine, candidate_ms, dense_ms, steps
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, cost_of, lowerings
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 # 2 in, 3 out, 3×3, stride 2, 8×6 → 4×3 positions.
 STRIDED = ConvGeometry(2, 3, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1)).at((8, 6))
@@ -27,15 +27,18 @@ def geometries(draw: st.DrawFn) -> ConvGeometry:
 @settings(deadline=None, max_examples=80)
 @given(geometries(), st.sampled_from(sorted(FORMS)), st.integers(1, 4))
 def test_the_steps_have_the_macs_that_the_form_counts(geometry: ConvGeometry, form: str, rank: int) -> None:
-    for lowering in lowerings_for(form, rank):
-        assert sum(step.macs for step in steps(geometry, form, rank, lowering)) == FORMS[form].cost(geometry, rank).macs
+    for lowering in lowerings(form, rank):
+        assert (
+            sum(step.macs for step in steps(geometry, Scheme(form, rank, lowering)))
+            == cost_of(form, geometry, rank).macs
+        )
 
 
 def test_a_compute_bound_convolution_takes_its_macs_at_the_peak() -> None:
     machine = Machine(macs_per_ms=100, depthwise_macs_per_ms=50, bytes_per_ms=1e9)
     assert dense_ms(STRIDED, machine=machine) == pytest.approx(2 * 3 * 9 * 12 / 100)
     # Depthwise 2·9·12 MACs at 50 per ms, pointwise 2·3·12 at 100.
-    assert candidate_ms(STRIDED, "dw_pw", 1, "stacked", machine=machine) == pytest.approx(216 / 50 + 72 / 100)
+    assert candidate_ms(STRIDED, Scheme("dw_pw", 1, "stacked"), machine=machine) == pytest.approx(216 / 50 + 72 / 100)
 
 
 def test_a_memory_bound_convolution_takes_its_bytes_at_the_bandwidth() -> None:
@@ -46,20 +49,22 @@ def test_a_memory_bound_convolution_takes_its_bytes_at_the_bandwidth() -> None:
 
 def test_branches_read_the_input_once_each_and_pay_for_their_sums() -> None:
     machine = Machine(macs_per_ms=1e12, depthwise_macs_per_ms=1e12, bytes_per_ms=4)
-    one = candidate_ms(STRIDED, "dw_pw", 1, "branches", machine=machine)
-    assert candidate_ms(STRIDED, "dw_pw", 3, "branches", machine=machine) == pytest.approx(3 * one + 2 * 3 * 3 * 12)
+    one = candidate_ms(STRIDED, Scheme("dw_pw", 1, "stacked"), machine=machine)
+    assert candidate_ms(STRIDED, Scheme("dw_pw", 3, "branches"), machine=machine) == pytest.approx(
+        3 * one + 2 * 3 * 3 * 12
+    )
 
 
 def test_the_first_spatial_factor_changes_one_axis_only() -> None:
-    first, second = steps(STRIDED, "spatial", 4, "stacked")
+    first, second = steps(STRIDED, Scheme("spatial", 4, "stacked"))
     # kw first costs 4·2·3·(8·3) + 4·3·3·12 = 1008, kh first 4·2·3·(4·6) + 432 = the same; kh is taken.
     assert (first.macs, second.macs) == (4 * 2 * 3 * 24, 4 * 3 * 3 * 12)
     assert first.values == 4 * 2 * 3 + 2 * 48 + 4 * 24
 
 
 def test_a_line_is_taps_then_pointwise_or_the_other_way_round() -> None:
-    first, second = steps(LINE, "spatial", 2, "stacked")
-    assert first.macs + second.macs == FORMS["spatial"].cost(LINE, 2).macs
+    first, second = steps(LINE, Scheme("spatial", 2, "stacked"))
+    assert first.macs + second.macs == cost_of("spatial", LINE, 2).macs
 
 
 def test_an_unknown_size_has_no_time() -> None:

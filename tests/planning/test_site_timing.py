@@ -11,13 +11,12 @@ from onnx import TensorProto, helper
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning.architecture import ArchitectureTimer
-from sepconvert.planning.latency_table import Way, Workload
+from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import (
     CANDIDATES_ALIVE,
     Effort,
@@ -28,8 +27,9 @@ from sepconvert.planning.site_timing import (
     time_ways,
 )
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, lowerings
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 from tests.planning.conftest import Alive
 
 QUICK = Effort(seconds=0.0, fewest_rounds=3, most_rounds=3)
@@ -40,21 +40,21 @@ LINE = ConvGeometry(8, 8, (5,), (1,), (2,), (4, 4)).at((40,))
 @pytest.mark.parametrize("geometry", [SQUARE, LINE], ids=["2d", "1d"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_form_and_lowering_can_be_timed(geometry: ConvGeometry, dtype: str) -> None:
-    ways = [Way(form, rank, how) for form in FORMS for rank in (1, 2) for how in lowerings_for(form, rank)]
+    ways = [Scheme(form, rank, how) for form in FORMS for rank in (1, 2) for how in lowerings(form, rank)]
     found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
     assert list(found) == ways
     assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.values())
 
 
 def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> None:
-    ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 8)]
+    ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 8)]
     time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
     assert alive.most <= 1 + CANDIDATES_ALIVE
     assert alive.now == 0
 
 
 def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
-    ways = [Way("dw_pw", rank, "stacked") for rank in range(1, 6)]
+    ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 6)]
     time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
     assert counted_sessions == ["cpu"] * (1 + len(ways))
 
@@ -113,7 +113,7 @@ def test_an_architectures_interval_is_of_the_rounds_of_all_pairs(
 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ValueError, match="spatial size"):
-        time_ways(Workload(SQUARE.at(None)), [Way("dw_pw", 1, "stacked")], "cpu", 1, np.random.default_rng(0))
+        time_ways(Workload(SQUARE.at(None)), [Scheme("dw_pw", 1, "stacked")], "cpu", 1, np.random.default_rng(0))
 
 
 def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None:

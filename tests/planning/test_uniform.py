@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import CHANNEL_BLOCK, LEAST_ROUNDED, forms_named, plan_rank, plan_share
+from sepconvert.planning.uniform import CHANNEL_BLOCK, LEAST_ROUNDED, plan_rank, plan_share
+from sepconvert.separable.forms import named
 from sepconvert.separable.geometry import ConvGeometry
 
 
@@ -38,14 +39,14 @@ def test_a_full_rank_above_break_even_is_there_when_growth_is_allowed() -> None:
 
 
 def test_with_several_forms_an_integer_rank_means_the_macs_of_dw_pw() -> None:
-    plan = plan_rank(site(), forms_named("any"), 2)
+    plan = plan_rank(site(), named("any"), 2)
     reference = 2 * 64 * (9 + 64) * 16 * 16
     assert {candidate.form for candidate in plan.candidates} == {"dw_pw", "pw_dw", "pw_dw_pw", "spatial"}
     assert all(candidate.cost.macs is not None and candidate.cost.macs <= reference for candidate in plan.candidates)
 
 
 def test_with_several_forms_a_rank_above_break_even_keeps_the_site() -> None:
-    assert plan_rank(site(), forms_named("auto"), 8).candidates == ()
+    assert plan_rank(site(), named("auto"), 8).candidates == ()
 
 
 @settings(deadline=None, max_examples=60)
@@ -61,7 +62,7 @@ def test_a_share_is_never_exceeded_except_by_rank_one_and_never_reaches_the_dens
 ) -> None:
     target = site(channels, outputs, kernel, size)
     dense = target.geometry.dense_cost
-    for candidate in plan_rank(target, forms_named("any"), share).candidates:
+    for candidate in plan_rank(target, named("any"), share).candidates:
         cost, full = (candidate.cost.macs, dense.macs) if size else (candidate.cost.params, dense.params)
         assert cost is not None
         assert full is not None
@@ -82,7 +83,7 @@ def test_an_unreachable_target_names_the_best_ratio() -> None:
     sites = [site()]
     total = 4 * (sites[0].geometry.dense_cost.macs or 0)
     with pytest.raises(NothingToDoError, match=r"--macs 0\.5 is out of reach.*0\.7\d\d of its macs.*ask for 0\.7"):
-        plan_share(sites, forms_named("auto"), total, 0.5, "macs")
+        plan_share(sites, named("auto"), total, 0.5, "macs")
 
 
 @pytest.mark.parametrize("form", ["pw_dw_pw", "spatial"])

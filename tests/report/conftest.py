@@ -17,6 +17,8 @@ from sepconvert.record import (
     GraphNode,
     InputInfo,
     Latency,
+    LayerRecord,
+    LayersRecord,
     ModelFile,
     NetworkGraph,
     OutputFidelity,
@@ -34,6 +36,7 @@ from sepconvert.record import (
     TotalsPair,
     Uncounted,
 )
+from sepconvert.workflows.describe import describe_forms
 
 ENVIRONMENT = Environment(
     python="3.12.4",
@@ -89,9 +92,19 @@ def site(index: int, channels: int, side: int, rewritten: bool = True, **changes
             error_heldout=floor,
             params_after=params_after,
             macs_after=params_after * side * side,
+            layers=two_branches(channels),
             latency_ms_after=float(params * side * side * 1.6e-8),
         )
     return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def two_branches(channels: int) -> LayersRecord:
+    """What ``dw-pw`` of rank 2 is."""
+    branch = [
+        LayerRecord("depthwise", "depthwise", channels, channels, [3, 3], channels),
+        LayerRecord("pointwise", "pointwise", channels, channels, [1, 1], 1),
+    ]
+    return LayersRecord(branch, 2, "add")
 
 
 def pointwise(index: int) -> Skip:
@@ -175,6 +188,7 @@ def rewrite_record(**changes: object) -> Record:
         Skip("head/up", "ConvTranspose", "transposed", "Transposed convolutions are not rewritten.", "head/up_out")
     )
     record = Record(
+        forms=describe_forms(),
         command="rewrite",
         environment=ENVIRONMENT,
         source=ModelFile("/models/example.onnx", "a" * 64, 23_900_000),

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.separable import dw_pw, pw_dw, pw_dw_pw, spatial
-from sepconvert.separable.forms import FORMS, cli_name, form_from_cli, kernel_gain
+from sepconvert.separable.forms import FORMS, cli_name, cost_of, form_from_cli, kernel_gain, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 from tests.separable.strategies import geometries, plain, relative, seeds, weight_of
@@ -33,14 +33,14 @@ def strided():
     ],
 )
 def test_costs_agree_with_hand_arithmetic_at_true_resolutions(form, params, macs):
-    cost = FORMS[form].cost(strided(), 2)
+    cost = cost_of(form, strided(), 2)
     assert (cost.params, cost.macs) == (params, macs)
 
 
 def test_the_spatial_form_runs_the_cheaper_axis_first():
     wide = ConvGeometry(4, 6, (3, 3), (1, 4), (1, 1), (1, 1, 1, 1)).at((20, 20))
     # 1×3 first shrinks the width at once: 4·3·20·5 + 6·3·100 against 4·3·400 + 6·3·100... of the other order.
-    assert spatial.cost(wide, 1).macs == 4 * 3 * 20 * 5 + 6 * 3 * 100
+    assert cost_of("spatial", wide, 1).macs == 4 * 3 * 20 * 5 + 6 * 3 * 100
     assert spatial.first_axes(wide) == [1]
     factors = spatial.factorise(np.ones(wide.weight_shape), 1, wide, np.random.default_rng(0))
     assert factors.arrays["first"].shape == (1, 4, 1, 3)
@@ -49,9 +49,9 @@ def test_the_spatial_form_runs_the_cheaper_axis_first():
 
 def test_costs_without_a_spatial_size_count_weights_only():
     geometry = replace(strided(), in_spatial=None, out_spatial=None)
-    for form in FORMS.values():
-        assert form.cost(geometry, 3).macs is None
-        assert form.cost(geometry, 3).params > 0
+    for form in FORMS:
+        assert cost_of(form, geometry, 3).macs is None
+        assert cost_of(form, geometry, 3).params > 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -61,8 +61,8 @@ def test_the_counted_weights_are_those_of_the_factors(form, geometry, seed, data
     rank = data.draw(st.integers(1, module.full_rank(geometry)))
     rng = np.random.default_rng(seed)
     for factors in (module.factorise(weight_of(geometry, rng), rank, geometry, rng), module.draw(geometry, rank, rng)):
-        assert factors.params == module.cost(geometry, rank).params
-        assert factors.reconstruct().shape == geometry.weight_shape
+        assert factors.params == cost_of(form, geometry, rank).params
+        assert reconstruct(factors).shape == geometry.weight_shape
         assert factors.form == form
 
 
@@ -72,7 +72,7 @@ def test_full_rank_is_exact_to_rounding(form, geometry, seed):
     rng = np.random.default_rng(seed)
     weight = weight_of(geometry, rng)
     factors = FORMS[form].factorise(weight, FORMS[form].full_rank(geometry), geometry, rng)
-    assert relative(weight, factors.reconstruct()) < EXACT
+    assert relative(weight, reconstruct(factors)) < EXACT
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,7 +91,7 @@ def test_the_squared_error_is_the_sum_of_the_dropped_squared_singular_values(for
     dropped = min(np.sum(np.linalg.svd(matrices, compute_uv=False)[:, rank:] ** 2) for matrices in unfoldings)
     total = np.sum(weight**2)
     factors = module.factorise(weight, rank, geometry, rng)
-    assert np.sum((weight - factors.reconstruct()) ** 2) == pytest.approx(dropped, rel=1e-9, abs=1e-12 * total)
+    assert np.sum((weight - reconstruct(factors)) ** 2) == pytest.approx(dropped, rel=1e-9, abs=1e-12 * total)
     assert module.error_by_rank(weight, geometry)[rank - 1] == pytest.approx(dropped / total, rel=1e-9, abs=1e-12)
 
 
@@ -106,7 +106,7 @@ def test_the_predicted_error_falls_with_rank_to_zero_and_bounds_the_error(form, 
     assert curve[-1] == 0
     rank = 1 + len(curve) // 3
     factors = FORMS[form].factorise(weight, min(rank, len(curve)), geometry, rng)
-    assert relative(weight, factors.reconstruct()) <= curve[min(rank, len(curve)) - 1] + 1e-12
+    assert relative(weight, reconstruct(factors)) <= curve[min(rank, len(curve)) - 1] + 1e-12
 
 
 @settings(deadline=None, max_examples=40)
@@ -129,7 +129,7 @@ def test_reconstruction_follows_the_formula(form, geometry, seed):
         expected = np.einsum("qci,mqj->mcij", arrays["first"], arrays["second"])
     else:
         expected = np.einsum("qcj,mqi->mcij", arrays["first"], arrays["second"])
-    np.testing.assert_allclose(factors.reconstruct(), expected.reshape(geometry.weight_shape), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(reconstruct(factors), expected.reshape(geometry.weight_shape), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
@@ -138,7 +138,7 @@ def test_reconstruction_follows_the_formula(form, geometry, seed):
 def test_drawn_factors_have_the_asked_gain(form, kernel, gain):
     geometry = plain(48, 64, kernel)
     rng = np.random.default_rng(5)
-    gains = [kernel_gain(FORMS[form].draw(geometry, 3, rng, gain).reconstruct()) for _ in range(60)]
+    gains = [kernel_gain(reconstruct(FORMS[form].draw(geometry, 3, rng, gain))) for _ in range(60)]
     # Each draw's gain deviates by at most about 1/2 (few taps, few components); the mean of 60 by that / √60.
     assert np.mean(gains) == pytest.approx(gain, rel=4 * 0.5 / np.sqrt(60))
 
@@ -146,7 +146,7 @@ def test_drawn_factors_have_the_asked_gain(form, kernel, gain):
 @pytest.mark.parametrize("form", sorted(FORMS))
 def test_drawing_is_the_same_for_the_same_seed(form):
     geometry = plain(4, 5, (3, 3))
-    one, two, other = (FORMS[form].draw(geometry, 2, np.random.default_rng(seed)).reconstruct() for seed in (1, 1, 2))
+    one, two, other = (reconstruct(FORMS[form].draw(geometry, 2, np.random.default_rng(seed))) for seed in (1, 1, 2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
 
@@ -162,14 +162,14 @@ def test_useful_ranks_cost_less_than_dense_and_the_next_does_not(form, geometry,
 
     dense = size(geometry.dense_cost)
     useful = max_useful_rank(form, geometry)
-    assert useful == 0 or size(module.cost(geometry, useful)) < dense
+    assert useful == 0 or size(cost_of(form, geometry, useful)) < dense
     if useful < module.full_rank(geometry):
-        assert size(module.cost(geometry, useful + 1)) >= dense
+        assert size(cost_of(form, geometry, useful + 1)) >= dense
         assert useful < break_even(form, geometry) <= useful + 1
     rank = rank_for_share(form, geometry, share)
-    assert rank == 1 or size(module.cost(geometry, rank)) <= share * dense * (1 + 1e-8)
+    assert rank == 1 or size(cost_of(form, geometry, rank)) <= share * dense * (1 + 1e-8)
     if rank < module.full_rank(geometry):
-        assert size(module.cost(geometry, rank + 1)) > share * dense
+        assert size(cost_of(form, geometry, rank + 1)) > share * dense
 
 
 def test_break_even_of_known_layers():
@@ -186,7 +186,7 @@ def test_pw_dw_pw_refinement_beats_both_of_its_starts():
     geometry = plain(16, 24, (3, 3))
     weight = weight_of(geometry, np.random.default_rng(3))
     factors = pw_dw_pw.factorise(weight, 40, geometry, np.random.default_rng(0))
-    assert relative(weight, factors.reconstruct()) < 0.8 * pw_dw_pw.error_by_rank(weight, geometry)[39]
+    assert relative(weight, reconstruct(factors)) < 0.8 * pw_dw_pw.error_by_rank(weight, geometry)[39]
 
 
 def test_pw_dw_pw_components_stay_bounded_where_the_best_approximation_does_not_exist():
@@ -205,7 +205,7 @@ def test_a_zero_weight_is_factorised_into_finite_factors_without_error(form):
     geometry = plain(5, 6, (3, 3))
     rng = np.random.default_rng(0)
     factors = FORMS[form].factorise(np.zeros(geometry.weight_shape, np.float32), 2, geometry, rng)
-    assert np.all(factors.reconstruct() == 0)
+    assert np.all(reconstruct(factors) == 0)
     assert all(np.isfinite(array).all() for array in factors.arrays.values())
     assert np.all(FORMS[form].error_by_rank(np.zeros(geometry.weight_shape), geometry) == 0)
 
@@ -217,7 +217,7 @@ def test_weights_of_every_dtype_are_factorised_in_float64(form, dtype):
     weight = weight_of(geometry, np.random.default_rng(0)).astype(dtype)
     factors = FORMS[form].factorise(weight, 3, geometry, np.random.default_rng(0))
     same = FORMS[form].factorise(weight.astype(np.float64), 3, geometry, np.random.default_rng(0))
-    assert relative(same.reconstruct(), factors.reconstruct()) < EXACT
+    assert relative(reconstruct(same), reconstruct(factors)) < EXACT
     curve = FORMS[form].error_by_rank(weight, geometry)
     np.testing.assert_allclose(curve, FORMS[form].error_by_rank(weight.astype(np.float64), geometry), atol=1e-5)
 

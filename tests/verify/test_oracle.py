@@ -8,9 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.errors import VerificationError
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.rewrite import rewrite_model
 from sepconvert.record import SelfCheck
+from sepconvert.separable.forms import lowerings
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.verify.oracle import check_rewrite
 from tests.graph.site_models import (
@@ -46,7 +46,7 @@ def rewritten_and_checked(
 @settings(deadline=None, max_examples=12)
 @given(geometry=site_geometries(), rank=st.integers(1, 4), bias=st.booleans(), new_bias=st.booleans(), seed=seeds)
 def test_every_chain_computes_what_its_factors_say(form, lowering, opset, geometry, rank, bias, new_bias, seed):
-    assume(lowering in lowerings_for(form, rank))
+    assume(lowering in lowerings(form, rank))
     rng, way = np.random.default_rng(seed), (form, rank, lowering)
     assert rewritten_and_checked(geometry, way, rng, new_bias=new_bias, bias=bias, opset=opset).sites == 1
 
@@ -56,7 +56,7 @@ def test_every_chain_computes_what_its_factors_say(form, lowering, opset, geomet
 @settings(deadline=None, max_examples=8)
 @given(geometry=site_geometries(), rank=st.integers(1, 4), opset=st.sampled_from(OPSETS), seed=seeds)
 def test_every_chain_holds_in_every_weight_type(form, lowering, dtype, geometry, rank, opset, seed):
-    assume(lowering in lowerings_for(form, rank))
+    assume(lowering in lowerings(form, rank))
     opset = NEWEST if dtype == "bfloat16" else opset
     rng, way = np.random.default_rng(seed), (form, rank, lowering)
     assert rewritten_and_checked(geometry, way, rng, dtype=dtype, opset=opset).sites == 1

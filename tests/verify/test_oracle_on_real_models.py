@@ -8,7 +8,6 @@ import onnx_ir as ir
 import pytest
 
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.lower import lowerings_for
 from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
@@ -16,7 +15,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import run_model
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, layers_for, lowerings
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.verify.rounding import roundings
 from tests.graph.site_models import WAYS
@@ -78,8 +77,10 @@ def at_full_rank(model: LoadedModel, sites: tuple[ConvSite, ...], form: str) -> 
     for site in sites:
         rank = FORMS[form].full_rank(site.geometry)
         factors = FORMS[form].factorise(read_constant(model, site.weight), rank, site.geometry, rng)
-        replacements.append(Replacement(site, factors, lowerings_for(form, rank)[-1]))
-        allowed += 2.0**-24 * np.sqrt(roundings(factors, site.geometry))
+        replacements.append(Replacement(site, factors, lowerings(form, rank)[-1]))
+        allowed += 2.0**-24 * np.sqrt(
+            roundings(layers_for(factors, replacements[-1].lowering, site.geometry), site.geometry)
+        )
     return rewrite_model(model, replacements), allowed
 
 

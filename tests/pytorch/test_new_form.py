@@ -1,0 +1,134 @@
+"""A form from a file outside the package goes all the way, once it stands in the table."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sepconvert
+from sepconvert import cli
+from sepconvert.record import Record
+from sepconvert.separable.forms import FORMS, cost_of, layers_at, reconstruct
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
+from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows import Measure, Planning
+from tests import tucker
+from tests.pytorch.nets import small
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+# Costs 8·(8 + 9·8 + 16)... of 8→16 channels, 3×3: rank r takes 8·min(r,8) + 9·min(r,8)·r + 16·r weights.
+NARROW = ConvGeometry(8, 16, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMS, tucker.NAME, tucker)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the module's weights and of inputs."""
+    folder = tmp_path_factory.mktemp("new_form")
+    torch.save(small().state_dict(), folder / "small.pt")
+    rng = np.random.default_rng(0)
+    np.savez(folder / "data.npz", x=rng.standard_normal((96, 3, 20, 24), dtype=np.float32))
+    return folder
+
+
+def test_a_form_is_nothing_but_its_file_and_its_place_in_the_table() -> None:
+    package = Path(sepconvert.__file__).parent
+    assert not [
+        path for path in package.rglob("*.py") if "pw_conv_pw" in path.read_text() or "tucker" in path.read_text()
+    ]
+
+
+def test_ranks_of_a_form_whose_cost_is_not_in_proportion_to_them() -> None:
+    dense = 8 * 16 * 9
+    assert [cost_of(tucker.NAME, NARROW, rank).params for rank in (1, 2, 8, 9)] == [33, 84, 768, 856]
+    assert max_useful_rank(tucker.NAME, NARROW) == 12
+    assert cost_of(tucker.NAME, NARROW, 12).params == 1120 < dense <= cost_of(tucker.NAME, NARROW, 13).params
+    assert break_even(tucker.NAME, NARROW) == pytest.approx(12 + 32 / 88)
+    assert rank_for_share(tucker.NAME, NARROW, 768 / dense) == 8
+
+
+def test_every_command_takes_a_form_from_outside(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    model = ["tests.pytorch.nets:small", "--weights", files / "small.pt", "--input", "x:1x3x20x24"]
+    budget = ["--form", "pw-conv-pw", "--macs", "0.7", "--data", files / "data.npz", "--jobs", "1", "--no-cache"]
+    shown = run(
+        monkeypatch,
+        capsys,
+        "rewrite",
+        *model,
+        *budget,
+        "-o",
+        tmp_path / "new.onnx",
+        "--json",
+        tmp_path / "r.json",
+        "--html",
+        tmp_path / "r.html",
+    )
+    record = Record.read(tmp_path / "r.json")
+    rewritten = [site for site in record.sites if site.status == "rewritten"]
+    assert {site.form for site in rewritten} == {"pw-conv-pw"}
+    for site in rewritten:
+        assert site.layers is not None
+        assert [layer.kind for layer in site.layers.branch] == ["pointwise", "conv", "pointwise"]
+        assert site.error_heldout is not None
+        assert site.error_by_rank is not None
+        assert f"pw-conv-pw R={site.rank}" in shown
+    assert record.self_check is not None
+    assert record.self_check.sites == len(rewritten)
+    assert record.latency[0].after is not None
+    assert [form.name for form in record.forms][-1] == "pw-conv-pw"
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert f"pw-conv-pw, rank {rewritten[0].rank}" in page
+    assert page.count("<figcaption>After</figcaption>") == len(rewritten)
+    run(monkeypatch, capsys, "analyze", *model, "--json", tmp_path / "a.json")
+    curves = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["sites"][0]["error_by_rank"]
+    assert "pw-conv-pw" in {point["form"] for point in curves}
+    module = sepconvert.rebuild(small, tmp_path / "new.plan.json", tmp_path / "new.safetensors")
+    assert type(module.get_submodule(f"{rewritten[0].name}.core")) is torch.nn.Conv2d
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run a command that must succeed; give what it says to people."""
+    monkeypatch.setattr(sys, "argv", ["sepconvert", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    return capsys.readouterr().err
+
+
+def test_a_plan_by_measured_latency_and_the_module_it_gives(files: Path) -> None:
+    net, planning = small(), Planning(cache=False, jobs=1)
+    result = sepconvert.rewrite(
+        net,
+        form="any",
+        speedup=1.01,
+        data=str(files / "data.npz"),
+        example_inputs=torch.zeros(1, 3, 20, 24),
+        measure=Measure(),
+        planning=planning,
+    )
+    x = torch.randn(4, 3, 20, 24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert result.module(x).shape == net(x).shape
+
+
+def test_layers_and_factors_of_a_form_from_outside_agree() -> None:
+    factors = tucker.draw(NARROW, 5, np.random.default_rng(0))
+    found = layers_at(Scheme(tucker.NAME, 5, "stacked"), NARROW)
+    assert [layer.weight_shape(NARROW.kernel) for layer, _ in found.written] == [
+        (5, 8, 1, 1),
+        (5, 5, 3, 3),
+        (16, 5, 1, 1),
+    ]
+    assert reconstruct(factors).shape == NARROW.weight_shape
