@@ -49,3 +49,11 @@ class GateError(SepconvertError):
     """A ``--fail-above`` limit was exceeded (exit code 3)."""
 
     exit_code = 3
+
+
+def one_line(error: BaseException | str, limit: int = 200) -> str:
+    """Return what the first cause of an error says, to be quoted in a sentence: one line of at most ``limit``."""
+    while isinstance(error, BaseException) and error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sepconvert.data.dataset import Feeds
 from sepconvert.data.preprocess import Preprocess, normalise, show
 from sepconvert.errors import DataError
+from sepconvert.number_types import is_float, numpy_dtype
 from sepconvert.record import InputInfo
 
 _CHUNK = 64  # samples converted at a time while checking
@@ -134,9 +135,9 @@ def check_dtype(array: NDArray[Any], info: InputInfo, preprocess: Preprocess, or
             without ``--scale``, ``--mean`` or ``--std``.
     """
     have, want = array.dtype, input_dtype(info, origin)
-    if have.kind not in "biuf" and have.name != "bfloat16":
+    if have.kind not in "biuf" and not is_float(have):
         raise DataError(f"{origin}: array for input '{info.name}' is {have}; give numbers of type {info.dtype}.")
-    floating = want.kind == "f" or want.name == "bfloat16"
+    floating = is_float(want)
     if floating and have.kind in "iub" and not preprocess.given:
         raise DataError(
             f"{origin}: values for input '{info.name}' are {have} but the model takes {info.dtype}; say how to convert "
@@ -152,16 +153,11 @@ def input_dtype(info: InputInfo, origin: str) -> np.dtype[Any]:
     Raises:
         DataError: the input takes text or something else that is no array of numbers.
     """
-    if info.dtype == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
     try:
-        dtype: np.dtype[Any] = np.dtype(info.dtype)
+        dtype = numpy_dtype(info.dtype)
     except TypeError:
         dtype = np.dtype(object)
-    if dtype.kind not in "biuf":
+    if dtype.kind not in "biu" and not is_float(dtype):
         raise DataError(f"{origin}: input '{info.name}' takes {info.dtype}, for which data cannot be given.")
     return dtype
 
@@ -169,8 +165,7 @@ def input_dtype(info: InputInfo, origin: str) -> np.dtype[Any]:
 def convert(batch: NDArray[Any], info: InputInfo, preprocess: Preprocess) -> NDArray[Any]:
     """Normalise a batch where the input is floating, and cast it to the input's dtype (contiguous, native order)."""
     dtype = input_dtype(info, "data")
-    floating = dtype.kind == "f" or dtype.name == "bfloat16"
-    if floating and preprocess.given and _takes_normalisation(info, preprocess):
+    if is_float(dtype) and preprocess.given and _takes_normalisation(info, preprocess):
         batch = normalise(batch, info, preprocess)
     with np.errstate(over="ignore"):  # an overflow becomes Inf, which check_values reports with its input's name
         return np.ascontiguousarray(batch, dtype=dtype).reshape(batch.shape)

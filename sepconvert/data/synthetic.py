@@ -8,6 +8,7 @@ from sepconvert.data.dataset import Dataset, Feeds, make_dataset
 from sepconvert.data.matching import ArraySource, input_dtype, static_batch
 from sepconvert.data.preprocess import Preprocess, show
 from sepconvert.errors import DataError
+from sepconvert.number_types import is_float
 from sepconvert.record import InputInfo
 
 
@@ -27,7 +28,7 @@ def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Genera
     for info in inputs:
         shape = () if info.name in constant else (total, *_sample_shape(info))
         dtype = input_dtype(info, origin)
-        if dtype.kind == "f" or info.dtype == "bfloat16":
+        if is_float(dtype):
             arrays[info.name] = rng.standard_normal(shape, np.float32).astype(dtype)
         else:
             high = 256 if dtype == np.uint8 else 2

@@ -10,7 +10,8 @@ from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import Origin, find_value, origin_of, read_constant
+from sepconvert.graph.uses import find_value
+from sepconvert.graph.weights import Origin, origin_of, read_constant
 from sepconvert.separable.moments import fits_budget
 
 

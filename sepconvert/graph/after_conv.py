@@ -11,11 +11,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import FLOAT_TYPES
 from sepconvert.graph.sites import ConvSite
-
-_FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+from sepconvert.graph.uses import computed_value, only_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,11 @@ def follow(model: LoadedModel, site: ConvSite) -> Following:
     """
     geometry = site.geometry
     found = Following(np.ones(geometry.out_channels), tuple(range(2 + len(geometry.kernel))))
-    value = _value(model, site.output)
+    value = computed_value(model, site.output)
     producer = value.producer()
     if producer is None or producer.op_type != "Conv":
         return found
-    while (node := _only_reader(value)) is not None:
+    while (node := only_reader(value)) is not None:
         branch = _branch(node, value)
         if branch is not None:
             return replace(found, branch=branch)
@@ -57,22 +56,6 @@ def follow(model: LoadedModel, site: ConvSite) -> Following:
             break
         found, value = step, node.outputs[0]
     return found
-
-
-def _value(model: LoadedModel, name: str) -> ir.Value:
-    for node in model.ir.graph:
-        for value in node.outputs:
-            if value.name == name:
-                return value
-    raise ModelError(f"'{name}' is not computed in the model's main graph.")
-
-
-def _only_reader(value: ir.Value) -> ir.Node | None:
-    uses = list(value.uses())
-    if value.is_graph_output() or len(uses) != 1 or uses[0].node.graph is not value.graph:
-        return None
-    node = uses[0].node
-    return node if node.domain in ("", "ai.onnx") else None
 
 
 def _branch(node: ir.Node, value: ir.Value) -> str | None:
@@ -88,7 +71,7 @@ def _branch(node: ir.Node, value: ir.Value) -> str | None:
 def _step(node: ir.Node, value: ir.Value, found: Following) -> Following | None:
     """Pass one node, or return None where the linear stretch ends."""
     kind = node.op_type
-    if kind == "Identity" or (kind == "Cast" and node.attributes["to"].as_int() in _FLOATING):
+    if kind == "Identity" or (kind == "Cast" and node.attributes["to"].as_int() in FLOAT_TYPES):
         return found
     if kind == "Transpose":
         axes = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(found.layout))[::-1]

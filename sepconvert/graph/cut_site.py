@@ -13,7 +13,7 @@ from sepconvert.graph.chain import Chain, constant_value
 from sepconvert.graph.names import Namer
 from sepconvert.graph.site_models import Surroundings, site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import numpy_dtype
+from sepconvert.number_types import numpy_dtype
 
 
 def extract_convolution(

@@ -15,7 +15,8 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import conv_geometry
-from sepconvert.graph.weights import Origin, find_value, is_shared, origin_of, read_constant
+from sepconvert.graph.uses import find_value
+from sepconvert.graph.weights import Origin, is_shared, origin_of, read_constant
 from sepconvert.separable.geometry import ConvGeometry
 
 _FLOATS = frozenset({"float16", "float32"})

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
+from sepconvert.graph.uses import values_by_name
 
 _FINAL_ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 _PASS_THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
@@ -51,7 +52,7 @@ def expose(model: LoadedModel, names: Sequence[str]) -> LoadedModel:
     """
     copy = model.ir.clone()
     present = {value.name for value in copy.graph.outputs}
-    values = {value.name: value for node in copy.graph for value in node.outputs}
+    values = values_by_name(copy.graph)
     for name in names:
         if name not in present:
             copy.graph.outputs.append(values[name])

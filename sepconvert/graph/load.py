@@ -10,8 +10,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from sepconvert.errors import ModelError
-from sepconvert.graph.notation import one_line
+from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.tensors import check_tensor, tensor_protos
 from sepconvert.graph.weightless import weightless_copy
 
@@ -164,7 +163,7 @@ def _to_ir(proto: onnx.ModelProto, label: str) -> ir.Model:
     try:
         return ir.from_proto(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
-        raise ModelError(f"{label} is not a valid ONNX model ({_first_cause(error)}); export it again.") from None
+        raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
 
 
 def _anchor_external_data(model: ir.Model, path: Path) -> None:
@@ -184,12 +183,6 @@ def _check_graph(model: ir.Model, label: str) -> None:
         onnx.checker.check_model(weightless_copy(model))
     except ir.serde.SerdeError as error:
         # Names that are not text are only noticed when they are written again.
-        raise ModelError(f"{label} is not a valid ONNX model ({_first_cause(error)}); export it again.") from None
+        raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
-
-
-def _first_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return one_line(error)

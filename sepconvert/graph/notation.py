@@ -11,6 +11,9 @@ import onnx_ir as ir
 T = TypeVar("T", int, str, list[int])
 Shape = tuple[int, ...]
 
+FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+"""``number_types.FLOATS`` in ONNX's own spelling."""
+
 CONV_LIKE = re.compile(r"Conv(?![a-z])|Convolution")
 """Operator types, of whatever domain, that are convolutions by their name (``Convert`` is none)."""
 
@@ -70,10 +73,3 @@ def dtype_name(elem_type: int) -> str:
         return str(ir.DataType(elem_type).numpy().name)
     except (ValueError, TypeError):
         return "unknown"
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of an error's text, cut to ``limit`` characters, to be quoted inside a sentence."""
-    lines = (line.strip() for line in str(error).splitlines())
-    line = next((line for line in lines if line), type(error).__name__).rstrip(".")
-    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -6,10 +6,10 @@ from math import prod
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import FLOAT_TYPES
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.weights import Origin, origin_of
-
-_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+from sepconvert.number_types import FLOATS
 
 _QUANTIZED_WEIGHTS = frozenset(
     {("ConvInteger", 1), ("QLinearConv", 3), ("MatMulInteger", 1), ("QLinearMatMul", 3), ("DequantizeLinear", 0)}
@@ -53,9 +53,9 @@ def _used(values: Iterable[ir.Value]) -> Iterator[ir.Value]:
 def _elements(value: ir.Value, shapes: Shapes) -> int:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        return tensor.size if tensor.dtype in _FLOATS or _is_quantized_weight(value) else 0
+        return tensor.size if tensor.dtype in FLOAT_TYPES or _is_quantized_weight(value) else 0
     shape = shapes.shapes.get(str(value.name))
-    is_float = shapes.dtypes.get(str(value.name)) in ("float16", "bfloat16", "float32", "float64")
+    is_float = shapes.dtypes.get(str(value.name)) in FLOATS
     return prod(dim or 0 for dim in shape) if shape is not None and is_float else 0
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.uses import node_inputs
+from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
 
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
@@ -43,8 +43,7 @@ def extract(model: LoadedModel, inputs: Mapping[str, ValueType], outputs: Sequen
         ModelError: an output is not computed in the main graph, or needs a model input that is not in ``inputs``.
     """
     whole = model.ir
-    values = _values_by_name(whole.graph)
-    wanted = [_find(values, name) for name in outputs]
+    wanted = [computed_value(model, name) for name in outputs]
     nodes, leaves = _between(whole.graph, wanted, set(inputs))
     fed = [value for value in leaves if value.name in inputs]
     constants = [value for value in leaves if value.name not in inputs]
@@ -129,8 +128,7 @@ def _replace_kernel(
 
 
 def _add_initializer(graph: ir.Graph, hint: str, array: NDArray[np.floating]) -> ir.Value:
-    taken = _values_by_name(graph).keys() | graph.initializers.keys()
-    name = hint
+    taken, name = values_by_name(graph), hint
     while name in taken:
         name += "_"
     value = ir.Value(
@@ -157,13 +155,3 @@ def _between(graph: ir.Graph, wanted: Sequence[ir.Value], stop: set[str]) -> tup
             nodes.add(producer)
             stack += node_inputs(producer)
     return [node for node in graph if node in nodes], list(leaves)
-
-
-def _values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
-    return {str(value.name): value for node in graph for value in node.outputs if value.name}
-
-
-def _find(values: Mapping[str, ir.Value], name: str) -> ir.Value:
-    if name not in values:
-        raise ModelError(f"'{name}' is not computed in the model's main graph.")
-    return values[name]

@@ -25,7 +25,7 @@ from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names, names_in
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.tidy import discard_unused
-from sepconvert.graph.weights import numpy_dtype
+from sepconvert.number_types import numpy_dtype
 from sepconvert.separable.factors import Factors
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from sepconvert.errors import ModelError, OutputError, VerificationError
+from sepconvert.errors import ModelError, OutputError, VerificationError, one_line
 from sepconvert.graph.load import LoadedModel
 from sepconvert.record import ModelFile
 
@@ -217,7 +217,7 @@ def _complaint(path: Path) -> str | None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, InferenceError) as error:
-        return " ".join(str(error).split())[:300]
+        return one_line(error, 300)
     return None
 
 

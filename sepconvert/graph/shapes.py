@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 import onnx
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import dtype_name, one_line
+from sepconvert.graph.notation import dtype_name
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 

@@ -16,7 +16,7 @@ from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import numpy_dtype
+from sepconvert.number_types import numpy_dtype
 
 INPUT, OUTPUT = "x", "y"
 

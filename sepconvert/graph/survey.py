@@ -16,10 +16,9 @@ from sepconvert.graph.notation import CONV_LIKE
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import Origin, is_shared, origin_of
+from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
 from sepconvert.separable.geometry import ConvGeometry
-
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 _BY_OPERATOR = {
     "ConvTranspose": ("transposed", "A transposed convolution upsamples; the separable forms do not apply to it."),
@@ -96,7 +95,7 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     if is_shared(weight):
         return _skip(node, "shared-weight", "Its weight is used elsewhere too, and would have to change there as well.")
     dtype = shapes.dtypes.get(str(weight.name), "unknown")
-    if dtype not in _FLOATS:
+    if dtype not in FLOATS:
         return _skip(node, "unknown-type", f"Its weight has type {dtype}, which is not floating-point.")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     return ConvSite(

@@ -9,12 +9,12 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import FLOAT_TYPES
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _SCALED = frozenset({"BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"})
-_FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
 def trainable_constants(model: LoadedModel, emitted: Collection[str] | None) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def _added_biases(node: ir.Node) -> list[ir.Value | None]:
 
 
 def _is_own_constant(value: ir.Value, ir_version: int) -> bool:
-    if value.dtype not in _FLOATING:
+    if value.dtype not in FLOAT_TYPES:
         return False
     producer = value.producer()
     if producer is not None:

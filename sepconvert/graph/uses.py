@@ -1,8 +1,42 @@
-"""What a node reads, subgraphs included, and which nodes depend on the model's inputs."""
+"""Find values by name, what a node reads and what reads a value, and what depends on the model's inputs."""
 
 from collections.abc import Iterator
 
 import onnx_ir as ir
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.load import LoadedModel
+
+
+def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Return the values of a graph, not those of its subgraphs."""
+    return ir.convenience.create_value_mapping(graph, include_subgraphs=False)
+
+
+def find_value(model: LoadedModel, name: str) -> ir.Value | None:
+    """Return the value called ``name`` in the main graph, if there is one."""
+    return values_by_name(model.ir.graph).get(name)
+
+
+def computed_value(model: LoadedModel, name: str) -> ir.Value:
+    """Return the output called ``name`` of a node of the main graph.
+
+    Raises:
+        ModelError: there is none.
+    """
+    value = find_value(model, name)
+    if value is None or value.producer() is None:
+        raise ModelError(f"'{name}' is not computed in the model's main graph.")
+    return value
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """Return the standard operator that alone reads a value, which is no output of the graph; else None."""
+    uses = list(value.uses())
+    if value.is_graph_output() or len(uses) != 1 or uses[0].node.graph is not value.graph:
+        return None
+    node = uses[0].node
+    return node if node.domain in ("", "ai.onnx") else None
 
 
 def node_inputs(node: ir.Node) -> Iterator[ir.Value]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.uses import find_value
+from sepconvert.number_types import is_float
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -78,16 +80,6 @@ def is_shared(value: ir.Value) -> bool:
     return False
 
 
-def numpy_dtype(name: str) -> np.dtype[np.generic]:
-    """Return the numpy type spelled ``name`` in a site (``float16``, ``bfloat16``, ``float32`` or ``float64``)."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        dtype: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
-        return dtype
-    return np.dtype(name)
-
-
 def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
     """Read a constant of the main graph in its own type (``ml_dtypes.bfloat16`` included).
 
@@ -102,22 +94,12 @@ def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
     if value is None or origin_of(value, model.ir.ir_version) is Origin.DYNAMIC:
         raise ModelError(f"'{value_name}' is not a constant of the model's main graph.")
     array = _evaluate(value, model)
-    # bfloat16 has numpy kind 'V'; numpy.isfinite understands it through ml_dtypes.
-    if (array.dtype.kind in "fc" or array.dtype.name == "bfloat16") and not np.isfinite(array).all():
+    if (is_float(array.dtype) or array.dtype.kind == "c") and not np.isfinite(array).all():
         raise ModelError(
             f"Weight '{value_name}' holds NaN or infinite values, from which nothing can be computed; "
             "train or export the model again."
         )
     return array
-
-
-def find_value(model: LoadedModel, name: str) -> ir.Value | None:
-    """Return the value called ``name`` in the main graph, if there is one."""
-    graph = model.ir.graph
-    if name in graph.initializers:
-        return graph.initializers[name]
-    values = (output for node in graph for output in node.outputs)
-    return next((value for value in values if value.name == name), None)
 
 
 def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:

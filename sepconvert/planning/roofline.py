@@ -8,8 +8,7 @@ measurement and are labelled ``roofline`` wherever they are shown.
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from sepconvert.number_types import numpy_dtype
 from sepconvert.separable.forms import layers_at
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, GROUPED, Pass
@@ -84,7 +83,7 @@ def _node(step: Pass) -> NodeCost:
 
 
 def _time(nodes: list[NodeCost], dtype: str, machine: Machine) -> float:
-    width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    width = numpy_dtype(dtype).itemsize
     total = 0.0
     for node in nodes:
         peak = machine.depthwise_macs_per_ms if node.depthwise else machine.macs_per_ms

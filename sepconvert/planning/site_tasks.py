@@ -19,7 +19,8 @@ from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import numpy_dtype, read_constant
+from sepconvert.graph.weights import read_constant
+from sepconvert.number_types import numpy_dtype
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
 from sepconvert.planning.sensitivity import Replay, cut_behind

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.surgery import copied
 
 TORCHSCRIPT_OPSET = 17
@@ -55,7 +55,7 @@ def export_module(module: nn.Module, examples: Tensors, name: str) -> Exported:
                 data = _export(ready, inputs, None)
             except torch.onnx.OnnxExporterError as error:
                 raise _failed(name, error) from None
-            reason = _cause(dynamic)
+            reason = one_line(dynamic)
     return Exported(data, (f"The batch size is fixed at what was given, because the model needs it to be: {reason}.",))
 
 
@@ -142,13 +142,6 @@ def quietly() -> Iterator[None]:
 
 def _failed(name: str, error: BaseException) -> ModelError:
     return ModelError(
-        f"{name} cannot be exported to ONNX ({_cause(error)}); check the sizes given with --input or example_inputs, "
+        f"{name} cannot be exported to ONNX ({one_line(error)}); check the sizes given with --input or example_inputs, "
         "or export it yourself with torch.onnx.export and pass the .onnx."
     )
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:240].rstrip(".:")

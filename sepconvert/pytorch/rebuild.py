@@ -16,6 +16,7 @@ from torch import nn
 from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.graph.load import LoadedModel
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
+from sepconvert.pytorch.operators.dtypes import to_tensor
 from sepconvert.pytorch.states import State, load_state, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
 
@@ -69,11 +70,11 @@ def rebuilt_from(
     biases = []
     for layer in stayed:
         ((array, bias),) = layer_parameters(model, [layer.output])
-        new |= dict.fromkeys(tied[layer.weight], to_tensor(array))
+        new |= dict.fromkeys(tied[layer.weight], to_tensor(array, layer.weight))
         if bias is not None and layer.bias is not None and layer.bias in state:
-            new |= dict.fromkeys(tied[layer.bias], to_tensor(bias))
+            new |= dict.fromkeys(tied[layer.bias], to_tensor(bias, layer.bias))
         elif bias is not None and layer.bias is None:
-            new |= {_key(_module_of(weight), "bias"): to_tensor(bias) for weight in tied[layer.weight]}
+            new |= {_key(_module_of(weight), "bias"): to_tensor(bias, weight) for weight in tied[layer.weight]}
             biases.append(_module_of(layer.weight))
     return Rebuilt(ModulePlan(plans, tuple(biases)), new)
 
@@ -110,18 +111,11 @@ def state_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
     return data
 
 
-def to_tensor(array: NDArray[np.generic]) -> torch.Tensor:
-    """Copy an array, bfloat16 included, into a tensor of the same type."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array))
-
-
 def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.Tensor:
     """What the model holds under this name now; the old tensor where it holds nothing like it."""
     if array is None or array.shape != tuple(tensor.shape):
         return tensor.detach()
-    return to_tensor(array).to(tensor.dtype)
+    return to_tensor(array, "state").to(tensor.dtype)
 
 
 def _key(path: str, name: str) -> str:
@@ -136,9 +130,9 @@ def _module_of(weight: str) -> str:
 def _layer_entries(path: str, names: Sequence[str], parameters: Sequence[Parameters]) -> State:
     entries = {}
     for name, (weight, bias) in zip(names, parameters, strict=True):
-        entries[_key(path, f"{name}.weight")] = to_tensor(weight)
+        entries[_key(path, f"{name}.weight")] = to_tensor(weight, name)
         if bias is not None:
-            entries[_key(path, f"{name}.bias")] = to_tensor(bias)
+            entries[_key(path, f"{name}.bias")] = to_tensor(bias, name)
     return entries
 
 

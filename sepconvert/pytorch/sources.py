@@ -15,7 +15,7 @@ from torch import nn
 from torch._export.verifier import SpecViolationError  # what torch.export.load raises is not public
 from torch.export import ExportedProgram
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.export import Exported, export_module, export_program, export_script, quietly
 from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import foreign, globals_in
@@ -154,8 +154,8 @@ def _load_program(path: Path) -> ExportedProgram:
             return torch.export.load(path)
         except (*_UNLOADABLE, SpecViolationError) as error:
             raise ModelError(
-                f"{path} cannot be loaded by PyTorch {torch.__version__} ({_short(error)}); export it again with this "
-                "version."
+                f"{path} cannot be loaded by PyTorch {torch.__version__} ({one_line(error)}); export it again with "
+                "this version."
             ) from None
 
 
@@ -168,7 +168,9 @@ def _load_script(path: Path) -> torch.jit.ScriptModule:
                 try:
                     wanted = foreign(globals_in(data), torchscript=True)
                 except (ValueError, IndexError, UnicodeDecodeError) as error:
-                    raise ModelError(f"{path} ({info.filename}) is damaged ({_short(error)}); save it again.") from None
+                    raise ModelError(
+                        f"{path} ({info.filename}) is damaged ({one_line(error)}); save it again."
+                    ) from None
                 if wanted:
                     raise refusal(f"{path} ({info.filename})", wanted)
             elif info.filename.endswith(".py") and (b"torch.save(" in data or b"from_file(" in data):
@@ -178,7 +180,9 @@ def _load_script(path: Path) -> torch.jit.ScriptModule:
             load: Any = torch.jit.load
             script: torch.jit.ScriptModule = load(str(path), map_location="cpu")
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{path} cannot be loaded ({_short(error)}); save it again with torch.jit.save.") from None
+            raise ModelError(
+                f"{path} cannot be loaded ({one_line(error)}); save it again with torch.jit.save."
+            ) from None
     return script
 
 
@@ -210,7 +214,3 @@ def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = [parameter for parameter in signature if parameter.kind in kinds]
     return [p.name for p in named], [p.name for p in named if p.default is inspect.Parameter.empty]
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__

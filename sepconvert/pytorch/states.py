@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import foreign, globals_in, listed
 
@@ -53,7 +53,7 @@ def load_tensors(data: bytes, origin: str) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
-        raise ModelError(f"{origin} cannot be read ({_short(error)}); save or download it again.") from None
+        raise ModelError(f"{origin} cannot be read ({one_line(error)}); save or download it again.") from None
 
 
 def refusal(origin: str, wanted: list[str]) -> ModelError:
@@ -105,7 +105,7 @@ def _read_safetensors(path: Path) -> State:
     try:
         found: State = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, struct.error) as error:
-        raise ModelError(f"{path} is not a safetensors file ({_short(error)}); save or download it again.") from None
+        raise ModelError(f"{path} is not a safetensors file ({one_line(error)}); save or download it again.") from None
     return found
 
 
@@ -138,8 +138,4 @@ def _globals(data: bytes, origin: str) -> list[str]:
             pickles = [info for info in archive.infolist() if info.filename.endswith(".pkl")]
             return [name for info in pickles for name in globals_in(archive.read(info))]
     except (ValueError, zipfile.BadZipFile, EOFError, IndexError, UnicodeDecodeError) as error:
-        raise ModelError(f"{origin} is not a whole pickle ({_short(error)}); save or download it again.") from None
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+        raise ModelError(f"{origin} is not a whole pickle ({one_line(error)}); save or download it again.") from None

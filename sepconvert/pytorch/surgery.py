@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.module_plan import ModulePlan
 from sepconvert.pytorch.modules import separable
 
@@ -66,7 +66,7 @@ def copied(module: nn.Module) -> nn.Module:
         result: nn.Module = copy.deepcopy(module)
     except (RuntimeError, TypeError, copy.Error) as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be copied ({' '.join(str(error).split())[:120]}); pass a module that "
+            f"{type(module).__name__} cannot be copied ({one_line(error, 120)}); pass a module that "
             "copy.deepcopy accepts, or pkg.module:factory."
         ) from None
     return result

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, MutableMapping, Seque
 
 from torch import Tensor, nn
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.plain import PlainGraph, plain_graph, with_constants
 from sepconvert.pytorch.binding import Step, bind, read_as_values
@@ -133,7 +133,7 @@ class TrainableGraph(nn.Module):
         except ModelError as error:
             raise ModelError(f"{step.node.label} could not run: {error}.") from None
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            raise ModelError(f"{step.node.label} could not run in PyTorch: {' '.join(str(error).split())}.") from error
+            raise ModelError(f"{step.node.label} could not run in PyTorch: {one_line(error, 400)}.") from error
         named = zip(step.node.outputs, results, strict=False)
         values.update((name, result) for name, result in named if name)
 

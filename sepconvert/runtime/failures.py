@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, one_line
 
 _LONGEST = 400  # characters of onnxruntime's own text that are passed on
 
@@ -16,7 +16,7 @@ def model_errors(what: str) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise ModelError(f"onnxruntime could not {what}: {one_line(error)}.") from error
+        raise ModelError(f"onnxruntime could not {what}: {one_line(_without_code(error), _LONGEST)}.") from error
 
 
 @cache
@@ -27,9 +27,6 @@ def _own_exceptions() -> tuple[type[Exception], ...]:
     return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
-def one_line(error: BaseException) -> str:
-    """Shorten a message: no error-code prefix, no line breaks, no full stop at the end."""
+def _without_code(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    if text.startswith("[ONNXRuntimeError]"):
-        text = text.split(" : ", 3)[-1]
-    return (text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...").rstrip(". ")
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.number_types import FLOATS, numpy_dtype
 from sepconvert.runtime.sessions import Session, TensorInfo
 
 
@@ -38,14 +39,8 @@ def adapt_feeds(feeds: Mapping[str, NDArray[Any]], renamed: Mapping[str, TensorI
 
 
 def _float_type(info: TensorInfo, array: NDArray[Any]) -> np.dtype[Any]:
-    floats = ("float16", "float32", "float64", "bfloat16")
-    if info.dtype not in floats or array.dtype.name not in floats:
+    if info.dtype not in FLOATS or array.dtype.name not in FLOATS:
         raise ModelError(
             f"Input '{info.name}' is {array.dtype} before but {info.dtype} after; compare two versions of one model."
         )
-    if info.dtype != "bfloat16":
-        return np.dtype(info.dtype)
-    import ml_dtypes
-
-    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return bfloat16
+    return numpy_dtype(info.dtype)

@@ -26,7 +26,9 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, Rewritten
 from sepconvert.graph.site_models import INPUT, OUTPUT
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import Origin, find_value, numpy_dtype, origin_of, read_constant
+from sepconvert.graph.uses import find_value
+from sepconvert.graph.weights import Origin, origin_of, read_constant
+from sepconvert.number_types import numpy_dtype
 from sepconvert.record import SelfCheck
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import layers_for, reconstruct

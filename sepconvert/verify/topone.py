@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.number_types import is_float
+
 Output = tuple[str, NDArray[Any], NDArray[Any]]  # name, value before, value after
 
 
@@ -36,7 +38,7 @@ class TopOne:
         self._seen += rows
 
     def _fits(self, y: NDArray[Any], rows: int) -> bool:
-        if y.ndim < 2 or len(y) != rows or (y.dtype.kind != "f" and y.dtype.name != "bfloat16"):
+        if y.ndim < 2 or len(y) != rows or not is_float(y.dtype):
             return False
         classes = y.shape[1]
         largest = 1 if self.labels is None else int(self.labels.max(initial=1))

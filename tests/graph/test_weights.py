@@ -5,7 +5,8 @@ from onnx import helper, numpy_helper
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import load_model
-from sepconvert.graph.weights import Origin, is_shared, numpy_dtype, origin_of, read_constant
+from sepconvert.graph.weights import Origin, is_shared, origin_of, read_constant
+from sepconvert.number_types import numpy_dtype
 from tests.graph.models import DTYPES, NEWEST_OPSET, conv_model, load, model, save_with_external_data, weight
 
 

@@ -1,0 +1,27 @@
+"""Number types by the names that models and records use: numpy's, and ``bfloat16``, which numpy does not know."""
+
+from typing import Any
+
+import numpy as np
+
+FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+"""The floating-point types that values of a model are computed in."""
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the numpy type called ``name``, ml_dtypes' for ``bfloat16``.
+
+    Raises:
+        TypeError: there is no such type.
+    """
+    if name == "bfloat16":
+        import ml_dtypes
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(name)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a numpy type is one of ``FLOATS``; ``dtype.kind`` does not tell of bfloat16."""
+    return dtype.name in FLOATS
