@@ -1,10 +1,10 @@
 """Count what a model costs per sample, from shapes alone.
 
-What is counted: multiply-adds of the contractions (``contractions.py``), element operations of other arithmetic
-(``elementwise.py``), nothing for data movement. Nodes that depend on no graph input count nothing, since runtimes fold
-them; neither does the arithmetic on shapes that ``shapes.py`` folded. Of an ``If`` the dearer branch counts. What
-cannot be counted (an operator without a formula, a shape that is unknown, the body of a ``Loop`` or ``Scan``) is
-listed by operator, never taken as zero.
+What is counted: multiply-adds of the contractions (``contractions.py``), nothing for other arithmetic and for moving
+data (``without_macs.py``). Nodes that depend on no graph input count nothing, since runtimes fold them; neither does
+the arithmetic on shapes that ``shapes.py`` folded. Of an ``If`` the dearer branch counts. What cannot be counted (an
+unknown operator, a contraction of unknown shape, the body of a ``Loop`` or ``Scan``) is listed by operator, never
+taken as zero.
 """
 
 import re
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import onnx
 
 from sepconvert.graph.contractions import CONVOLUTIONS, contraction_macs, is_contraction
-from sepconvert.graph.elementwise import MOVEMENT, element_operations, is_elementwise
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import CONV_LIKE, bodies, operator_name
 from sepconvert.graph.params import count_params
 from sepconvert.graph.shapes import Shapes, typed_values
+from sepconvert.graph.without_macs import WITHOUT_MACS
 from sepconvert.record import Totals, Uncounted
 
 Known = Mapping[str, tuple[int, ...]]
@@ -52,8 +52,8 @@ def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[st
         shapes: figures that need an unknown shape are None.
         site_outputs: outputs of the Convs that are sites, or (after a rewrite) of what stands in their place.
 
-    ``flops`` is 2·``macs``. ``macs`` is None as soon as one contraction has an unknown shape or no formula,
-    ``element_ops`` as soon as one element-wise operator has an unknown shape; they are listed in ``uncounted`` then.
+    ``flops`` is 2·``macs``. ``macs`` is None as soon as one contraction has an unknown shape or no formula, which is
+    listed in ``uncounted`` then.
     """
     tally = _tally(shapes.graph, _fed(shapes), {})
     by_output = macs_by_output(model, shapes)
@@ -64,7 +64,6 @@ def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[st
         flops=None if macs is None else 2 * macs,
         conv_macs=_per_sample(tally.conv_macs, shapes.batch),
         site_macs=_sum([by_output.get(name) for name in site_outputs]),
-        element_ops=_per_sample(tally.element_ops, shapes.batch),
         file_bytes=model.bytes,
         uncounted=[Uncounted(op, count) for op, count in sorted(tally.uncounted.items())],
     )
@@ -74,13 +73,11 @@ def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[st
 class _Tally:
     macs: int | None = 0
     conv_macs: int | None = 0
-    element_ops: int | None = 0
     uncounted: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "_Tally") -> None:
         self.macs = _sum([self.macs, other.macs])
         self.conv_macs = _sum([self.conv_macs, other.conv_macs])
-        self.element_ops = _sum([self.element_ops, other.element_ops])
         self.uncounted += other.uncounted
 
 
@@ -101,10 +98,7 @@ def _count_node(node: onnx.NodeProto, known: Known, varying: set[str]) -> _Tally
         macs = contraction_macs(node, known)
         conv = macs if name in CONVOLUTIONS else 0
         return _Tally(macs, conv, uncounted=Counter({name: 1} if macs is None else {}))
-    if is_elementwise(node):
-        operations = element_operations(node, known)
-        return _Tally(element_ops=operations, uncounted=Counter({name: 1} if operations is None else {}))
-    if name in MOVEMENT:
+    if name in WITHOUT_MACS or name == "Einsum":  # one of a single operand, since others are contractions
         return _Tally()
     tally = _Tally(uncounted=Counter({name: 1}))
     if CONV_LIKE.search(node.op_type):
@@ -117,9 +111,9 @@ def _count_node(node: onnx.NodeProto, known: Known, varying: set[str]) -> _Tally
     return tally
 
 
-def _cost(tally: _Tally) -> tuple[bool, int, int]:
+def _cost(tally: _Tally) -> tuple[bool, int]:
     """Order branches: an unknown cost is the worst."""
-    return tally.macs is None, tally.macs or 0, tally.element_ops or 0
+    return tally.macs is None, tally.macs or 0
 
 
 def _contractions_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

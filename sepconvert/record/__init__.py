@@ -8,7 +8,8 @@ History of the schema; every version is still read:
 1. The first.
 2. ``forms`` lists the separable forms with what the page and the terminal say of them, and ``sites[].layers`` the
    layers in a site's place: a form that a reader does not know can be drawn. In a record of version 1 both are empty;
-   ``workflows.render`` fills them in.
+   ``workflows.render`` fills them in. ``totals`` have no ``element_ops`` any more: one operation per element of
+   everything but multiply-adds said little, and nothing was decided by it.
 """
 
 from sepconvert.record.document import SCHEMA, Record

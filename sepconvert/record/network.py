@@ -135,9 +135,8 @@ class Totals:
     """Whole-model figures per sample.
 
     ``macs`` counts the operators that are made of multiply-adds (Conv family, Gemm, MatMul family, Einsum, recurrent
-    layers); ``flops`` = 2·``macs``; ``element_ops`` counts one operation per element of all other arithmetic
-    (activations, additions, pooling windows, normalisation). ``conv_macs`` is the Conv family alone, ``site_macs`` the
-    sites alone (after a rewrite: what stands in their place).
+    layers); ``flops`` = 2·``macs``. ``conv_macs`` is the Conv family alone, ``site_macs`` the sites alone (after a
+    rewrite: what stands in their place).
     """
 
     params: int | None
@@ -145,7 +144,6 @@ class Totals:
     flops: int | None
     conv_macs: int | None
     site_macs: int | None
-    element_ops: int | None
     file_bytes: int | None
     uncounted: list[Uncounted]
 

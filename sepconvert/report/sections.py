@@ -158,12 +158,6 @@ def total_rows(record: Record) -> tuple[TotalRow, ...]:
             figures.count,
             "after a rewrite: of what stands in their place",
         ),
-        (
-            "Other operations",
-            "element_ops",
-            figures.count,
-            "one per element: activations, additions, pooling, normalisation",
-        ),
         ("Parameters", "params", figures.count, ""),
         ("File", "file_bytes", figures.size, "with external data"),
     ):

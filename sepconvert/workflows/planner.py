@@ -214,7 +214,7 @@ class Planner:
         modelled = sum(dense_ms(w.geometry, w.dtype) * w.batch for w in workloads.values())
         known = sum(options[0].dense_ms or 0.0 for options in self.choices_by_latency.options)
         totals = self.case.opened.totals
-        rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0), totals.element_ops or 0)
+        rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0))
         return known + rest * (known / modelled if modelled else 1.0)
 
     def _feeds(self) -> Mapping[str, NDArray[Any]]:

@@ -151,7 +151,6 @@ def totals(sites: list[SiteRecord], after: bool) -> Totals:
         flops=2 * macs,
         conv_macs=macs - 2_000_000,
         site_macs=site_macs,
-        element_ops=9_800_000,
         file_bytes=4 * (sum(params) + 2_100_000) + 31_000,
         uncounted=[Uncounted("Shape", 2)],
     )
