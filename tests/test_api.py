@@ -9,7 +9,7 @@ import pytest
 import sepconvert
 from sepconvert.errors import OutputError, UsageError
 from sepconvert.record import Record
-from sepconvert.workflows import Measure
+from sepconvert.workflows import Measure, Planning
 
 QUICK = Measure(latency=False)
 
@@ -20,7 +20,7 @@ def test_full_rank_that_ignores_break_even_gives_the_original_back(
     form: str, name: str, sample_models_dir: Path, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue(name) if name == "open_nsfw" else sample_models_dir / f"{name}.onnx"
-    result = sepconvert.rewrite(path, form=form, rank=10**6, allow_growth=True, measure=QUICK)
+    result = sepconvert.rewrite(path, form=form, rank=10**6, planning=Planning(allow_growth=True), measure=QUICK)
     record = result.record
     kept = [site for site in record.sites if site.status == "kept"]
     assert all(site.in_channels == 1 for site in kept)
@@ -52,8 +52,9 @@ def test_a_record_survives_json(sample_models_dir: Path) -> None:
 def test_each_site_keeps_its_result_whichever_others_are_rewritten(sample_models_dir: Path) -> None:
     source = sample_models_dir / "fashion_vgg.onnx"
     names = [site.name for site in sepconvert.analyze(source).sites if site.status == "eligible"]
-    all_sites = sepconvert.rewrite(source, rank=2, init="random", measure=QUICK)
-    one_site = sepconvert.rewrite(source, rank=2, init="random", include=[names[1]], measure=QUICK)
+    all_sites = sepconvert.rewrite(source, rank=2, planning=Planning(init="random"), measure=QUICK)
+    planning = Planning(init="random", include=[names[1]])
+    one_site = sepconvert.rewrite(source, rank=2, planning=planning, measure=QUICK)
     arrays = [
         {name: value.const_value.numpy() for name, value in result.model.ir.graph.initializers.items()}
         for result in (all_sites, one_site)

@@ -17,7 +17,7 @@ from sepconvert.errors import OutputError, UsageError
 from sepconvert.record import Record
 from sepconvert.report.page import render
 from sepconvert.terminal.record import print_record
-from sepconvert.workflows import FineTune, Measure, Outputs, fine_tune
+from sepconvert.workflows import FineTune, Measure, Outputs, Planning, fine_tune
 from tests.fitting.nets import Net
 from tests.interrupted import interrupted
 
@@ -72,7 +72,7 @@ def test_the_readme_s_example_with_a_folder_of_images_runs(sample_models_dir: Pa
 
 @pytest.fixture(scope="module")
 def from_random(resnet: Path, few: str) -> Record:
-    return run(resnet, None, few, FineTune(steps=20), init="random")
+    return run(resnet, None, few, FineTune(steps=20), planning=Planning(init="random"))
 
 
 def test_random_layers_are_trained_instead_of_warned_about(from_random: Record) -> None:
@@ -141,7 +141,7 @@ def test_a_graph_that_cannot_be_trained_is_left_as_it_was_fitted(tmp_path: Path)
     model, data = tmp_path / "odd.onnx", tmp_path / "data.npy"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
     np.save(data, np.random.default_rng(0).normal(size=(64, 4, 12, 12)).astype(np.float32))
-    record = sepconvert.rewrite(model, rank=1, form="dw-pw", data=str(data), fine_tune=FineTune(), measure=QUICK).record
+    record = sepconvert.rewrite(model, rank=1, form="dw-pw", data=str(data), fine_tune=True, measure=QUICK).record
     assert record.fine_tune is not None
     assert record.fine_tune["steps"] == 0
     assert any("left out" in warning and "Unique" in warning for warning in record.warnings)
@@ -161,7 +161,7 @@ def test_page_and_terminal_tell_of_the_training(from_random: Record, capsys: pyt
 
 def test_what_is_missing_or_contradicts_itself_is_said_in_one_line(resnet: Path, few: str) -> None:
     with pytest.raises(UsageError, match="--train-data"):
-        sepconvert.rewrite(resnet, fine_tune=FineTune())
+        sepconvert.rewrite(resnet, fine_tune=True)
     with pytest.raises(UsageError, match="output"):
         run(resnet, None, few, FineTune(resume=True))
     with pytest.raises(UsageError, match="contradict"):

@@ -43,20 +43,15 @@ def analyze(
     Example: sepconvert analyze model.onnx --input image:1x3x224x224
     """
     from sepconvert import workflows
-    from sepconvert.data import parse_preprocess
 
     with show_progress(quiet) as progress:
         record = workflows.analyze(
             model,
             data=data,
-            preprocess=parse_preprocess(mean, std, scale, size, layout),
-            weights=weights,
-            input_shapes=options.read_input_shapes(input_),
-            include=include or (),
-            exclude=exclude or (),
-            measure=workflows.Measure(latency, tuple(device or ["cpu"]), threads),
-            planning=workflows.Planning(cache=not no_cache),
-            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
+            planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
             progress=progress,
         )

@@ -14,11 +14,11 @@ def compare(
     after: Annotated[str, typer.Argument(help="The model to judge.", metavar="AFTER", show_default=False)],
     fail_above: Annotated[
         str | None,
-        typer.Option(
-            help="A gate for CI: exit with 3 and the reason when the relative error of the worst output is above E, or "
+        options.option(
+            None,
+            "error=E,latency=R",
+            "A gate for CI: exit with 3 and the reason when the relative error of the worst output is above E, or "
             "the latency (after/before) above R; one of them or both.",
-            metavar="error=E,latency=R",
-            show_default=False,
         ),
     ] = None,
     data: options.Data = None,
@@ -43,21 +43,19 @@ def compare(
     Example: sepconvert compare model.onnx model.sep.onnx --data test.npz --fail-above error=0.01,latency=1.0
     """
     from sepconvert import workflows
-    from sepconvert.data import parse_preprocess
+    from sepconvert.workflows.comparison import check_gate, parse_gate
 
-    gate = workflows.parse_gate(fail_above)
+    gate = parse_gate(fail_above)
     with show_progress(quiet) as progress:
         record = workflows.compare(
             before,
             after,
             data=data,
-            preprocess=parse_preprocess(mean, std, scale, size, layout),
-            weights=weights,
-            input_shapes=options.read_input_shapes(input_),
-            measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
-            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
             progress=progress,
         )
     show_record(record, json_, html, quiet)
-    workflows.check_gate(record, gate)
+    check_gate(record, gate)

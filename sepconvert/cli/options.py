@@ -4,13 +4,21 @@ A panel of the help groups what a reader decides together. Units and directions 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sepconvert.errors import UsageError
 
+if TYPE_CHECKING:
+    from sepconvert.workflows import Reading
+
 SITES, INPUTS, MEASURING, OUTPUT = "Which sites", "Inputs", "Measuring", "Output"
+
+
+def option(panel: str | None, metavar: str, text: str, *names: str, shown: str | bool = False, **rest: Any) -> Any:
+    """An option without a default value; ``shown`` in the help is what holds where it is left away."""
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_default=shown, **rest)
 
 
 def complete_forms() -> list[tuple[str, str]]:
@@ -37,106 +45,51 @@ Model = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="A state_dict (.pt or .safetensors) for the module of pkg.module:factory.",
-        metavar="FILE",
-        rich_help_panel=INPUTS,
-        show_default=False,
-    ),
+    Path | None, option(INPUTS, "FILE", "A state_dict (.pt or .safetensors) for the module of pkg.module:factory.")
 ]
 Data = Annotated[
     str | None,
-    typer.Option(
-        help="An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer labels), an "
+    option(
+        INPUTS,
+        "FILE|FOLDER|CALLABLE",
+        "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer labels), an "
         ".npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
-        metavar="FILE|FOLDER|CALLABLE",
-        rich_help_panel=INPUTS,
-        show_default=False,
     ),
 ]
 TestData = Annotated[
     str | None,
-    typer.Option(
-        help="Inputs to measure fidelity on, none of them in --data.",
-        metavar="FILE|FOLDER|CALLABLE",
-        rich_help_panel=INPUTS,
-        show_default="--data",
-    ),
+    option(INPUTS, "FILE|FOLDER|CALLABLE", "Inputs to measure fidelity on, none of them in --data.", shown="--data"),
 ]
 Input = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        INPUTS,
+        "NAME:1x3x224x224",
+        "Shape of a dynamic input, or of an input of pkg.module:factory; may be repeated.",
         "--input",
-        help="Shape of a dynamic input, or of an input of pkg.module:factory; may be repeated.",
-        metavar="NAME:1x3x224x224",
-        rich_help_panel=INPUTS,
-        show_default=False,
     ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(
-        help="Subtracted from the inputs: one number or one per channel, comma-separated.",
-        metavar="NUMBERS",
-        rich_help_panel=INPUTS,
-        show_default=False,
-    ),
+    option(INPUTS, "NUMBERS", "Subtracted from the inputs: one number or one per channel, comma-separated."),
 ]
 Std = Annotated[
-    str | None,
-    typer.Option(
-        help="Divides the inputs after --mean: one number or one per channel.",
-        metavar="NUMBERS",
-        rich_help_panel=INPUTS,
-        show_default=False,
-    ),
+    str | None, option(INPUTS, "NUMBERS", "Divides the inputs after --mean: one number or one per channel.")
 ]
-Scale = Annotated[
-    str | None,
-    typer.Option(
-        help="Multiplies the inputs first, e.g. 1/255 for bytes.",
-        metavar="NUMBER",
-        rich_help_panel=INPUTS,
-        show_default=False,
-    ),
-]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        help="Size that images are resized to, in pixels.",
-        metavar="224|HEIGHTxWIDTH",
-        rich_help_panel=INPUTS,
-        show_default=False,
-    ),
-]
+Scale = Annotated[str | None, option(INPUTS, "NUMBER", "Multiplies the inputs first, e.g. 1/255 for bytes.")]
+Size = Annotated[str | None, option(INPUTS, "224|HEIGHTxWIDTH", "Size that images are resized to, in pixels.")]
 Layout = Annotated[
     str | None,
-    typer.Option(
-        help="Layout of image inputs.",
-        metavar="nchw|nhwc",
-        rich_help_panel=INPUTS,
-        show_default="from the model",
-        autocompletion=lambda: ["nchw", "nhwc"],
+    option(
+        INPUTS, "nchw|nhwc", "Layout of image inputs.", shown="from the model", autocompletion=lambda: ["nchw", "nhwc"]
     ),
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Rewrite only sites whose name or output matches this glob; may be repeated.",
-        metavar="GLOB",
-        rich_help_panel=SITES,
-        show_default=False,
-    ),
+    option(SITES, "GLOB", "Rewrite only sites whose name or output matches this glob; may be repeated."),
 ]
 Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Keep sites whose name or output matches this glob; may be repeated.",
-        metavar="GLOB",
-        rich_help_panel=SITES,
-        show_default=False,
-    ),
+    list[str] | None, option(SITES, "GLOB", "Keep sites whose name or output matches this glob; may be repeated.")
 ]
 Form = Annotated[
     str,
@@ -148,11 +101,11 @@ Form = Annotated[
 ]
 Device = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Where to measure: cpu, cuda, openvino, ...; may be repeated, and the first one is planned for.",
-        metavar="NAME",
-        rich_help_panel=MEASURING,
-        show_default="cpu",
+    option(
+        MEASURING,
+        "NAME",
+        "Where to measure: cpu, cuda, openvino, ...; may be repeated, and the first one is planned for.",
+        shown="cpu",
         autocompletion=complete_devices,
     ),
 ]
@@ -160,22 +113,12 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads for timing.", metavar
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.", rich_help_panel=MEASURING)]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Processes that profile sites at the same time; one per core, at most 4, if not given.",
-        metavar="N",
-        show_default=False,
-        rich_help_panel=MEASURING,
+    option(
+        MEASURING, "N", "Processes that profile sites at the same time; one per core, at most 4, if not given.", min=1
     ),
 ]
 LatencyTable = Annotated[
-    Path | None,
-    typer.Option(
-        help="Take the times of sites from this table (made by sweep --export-table).",
-        metavar="FILE",
-        rich_help_panel=MEASURING,
-        show_default=False,
-    ),
+    Path | None, option(MEASURING, "FILE", "Take the times of sites from this table (made by sweep --export-table).")
 ]
 NoCache = Annotated[
     bool,
@@ -186,28 +129,21 @@ NoCache = Annotated[
     ),
 ]
 Json = Annotated[
-    str | None,
-    typer.Option(
-        "--json",
-        help="Write the record as JSON to this file, or to stdout with '-'.",
-        metavar="FILE|-",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
+    str | None, option(OUTPUT, "FILE|-", "Write the record as JSON to this file, or to stdout with '-'.", "--json")
 ]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html",
-        help="Write the report as one HTML page.",
-        metavar="FILE",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
-]
+Html = Annotated[Path | None, option(OUTPUT, "FILE", "Write the report as one HTML page.", "--html")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", metavar="N")]
+
+
+def reading(input_: list[str] | None, weights: Path | None, *preprocess: str | None) -> "Reading":
+    """How model and data are read; ``preprocess`` are the texts of ``--mean --std --scale --size --layout``."""
+    from sepconvert.data import parse_preprocess
+    from sepconvert.workflows import Reading
+
+    shapes = read_input_shapes(input_)
+    return Reading(input_shapes=shapes, weights=weights, preprocess=parse_preprocess(*preprocess))
 
 
 def read_numbers(option: str, text: str) -> list[float]:

@@ -36,50 +36,29 @@ def rewrite(
     ] = "auto",
     rank: Annotated[
         float | None,
-        typer.Option(
-            help="A whole number: the rank (with auto or any: whatever fits the MACs of dw-pw at that rank). "
+        options.option(
+            BUDGET,
+            "N",
+            "A whole number: the rank (with auto or any: whatever fits the MACs of dw-pw at that rank). "
             "A number in (0, 1): the share of each site's own MACs, rounded down (R from 8 on to a multiple of 4: "
             "much faster).",
-            metavar="N",
-            rich_help_panel=BUDGET,
-            show_default=False,
         ),
     ] = None,
     speedup: Annotated[
-        float | None,
-        typer.Option(
-            help="Latency of the whole model, old/new, e.g. 2 for half the time.",
-            metavar="X",
-            rich_help_panel=BUDGET,
-            show_default=False,
-        ),
+        float | None, options.option(BUDGET, "X", "Latency of the whole model, old/new, e.g. 2 for half the time.")
     ] = None,
     macs: Annotated[
         float | None,
-        typer.Option(
-            help="MACs of the whole model, new/old.",
-            metavar="RATIO",
-            rich_help_panel=BUDGET,
-            show_default="0.5 if no other budget is given",
-        ),
+        options.option(BUDGET, "RATIO", "MACs of the whole model, new/old.", shown="0.5 if no other budget is given"),
     ] = None,
-    params: Annotated[
-        float | None,
-        typer.Option(
-            help="Parameters of the whole model, new/old.",
-            metavar="RATIO",
-            rich_help_panel=BUDGET,
-            show_default=False,
-        ),
-    ] = None,
+    params: Annotated[float | None, options.option(BUDGET, "RATIO", "Parameters of the whole model, new/old.")] = None,
     max_error: Annotated[
         float | None,
-        typer.Option(
-            help="Relative error of the worst output on held-out --data inputs: 0 is identical, 1 no better than a "
+        options.option(
+            BUDGET,
+            "E",
+            "Relative error of the worst output on held-out --data inputs: 0 is identical, 1 no better than a "
             "constant answer.",
-            metavar="E",
-            rich_help_panel=BUDGET,
-            show_default=False,
         ),
     ] = None,
     fine_tune: Annotated[
@@ -92,30 +71,19 @@ def rewrite(
     ] = False,
     train_data: Annotated[
         str | None,
-        typer.Option(
-            help="Inputs to train on, spelled as --data; labels are mixed in where there are some.",
-            metavar="FILE|FOLDER|CALLABLE",
-            rich_help_panel=TUNING,
-            show_default="--data",
+        options.option(
+            TUNING,
+            "FILE|FOLDER|CALLABLE",
+            "Inputs to train on, spelled as --data; labels are mixed in where there are some.",
+            shown="--data",
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Optimiser steps.", metavar="N", rich_help_panel=TUNING, show_default=False),
-    ] = None,
+    steps: Annotated[int | None, options.option(TUNING, "N", "Optimiser steps.")] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            help="Passes over the training inputs.",
-            metavar="N",
-            rich_help_panel=TUNING,
-            show_default="20, but at least 500 steps",
-        ),
+        options.option(TUNING, "N", "Passes over the training inputs.", shown="20, but at least 500 steps"),
     ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Peak learning rate.", metavar="X", rich_help_panel=TUNING, show_default="0.002"),
-    ] = None,
+    lr: Annotated[float | None, options.option(TUNING, "X", "Peak learning rate.", shown="0.002")] = None,
     train_weights: Annotated[
         str,
         typer.Option(
@@ -127,12 +95,12 @@ def rewrite(
     ] = "new",
     augment: Annotated[
         str | None,
-        typer.Option(
-            help="Train on variants of the images too, and let MODEL say what they are: shift (moved by up to 7 % of a "
+        options.option(
+            TUNING,
+            "shift,flip",
+            "Train on variants of the images too, and let MODEL say what they are: shift (moved by up to 7 % of a "
             "side), flip (mirrored left to right), or both, comma-separated. Helps where images are few, steps many.",
-            metavar="shift,flip",
-            rich_help_panel=TUNING,
-            show_default="none",
+            shown="none",
             autocompletion=lambda: ["shift", "flip", "shift,flip"],
         ),
     ] = None,
@@ -182,13 +150,8 @@ def rewrite(
     no_cache: options.NoCache = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The model to write.",
-            metavar="FILE",
-            rich_help_panel=options.OUTPUT,
-            show_default="<stem>.sep.onnx beside MODEL",
+        options.option(
+            options.OUTPUT, "FILE", "The model to write.", "-o", "--output", shown="<stem>.sep.onnx beside MODEL"
         ),
     ] = None,
     json_: options.Json = None,
@@ -205,37 +168,47 @@ def rewrite(
     Example: sepconvert rewrite model.onnx --data calibration.npz --test-data test.npz --macs 0.4 --html report.html
     """
     from sepconvert import workflows
-    from sepconvert.data import parse_preprocess
+    from sepconvert.workflows.sources import default_output
 
-    kinds = tuple(augment.split(",")) if augment else ()
     tuning = workflows.FineTune(
-        train_data, steps, epochs, lr, resume, num_devices, num_nodes, train_weights, kinds, hard_labels
+        train_data=train_data,
+        steps=steps,
+        epochs=epochs,
+        lr=lr,
+        resume=resume,
+        num_devices=num_devices,
+        num_nodes=num_nodes,
+        train_weights=train_weights,
+        augment=tuple(augment.split(",")) if augment else (),
+        hard_labels=hard_labels,
     )
     if not fine_tune and tuning != workflows.FineTune():
         raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
     with telling_interruptions(), show_progress(quiet) as progress:
         result = workflows.rewrite(
             model,
-            output or workflows.default_output(model),
+            output or default_output(model),
             data=data,
             test_data=test_data,
-            preprocess=parse_preprocess(mean, std, scale, size, layout),
-            init=init,
             form=form,
             rank=rank,
             speedup=speedup,
             macs=macs,
             params=params,
             max_error=max_error,
-            fine_tune=tuning if fine_tune else None,
-            lowering=lowering,
-            weights=weights,
-            input_shapes=options.read_input_shapes(input_),
-            include=include or (),
-            exclude=exclude or (),
-            measure=workflows.Measure(not no_latency, tuple(device or ["cpu"]), threads),
-            planning=workflows.Planning(latency_table, not no_cache, jobs),
-            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            fine_tune=tuning if fine_tune else False,
+            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
+            planning=workflows.Planning(
+                include=include or (),
+                exclude=exclude or (),
+                lowering=lowering,
+                init=init,
+                latency_table=latency_table,
+                cache=not no_cache,
+                jobs=jobs,
+            ),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
             progress=progress,
         )

@@ -12,15 +12,7 @@ from sepconvert.cli.show import show_progress, show_record
 
 def sweep(
     model: options.Model,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Calibration inputs, as for rewrite.",
-            metavar="FILE|FOLDER|CALLABLE",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ],
+    data: Annotated[str, options.option(options.INPUTS, "FILE|FOLDER|CALLABLE", "Calibration inputs, as for rewrite.")],
     form: options.Form = "auto",
     budgets: Annotated[
         str,
@@ -45,11 +37,8 @@ def sweep(
     html: options.Html = None,
     export_table: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the times of sites to this file, for --latency-table on another machine.",
-            metavar="FILE",
-            rich_help_panel=options.OUTPUT,
-            show_default=False,
+        options.option(
+            options.OUTPUT, "FILE", "Write the times of sites to this file, for --latency-table on another machine."
         ),
     ] = None,
     force: options.Force = False,
@@ -63,7 +52,6 @@ def sweep(
     Example: sepconvert sweep model.onnx --data calibration.npz --test-data test.npz --budgets 1.5,2,3 --html sweep.html
     """
     from sepconvert import workflows
-    from sepconvert.data import parse_preprocess
 
     with show_progress(quiet) as progress:
         record = workflows.sweep(
@@ -73,14 +61,12 @@ def sweep(
             form=form,
             budgets=options.read_numbers("--budgets", budgets),
             export_table=export_table,
-            preprocess=parse_preprocess(mean, std, scale, size, layout),
-            weights=weights,
-            input_shapes=options.read_input_shapes(input_),
-            include=include or (),
-            exclude=exclude or (),
-            measure=workflows.Measure(True, tuple(device or ["cpu"]), threads),
-            planning=workflows.Planning(latency_table, not no_cache, jobs),
-            outputs=workflows.Outputs(json_, html, force, tuple(sys.argv[1:])),
+            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads),
+            planning=workflows.Planning(
+                include=include or (), exclude=exclude or (), latency_table=latency_table, cache=not no_cache, jobs=jobs
+            ),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
             progress=progress,
         )

@@ -15,10 +15,19 @@ _IMAGE_CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Values given by the user; None where they were not.
+    """How integer arrays and images become inputs: ``(x·scale − mean) / std``; None where nothing is said.
 
-    ``mean`` and ``std`` hold one value, or one for each channel, in units of the scaled values. ``size`` is
-    (height, width). ``layout`` is the model's: ``nchw`` or ``nhwc``.
+    Args:
+        mean: one value, or one for each channel, in units of the scaled values.
+        std: likewise.
+        scale: multiplies the raw values first.
+        size: of images, (height, width) in pixels.
+        layout: the model's: ``nchw`` or ``nhwc``.
+
+    Example:
+        >>> from sepconvert import Preprocess
+        >>> Preprocess(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).per_channel
+        3
     """
 
     mean: tuple[float, ...] | None = None

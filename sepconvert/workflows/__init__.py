@@ -10,31 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sepconvert.data import Preprocess
     from sepconvert.workflows.analysis import analyze
-    from sepconvert.workflows.comparison import Gate, check_gate, compare, parse_gate
+    from sepconvert.workflows.comparison import compare
     from sepconvert.workflows.diagnosis import doctor
     from sepconvert.workflows.modules import rebuild
-    from sepconvert.workflows.options import FineTune, Measure, Planning, Target
+    from sepconvert.workflows.options import FineTune, Measure, Planning, Reading
     from sepconvert.workflows.outputs import Outputs
     from sepconvert.workflows.rendering import render
     from sepconvert.workflows.rewriting import RewriteResult, rewrite
-    from sepconvert.workflows.sources import default_output
     from sepconvert.workflows.sweeping import sweep
 
 _HOMES = {
     "FineTune": "options",
-    "Gate": "comparison",
     "Measure": "options",
     "Outputs": "outputs",
     "Planning": "options",
+    "Preprocess": "options",
+    "Reading": "options",
     "RewriteResult": "rewriting",
-    "Target": "options",
     "analyze": "analysis",
-    "check_gate": "comparison",
     "compare": "comparison",
-    "default_output": "sources",
     "doctor": "diagnosis",
-    "parse_gate": "comparison",
     "rebuild": "modules",
     "render": "rendering",
     "rewrite": "rewriting",
@@ -43,18 +40,15 @@ _HOMES = {
 
 __all__ = [
     "FineTune",
-    "Gate",
     "Measure",
     "Outputs",
     "Planning",
+    "Preprocess",
+    "Reading",
     "RewriteResult",
-    "Target",
     "analyze",
-    "check_gate",
     "compare",
-    "default_output",
     "doctor",
-    "parse_gate",
     "rebuild",
     "render",
     "rewrite",

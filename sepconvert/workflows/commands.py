@@ -1,66 +1,53 @@
-"""The ``rewrite`` command that makes one model of a sweep again."""
+"""The ``rewrite`` command that a request stands for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from sepconvert.data import Preprocess
-from sepconvert.workflows.options import Measure
+from sepconvert.workflows.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a sweep was given that a ``rewrite`` of the same model needs too."""
+def rewrite_command(request: Request) -> str | None:
+    """Return the command that makes the same model again; None for a live module, which no command can name.
 
-    model: object
-    data: str
-    test_data: str | None = None
-    preprocess: Preprocess = Preprocess()
-    input_shapes: Mapping[str, Sequence[int]] | None = None
-    weights: Path | str | None = None
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    measure: Measure = Measure()
-    seed: int = 0
-
-    def rewrite(self, form: str, budget: str, value: str) -> list[str] | None:
-        """Return the words of the command; None for a live module, which no command can name.
-
-        Args:
-            form: as on the command line.
-            budget: name of the budget's option without dashes.
-            value: of that option.
-        """
-        if not isinstance(self.model, str | Path):
-            return None
-        words = ["sepconvert", "rewrite", str(self.model), "--data", self.data]
-        if self.test_data is not None:
-            words += ["--test-data", self.test_data]
-        if self.weights is not None:
-            words += ["--weights", str(self.weights)]
-        for name, shape in (self.input_shapes or {}).items():
-            words += ["--input", f"{name}:{'x'.join(map(str, shape))}"]
-        words += _preprocessing(self.preprocess)
-        for option, globs in (("--include", self.include), ("--exclude", self.exclude)):
-            words += [word for glob in globs for word in (option, glob)]
-        if self.measure.devices != ("cpu",):
-            words += [word for device in self.measure.devices for word in ("--device", device)]
-        if self.measure.threads != 1:
-            words += ["--threads", str(self.measure.threads)]
-        if self.seed:
-            words += ["--seed", str(self.seed)]
-        return [*words, "--form", form, f"--{budget}", value]
+    Where the model goes, what is written beside it, fine-tuning and the cache are left out.
+    """
+    if not isinstance(request.model, str | Path):
+        return None
+    words = ["sepconvert", "rewrite", str(request.model)]
+    for option, value in _options(request):
+        if value is not None:
+            # A value that begins with a dash would be taken for an option.
+            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
+    return shlex.join(words)
 
 
-def _preprocessing(given: Preprocess) -> list[str]:
-    words = []
-    for option, values in (("mean", given.mean), ("std", given.std)):
-        if values is not None:
-            words.append(f"--{option}={','.join(map(repr, values))}")  # a first value below zero is no option
-    if given.scale is not None:
-        words.append(f"--scale={given.scale!r}")
-    if given.size is not None:
-        words += ["--size", "x".join(map(str, given.size))]
-    if given.layout is not None:
-        words += ["--layout", given.layout]
-    return words
+def _options(request: Request) -> Iterator[tuple[str, object]]:
+    """Yield options with their values; those with None are not needed."""
+    reading, planning, measure = request.reading, request.planning, request.measure
+    yield "--data", request.data
+    yield "--test-data", request.test_data
+    yield "--weights", reading.weights
+    for name, shape in reading.input_shapes.items():
+        yield "--input", f"{name}:{'x'.join(map(str, shape))}"
+    yield from _preprocessing(reading.preprocess)
+    for option, globs in (("--include", planning.include), ("--exclude", planning.exclude)):
+        yield from ((option, glob) for glob in globs)
+    if tuple(measure.devices) != ("cpu",):
+        yield from (("--device", device) for device in measure.devices)
+    yield "--threads", None if measure.threads == 1 else measure.threads
+    yield "--latency-table", planning.latency_table
+    yield "--lowering", None if planning.lowering == "auto" else planning.lowering
+    yield "--init", None if planning.init == "low-rank" else planning.init
+    yield "--seed", request.seed or None
+    yield "--form", request.form
+    yield request.budget.option, f"{request.budget.value:g}"
+
+
+def _preprocessing(given: Preprocess) -> Iterator[tuple[str, object]]:
+    for option, values in (("--mean", given.mean), ("--std", given.std)):
+        yield option, None if values is None else ",".join(map(repr, values))
+    yield "--scale", given.scale
+    yield "--size", None if given.size is None else "x".join(map(str, given.size))
+    yield "--layout", given.layout

@@ -1,22 +1,21 @@
 """Two models on the same inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data import Preprocess
 from sepconvert.errors import GateError, ModelError, UsageError
 from sepconvert.graph.shapes import Shapes
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, TotalsPair
-from sepconvert.runtime.environment import describe_environment
-from sepconvert.workflows.describe import describe_forms, describe_network, describe_site, tool
+from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
 from sepconvert.workflows.opened import naming, open_model
-from sepconvert.workflows.options import Measure
+from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource, find_source, is_factory
 
 if TYPE_CHECKING:
@@ -35,11 +34,9 @@ def compare(
     before: "Path | str | Module",
     after: "Path | str | Module",
     *,
-    data: str | None = None,
-    preprocess: Preprocess = Preprocess(),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    weights: Path | str | None = None,
+    data: Path | str | None = None,
     example_inputs: Any = None,
+    reading: Reading = Reading(),
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
@@ -50,45 +47,55 @@ def compare(
     Args:
         before: the original model: a path, ``pkg.module:factory``, or a live ``nn.Module``.
         after: the model to judge, likewise; it must have the same inputs and outputs.
-        data: inputs as on the command line; without it, seeded random ones, and the record says so.
-        preprocess: how integer arrays and images become inputs.
-        input_shapes: sizes of dynamic inputs, by input name.
-        weights: a state_dict for ``before`` where it is ``pkg.module:factory``, else for ``after``.
-        example_inputs: tensors for live modules.
+        data: inputs, as for ``rewrite``; without them, seeded random ones, and the record says so.
+        example_inputs: for live modules: a tensor, or tensors in the order of ``forward``'s arguments or by name.
+        reading: sizes of dynamic inputs, how integer arrays and images become inputs, and weights: for ``before`` where
+            it is ``pkg.module:factory``, else for ``after``.
         measure: whether and how to time both models.
         outputs: files to write beside returning the record.
         seed: seed of random inputs and of the bootstrap.
-        progress: told of every step that takes a while.
+        progress: called with the stage, steps done, and steps in all.
+
+    Returns:
+        A record with ``fidelity`` (relative errors per output, shares of right answers) and ``latency`` (ms).
 
     Raises:
         SepconvertError: a model, the data or the outputs are not usable; the message says what to do.
+
+    Example:
+        >>> import sepconvert
+        >>> model = "sample_models/fashion_resnet.onnx"
+        >>> record = sepconvert.compare(model, model, measure=sepconvert.Measure(latency=False))
+        >>> record.fidelity.outputs[0].relative_error
+        0.0
     """
-    old, new = _find_sources(before, after, weights, example_inputs)
+    request = Request(
+        model=before,
+        data=data,
+        example_inputs=example_inputs,
+        reading=reading,
+        measure=measure,
+        outputs=outputs,
+        seed=seed,
+        progress=progress,
+    )
+    old, new = _find_sources(before, after, reading.weights, example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
-    first, (dataset,) = open_with_data(old, input_shapes, [data], preprocess)
-    second = open_model(new, shapes_for(input_shapes or {}, dataset))
+    first, (dataset,) = open_with_data(old, reading, [data])
+    second = open_model(new, shapes_for(reading.input_shapes, dataset))
     _same_interface(first.shapes, second.shapes, old.name, new.name)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
     with naming(old.name):
-        sites = [describe_site(first.model, site, status="eligible", reason=None) for site in first.found.sites]
-    record = Record(
-        command="compare",
-        arguments=list(outputs.arguments),
-        environment=describe_environment(measure.threads, measure.devices),
-        source=first.file,
+        record = begin_record("compare", request, first, describe_sites(first, {}))
+    record = replace(
+        record,
         output=second.file,
-        inputs=list(first.shapes.inputs),
-        sites=sites,
-        skipped=list(first.found.skips),
         totals=TotalsPair(first.totals, replace(second.totals, site_macs=None)),
-        tool=tool(),
-        forms=describe_forms(),
         fidelity=fidelity,
         latency=measure_latency(first, second, dataset, measure, seed, progress) if measure.latency else [],
-        graph=describe_network(first, sites),
         samples=picture_samples(first, second, dataset),
-        warnings=[*first.shapes.warnings, *data_warnings(dataset, None), *warnings],
+        warnings=[*record.warnings, *data_warnings(dataset, None), *warnings],
     )
     outputs.write(record)
     return record

@@ -1,6 +1,6 @@
 """Turn what the rooms found into the plain types of the record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,26 +17,56 @@ from sepconvert.record import (
     FormRecord,
     LayerRecord,
     LayersRecord,
-    NetworkGraph,
     RankError,
     Record,
     SiteRecord,
     Tool,
+    TotalsPair,
 )
+from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.forms import FORMS, STACKED, YARDSTICK, cli_name, form_from_cli, layers_at
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.request import Request
 
 CURVE_POINTS = 16  # ranks per form in an error curve
 LARGEST_CURVE = 16_000_000  # weights; above, the curve is left out rather than read from disk
 
 
-def tool() -> Tool:
-    """This program and its version."""
-    return Tool("sepconvert", __version__)
+def begin_record(command: str, request: Request, opened: OpenedModel, sites: Sequence[SiteRecord]) -> Record:
+    """The record of a command as far as it tells of the model before anything was done to it."""
+    status = {site.output: site.status for site in sites}
+    return Record(
+        command=command,
+        arguments=list(request.outputs.arguments),
+        environment=describe_environment(request.measure.threads, request.measure.devices),
+        source=opened.file,
+        inputs=list(opened.shapes.inputs),
+        sites=list(sites),
+        skipped=list(opened.found.skips),
+        totals=TotalsPair(opened.totals),
+        tool=Tool("sepconvert", __version__),
+        forms=describe_forms(),
+        graph=condense(opened.model, status | {skip.output: "skipped" for skip in opened.found.skips}),
+        warnings=list(opened.shapes.warnings),
+    )
+
+
+def describe_sites(opened: OpenedModel, kept: Mapping[str, str]) -> list[SiteRecord]:
+    """The records of all sites as they stand; ``kept`` holds reasons by output, the others are eligible.
+
+    Raises:
+        ModelError: a weight holds NaN or infinity.
+    """
+    return [
+        describe_site(
+            opened.model, site, status="kept" if site.output in kept else "eligible", reason=kept.get(site.output)
+        )
+        for site in opened.found.sites
+    ]
 
 
 def describe_site(
@@ -77,12 +107,6 @@ def describe_site(
         spectrum=spectrum,
         error_by_rank=errors,
     )
-
-
-def describe_network(opened: OpenedModel, sites: Sequence[SiteRecord]) -> NetworkGraph:
-    """The network as a drawing, each Conv-like node with what became of it."""
-    status = {site.output: site.status for site in sites}
-    return condense(opened.model, status | {skip.output: "skipped" for skip in opened.found.skips})
 
 
 def describe_forms() -> list[FormRecord]:

@@ -19,7 +19,13 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Look at runtimes, devices, threads, timer noise, GPU and optional packages of this machine."""
+    """Look at runtimes, devices, threads, timer noise, GPU and optional packages of this machine.
+
+    Example:
+        >>> import sepconvert
+        >>> [finding.name for finding in sepconvert.doctor()][:2]
+        ['Python', 'CPU']
+    """
     from sepconvert.runtime.devices import available_devices
     from sepconvert.runtime.environment import cpu_name, usable_cores
 

@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sepconvert.data import Dataset, Preprocess
+from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.meet_budget import Settled
 from sepconvert.workflows.opened import OpenedModel
-from sepconvert.workflows.options import FineTune
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.resume import Packed, pack, unpack
 
 CALIBRATION = 1024
@@ -31,14 +31,17 @@ class TunedResult:
     warnings: tuple[str, ...]
 
 
-def check_tuning(fine_tune: FineTune, data: str | None, output: Path | None, *, force: bool) -> None:
-    """Refuse, before any work is done, what could not be tuned.
+def check_tuning(request: Request) -> None:
+    """Refuse, before any work is done, what was asked to be tuned and could not be.
 
     Raises:
         MissingExtraError: PyTorch or, for several devices, Lightning Fabric is not installed.
         UsageError: there is no data.
         OutputError: an interrupted training's state is in the way.
     """
+    fine_tune = request.fine_tune
+    if fine_tune is None:
+        return
     needed = ["torch", "safetensors"]
     if any(find_spec(package) is None for package in needed):
         raise MissingExtraError("--fine-tune needs PyTorch: pip install 'sepconvert[torch]'.")
@@ -46,17 +49,17 @@ def check_tuning(fine_tune: FineTune, data: str | None, output: Path | None, *, 
         raise MissingExtraError(
             "--num-devices and --num-nodes above 1 need Lightning Fabric: pip install 'sepconvert[distributed]'."
         )
-    if fine_tune.train_data is None and data is None:
+    if request.training_data is None:
         raise UsageError(
             "--fine-tune needs inputs to train on, without labels if need be: give --train-data or --data."
         )
-    path = checkpoint_path(output)
+    path = checkpoint_path(request.output)
     if path is None:
         if fine_tune.resume:
             raise UsageError("--resume needs an output file: the state of the training lies beside it.")
     elif fine_tune.resume and not path.is_file():
         raise OutputError(f"There is no {path} to resume from; leave --resume away.")
-    elif path.exists() and not fine_tune.resume and not force:
+    elif path.exists() and not fine_tune.resume and not request.outputs.force:
         raise OutputError(f"{path} holds an interrupted training: pass --resume to go on, or --force to start anew.")
 
 
@@ -65,27 +68,26 @@ def checkpoint_path(output: Path | None) -> Path | None:
     return None if output is None else output.with_name(f"{output.name}{SUFFIX}")
 
 
-def training_variants(
-    fine_tune: FineTune, training: Dataset, opened: OpenedModel, preprocess: Preprocess
-) -> Variation | None:
+def training_variants(request: Request, training: Dataset, opened: OpenedModel) -> Variation | None:
     """Say how the inputs to train on are varied, if they are.
 
     Raises:
         DataError: no input of the model is an image.
     """
-    if not fine_tune.augment:
+    kinds = () if request.fine_tune is None else request.fine_tune.augment
+    if not kinds:
         return None
-    return variation(fine_tune.augment, opened.shapes.inputs, training.source.constant, preprocess)
+    return variation(kinds, opened.shapes.inputs, training.source.constant, request.reading.preprocess)
 
 
-def settled_before(case: Case, output: Path | None) -> Settled | None:
+def settled_before(case: Case) -> Settled | None:
     """Return the rewrite that an interrupted training began with; None where none is resumed.
 
     Raises:
         ModelError: its file is damaged, or of another model.
     """
-    path = checkpoint_path(output)
-    if case.fine_tune is None or not case.fine_tune.resume or path is None:
+    path, tuning = checkpoint_path(case.request.output), case.request.fine_tune
+    if tuning is None or not tuning.resume or path is None:
         return None
     from sepconvert.pytorch.checkpoint import read_start
 
@@ -93,9 +95,7 @@ def settled_before(case: Case, output: Path | None) -> Settled | None:
     return unpack(case, Packed(plan, arrays), str(path))
 
 
-def tune_settled(
-    case: Case, settled: Settled, training: Dataset, varied: Variation | None, output: Path | None
-) -> TunedResult:
+def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variation | None) -> TunedResult:
     """Fine-tune a settled rewrite; its structure stays, its weights change.
 
     Raises:
@@ -104,16 +104,17 @@ def tune_settled(
     """
     from sepconvert.pytorch.tuning import NotTunableError, Tuning, tune
 
-    assert case.fine_tune is not None
-    path, wanted, packed = checkpoint_path(output), case.fine_tune, pack(case, settled)
+    request, wanted = case.request, case.request.fine_tune
+    assert wanted is not None
+    path, packed = checkpoint_path(request.output), pack(case, settled)
     tuning = Tuning(
         steps=wanted.steps,
         epochs=wanted.epochs,
         rate=wanted.lr,
-        device=case.measure.devices[0],
+        device=request.measure.devices[0],
         num_devices=wanted.num_devices,
         num_nodes=wanted.num_nodes,
-        seed=case.seed,
+        seed=request.seed,
         checkpoint=path,
         plan=packed.plan,
         start=packed.arrays,
@@ -122,11 +123,11 @@ def tune_settled(
         variation=varied,
         hard_labels=wanted.hard_labels,
     )
-    layers = FROM_RANDOM if case.target.init == "random" else ALREADY_FITTED
+    layers = FROM_RANDOM if request.planning.init == "random" else ALREADY_FITTED
     applied = settled.applied
     emitted = tuple(name for names in applied.emitted.values() for name in names)
     try:
-        tuned = tune(case.opened.model, applied.opened.model, emitted, training, tuning, case.progress)
+        tuned = tune(case.opened.model, applied.opened.model, emitted, training, tuning, request.progress)
     except NotTunableError as error:
         reason = f"Fine-tuning from end to end was left out: {error}"
         return TunedResult(settled, {"steps": 0, "layer_wise": layers, "curve": []}, (reason,))

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.fitting.refit import refit
 from sepconvert.fitting.results import FittedSite, SiteChoice
-from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.choose import choose_by_weights, choose_random, generator
 from sepconvert.planning.uniform import SitePlan
-from sepconvert.progress import Progress
 from sepconvert.separable.factors import Factors
-from sepconvert.workflows.options import Target
+from sepconvert.workflows.case import Case
+from sepconvert.workflows.options import Planning
 
 WITHOUT_DATA = (
     "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "
@@ -56,82 +55,69 @@ class Fits:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def fit_plans(
-    model: LoadedModel,
-    plans: Sequence[SitePlan],
-    calibration: Dataset | None,
-    target: Target,
-    *,
-    seed: int,
-    progress: Progress,
-    trained: bool = False,
-) -> Fits:
+def fit_plans(case: Case, plans: Sequence[SitePlan]) -> Fits:
     """Make the factors of every planned site.
 
     Args:
-        model: the original.
+        case: the original, inputs to fit to if there are some, and what was asked. Random factors of a model that will
+            be trained are prepared for it, layer by layer.
         plans: in the graph's order; those without candidates stay dense, and with data are refitted where that makes
             up for the errors of sites before them.
-        calibration: inputs to fit to, or None.
-        target: how factors are made (``init``) and written (``lowering``).
-        seed: of everything random.
-        progress: told of every site.
-        trained: the model will be trained: random factors are prepared for it, layer by layer.
     """
     planned = [plan for plan in plans if plan.candidates]
     if not planned:
         return Fits(())
-    if target.init == "random":
-        drawn = {plan.site.output: choose_random(plan, generator(seed, plan.site)).factors for plan in planned}
-        if trained and calibration is not None:
-            return _from_data(model, plans, calibration, target, seed, progress, drawn)
-        fitted = [_fitted(plan, drawn[plan.site.output], target) for plan in planned]
-        return Fits(tuple(fitted), warnings=() if trained else (RANDOM,))
-    if calibration is None:
-        return _from_weights(model, planned, target, seed, progress)
-    return _from_data(model, plans, calibration, target, seed, progress)
+    request = case.request
+    if request.planning.init == "random":
+        drawn = {plan.site.output: choose_random(plan, generator(request.seed, plan.site)).factors for plan in planned}
+        if request.fine_tune is not None and case.calibration is not None:
+            return _from_data(case, plans, case.calibration, drawn)
+        fitted = [_fitted(request.planning, plan, drawn[plan.site.output]) for plan in planned]
+        return Fits(tuple(fitted), warnings=() if request.fine_tune is not None else (RANDOM,))
+    if case.calibration is None:
+        return _from_weights(case, planned)
+    return _from_data(case, plans, case.calibration)
 
 
 def _fitted(
+    planning: Planning,
     plan: SitePlan,
     factors: Factors,
-    target: Target,
     bias: NDArray[np.floating] | None = None,
     errors: Mapping[str, float | None] | None = None,
 ) -> Fitted:
-    lowering = plan.lowering or target.lowering_of(factors.form, factors.rank)
+    lowering = plan.lowering or planning.lowering_of(factors.form, factors.rank)
     return Fitted(plan.site, factors, lowering, bias, errors or {})
 
 
-def _from_weights(model: LoadedModel, plans: Sequence[SitePlan], target: Target, seed: int, progress: Progress) -> Fits:
-    found = []
+def _from_weights(case: Case, plans: Sequence[SitePlan]) -> Fits:
+    request, found = case.request, []
     for index, plan in enumerate(plans):
-        progress(f"Fit: {plan.site.name}", index, len(plans))
-        choice = choose_by_weights(plan, read_constant(model, plan.site.weight), generator(seed, plan.site))
-        found.append(_fitted(plan, choice.factors, target, errors={"error_weights": choice.error}))
-    progress("Fit", len(plans), len(plans))
+        request.progress(f"Fit: {plan.site.name}", index, len(plans))
+        weight = read_constant(case.opened.model, plan.site.weight)
+        choice = choose_by_weights(plan, weight, generator(request.seed, plan.site))
+        found.append(_fitted(request.planning, plan, choice.factors, errors={"error_weights": choice.error}))
+    request.progress("Fit", len(plans), len(plans))
     return Fits(tuple(found), warnings=(WITHOUT_DATA,))
 
 
 def _from_data(
-    model: LoadedModel,
+    case: Case,
     plans: Sequence[SitePlan],
     calibration: Dataset,
-    target: Target,
-    seed: int,
-    progress: Progress,
     drawn: Mapping[str, Factors] = MappingProxyType({}),
 ) -> Fits:
     choices = [
         SiteChoice(plan.site, tuple((c.form, c.rank) for c in plan.candidates), drawn.get(plan.site.output))
         for plan in plans
     ]
-    result = refit(model, choices, calibration, rng=np.random.default_rng(seed), progress=progress)
+    request, rng = case.request, np.random.default_rng(case.request.seed)
+    result = refit(case.opened.model, choices, calibration, rng=rng, progress=request.progress)
     rewritten, kept = [], {}
     for plan in plans:
         site = result.sites[plan.site.output]
         if site.factors is not None:
-            rewritten.append(_fitted(plan, site.factors, target, site.bias, _errors(site)))
+            rewritten.append(_fitted(request.planning, plan, site.factors, site.bias, _errors(site)))
             continue
         if plan.candidates:
             kept[plan.site.output] = site.reason or "no fit came close enough on held-out inputs"

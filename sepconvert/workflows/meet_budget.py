@@ -47,35 +47,34 @@ def settle(case: Case, planner: Planner) -> Settled:
     Raises:
         NothingToDoError: no site can be rewritten, or the budget is out of reach.
     """
-    target = case.target
-    if not case.sites or target.rank is not None or (target.init == "random" and target.speedup is None):
+    budget, drawn = case.request.budget, case.request.planning.init == "random"
+    if not case.sites or budget.name == "rank" or (drawn and budget.name != "speedup"):
         return _settle_uniform(case, planner)
-    if target.speedup is not None:
-        return _settle_speedup(case, planner, target.speedup)
-    if target.max_error is not None:
-        return _settle_error(case, planner, target.max_error)
-    ((unit, ratio),) = target.budget.items()
-    network = planner.by_cost(unit, ratio)
-    return _settle_plan(case, planner, network)
+    if budget.name == "speedup":
+        return _settle_speedup(case, planner, budget.value)
+    if budget.name == "max_error":
+        return _settle_error(case, planner, budget.value)
+    return _settle_plan(case, planner, planner.by_cost(budget.name, budget.value))
 
 
 def _settle_uniform(case: Case, planner: Planner) -> Settled:
-    target = case.target
-    if target.rank is not None:
-        rank, growth = target.rank, target.allow_growth
-        plans = [plan_rank(site, target.forms, rank, allow_growth=growth) for site in case.sites]
+    budget, forms = case.request.budget, case.request.forms
+    if budget.name == "rank":
+        growth = case.request.planning.allow_growth
+        plans = [plan_rank(site, forms, budget.value, allow_growth=growth) for site in case.sites]
+    elif case.sites:
+        plans = plan_share(case.sites, forms, planner.total(budget.name), budget.value, budget.name)
     else:
-        ((unit, ratio),) = target.budget.items()
-        plans = plan_share(case.sites, target.forms, planner.total(unit), ratio, unit) if case.sites else []
+        plans = []
     fits = _fastest(planner, _fit(case, planner, plans))
-    applied = apply_fits(case.opened, fits, case.seed)
-    return Settled(plans, fits, applied, Plan(budget=target.budget | {"share": "uniform"}))
+    applied = apply_fits(case.opened, fits, case.request.seed)
+    return Settled(plans, fits, applied, Plan({budget.name: budget.value, "share": "uniform"}))
 
 
 def _settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
     fits = _fastest(planner, _fit(case, planner, plans))
-    applied = apply_fits(case.opened, fits, case.seed)
+    applied = apply_fits(case.opened, fits, case.request.seed)
     return Settled(plans, fits, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
 
 
@@ -110,7 +109,7 @@ def _settle_error(case: Case, planner: Planner, limit: float) -> Settled:
     """Plan by predicted damage, fit to most of the data, measure the error on the rest, correct the prediction."""
     calibration = case.calibration
     assert calibration is not None
-    fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.seed))
+    fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.request.seed))
     case = replace(case, calibration=fitted)
     figure = "ms" if planner.knows_times else "macs"
     choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
@@ -152,7 +151,7 @@ def _fit_and_check(
     case: Case, planner: Planner, network: NetworkPlan, checked: Any, limit: float
 ) -> tuple[Settled, float]:
     found = _settle_plan(case, planner, replace(network, budget={"max_error": limit}))
-    fidelity, _ = measure_fidelity(case.opened, found.applied.opened, checked, case.seed, case.progress)
+    fidelity, _ = measure_fidelity(case.opened, found.applied.opened, checked, case.request.seed, case.request.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
@@ -163,15 +162,7 @@ def _fit_and_check(
 
 
 def _fit(case: Case, planner: Planner, plans: Sequence[SitePlan]) -> Fits:
-    fits = fit_plans(
-        case.opened.model,
-        plans,
-        case.calibration,
-        case.target,
-        seed=case.seed,
-        progress=case.progress,
-        trained=case.fine_tune is not None,
-    )
+    fits = fit_plans(case, plans)
     planner.add_seconds(fits.seconds)
     if not fits.rewritten:
         raise NothingToDoError(_nothing_to_do(case, plans, fits))
@@ -184,16 +175,20 @@ def _fastest(planner: Planner, fits: Fits) -> Fits:
         return fits
     written = []
     for index, fitted in enumerate(fits.rewritten):
-        planner.case.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
+        planner.case.request.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
         written.append(planner.fastest_lowering(fitted))
-    planner.case.progress("Time lowerings", len(written), len(written))
+    planner.case.request.progress("Time lowerings", len(written), len(written))
     return replace(fits, rewritten=tuple(written))
 
 
 def _measure(case: Case, applied: Applied) -> tuple[Latency, ...]:
-    if not case.measure.latency:
+    if not case.request.measure.latency:
         return ()
-    return tuple(measure_latency(case.opened, applied.opened, case.sample, case.measure, case.seed, case.progress))
+    return tuple(
+        measure_latency(
+            case.opened, applied.opened, case.sample, case.request.measure, case.request.seed, case.request.progress
+        )
+    )
 
 
 def _meets(latency: Sequence[Latency], asked: float) -> bool:
@@ -224,8 +219,9 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fits: Fits) -> str:
         return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
     for output, reason in fits.kept.items():
         return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
-    if case.target.speedup is not None:
-        return f"--speedup {case.target.speedup:g} needs no site of {name} to be rewritten; nothing was written."
+    budget = case.request.budget
+    if budget.name == "speedup":
+        return f"--speedup {budget.value:g} needs no site of {name} to be rewritten; nothing was written."
     return (
         f"No site of {name} can be rewritten below break-even ({plans[0].site.name}: {plans[0].reason}); "
         "nothing was written; ask for a smaller rank or another form."

@@ -1,25 +1,24 @@
 """The user's data meets the model's inputs."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from sepconvert.data import Dataset, Preprocess, count_overlap, load_data
+from sepconvert.data import Dataset, count_overlap, load_data
 from sepconvert.workflows.opened import OpenedModel, open_model, survey_model
+from sepconvert.workflows.options import Reading
 from sepconvert.workflows.sources import ModelSource
 
 
 def open_with_data(
-    source: ModelSource,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    named: Sequence[str | None],
-    preprocess: Preprocess,
+    source: ModelSource, reading: Reading, named: Sequence[Path | str | None]
 ) -> tuple[OpenedModel, list[Dataset | None]]:
     """Open a model and inputs for it.
 
     Args:
         source: where the model is from.
-        input_shapes: sizes of dynamic inputs; those that are not given come from a sample of the first data there is.
+        reading: sizes of dynamic inputs (those that are not given come from a sample of the first data there is), and
+            how integer arrays and images become inputs.
         named: data as on the command line, None where none is given.
-        preprocess: how integer arrays and images become inputs.
 
     Returns:
         The model, and a dataset or None for each of ``named``.
@@ -28,9 +27,9 @@ def open_with_data(
         ModelError: the model cannot be read or exported, or is invalid.
         DataError: data cannot be read or does not fit the model's inputs.
     """
-    given = input_shapes or {}
+    given = reading.input_shapes
     opened = open_model(source, given)
-    found = [None if spec is None else load_data(spec, opened.shapes.inputs, preprocess) for spec in named]
+    found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:
         opened = survey_model(source, opened.model, shapes_for(given, sample))

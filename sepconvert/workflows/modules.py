@@ -54,6 +54,7 @@ class ModuleSide:
 
 def rebuild(
     model: "Module | Callable[[], Module] | str",
+    *,
     plan: Path | str,
     weights: Path | str,
 ) -> "Module":
@@ -70,6 +71,15 @@ def rebuild(
 
     Raises:
         ModelError: plan and weights are not those of this module, or cannot be read.
+
+    Example:
+        >>> import sepconvert, torch
+        >>> net, example = torch.nn.Conv2d(4, 8, 3), torch.zeros(1, 4, 9, 9)
+        >>> quick = sepconvert.Measure(latency=False)
+        >>> result = sepconvert.rewrite(net, "net.onnx", rank=1, example_inputs=example, measure=quick)
+        >>> same = sepconvert.rebuild(net, plan="net.plan.json", weights="net.safetensors")
+        >>> same(example).shape
+        torch.Size([1, 8, 7, 7])
     """
     need_torch(str(plan))
     from sepconvert.pytorch import rebuild as files

@@ -1,16 +1,38 @@
-"""Options that several workflows share, checked when they are made."""
+"""Options that several workflows share, checked when they are made; messages spell them as the command line does."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
+from sepconvert.data import Preprocess
 from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
-from sepconvert.separable.forms import FORMS, cli_name, lowerings, named, names
+from sepconvert.separable.forms import FORMS, cli_name, lowerings
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 TRAINED = ("new", "all")
 INITS = ("low-rank", "random")
-BUDGETS = ("rank", "speedup", "macs", "params", "max_error")
+
+
+class BudgetWords(TypedDict, total=False):
+    """The keywords of which a budget takes one; None is as good as absent."""
+
+    rank: float | None
+    speedup: float | None
+    macs: float | None
+    params: float | None
+    max_error: float | None
+
+
+_RATIO = "is not a ratio between 0 and 1 (new/old of the whole model)"
+_RANGES = {
+    "rank": "is neither a whole number from 1 nor a share between 0 and 1",
+    "speedup": "is not a number above 1 (old/new latency)",
+    "macs": _RATIO,
+    "params": _RATIO,
+    "max_error": "is not a relative error between 0 and 1",
+}
 
 
 def form_words() -> dict[str, str]:
@@ -20,11 +42,86 @@ def form_words() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a rewrite may cost, by name: ``rank``, ``speedup``, ``macs``, ``params`` or ``max_error``.
+
+    Raises:
+        UsageError: the value is out of range.
+    """
+
+    name: str = "macs"
+    value: float = 0.5
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if self.name == "rank":
+            sensible = 0 < value < 1 or (value >= 1 and value % 1 == 0)
+        else:
+            sensible = 1 < value < float("inf") if self.name == "speedup" else 0 < value < 1
+        if not sensible:
+            raise UsageError(f"{self.option} {value:g} {_RANGES[self.name]}.")
+
+    @property
+    def option(self) -> str:
+        """How the command line spells it."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @staticmethod
+    def of(words: BudgetWords) -> "Budget":
+        """Return the one budget that was given, else half of the MACs.
+
+        Raises:
+            UsageError: there are two, or one is out of range.
+            TypeError: a keyword is no budget.
+        """
+        for word in words:
+            if word not in _RANGES:
+                raise TypeError(f"unexpected keyword '{word}'; budgets are {', '.join(_RANGES)}")
+        given = [Budget(name, float(words[name])) for name in _RANGES if words.get(name) is not None]  # type: ignore[literal-required]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(b.option for b in given)} contradict each other; give one of them.")
+        return given[0] if given else Budget()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the model and its data are read.
+
+    Args:
+        input_shapes: sizes of dynamic inputs, by input name. Those that are not given come from the data; a dynamic
+            first dimension otherwise counts as 1.
+        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
+        preprocess: how integer arrays and images become inputs.
+
+    Example:
+        >>> from sepconvert import Preprocess, Reading
+        >>> reading = Reading(input_shapes={"image": (1, 3, 224, 224)}, preprocess=Preprocess(scale=1 / 255))
+        >>> reading.preprocess.given
+        True
+    """
+
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    weights: Path | str | None = None
+    preprocess: Preprocess = Preprocess()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What to time and how: ``latency`` switches timing, ``devices`` are names as ``cpu`` or ``cuda``."""
+    """What to time and how.
+
+    Args:
+        latency: whether latency is measured.
+        devices: names as ``cpu`` or ``cuda``; the first one is planned for, all are measured.
+        threads: threads of a model that is timed.
+
+    Example:
+        >>> from sepconvert import Measure
+        >>> Measure(devices=("cpu",), threads=4).latency
+        True
+    """
 
     latency: bool = True
-    devices: tuple[str, ...] = ("cpu",)
+    devices: Sequence[str] = ("cpu",)
     threads: int = 1
 
     def check(self) -> None:
@@ -35,36 +132,81 @@ class Measure:
         """
         from sepconvert.runtime.devices import find_device
 
-        if self.latency or self.devices != ("cpu",):
+        if self.latency or tuple(self.devices) != ("cpu",):
             for device in self.devices:
                 find_device(device)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """How to plan: a latency table from elsewhere, whether measured times are cached, parallel jobs of the profile."""
+    """Which sites are rewritten, how their factors are made and written, and where times for a plan come from.
 
-    latency_table: Path | None = None
+    Args:
+        include: globs of names or outputs; sites that match none of them are kept.
+        exclude: globs; sites that match are kept.
+        lowering: ``stacked`` (one grouped Conv), ``branches`` (a pair per rank), ``concat`` (a depthwise Conv per
+            rank), or ``auto``: whichever is timed to be the fastest.
+        init: ``low-rank`` approximates the weights; ``random`` draws new ones, for training.
+        latency_table: times of sites from elsewhere, as ``sweep`` exports them.
+        cache: whether times and profiles of sites are kept between runs.
+        jobs: processes that profile sites at the same time; None for one per core, at most 4.
+        allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
+
+    Raises:
+        UsageError: an unknown name.
+
+    Example:
+        >>> from sepconvert import Planning
+        >>> Planning(exclude=["first*"], lowering="stacked").init
+        'low-rank'
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    lowering: str = "auto"
+    init: str = "low-rank"
+    latency_table: Path | str | None = None
     cache: bool = True
     jobs: int | None = None
+    allow_growth: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("--lowering", self.lowering, LOWERINGS)
+        one_of("--init", self.init, INITS)
+
+    def lowering_of(self, form: str, rank: int) -> str:
+        """Return the lowering of one site; at rank 1 all of them write the same nodes."""
+        choices = lowerings(form, rank)
+        return self.lowering if self.lowering in choices else choices[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FineTune:
     """How to fine-tune; None leaves a number to the defaults.
 
-    ``train_data`` is spelled as ``--data`` and defaults to it. ``steps`` of the optimiser or ``epochs`` over the
-    inputs, not both; ``lr`` is the peak learning rate; ``resume`` goes on from an interrupted run; ``num_devices`` are
-    processes (with a GPU each, where the device is one) on each of ``num_nodes`` machines. ``train_weights`` is ``new``
-    (new factors, biases, scales of normalisations) or ``all`` (every convolution and fully connected layer too);
-    ``augment`` are kinds of variants of images, ``shift`` and ``flip``, that are trained on too; with ``hard_labels``
-    the original's own answers count as labels.
+    Args:
+        train_data: inputs to train on, spelled as ``data``, which they default to.
+        steps: steps of the optimiser.
+        epochs: passes over the training inputs; not both this and ``steps``.
+        lr: peak learning rate.
+        resume: go on with an interrupted training.
+        num_devices: processes on each machine, with a GPU each where the device is one.
+        num_nodes: machines that train together.
+        train_weights: ``new`` (new factors, biases, scales of normalisations) or ``all`` (every convolution and fully
+            connected layer too).
+        augment: kinds of variants of images, ``shift`` and ``flip``, that are trained on too.
+        hard_labels: whether the original's own answers count as labels.
 
     Raises:
         UsageError: a number out of range, an unknown name, or both steps and epochs.
+
+    Example:
+        >>> from sepconvert import FineTune
+        >>> FineTune(steps=200, augment=("shift",)).processes
+        1
     """
 
-    train_data: str | None = None
+    train_data: Path | str | None = None
     steps: int | None = None
     epochs: int | None = None
     lr: float | None = None
@@ -76,9 +218,9 @@ class FineTune:
     hard_labels: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("--train-weights", self.train_weights, TRAINED)
+        one_of("--train-weights", self.train_weights, TRAINED)
         for kind in self.augment:
-            _one_of("--augment", kind, KINDS)
+            one_of("--augment", kind, KINDS)
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs contradict each other; give one of them.")
         for name in ("steps", "epochs", "num_devices", "num_nodes"):
@@ -94,72 +236,7 @@ class FineTune:
         return self.num_devices * self.num_nodes
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is asked of a rewrite: at most one budget of ``rank``, ``speedup``, ``macs``, ``params``, ``max_error``.
-
-    None of them means ``macs=0.5``.
-
-    ``form``, ``lowering`` and ``init`` are spelled as on the command line. ``allow_growth`` also admits ranks at or
-    above break-even: to check that a full-rank rewrite is exact, never for use.
-
-    Raises:
-        UsageError: an unknown name, a number out of range, or two budgets at once.
-    """
-
-    form: str = "auto"
-    rank: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    lowering: str = "auto"
-    init: str = "low-rank"
-    allow_growth: bool = False
-    speedup: float | None = None
-    max_error: float | None = None
-
-    def __post_init__(self) -> None:
-        _one_of("--form", self.form, names())
-        _one_of("--lowering", self.lowering, LOWERINGS)
-        _one_of("--init", self.init, INITS)
-        given = [f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} contradict each other; give one of them.")
-        if self.rank is not None and not (0 < self.rank < 1 or (self.rank >= 1 and self.rank == int(self.rank))):
-            raise UsageError(f"--rank {self.rank:g} is neither a whole number from 1 nor a share between 0 and 1.")
-        for name in ("macs", "params"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise UsageError(f"--{name} {value:g} is not a ratio between 0 and 1 (new/old of the whole model).")
-        if self.speedup is not None and not 1 < self.speedup < float("inf"):
-            raise UsageError(f"--speedup {self.speedup:g} is not a number above 1 (old/new latency).")
-        if self.max_error is not None and not 0 < self.max_error < 1:
-            raise UsageError(f"--max-error {self.max_error:g} is not a relative error between 0 and 1.")
-        if not self.forms:
-            raise UsageError(f"--lowering {self.lowering} does not apply to --form {self.form}; use --lowering auto.")
-
-    @property
-    def forms(self) -> tuple[str, ...]:
-        """Forms that the form and the lowering allow, as keys of ``FORMS``."""
-        every = named(self.form)
-        if self.lowering == "auto":
-            return every
-        return tuple(form for form in every if self.lowering in lowerings(form, 2))
-
-    @property
-    def budget(self) -> dict[str, float]:
-        """The one budget in force, by name."""
-        for name in BUDGETS:
-            value = getattr(self, name)
-            if value is not None:
-                return {name: value}
-        return {"macs": 0.5}
-
-    def lowering_of(self, form: str, rank: int) -> str:
-        """Return the lowering of one site; at rank 1 all of them write the same nodes."""
-        choices = lowerings(form, rank)
-        return self.lowering if self.lowering in choices else choices[0]
-
-
-def _one_of(option: str, value: str, names: tuple[str, ...]) -> None:
+def one_of(option: str, value: str, names: Sequence[str]) -> None:
+    """Raise ``UsageError`` with the names to choose from if ``value`` is none of them."""
     if value not in names:
         raise UsageError(f"{option} {value} is not known; choose one of {', '.join(names)}.")

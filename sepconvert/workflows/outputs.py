@@ -10,22 +10,31 @@ from sepconvert.errors import OutputError
 from sepconvert.record import Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """Files asked for beside the model: ``json`` ('-' is left to the caller) and ``html``.
+    """Files asked for beside the model.
 
-    ``force`` replaces files that exist; ``arguments`` (everything after ``sepconvert``) is kept in the record.
+    Args:
+        json: where the record goes; '-' is left to the caller.
+        html: where the page of the record goes.
+        force: whether files that exist are replaced.
+        arguments: everything typed after ``sepconvert``, for the record.
+
+    Example:
+        >>> from sepconvert import Outputs
+        >>> [path.name for path in Outputs(json="record.json", html="page.html").paths()]
+        ['record.json', 'page.html']
     """
 
-    json: str | None = None
-    html: Path | None = None
+    json: Path | str | None = None
+    html: Path | str | None = None
     force: bool = False
     arguments: tuple[str, ...] = ()
 
     def paths(self) -> list[Path]:
         """Return the files that will be written."""
         json = [] if self.json in (None, "-") else [Path(str(self.json))]
-        return json + ([] if self.html is None else [self.html])
+        return json + ([] if self.html is None else [Path(self.html)])
 
     def check(self, *others: Path) -> None:
         """Refuse, before any work is done, what could not be written at the end.
@@ -50,7 +59,7 @@ class Outputs:
         if self.html is not None:
             from sepconvert.report.page import render
 
-            write_text(self.html, render(record))
+            write_text(Path(self.html), render(record))
 
 
 def check_target(path: Path, *, force: bool) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Planner:
 
     def __init__(self, case: Case) -> None:
         """Find out nothing yet."""
-        self.case = case
+        self.case, self.request = case, case.request
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -72,7 +73,7 @@ class Planner:
     @property
     def knows_times(self) -> bool:
         """Whether times of sites are measured, or given by a table."""
-        return self.case.measure.latency or self.case.planning.latency_table is not None
+        return self.request.measure.latency or self.request.planning.latency_table is not None
 
     @property
     def knows_sizes(self) -> bool:
@@ -89,7 +90,7 @@ class Planner:
         choices, before = self.choices_by_latency.without(without), self.original_ms
         with self._timed("architectures"):
             return plan_speedup(
-                choices, speedup, before, self._timer if self.case.measure.latency else None, self.case.progress
+                choices, speedup, before, self._timer if self.request.measure.latency else None, self.request.progress
             )
 
     @cached_property
@@ -101,18 +102,18 @@ class Planner:
     @cached_property
     def choices_by_cost(self) -> Choices:
         """All options with their MACs and parameters."""
-        options = options_by_cost(self.case.sites, self.case.target.forms, self.profiles)
+        options = options_by_cost(self.case.sites, self.request.forms, self.profiles)
         return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {})
 
     @cached_property
     def choices_by_latency(self) -> Choices:
         """All options with their times."""
-        case, profiles, workloads = self.case, self.profiles, self.workloads
+        sites, request, profiles, workloads = self.case.sites, self.request, self.profiles, self.workloads
         with self._timed("latencies"):
             options, reasons = options_by_latency(
-                case.sites, workloads, case.target.forms, profiles, self.latencies, case.target.lowering, case.progress
+                sites, workloads, request.forms, profiles, self.latencies, request.planning.lowering, request.progress
             )
-        return Choices(tuple(case.sites), tuple(map(tuple, options)), reasons)
+        return Choices(tuple(sites), tuple(map(tuple, options)), reasons)
 
     @cached_property
     def workloads(self) -> Mapping[str, Workload]:
@@ -135,29 +136,29 @@ class Planner:
         from sepconvert.planning.latency_cache import LatencyCache
         from sepconvert.planning.latency_table import read_table
 
-        case, model = self.case, self.case.opened.model.ir
-        setting = setting_here(case.measure.devices[0], case.measure.threads)
-        table = None if case.planning.latency_table is None else read_table(case.planning.latency_table)
+        model, measure, planning = self.case.opened.model.ir, self.request.measure, self.request.planning
+        setting = setting_here(measure.devices[0], measure.threads)
+        table = None if planning.latency_table is None else read_table(Path(planning.latency_table))
         folder, warn = default_folder() / "latency", self.warnings.append
-        cache = LatencyCache(setting, folder, warn) if case.planning.cache else None
+        cache = LatencyCache(setting, folder, warn) if planning.cache else None
         written = Format(model.opset_imports[""], model.ir_version)
-        whole = self._whole if case.measure.latency else None
-        sources = TimeSources(setting, table, cache, case.measure.latency, written, whole)
-        return Latencies(sources, case.seed, warn)
+        whole = self._whole if measure.latency else None
+        sources = TimeSources(setting, table, cache, measure.latency, written, whole)
+        return Latencies(sources, self.request.seed, warn)
 
     @cached_property
     def original_ms(self) -> float:
         """Latency of the original: measured, or from the table, or by the roofline."""
-        if self.case.measure.latency:
+        if self.request.measure.latency:
             return self._whole.ms
-        table = None if self.case.planning.latency_table is None else self.latencies.given
+        table = None if self.request.planning.latency_table is None else self.latencies.given
         known = None if table is None else table.model_ms(self.case.opened.model.sha256)
         return known if known is not None else self._modelled_ms()
 
     def table(self) -> Table:
         """All times that are known now, for ``--export-table``."""
         sha256 = self.case.opened.model.sha256
-        measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.case.measure.latency else []
+        measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.request.measure.latency else []
         return self.latencies.table(measured)
 
     def fastest_lowering(self, fitted: Fitted) -> Fitted:
@@ -167,8 +168,8 @@ class Planner:
     def lowering_for(self, output: str, form: str, rank: int) -> str:
         """Name the lowering of a site (by its output) that is asked for or, where there is a choice, fastest."""
         choices = lowerings(form, rank)
-        if len(choices) == 1 or self.case.target.lowering in choices:
-            return self.case.target.lowering_of(form, rank)
+        if len(choices) == 1 or self.request.planning.lowering in choices:
+            return self.request.planning.lowering_of(form, rank)
         ways = [Scheme(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
             times = self.latencies.times(self.workloads[output], ways)
@@ -189,7 +190,7 @@ class Planner:
         blind = Planner(replace(self.case, calibration=None))
         blind.warnings, blind.seconds = self.warnings, self.seconds
         blind.__dict__ |= {"latencies": self.latencies, "original_ms": self.original_ms}
-        if self.case.measure.latency:
+        if self.request.measure.latency:
             blind.__dict__ |= {"_timer": self._timer}
         return blind
 
@@ -197,10 +198,10 @@ class Planner:
     def _timer(self) -> "ArchitectureTimer":
         from sepconvert.planning.architecture import ArchitectureTimer
 
-        case = self.case
+        measure = self.request.measure
         gains = {site.output: kernel_gain(weight) for site, weight in self._weights()}
         return ArchitectureTimer(
-            case.opened.model, gains, self._feeds(), case.measure.devices[0], case.measure.threads, case.seed
+            self.case.opened.model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed
         )
 
     @cached_property
@@ -221,7 +222,7 @@ class Planner:
         case = self.case
         inputs = case.sample
         if inputs is None:
-            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(case.seed))
+            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(self.request.seed))
         return next(iter(inputs.batches(1)))
 
     def _weights(self) -> Iterator[tuple[ConvSite, NDArray[np.float64]]]:

@@ -29,8 +29,8 @@ def find_profiles(case: Case, warn: Callable[[str], None]) -> Mapping[str, SiteP
         site.output: profile_weights(
             read_constant(case.opened.model, site.weight).astype(np.float64),
             site.geometry,
-            case.target.forms,
-            rng(case.seed),
+            case.request.forms,
+            rng(case.request.seed),
         )
         for site in case.sites
     }
@@ -40,10 +40,10 @@ def _cached(case: Case, inputs: Dataset, warn: Callable[[str], None]) -> Mapping
     from sepconvert.planning.profile import EFFORT
     from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
 
-    if not case.planning.cache:
+    if not case.request.planning.cache:
         return _from_data(case, inputs)
     files = DiskCache(default_folder() / "profiles", warn)
-    key = profile_key(model_bytes(case.opened.model), case.sites, case.target.forms, inputs, EFFORT, case.seed)
+    key = profile_key(model_bytes(case.opened.model), case.sites, case.request.forms, inputs, EFFORT, case.request.seed)
     known = files.read(key, profiles_from_json)
     if known is not None:
         return known
@@ -59,8 +59,8 @@ def _from_data(case: Case, inputs: Dataset) -> Mapping[str, SiteProfile]:
         case.opened.model,
         case.sites,
         inputs,
-        case.target.forms,
-        rng=np.random.default_rng(case.seed),
-        jobs=case.planning.jobs,
-        progress=case.progress,
+        case.request.forms,
+        rng=np.random.default_rng(case.request.seed),
+        jobs=case.request.planning.jobs,
+        progress=case.request.progress,
     )

@@ -13,6 +13,12 @@ def render(record: Path | str | Record, page: Path | str, *, force: bool = False
     Raises:
         ModelError: the file is not a record.
         OutputError: the page cannot be written, or exists and ``force`` is not set.
+
+    Example:
+        >>> import sepconvert
+        >>> record = sepconvert.analyze("sample_models/fashion_resnet.onnx")
+        >>> sepconvert.render(record, "page.html").name
+        'page.html'
     """
     target = Path(page)
     check_target(target, force=force)

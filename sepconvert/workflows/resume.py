@@ -82,7 +82,7 @@ def unpack(case: Case, packed: Packed, origin: str) -> Settled:
         rewritten.append(Fitted(sites[output], factors, found["lowering"], bias, found["errors"]))
     dense = {output: (arrays[f"{output}/dense"], arrays.get(f"{output}/bias")) for output in plan["dense"]}
     fits = Fits(tuple(rewritten), plan["kept"], dense, tuple(plan["warnings"]))
-    return Settled((), fits, apply_fits(case.opened, fits, case.seed), Plan(**plan["plan"]))
+    return Settled((), fits, apply_fits(case.opened, fits, case.request.seed), Plan(**plan["plan"]))
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

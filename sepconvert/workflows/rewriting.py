@@ -1,22 +1,21 @@
 """The main job: plan, fit, rewrite, verify, measure, save, record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from sepconvert.data import Dataset, Preprocess
-from sepconvert.errors import ModelError, UsageError
+from sepconvert.data import Dataset
+from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
-from sepconvert.runtime.environment import describe_environment
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.describe import describe_forms, describe_network, tool
+from sepconvert.workflows.describe import begin_record
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
@@ -30,10 +29,11 @@ from sepconvert.workflows.meet_budget import Settled, settle
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
 from sepconvert.workflows.opened import naming, select_sites
-from sepconvert.workflows.options import FineTune, Measure, Planning, Target
+from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.plan_record import with_measured
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.write_factors import describe_result, with_refit
@@ -85,29 +85,18 @@ def rewrite(
     model: "Path | str | Module",
     output: Path | str | None = None,
     *,
-    form: str = "auto",
-    rank: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    speedup: float | None = None,
-    max_error: float | None = None,
-    lowering: str = "auto",
-    init: str = "low-rank",
-    allow_growth: bool = False,
-    data: str | None = None,
-    test_data: str | None = None,
-    fine_tune: FineTune | None = None,
-    preprocess: Preprocess = Preprocess(),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    weights: Path | str | None = None,
+    data: Path | str | None = None,
+    test_data: Path | str | None = None,
     example_inputs: Any = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    measure: Measure = Measure(),
+    form: str = "auto",
+    fine_tune: FineTune | bool = False,
+    reading: Reading = Reading(),
     planning: Planning = Planning(),
+    measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
     progress: Progress = silent,
+    **budget: Unpack[BudgetWords],
 ) -> RewriteResult:
     """Rewrite the standard convolutions of a model as separable ones and record what was gained and lost.
 
@@ -115,64 +104,85 @@ def rewrite(
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``; it is
             never changed.
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
-        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
-        rank: a whole number (r or R) or a share in (0, 1) of each site's own MACs.
-        macs: MACs of the whole model, new/old; 0.5 if no budget is given.
-        params: parameters of the whole model, new/old.
-        speedup: latency of the whole model, old/new, on the first device.
-        max_error: largest relative error of the worst output on held-out inputs of ``data``.
-        lowering: ``auto``, ``stacked``, ``branches`` or ``concat``.
-        init: ``low-rank`` approximates the weights; ``random`` reinitialises them for training.
-        allow_growth: admit ranks at or above break-even (to check that full rank is exact).
-        data: calibration inputs: a path or ``pkg.module:callable`` as on the command line.
+        data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, or ``pkg.module:callable``.
         test_data: inputs that fidelity is measured on; default ``data``, else seeded random inputs.
-        fine_tune: distil from the original after the rewrite, without labels if need be; None does not.
-        preprocess: how integer arrays and images become inputs.
-        input_shapes: sizes of dynamic inputs, by input name.
-        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
-        include: globs; sites that match none of them are kept.
-        exclude: globs; sites that match are kept.
+        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` (the depthwise forms) or ``any``.
+        fine_tune: distil from the original after the rewrite, without labels if need be; True takes the defaults.
+        reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
+        planning: which sites, how their factors are made and written, where times come from.
         measure: latency, devices, threads.
-        planning: a latency table from elsewhere, the cache of latencies, parallel jobs.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
-        progress: told of every step that takes a while.
+        progress: called with the stage, steps done, and steps in all.
+        budget: one of
+
+            * ``macs``: MACs of the whole model, new/old; 0.5 if no budget is given.
+            * ``params``: parameters of the whole model, new/old.
+            * ``speedup``: latency of the whole model, old/new, on the first device.
+            * ``max_error``: largest relative error of the worst output on held-out inputs of ``data``.
+            * ``rank``: a whole number (r or R), or a share in (0, 1) of each site's own MACs.
 
     Raises:
         UsageError: options that contradict each other.
         NothingToDoError: no site can be rewritten below break-even, or the budget is out of reach.
         SepconvertError: the model, the data or the output is not usable; the message says what to do.
+
+    Example:
+        >>> import sepconvert
+        >>> quick = sepconvert.Measure(latency=False)
+        >>> result = sepconvert.rewrite("sample_models/fashion_resnet.onnx", macs=0.4, measure=quick)
+        >>> totals = result.record.totals
+        >>> totals.after.macs / totals.before.macs <= 0.4
+        True
+        >>> result.save("small.onnx").bytes < totals.before.file_bytes
+        True
     """
-    target = Target(form, rank, macs, params, lowering, init, allow_growth, speedup, max_error)
-    if max_error is not None and (data is None or init == "random"):
-        raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
-    source = find_source(model, weights=weights, example_inputs=example_inputs)
-    destination = None if output is None else Path(output)
+    tuning = FineTune() if fine_tune is True else fine_tune or None
+    request = Request(
+        model=model,
+        output=None if output is None else Path(output),
+        data=data,
+        test_data=test_data,
+        example_inputs=example_inputs,
+        form=form,
+        budget=Budget.of(budget),
+        fine_tune=tuning,
+        reading=reading,
+        planning=planning,
+        measure=measure,
+        outputs=outputs,
+        seed=seed,
+        progress=progress,
+    )
+    return _run(request)
+
+
+def _run(request: Request) -> RewriteResult:
+    reading, planning, outputs, destination = request.reading, request.planning, request.outputs, request.output
+    source = find_source(request.model, weights=reading.weights, example_inputs=request.example_inputs)
     written = [] if destination is None else [destination, *sidecars(source, destination)]
     for path in written:
         check_output(path, next(iter(source.files), None), force=outputs.force)
     outputs.check(*source.files, *written)
-    measure.check()
-    if fine_tune is not None:
-        check_tuning(fine_tune, data, destination, force=outputs.force)
-    trained_on = None if fine_tune is None else fine_tune.train_data or data
-    named = [data, trained_on, test_data]
-    opened, (calibration, training, test) = open_with_data(source, input_shapes, named, preprocess)
+    request.measure.check()
+    check_tuning(request)
+    named = [request.data, request.training_data, request.test_data]
+    opened, (calibration, training, test) = open_with_data(source, reading, named)
     varied = None
-    if fine_tune is not None and training is not None:
-        varied = training_variants(fine_tune, training, opened, preprocess)
-        calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(seed))
-    chosen, kept = select_sites(opened.found.sites, include, exclude)
-    case = Case(opened, chosen, target, calibration, calibration or test, measure, planning, seed, progress, fine_tune)
+    if training is not None:
+        varied = training_variants(request, training, opened)
+        calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
+    chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
+    case = Case(request, opened, chosen, calibration, calibration or test)
     planner = Planner(case)
     with naming(source.name), one_blas_thread():
-        settled = settled_before(case, destination) or settle(case, planner)
+        settled = settled_before(case) or settle(case, planner)
     tuned = None
     if training is not None:
-        tuned = tune_settled(case, settled, training, varied, destination)
+        tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
-    record = _record(case, settled, kept, test, outputs.arguments)
+    record = _record(case, settled, kept, test)
     record = replace(
         record,
         seconds=dict(planner.seconds),
@@ -194,9 +204,7 @@ def rewrite(
     return RewriteResult(record, result.model, destination, modules, why_no_modules(source))
 
 
-def _record(
-    case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None, arguments: Sequence[str]
-) -> Record:
+def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
     """Measure the result and tell all about it but where it was written.
 
     Args:
@@ -204,36 +212,28 @@ def _record(
         settled: the result.
         unchosen: sites that nobody wanted rewritten, and why, by output.
         test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
-        arguments: what was typed.
     """
-    opened, result, judged = case.opened, settled.applied.opened, test or case.calibration
+    request, opened, result = case.request, case.opened, settled.applied.opened
+    judged = test or case.calibration
     kept = {**unchosen, **settled.fits.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
-    fidelity, warnings = measure_fidelity(opened, result, judged, case.seed, case.progress)
+    fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
     latency = list(settled.latency)
-    if case.measure.latency and not latency:
-        latency = measure_latency(opened, result, case.sample, case.measure, case.seed, case.progress)
+    if request.measure.latency and not latency:
+        latency = measure_latency(opened, result, case.sample, request.measure, request.seed, request.progress)
     described = [
-        describe_result(opened, site, settled.applied, kept.get(site.output), case.target.forms)
+        describe_result(opened, site, settled.applied, kept.get(site.output), request.forms)
         for site in opened.found.sites
     ]
-    sites = with_times(described, settled.sites)
-    return Record(
-        command="rewrite",
-        arguments=list(arguments),
-        environment=describe_environment(case.measure.threads, case.measure.devices),
-        source=opened.file,
-        inputs=list(opened.shapes.inputs),
-        sites=sites,
+    record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
+    return replace(
+        record,
         skipped=[with_refit(skip, settled.fits.dense) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
-        tool=tool(),
-        forms=describe_forms(),
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check,
-        graph=describe_network(opened, sites),
         samples=picture_samples(opened, result, judged),
-        warnings=[*opened.shapes.warnings, *settled.fits.warnings, *warnings],
+        warnings=[*record.warnings, *settled.fits.warnings, *warnings],
     )

@@ -7,25 +7,18 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import PlannedSite, SiteOption
-from sepconvert.progress import Progress
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.opened import OpenedModel
-from sepconvert.workflows.options import Measure, Planning, Target
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.request import Request
 
 WORTH_A_LOOK = 2.0  # times as fast as the dense convolution
 
 
 def time_sites(
-    opened: OpenedModel,
-    records: Sequence[SiteRecord],
-    dataset: Dataset | None,
-    measure: Measure,
-    planning: Planning,
-    seed: int,
-    progress: Progress,
+    request: Request, opened: OpenedModel, records: Sequence[SiteRecord], dataset: Dataset | None
 ) -> tuple[list[SiteRecord], list[str]]:
     """Time eligible sites and their candidates (weights alone decide which survive pruning).
 
@@ -37,7 +30,7 @@ def time_sites(
     sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
     if not sites:
         return list(records), []
-    planner = Planner(Case(opened, sites, Target(), None, dataset, measure, planning, seed, progress))
+    planner = Planner(Case(request, opened, sites, None, dataset))
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
     timed = [_timed(record, found.get(record.output, ()), choices.reasons) for record in records]

@@ -1,33 +1,32 @@
 """The Pareto front of measured speed-up against fidelity: many budgets, one profile, one table of times."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data import Dataset, Preprocess
+from sepconvert.data import Dataset
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import SitePlan
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Record, Sweep, SweepPoint, TotalsPair
-from sepconvert.runtime.environment import describe_environment
+from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.commands import Given
-from sepconvert.workflows.describe import describe_forms, describe_network, describe_site, tool
+from sepconvert.workflows.commands import rewrite_command
+from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.opened import naming, select_sites
-from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
 from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
@@ -42,19 +41,15 @@ BUDGETS = (1.5, 2.0, 3.0)
 def sweep(
     model: "Path | str | Module",
     *,
-    data: str,
-    test_data: str | None = None,
+    data: Path | str,
+    test_data: Path | str | None = None,
+    example_inputs: Any = None,
     form: str = "auto",
     budgets: Sequence[float] = BUDGETS,
-    export_table: Path | None = None,
-    preprocess: Preprocess = Preprocess(),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    weights: Path | str | None = None,
-    example_inputs: Any = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    measure: Measure = Measure(),
+    export_table: Path | str | None = None,
+    reading: Reading = Reading(),
     planning: Planning = Planning(),
+    measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
     progress: Progress = silent,
@@ -66,74 +61,88 @@ def sweep(
 
     Args:
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``.
-        data: calibration inputs.
+        data: calibration inputs, as for ``rewrite``.
         test_data: inputs that fidelity is measured on; default ``data``.
-        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
-        budgets: speed-ups of the whole model, each above 1.
-        export_table: where to write the times of sites, for use on a machine that cannot measure them.
-        preprocess: how integer arrays and images become inputs.
-        input_shapes: sizes of dynamic inputs, by input name.
-        weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
-        include: globs; sites that match none of them are kept.
-        exclude: globs; sites that match are kept.
+        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
+        budgets: speed-ups of the whole model (latency, old/new), each above 1.
+        export_table: where to write the times of sites, for use on a machine that cannot measure them.
+        reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
+        planning: which sites, how they are written, a latency table from elsewhere, the cache, parallel jobs.
         measure: devices and threads; the first device is measured. Latency is what a sweep is about: without it the
             speed-ups are unknown.
-        planning: a latency table from elsewhere, the cache of latencies, parallel jobs.
         outputs: record and page to write.
         seed: seed of everything random.
-        progress: told of every step that takes a while.
+        progress: called with the stage, steps done, and steps in all.
+
+    Returns:
+        A record whose ``sweep`` holds a point per budget and the simpler methods' points: relative error, latency in
+        ms, MACs, and the command that makes the model.
 
     Raises:
         UsageError: no budget, or one that is no speed-up.
         NothingToDoError: no site, or none of the budgets can be reached.
         SepconvertError: model, data or outputs are not usable; the message says what to do.
+
+    Example:
+        >>> import sepconvert
+        >>> record = sepconvert.sweep(
+        ...     "sample_models/fashion_vgg.onnx",
+        ...     data="sample_models/fashion_test.npz",
+        ...     form="spatial",
+        ...     budgets=[1.5],
+        ...     planning=sepconvert.Planning(cache=False),
+        ...     measure=sepconvert.Measure(latency=False),  # quick, but no speed-up is measured
+        ... )
+        >>> [point.label for point in record.sweep.points]
+        ['1.5×']
     """
     if not budgets:
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
-    targets = [Target(form=form, speedup=budget) for budget in budgets]
-    source = find_source(model, weights=weights, example_inputs=example_inputs)
-    outputs.check(*source.files, *([] if export_table is None else [export_table]))
+    asked = [Budget("speedup", budget) for budget in budgets]
+    request = Request(
+        model=model,
+        data=data,
+        test_data=test_data,
+        example_inputs=example_inputs,
+        form=form,
+        budget=asked[0],
+        reading=reading,
+        planning=planning,
+        measure=measure,
+        outputs=outputs,
+        seed=seed,
+        progress=progress,
+    )
+    source = find_source(model, weights=reading.weights, example_inputs=example_inputs)
+    table = None if export_table is None else Path(export_table)
+    outputs.check(*source.files, *([] if table is None else [table]))
     measure.check()
-    if export_table is not None:
-        check_target(export_table, force=outputs.force)
-    opened, (calibration, test) = open_with_data(source, input_shapes, [data, test_data], preprocess)
+    if table is not None:
+        check_target(table, force=outputs.force)
+    opened, (calibration, test) = open_with_data(source, reading, [data, test_data])
     assert calibration is not None
-    chosen, kept = select_sites(opened.found.sites, include, exclude)
+    chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
-    planner = Planner(Case(opened, chosen, targets[0], calibration, calibration, measure, planning, seed, progress))
-    given = Given(model, data, test_data, preprocess, input_shapes, weights, include, exclude, measure, seed)
-    trial = _Trial(planner, test or calibration, given)
+    planner = Planner(Case(request, opened, chosen, calibration, calibration))
+    trial = _Trial(planner, test or calibration)
     with naming(source.name), one_blas_thread():
         points, refused = trial.budgets(budgets)
         if not points:
             raise NothingToDoError(refused[-1])
         baselines = [*trial.without_data(budgets), *trial.uniform(budgets)] if measure.latency else []
-        table = table_to_json(planner.table()) if export_table is not None else ""
-        described = [
-            describe_site(opened.model, s, status="kept" if s.output in kept else "eligible", reason=kept.get(s.output))
-            for s in opened.found.sites
-        ]
-    sites = with_times(described, trial.best_sites)
-    record = Record(
-        command="sweep",
-        arguments=list(outputs.arguments),
-        environment=describe_environment(measure.threads, measure.devices),
-        source=opened.file,
-        inputs=list(opened.shapes.inputs),
-        sites=sites,
-        skipped=list(opened.found.skips),
-        totals=TotalsPair(opened.totals),
-        tool=tool(),
-        forms=describe_forms(),
+        times = table_to_json(planner.table()) if table is not None else ""
+        sites = with_times(describe_sites(opened, kept), trial.best_sites)
+    record = begin_record("sweep", request, opened, sites)
+    record = replace(
+        record,
         sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
-        graph=describe_network(opened, sites),
         seconds=dict(planner.seconds),
-        warnings=[*opened.shapes.warnings, *planner.warnings, *refused, *data_warnings(calibration, test)],
+        warnings=[*record.warnings, *planner.warnings, *refused, *data_warnings(calibration, test)],
     )
-    if export_table is not None:
-        write_text(export_table, table)
+    if table is not None:
+        write_text(table, times)
     outputs.write(record)
     return record
 
@@ -164,10 +173,10 @@ def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
 class _Trial:
     """Makes and measures the models of a sweep, one at a time."""
 
-    def __init__(self, planner: Planner, test: Dataset, given: Given) -> None:
+    def __init__(self, planner: Planner, test: Dataset) -> None:
         self._planner = planner
+        self._request = planner.case.request
         self._test = test
-        self._given = given
         self.best_sites: tuple[PlannedSite, ...] = ()
         self.top1_before: float | None = None
 
@@ -181,9 +190,8 @@ class _Trial:
                 refused.append(str(error))
                 continue
             self.best_sites = self.best_sites or network.sites
-            form = self._planner.case.target.form
-            command = self._given.rewrite(form, "speedup", f"{budget:g}")
-            point = self._point(self._planner, network.site_plans, f"{budget:g}×", form, command)
+            command = rewrite_command(replace(self._request, budget=Budget("speedup", budget)))
+            point = self._point(self._planner, network.site_plans, f"{budget:g}×", self._request.form, command)
             if point is not None:
                 points.append(_with_predictions(point, network))
         return points, refused
@@ -197,43 +205,39 @@ class _Trial:
                 plans = blind.by_speedup(budget).site_plans
             except NothingToDoError:
                 continue
-            points.append(self._point(blind, plans, f"without data, {budget:g}×", blind.case.target.form, None))
+            points.append(self._point(blind, plans, f"without data, {budget:g}×", self._request.form, None))
         return [point for point in points if point is not None]
 
     def uniform(self, budgets: Sequence[float]) -> list[SweepPoint]:
         """Every form at one share of each site's multiply-adds, as fast as the budgets case."""
         points = []
-        for form in self._planner.case.target.forms:
+        for form in self._planner.case.request.forms:
             curve = UniformCurve(self._planner, form)
             for budget in budgets:
                 found = curve.plans(budget)
                 if found is None:
                     continue
                 share, plans = found
-                command = self._given.rewrite(cli_name(form), "rank", f"{share:.3g}")
-                points.append(self._point(self._planner, plans, share_label(form, share), cli_name(form), command))
+                name, rank = cli_name(form), Budget("rank", float(f"{share:.3g}"))
+                command = rewrite_command(replace(self._request, form=name, budget=rank))
+                points.append(self._point(self._planner, plans, share_label(form, share), name, command))
         return [point for point in points if point is not None]
 
     def _point(
-        self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: Sequence[str] | None
+        self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: str | None
     ) -> SweepPoint | None:
         """Fit, apply and measure; None where no site was rewritten."""
-        case = planner.case
-        fits = fit_plans(
-            case.opened.model, plans, case.calibration, case.target, seed=case.seed, progress=case.progress
-        )
+        case, request = planner.case, self._request
+        fits = fit_plans(case, plans)
         if not fits.rewritten:
             return None
-        after = apply_fits(case.opened, fits, case.seed).opened
-        fidelity, _ = measure_fidelity(case.opened, after, self._test, case.seed, case.progress)
+        after = apply_fits(case.opened, fits, request.seed).opened
+        fidelity, _ = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
-        first = replace(case.measure, devices=case.measure.devices[:1])
-        latency = (
-            measure_latency(case.opened, after, case.sample, first, case.seed, case.progress)
-            if case.measure.latency
-            else []
-        )
-        timed = latency[0] if latency else None
+        timed = None
+        if request.measure.latency:
+            first = replace(request.measure, devices=request.measure.devices[:1])
+            (timed,) = measure_latency(case.opened, after, case.sample, first, request.seed, request.progress)
         self._planner.add_seconds(fits.seconds)
         return SweepPoint(
             label=label,
@@ -248,5 +252,5 @@ class _Trial:
             sites_rewritten=len(fits.rewritten),
             file_bytes=len(model_bytes(after.model)),
             form=form,
-            command=None if command is None else shlex.join(command),
+            command=command,
         )

@@ -36,9 +36,9 @@ class UniformCurve:
 
     def _shares(self) -> Iterator[float]:
         for index, share in enumerate(SHARES):
-            self._planner.case.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
+            self._planner.case.request.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
             yield share
-        self._planner.case.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
+        self._planner.case.request.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
 
     def _speedup(self, share: float) -> float:
         return self._planner.time_architecture(self._planned(share)).speedup

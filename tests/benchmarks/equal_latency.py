@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from sepconvert.data import Preprocess
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.planning.site_timing import Effort, time_interleaved
 from sepconvert.planning.uniform import Candidate, SitePlan
-from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import cli_name, cost_of
 from sepconvert.separable.threads import one_blas_thread
@@ -36,9 +34,10 @@ from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.model_and_data import open_with_data
 from sepconvert.workflows.opened import select_sites
-from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.options import Reading
 from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve
 from sepconvert.workflows.write_factors import apply_fits
@@ -51,10 +50,9 @@ Plan = dict[str, Choice]  # by the site's output
 
 
 def make_planner(options: argparse.Namespace) -> Planner:
-    opened, (data,) = open_with_data(find_source(options.model), {}, [str(options.data)], Preprocess())
+    opened, (data,) = open_with_data(find_source(options.model), Reading(), [options.data])
     chosen, _ = select_sites(opened.found.sites, (), ())
-    target = Target(form=options.form, speedup=2.0)
-    return Planner(Case(opened, chosen, target, data, data, Measure(), Planning(), 0))
+    return Planner(Case(Request(model=options.model, form=options.form), opened, chosen, data, data))
 
 
 def fastest(planner: Planner) -> list[PlannedSite]:
@@ -74,7 +72,7 @@ def plan_all(options: argparse.Namespace) -> dict[str, Any]:
             FASTEST: _choices([SitePlan(p.site, _candidates(p.option), None, p.option.lowering) for p in best]),
             PLANNED: _choices(planner.by_speedup(asked).site_plans),
         }
-        for form in planner.case.target.forms:
+        for form in planner.case.request.forms:
             found = UniformCurve(planner, form).plans(asked) if options.uniform in ("every", cli_name(form)) else None
             if found is not None:
                 plans[f"{cli_name(form)} {found[0]:.3g}"] = _choices(found[1])
@@ -100,11 +98,12 @@ def _site_plan(site: ConvSite, choice: Choice) -> SitePlan:
 
 def fit_one(options: argparse.Namespace, name: str, plan: Plan, seed: int) -> tuple[str, list[float | None]]:
     """Fit a plan, write the model, and return its name and its worst output's error on each of the test inputs."""
-    named = [str(data) for data in (options.data, *options.test_data)]
-    opened, (data, *tests) = open_with_data(find_source(options.model), {}, named, Preprocess())
+    named = [options.data, *options.test_data]
+    opened, (data, *tests) = open_with_data(find_source(options.model), Reading(), named)
     plans = [_site_plan(site, plan[site.output]) for site in opened.found.sites if site.output in plan]
     with one_blas_thread():
-        fits = fit_plans(opened.model, plans, data, Target(form=options.form), seed=seed, progress=silent)
+        request = Request(model=options.model, form=options.form, seed=seed)
+        fits = fit_plans(Case(request, opened, [plan.site for plan in plans], data, data), plans)
         made = apply_fits(opened, fits, seed).opened
     path(options, name, seed).write_bytes(model_bytes(made.model))
     return name, [worst_error(measure_fidelity(opened, made, test, seed)[0]) for test in tests]

@@ -57,9 +57,9 @@ def planned(form: str) -> Method:
     """The planner splits the same MACs over the sites by itself."""
 
     def convert(case: Case, share: float, path: Path) -> float:
-        from sepconvert.workflows import analyze
+        from sepconvert.workflows import Reading, analyze
 
-        record = analyze(case.model, input_shapes={case.input: case.shape})
+        record = analyze(case.model, reading=Reading(input_shapes={case.input: case.shape}))
         macs = record.totals.before.macs
         sites_macs = sum(site.macs or 0 for site in record.sites if site.status == "eligible")
         assert macs is not None
@@ -71,8 +71,7 @@ def planned(form: str) -> Method:
 
 
 def _rewrite(case: Case, form: str, path: Path, fitted: bool, **budget: float) -> float:
-    from sepconvert.workflows import rewrite
-    from sepconvert.workflows.options import Measure, Planning
+    from sepconvert.workflows import Measure, Planning, Reading, rewrite
 
     start = time.process_time()
     rewrite(
@@ -80,7 +79,7 @@ def _rewrite(case: Case, form: str, path: Path, fitted: bool, **budget: float) -
         path,
         form=form,
         data=str(case.calibration) if fitted else None,
-        input_shapes={case.input: case.shape},
+        reading=Reading(input_shapes={case.input: case.shape}),
         measure=Measure(latency=False),
         planning=Planning(cache=False),
         **budget,

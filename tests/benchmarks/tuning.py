@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.record import Fidelity, Record
-from sepconvert.workflows import FineTune, Measure, Outputs, rewrite
+from sepconvert.workflows import FineTune, Measure, Outputs, Planning, rewrite
 from tests.benchmarks.fetch import default_cache
 from tests.benchmarks.models import FASHION_MNIST, SAMPLES, open_case
 
@@ -59,7 +59,7 @@ def tune(name: str, init: str, wanted: FineTune) -> Record:
     record = rewrite(
         case.model.relative_to(SAMPLES.parent),
         form="auto",
-        init=init,
+        planning=Planning(init=init),
         data=str(case.calibration),
         test_data=str(case.test),
         fine_tune=replace(wanted, train_data=str(training_arrays(labelled))),
@@ -122,7 +122,7 @@ def main() -> None:
     record = tune(given.name, given.init, wanted)
     print(summary(record))
     stem = f"{given.name}_tuned{'_from_random' * (given.init == 'random')}"
-    Outputs(str(REPORTS / f"{stem}.json"), force=True).write(record)
+    Outputs(json=REPORTS / f"{stem}.json", force=True).write(record)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from sepconvert.planning.profile_cache import profile_key, profiles_from_json, p
 from sepconvert.workflows import profiles as workflow
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.opened import open_model
-from sepconvert.workflows.options import Measure, Planning, Target
+from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.profiles import find_profiles
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
 
 FOUND = {
@@ -32,8 +33,8 @@ def case(sample_models_dir: Path) -> Case:
     """The second site of a trained network, and forty calibration inputs."""
     opened = open_model(find_source(sample_models_dir / "fashion_vgg.onnx"), {})
     data = load_data(str(sample_models_dir / "fashion_calibration.npz"), opened.shapes.inputs, Preprocess()).first(40)
-    sites, target = opened.found.sites[1:2], Target(form="spatial")
-    return Case(opened, sites, target, data, data, Measure(latency=False), Planning(), 0)
+    request = Request(model=opened.model.path, form="spatial", measure=Measure(latency=False))
+    return Case(request, opened, opened.found.sites[1:2], data, data)
 
 
 def test_profiles_survive_their_json() -> None:
@@ -64,7 +65,8 @@ def test_a_second_plan_takes_the_profiles_of_the_first_unless_they_are_damaged(
 ) -> None:
     monkeypatch.setattr(workflow, "default_folder", lambda: tmp_path)
     steps: list[str] = []
-    case = replace(case, progress=lambda what, done, total: steps.append(what))
+    request = replace(case.request, progress=lambda what, done, total: steps.append(what))
+    case = replace(case, request=request)
     first = find_profiles(case, pytest.fail)
     assert any(step.startswith("Profile") for step in steps)
     steps.clear()
@@ -82,7 +84,8 @@ def test_a_second_plan_takes_the_profiles_of_the_first_unless_they_are_damaged(
 
 def test_without_the_cache_nothing_is_kept(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "default_folder", lambda: tmp_path)
-    find_profiles(replace(case, planning=Planning(cache=False)), pytest.fail)
+    uncached = replace(case.request, planning=Planning(cache=False))
+    find_profiles(replace(case, request=uncached), pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 

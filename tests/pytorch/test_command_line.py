@@ -81,7 +81,7 @@ def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) ->
     assert code == 0, err
     errors = [o["pre_activation_relative_error"] or o["relative_error"] for o in record["fidelity"]["outputs"]]
     assert max(errors) < 0.1  # half of the MACs, without training; a constant answer would score 1
-    module = sepconvert.rebuild("tests.pytorch.nets:ONet", "ONet.sep.plan.json", "ONet.sep.safetensors")
+    module = sepconvert.rebuild("tests.pytorch.nets:ONet", plan="ONet.sep.plan.json", weights="ONet.sep.safetensors")
     code, record, err = run("rewrite", *model, *data, "--rank", 0.5, "--no-latency")
     assert code == 1
     assert "exists; pass --force" in err
@@ -104,7 +104,7 @@ def test_crepe_goes_all_the_way(run: Run, crepe_weights: Path, tmp_path: Path) -
     assert code == 0, err
     (output,) = record["fidelity"]["outputs"]
     assert output["pre_activation_relative_error"] < 0.05
-    module = sepconvert.rebuild(Crepe, "crepe.plan.json", "crepe.safetensors")
+    module = sepconvert.rebuild(Crepe, plan="crepe.plan.json", weights="crepe.safetensors")
     assert_agrees(module.eval(), tmp_path / "crepe.onnx", tones(8, seed=2))
 
 

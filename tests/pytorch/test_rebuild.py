@@ -17,7 +17,7 @@ from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.modules import separable
-from sepconvert.workflows import Measure, RewriteResult
+from sepconvert.workflows import Measure, Planning, Reading, RewriteResult
 from tests.pytorch.nets import Small, small
 
 QUICK = Measure(latency=False)
@@ -54,9 +54,8 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("form", "lowering"), FORMS)
 def test_the_module_computes_what_the_rewritten_graph_computes(form: str, lowering: str) -> None:
-    result = sepconvert.rewrite(
-        small(), form=form, lowering=lowering, rank=2, example_inputs=EXAMPLE, measure=QUICK, allow_growth=True
-    )
+    planning = Planning(lowering=lowering, allow_growth=True)
+    result = sepconvert.rewrite(small(), form=form, rank=2, example_inputs=EXAMPLE, planning=planning, measure=QUICK)
     assert [site.status for site in result.record.sites] == ["rewritten"] * 3
     assert [site.name for site in result.record.sites] == ["first", "second", "third"]
     assert_same(result.module, result, images())
@@ -84,7 +83,9 @@ def test_a_fit_reaches_the_module(calibration: str) -> None:
 
 
 def test_refitted_dense_layers_reach_the_module_with_the_biases_that_they_got() -> None:
-    found = sepconvert.rewrite(small(), rank=2, exclude=["third"], example_inputs=EXAMPLE, measure=QUICK)
+    found = sepconvert.rewrite(
+        small(), rank=2, planning=Planning(exclude=["third"]), example_inputs=EXAMPLE, measure=QUICK
+    )
     output = next(site.output for site in found.record.sites if site.name == "third")
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(8, 12, 3, 5)), rng.normal(size=8)
@@ -142,11 +143,11 @@ def test_files_beside_the_onnx_model_rebuild_the_module(calibration: str, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {
         "small.sep.onnx", "small.sep.safetensors", "small.sep.plan.json",
     }  # fmt: skip
-    files = tmp_path / "small.sep.plan.json", tmp_path / "small.sep.safetensors"
+    files = {"plan": tmp_path / "small.sep.plan.json", "weights": tmp_path / "small.sep.safetensors"}
     for model in (small(seed=7), Small):
-        assert_same(sepconvert.rebuild(model, *files).eval(), result, images())
+        assert_same(sepconvert.rebuild(model, **files).eval(), result, images())
     with pytest.raises(ModelError, match="no module 'first'"):
-        sepconvert.rebuild(nn.Sequential(), *files)
+        sepconvert.rebuild(nn.Sequential(), **files)
 
 
 def test_a_convolution_used_twice_or_by_two_names_stays_shared() -> None:
@@ -186,8 +187,9 @@ def test_layers_that_are_more_than_a_convolution_are_skipped_with_the_reason() -
 
 
 def test_a_module_that_is_itself_a_convolution_is_replaced() -> None:
-    result = sepconvert.rewrite(nn.Conv1d(4, 6, 5, padding=2), rank=1, form="spatial", allow_growth=True,
-                                example_inputs=torch.zeros(1, 4, 30), measure=QUICK)  # fmt: skip
+    conv, planning = nn.Conv1d(4, 6, 5, padding=2), Planning(allow_growth=True)
+    example = torch.zeros(1, 4, 30)
+    result = sepconvert.rewrite(conv, rank=1, form="spatial", example_inputs=example, planning=planning, measure=QUICK)
     x = torch.randn(2, 4, 30, generator=torch.Generator().manual_seed(0))
     assert_same(result.module, result, x)
     assert set(result.module.state_dict()) == {"first.weight", "second.weight", "second.bias"}
@@ -218,15 +220,14 @@ def test_an_exported_program_gives_files_but_no_module(tmp_path: Path) -> None:
     result = sepconvert.rewrite(tmp_path / "small.pt2", tmp_path / "out.onnx", rank=2, measure=QUICK)
     with pytest.raises(ModelError, match=r"exported program.*sepconvert\.rebuild"):
         _ = result.module
-    assert_same(sepconvert.rebuild(net, tmp_path / "out.plan.json", tmp_path / "out.safetensors"), result, images())
+    again = sepconvert.rebuild(net, plan=tmp_path / "out.plan.json", weights=tmp_path / "out.safetensors")
+    assert_same(again, result, images())
 
 
 def test_torchscript_gives_onnx_only(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(small(), images(1)), str(tmp_path / "small.pt"))
-    shapes = {"x": (1, 3, 20, 24)}
-    result = sepconvert.rewrite(
-        tmp_path / "small.pt", tmp_path / "out.onnx", rank=2, input_shapes=shapes, measure=QUICK
-    )
+    reading = Reading(input_shapes={"x": (1, 3, 20, 24)})
+    result = sepconvert.rewrite(tmp_path / "small.pt", tmp_path / "out.onnx", rank=2, reading=reading, measure=QUICK)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["out.onnx", "small.pt"]
     assert len(run_onnx(result, images())[0]) == 4
     with pytest.raises(ModelError, match="TorchScript"):
@@ -258,7 +259,7 @@ def test_sizes_and_examples_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ModelError, match=r"--input x:1x3x224x224"):
         sepconvert.analyze(small())
     with pytest.raises(ModelError, match=r"no input 'y'; it takes x"):
-        sepconvert.analyze(small(), input_shapes={"y": (1, 3, 20, 24)})
+        sepconvert.analyze(small(), reading=Reading(input_shapes={"y": (1, 3, 20, 24)}))
     with pytest.raises(ModelError, match="a dict of tensors for x"):
         sepconvert.analyze(small(), example_inputs=[EXAMPLE, EXAMPLE])
     with pytest.raises(ModelError, match="neither a path nor"):

@@ -47,6 +47,6 @@ def test_the_tuned_module_is_the_tuned_onnx_model(tuned: RewriteResult, data: st
 
 def test_the_files_of_a_tuned_module_rebuild_it(tuned: RewriteResult, tmp_path: Path) -> None:
     tuned.save(tmp_path / "net.onnx")
-    again = sepconvert.rebuild(small(), tmp_path / "net.plan.json", tmp_path / "net.safetensors")
+    again = sepconvert.rebuild(small(), plan=tmp_path / "net.plan.json", weights=tmp_path / "net.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(again(images()), tuned.module(images()), rtol=0, atol=0)

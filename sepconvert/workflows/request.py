@@ -1,0 +1,58 @@
+"""What is asked for: the one object that a command or a call becomes, and that all workflows pass on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepconvert.errors import UsageError
+from sepconvert.progress import Progress, silent
+from sepconvert.separable.forms import lowerings, named, names
+from sepconvert.workflows.options import Budget, FineTune, Measure, Planning, Reading, one_of
+from sepconvert.workflows.outputs import Outputs
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.sources import Module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A model and everything that was asked of it; the fields are the keywords of ``sepconvert.rewrite``.
+
+    Raises:
+        UsageError: an unknown form, or options that contradict each other.
+    """
+
+    model: "Path | str | Module"
+    output: Path | None = None
+    data: Path | str | None = None
+    test_data: Path | str | None = None
+    example_inputs: Any = None
+    form: str = "auto"
+    budget: Budget = Budget()
+    fine_tune: FineTune | None = None
+    reading: Reading = Reading()
+    planning: Planning = Planning()
+    measure: Measure = Measure()
+    outputs: Outputs = Outputs()
+    seed: int = 0
+    progress: Progress = field(default=silent, compare=False)
+
+    def __post_init__(self) -> None:
+        one_of("--form", self.form, names())
+        if not self.forms:
+            raise UsageError(
+                f"--lowering {self.planning.lowering} does not apply to --form {self.form}; use --lowering auto."
+            )
+        if self.budget.name == "max_error" and (self.data is None or self.planning.init == "random"):
+            raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Forms that the form and the lowering allow, as keys of ``FORMS``."""
+        every, lowering = named(self.form), self.planning.lowering
+        return every if lowering == "auto" else tuple(form for form in every if lowering in lowerings(form, 2))
+
+    @property
+    def training_data(self) -> Path | str | None:
+        """Inputs to train on; None where nothing is trained."""
+        return None if self.fine_tune is None else self.fine_tune.train_data or self.data

@@ -1,0 +1,143 @@
+"""One request for the same wishes, whether they are typed as a command or called from Python."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sepconvert
+from sepconvert import FineTune, Measure, Outputs, Planning, Preprocess, Reading
+from sepconvert.errors import UsageError
+from sepconvert.workflows.options import Budget
+from sepconvert.workflows.request import Request
+from tests.workflows.asked import request_of, typed
+
+SAME: dict[str, tuple[str, Callable[[], object]]] = {
+    "nothing but a model": (
+        "sepconvert rewrite m.onnx",
+        lambda: sepconvert.rewrite("m.onnx", "m.sep.onnx"),
+    ),
+    "everything": (
+        "sepconvert rewrite nets:make -o out.onnx --data d.npz --test-data t.npz --form any --speedup 2 --weights w.pt "
+        "--input x:1x3x48x48 --mean=-0.5,0.25 --std 2 --scale 1/255 --size 48x64 --layout nhwc --include 'a*' "
+        "--include b --exclude a1 --lowering stacked --device openvino --threads 2 --no-latency --jobs 3 "
+        "--latency-table t.json --no-cache --json r.json --html r.html --force --seed 3 --fine-tune --train-data u.npz "
+        "--steps 9 --lr 0.01 --train-weights all --augment shift,flip --hard-labels --resume --num-devices 2 "
+        "--num-nodes 4",
+        lambda: sepconvert.rewrite(
+            "nets:make",
+            "out.onnx",
+            data="d.npz",
+            test_data="t.npz",
+            form="any",
+            speedup=2,
+            fine_tune=FineTune(
+                train_data="u.npz",
+                steps=9,
+                lr=0.01,
+                train_weights="all",
+                augment=("shift", "flip"),
+                hard_labels=True,
+                resume=True,
+                num_devices=2,
+                num_nodes=4,
+            ),
+            reading=Reading(
+                input_shapes={"x": (1, 3, 48, 48)},
+                weights=Path("w.pt"),
+                preprocess=Preprocess((-0.5, 0.25), (2.0,), 1 / 255, (48, 64), "nhwc"),
+            ),
+            planning=Planning(
+                include=["a*", "b"],
+                exclude=["a1"],
+                lowering="stacked",
+                latency_table=Path("t.json"),
+                cache=False,
+                jobs=3,
+            ),
+            measure=Measure(latency=False, devices=("openvino",), threads=2),
+            outputs=Outputs(json="r.json", html=Path("r.html"), force=True),
+            seed=3,
+        ),
+    ),
+    "fine-tuning by the defaults, random layers": (
+        "sepconvert rewrite m.onnx -o o.onnx --data d.npz --rank 0.25 --init random --fine-tune",
+        lambda: sepconvert.rewrite(
+            "m.onnx", "o.onnx", data="d.npz", rank=0.25, planning=Planning(init="random"), fine_tune=True
+        ),
+    ),
+    "a survey": (
+        "sepconvert analyze m.onnx --data d.npz --include a --no-cache --json r.json",
+        lambda: sepconvert.analyze(
+            "m.onnx", data="d.npz", planning=Planning(include=["a"], cache=False), outputs=Outputs(json="r.json")
+        ),
+    ),
+    "a sweep": (
+        "sepconvert sweep m.onnx --data d.npz --form spatial --budgets 1.5,3 --threads 2 --jobs 1",
+        lambda: sepconvert.sweep(
+            "m.onnx",
+            data="d.npz",
+            form="spatial",
+            budgets=[1.5, 3],
+            measure=Measure(threads=2),
+            planning=Planning(jobs=1),
+        ),
+    ),
+    "a comparison": (
+        "sepconvert compare a.onnx b.onnx --data d.npz --scale 2 --device cuda --device cpu",
+        lambda: sepconvert.compare(
+            "a.onnx",
+            "b.onnx",
+            data="d.npz",
+            reading=Reading(preprocess=Preprocess(scale=2.0)),
+            measure=Measure(devices=("cuda", "cpu")),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("wish", SAME)
+def test_command_line_and_python_make_the_same_request(wish: str) -> None:
+    line, call = SAME[wish]
+    assert typed(line) == request_of(call)
+
+
+def test_rewrite_takes_a_dozen_keywords_and_only_model_and_output_without_their_names() -> None:
+    kinds = [p.kind for p in inspect.signature(sepconvert.rewrite).parameters.values()]
+    assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) == 2
+    assert len(kinds) - 2 <= 12
+
+
+@pytest.mark.parametrize("name", ["analyze", "compare", "sweep"])
+def test_the_other_calls_name_the_same_things_as_rewrite_does(name: str) -> None:
+    known = {*inspect.signature(sepconvert.rewrite).parameters, "before", "after", "budgets", "export_table"}
+    assert set(inspect.signature(getattr(sepconvert, name)).parameters) <= known
+
+
+def test_one_budget_is_taken_half_of_the_macs_if_none_is_given() -> None:
+    assert Budget.of({}) == Budget.of({"macs": None}) == Budget("macs", 0.5)
+    assert Budget.of({"rank": None, "max_error": 0.1}) == Budget("max_error", 0.1)
+    with pytest.raises(UsageError, match="--rank and --macs contradict each other"):
+        Budget.of({"macs": 0.5, "rank": 2})
+    with pytest.raises(TypeError, match=r"unexpected keyword 'mac'.* budgets are rank, speedup"):
+        sepconvert.rewrite("m.onnx", mac=0.5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", 1.5), ("rank", 0), ("rank", float("inf")), ("rank", float("nan")), ("speedup", 1), ("macs", 1),
+     ("params", 0), ("max_error", float("nan")), ("speedup", float("inf"))],
+)  # fmt: skip
+def test_a_budget_out_of_range_is_refused_with_what_it_should_be(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"--{name.replace('_', '-')} \S+ is (not|neither)"):
+        Budget(name, value)
+
+
+def test_names_that_are_not_known_are_refused_with_those_that_are() -> None:
+    with pytest.raises(UsageError, match="--form dwpw is not known; choose one of auto, any, dw-pw"):
+        Request(model="m.onnx", form="dwpw")
+    with pytest.raises(UsageError, match="--init zeros is not known; choose one of low-rank, random"):
+        Planning(init="zeros")
+    with pytest.raises(UsageError, match="--lowering concat does not apply to --form spatial"):
+        Request(model="m.onnx", form="spatial", planning=Planning(lowering="concat"))
