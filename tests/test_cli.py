@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from sepconvert import cli
+from sepconvert.record import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def test_analyze_open_nsfw_accounts_for_all_53_convolutions(run: Run, open_nsfw:
     assert [skip["kind"] for skip in record["skipped"]] == ["pointwise"] * 36
     assert record["totals"]["before"]["conv_macs"] == pytest.approx(1.07e9, rel=0.005)
     assert record["totals"]["before"]["flops"] == 2 * record["totals"]["before"]["macs"]
-    assert record["schema"] == 1
+    assert record["schema"] == SCHEMA
 
 
 def test_analyze_prints_its_table_on_stderr_only(run: Run, resnet: Path) -> None:
