@@ -12,6 +12,7 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
 """
 
+from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
 from sepconvert.record.measured import (
     Environment,
@@ -43,7 +44,10 @@ from sepconvert.record.network import (
 )
 
 __all__ = [
+    "FASTER",
+    "NONE",
     "SCHEMA",
+    "SLOWER",
     "Environment",
     "Fidelity",
     "FormRecord",
@@ -69,4 +73,5 @@ __all__ = [
     "Totals",
     "TotalsPair",
     "Uncounted",
+    "tell_apart",
 ]

@@ -136,6 +136,8 @@ def _build_dataclass(kind: Any, value: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
     known = {}
     for f in fields(kind):
+        if not f.init:
+            continue  # follows from the others
         if f.name in value:
             known[f.name] = _build(hints[f.name], value[f.name])
         elif f.default is MISSING and f.default_factory is MISSING:

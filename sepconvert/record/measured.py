@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sepconvert.record.difference import tell_apart
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -76,7 +78,8 @@ class Latency:
     """An interleaved comparison on one device.
 
     ``speedup`` is the median over the rounds of before / after, which need not be the ratio of the two medians; None
-    when there is nothing to compare with.
+    when there is nothing to compare with. ``scatter`` is the share by which it may differ from itself when the same two
+    models are opened anew. ``difference`` is what follows: ``faster``, ``slower`` or ``none``; None without a speed-up.
     """
 
     device: str
@@ -90,6 +93,12 @@ class Latency:
     speedup_ci95: list[float] | None
     stable: bool
     warnings: list[str]
+    scatter: float | None = None
+    difference: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Conclude."""
+        object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,8 @@ class SweepPoint:
     """One whole model of a sweep: what was asked (``label``), what it costs and what it loses.
 
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
-    measured against the original; ``on_front`` says that no other point is both faster and closer to the original.
+    measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
+    point is both faster and closer to the original.
     ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
     plan expected from single sites, None where there was no such plan.
     """
@@ -136,6 +146,12 @@ class SweepPoint:
     command: str | None = None
     predicted_speedup: float | None = None
     predicted_error: float | None = None
+    scatter: float | None = None
+    difference: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Conclude."""
+        object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
 
+from sepconvert.record.difference import FASTER, SLOWER
 from sepconvert.record.measured import Fidelity, Latency
 from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 
@@ -71,14 +72,19 @@ def latency_row(timing: Latency) -> list[str]:
     label = f"ms on {timing.device}, {timing.threads} thread" + ("s" if timing.threads > 1 else "")
     if timing.after is None or timing.speedup is None:
         return [label, f"{timing.before.median_ms:.3g}", "", ""]
-    ratio = f"{1 / timing.speedup:.3f}"
-    faster = f"{timing.speedup:.2f}× faster" if timing.speedup >= 1 else f"{1 / timing.speedup:.2f}× slower"
     return [
         label,
         f"{timing.before.median_ms:.3g}",
         f"{timing.after.median_ms:.3g}",
-        f"{ratio} ({faster})" if timing.stable else "too noisy to compare",
+        _told(timing.speedup, timing.difference, timing.stable),
     ]
+
+
+def _told(speedup: float, difference: str | None, stable: bool) -> str:
+    if difference not in (FASTER, SLOWER):
+        return "no measurable difference"
+    factor = speedup if difference == FASTER else 1 / speedup
+    return f"{'' if stable else 'about '}{factor:.2f}× {difference}"
 
 
 def _integer(value: int | None) -> str:

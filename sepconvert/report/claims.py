@@ -6,7 +6,8 @@ A claim is only as strong as what was measured: an unstable timing gives no spee
 from collections import Counter
 from dataclasses import dataclass
 
-from sepconvert.record import Environment, Fidelity, Latency, Record, SiteRecord
+from sepconvert.record import FASTER, NONE, SLOWER, Environment, Fidelity, Latency, Record, SiteRecord, SweepPoint
+from sepconvert.record.difference import LEAST
 from sepconvert.report import figures
 
 GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
@@ -16,6 +17,9 @@ SMALL_ERROR, LARGE_ERROR = 0.01, 0.1
 # Points of top-1.
 SMALL_DROP, LARGE_DROP = 0.005, 0.02
 ROUNDING_ERROR = 1e-9
+
+_TONES = {FASTER: GOOD, SLOWER: BAD}
+_LEAST_WORTH_SAYING = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +68,40 @@ def _speed_on(timed: Latency, environment: Environment) -> Claim:
     if not timed.provider_verified:
         text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
         return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
-    if not timed.stable or timed.speedup is None:
-        slower = timed.speedup_ci95 is not None and timed.speedup_ci95[1] < 1
-        text = (
-            f"Timing {where} was too noisy to compare ({medians}), so no speed-up is claimed"
-            f"{'; what was measured points to a slower model' if slower else ''}. Measure again on an idle machine."
-        )
-        return Claim("speed uncertain, likely slower" if slower else "speed uncertain", text, MIXED, timed.device)
+    short, interval = factor(timed), _interval(timed)
+    if timed.difference not in _TONES:
+        more = "" if timed.stable else " Other programs disturbed the timing; an idle machine can tell more."
+        text = f"No measurable difference in speed {where} ({interval}): {medians}.{more}"
+        return Claim(short, text, MIXED, timed.device)
+    return Claim(short, f"{short} {where} ({interval}): {medians}.", _TONES[timed.difference], timed.device)
+
+
+def factor(timed: Latency | SweepPoint) -> str:
+    """Return what is certain of a speed-up: ``1.52× faster``, ``at least 4.00× slower, about 4.42×``, or no difference.
+
+    An unstable timing is believed as far as its interval goes.
+    """
+    if timed.difference not in _TONES or timed.speedup is None or timed.speedup_ci95 is None:
+        return "no measurable difference in speed"
+    faster = timed.difference == FASTER
+    about, least = (timed.speedup, timed.speedup_ci95[0]) if faster else (1 / timed.speedup, 1 / timed.speedup_ci95[1])
+    if timed.stable is not False:
+        return f"{figures.ratio(about)} {timed.difference}"
+    if least < _LEAST_WORTH_SAYING:
+        return f"about {figures.ratio(about)} {timed.difference}"
+    return f"at least {figures.ratio_below(least)} {timed.difference}, about {figures.ratio(about)}"
+
+
+def _interval(timed: Latency) -> str:
+    """The interval of old time / new time, and how far a model may seem to differ from itself where that decides."""
     bounds = figures.interval(timed.speedup_ci95)
-    interval = f"95{figures.SPACE}% interval {bounds}" if bounds else "no interval was computed"
-    low, high = timed.speedup_ci95 if bounds and timed.speedup_ci95 else (timed.speedup, timed.speedup)
-    factor = figures.ratio(timed.speedup)
-    if low <= 1 <= high:
-        text = f"No measurable difference in speed {where}: {factor}, {interval} ({medians})."
-        return Claim("no measurable difference in speed", text, MIXED, timed.device)
-    if timed.speedup > 1:
-        text = f"{factor} faster {where} ({interval}): {medians}."
-        return Claim(f"{factor} faster", text, GOOD, timed.device)
-    short = f"{figures.ratio(1 / timed.speedup)} slower"
-    text = f"{short} {where} (speed-up {factor}, {interval}): {medians}."
-    return Claim(short, text, BAD, timed.device)
+    if bounds is None:
+        return "no interval was computed"
+    text = f"95{figures.SPACE}% interval{'' if timed.difference == FASTER else ' of before/after'} {bounds}"
+    if timed.difference != NONE or timed.speedup_ci95 is None or timed.speedup_ci95[0] <= 1 <= timed.speedup_ci95[1]:
+        return text
+    least = figures.percent(max(timed.scatter or 0, LEAST))
+    return f"{text}, but opened anew the same models differ by up to {least}"
 
 
 def quality(record: Record) -> Claim:

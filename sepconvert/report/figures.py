@@ -66,6 +66,12 @@ def ratio(value: float | None, missing: str = UNKNOWN) -> str:
     return f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
 
 
+def ratio_below(value: float) -> str:
+    """Return a factor that is said to be reached, so never rounded up: ``4.15×`` of 4.159."""
+    digits = 10 if value >= 10 else 100
+    return ratio(math.floor(value * digits) / digits)
+
+
 def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> str:
     """Return a share in [0, 1] as a percentage: ``92.8 %``."""
     if value is None:

@@ -222,7 +222,6 @@ def device_rows(record: Record) -> tuple[DeviceRow, ...]:
 
 
 def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
-    stable = "stable" if timed.stable else "unstable: not a result"
     shapes = ", ".join(f"{name} {figures.dimensions(shape)}" for name, shape in timed.input_shapes.items())
     return DeviceRow(
         device=f"{timed.device}, {claims.threads(timed.threads)}",
@@ -232,10 +231,10 @@ def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
         after=figures.milliseconds(timed.after.median_ms if timed.after else None, ""),
         after_range=_range(timed.after) if timed.after else "",
         runs=f"{figures.plural(len(timed.before.samples_ms), 'run')}{' each' if timed.after else ''}",
-        speedup=figures.ratio(timed.speedup, "") if timed.stable else "none claimed" if timed.after else "",
+        speedup=claims.factor(timed).removesuffix(" in speed") if timed.after else "",
         interval=figures.interval(timed.speedup_ci95) or "",
-        verdict=stable,
-        tone=claim.tone if claim and timed.stable else claims.NEUTRAL if timed.stable else claims.MIXED,
+        verdict="stable" if timed.stable else "unsteady",
+        tone=claim.tone if claim else claims.NEUTRAL if timed.stable else claims.MIXED,
         warnings=tuple(timed.warnings),
     )
 

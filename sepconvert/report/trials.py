@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sepconvert.record import Record, SampleImages, SweepPoint
+from sepconvert.record import FASTER, SLOWER, Record, SampleImages, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import Pairs, plain_value, words
 
@@ -201,7 +201,7 @@ def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
         if label in asked and old and new is not None:
             found[label] = new / old
     timed = record.latency[0] if record.latency else None
-    if "speedup" in asked and timed is not None and timed.stable and timed.speedup is not None:
+    if "speedup" in asked and timed is not None and timed.difference in (FASTER, SLOWER) and timed.speedup is not None:
         found["speedup"] = timed.speedup
     return found
 

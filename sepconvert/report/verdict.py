@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from sepconvert.record import Record, SweepPoint
+from sepconvert.record import FASTER, Record, SweepPoint
 from sepconvert.report import claims, figures
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
 
@@ -94,11 +94,13 @@ def _judge_sweep(record: Record) -> Verdict:
     if len(front) < len(record.sweep.points):
         rest = figures.plural(len(record.sweep.points) - len(front), "more model")
         sentences.append(f"{rest} tried: no better than one of these, or not measured in full.")
-    gentle = [p for p in front if (p.error or 0) < claims.SMALL_ERROR and (p.speedup or 0) > 1]
+    gentle = [p for p in front if (p.error or 0) < claims.SMALL_ERROR and p.difference == FASTER]
     if not gentle:
         return Verdict("No model of this sweep is faster with a small error", tuple(sentences), BAD)
     best = gentle[-1]
-    headline = f"Up to {figures.ratio(best.speedup)} faster with a relative error of {figures.error(best.error)}"
+    certain = claims.factor(best)
+    up_to = certain if certain.startswith("at least") else f"up to {certain}"
+    headline = f"{_capital(up_to)} with a relative error of {figures.error(best.error)}"
     if base is None or best.top1 is None:
         return Verdict(headline, tuple(sentences), GOOD)
     tone = GOOD if base - best.top1 <= claims.SMALL_DROP else MIXED
@@ -113,10 +115,10 @@ def _top1(point: SweepPoint, base: float | None) -> str:
 def _describe(point: SweepPoint, base: float | None) -> str:
     bounds = figures.interval(point.speedup_ci95)
     interval = f" (95{figures.SPACE}% interval {bounds})" if bounds else ""
-    noisy = " – timing was noisy" if point.stable is False else ""
     top1 = f", {_top1(point, base)}" if point.top1 is not None else ""
-    speed = f"{figures.ratio(point.speedup)} as fast{interval}{noisy}"
-    return f"Asked for {point.label}: {speed}, relative error {figures.error(point.error)}{top1}."
+    return (
+        f"Asked for {point.label}: {claims.factor(point)}{interval}, relative error {figures.error(point.error)}{top1}."
+    )
 
 
 def _worst(parts: list[claims.Claim]) -> str:

@@ -8,6 +8,8 @@ the machine's noise comes in bursts, so whole blocks of neighbouring rounds are 
 Künsch, 1989). Between epochs the very same model differs by about half a per cent, depending on
 where its memory happens to lie; no number of rounds averages that out, so it is estimated by a t interval over the
 epochs' ratios. The two are independent and added in quadrature.
+
+A claim that two models differ takes more than that interval: see ``ratio_scatter``.
 """
 
 from collections.abc import Sequence
@@ -23,9 +25,6 @@ Samples = NDArray[np.float64]  # (rounds, models) in ms
 _RESAMPLES = 1000
 _WIDEST = 0.10  # a 95 % interval wider than this share of the ratio is called unstable
 _MOST_DRIFT = 0.20
-
-# Student's t, two-sided 95 %, by degrees of freedom (scipy.stats takes half a second to import).
-_T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def summarise(samples_ms: NDArray[np.float64]) -> Timing:
@@ -44,7 +43,7 @@ def ratio_interval(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple
     logs = [np.log(epoch[:, :1] / epoch[:, 1:]) for epoch in epochs]
     middle = float(np.median(np.concatenate(logs)))
     low, high = np.quantile(bootstrap_medians(logs, rng)[:, 0], [0.025, 0.975])
-    between = _between(np.array([np.median(log) for log in logs])) if len(logs) > 1 else 0.0
+    between = _between(epochs, 0.95) if len(logs) > 1 else 0.0
     below, above = np.hypot([max(middle - low, 0), max(high - middle, 0)], between)
     return float(np.exp(middle)), float(np.exp(middle - below)), float(np.exp(middle + above))
 
@@ -68,10 +67,23 @@ def bootstrap_medians(epochs: Sequence[Samples], rng: np.random.Generator) -> ND
     return result
 
 
-def _between(log_ratios: NDArray[np.float64]) -> float:
-    """Half-width of the t interval of the mean of the epochs' log ratios."""
-    freedom = len(log_ratios) - 1
-    return _T95.get(freedom, 2.262) * float(log_ratios.std(ddof=1)) / sqrt(len(log_ratios))
+def ratio_scatter(epochs: Sequence[Samples]) -> float | None:
+    """Return the share by which the ratio of a model to itself comes out wrong in 1 of 1,000 such measurements.
+
+    Sessions of one model differ among themselves, by per cents beside a busy program. Each epoch opens its sessions
+    anew and in random order, so the epochs' ratios scatter by just that, whichever two models are compared. None for a
+    single epoch.
+    """
+    return float(np.expm1(_between(epochs, 0.999))) if len(epochs) > 1 else None
+
+
+def _between(epochs: Sequence[Samples], confidence: float) -> float:
+    """Half-width of Student's interval of the mean of the epochs' log ratios."""
+    from scipy.special import stdtrit  # scipy.stats has it too, and takes half a second to import
+
+    logs = np.array([np.median(np.log(epoch[:, 0] / epoch[:, 1])) for epoch in epochs])
+    quantile = float(stdtrit(len(logs) - 1, (1 + confidence) / 2))
+    return quantile * float(logs.std(ddof=1)) / sqrt(len(logs))
 
 
 def judge_stability(epochs: Sequence[Samples], low: float, high: float, what: str) -> list[str]:
@@ -98,14 +110,14 @@ def judge_stability(epochs: Sequence[Samples], low: float, high: float, what: st
 
 
 def describe_pace(epochs: Sequence[Samples]) -> list[str]:
-    """Return a remark on a pair's times where the machine changed its speed: their ratio holds, but they do not."""
+    """Return a remark on a pair's times where the machine changed its speed: only their ratio can be trusted."""
     rounds = np.concatenate(epochs)
     drift = _drift(rounds)
     if rounds.shape[1] == 1 or drift <= _MOST_DRIFT:
         return []
     return [
-        f"The machine's speed changed by {drift:.0%} during the measurement (heat, or other programs). The speed-up "
-        "holds, because the models ran in turns; the times are not comparable with others."
+        f"The machine's speed changed by {drift:.0%} during the measurement (heat, or other programs). The models ran "
+        "in turns, so their ratio can be trusted; their times cannot be compared with those of other measurements."
     ]
 
 

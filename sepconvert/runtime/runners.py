@@ -12,7 +12,7 @@ from sepconvert.runtime.sessions import Session, quiet_run
 
 Runner = Callable[[], object]
 
-_WARM_SECONDS = 0.1
+_WARM_SECONDS = 0.05
 _WARM_RUNS, _WARM_SLOW_RUNS = 3, 2  # slow: one run takes longer than _WARM_SECONDS
 _ACCELERATOR_WARM_RUNS = 10  # kernels are compiled and chosen for a shape during its first runs
 

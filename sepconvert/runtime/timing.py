@@ -1,8 +1,9 @@
 """Latency, measured so that it can be believed.
 
 Two models are timed in turns, in random order within each round, so that both see the same machine; one pair of
-sessions is alive at a time, with sleeping threads; every session is warmed up on the very shape that is timed; fast
-models are looped so that a sample is long against the timer. All samples are kept.
+sessions is alive at a time, with sleeping threads, and is opened anew, in random order, for every epoch; every session
+is warmed up on the very shape that is timed; fast models are looped so that a sample is long against the timer. All
+samples are kept.
 """
 
 import gc
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Latency
+from sepconvert.record import NONE, Latency, tell_apart
 from sepconvert.runtime.devices import Device, find_device
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.intervals import (
@@ -26,6 +27,7 @@ from sepconvert.runtime.intervals import (
     judge_stability,
     median_interval,
     ratio_interval,
+    ratio_scatter,
     summarise,
 )
 from sepconvert.runtime.proof import prove_provider
@@ -36,8 +38,8 @@ Feeds = Mapping[str, NDArray[Any]]
 
 _LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
 _MOST_ROUNDS = 400
-_ATTEMPTS = 2  # what is unstable gets as many epochs again
-_EPOCHS = 6
+_ATTEMPTS = 2  # what is unstable or not decided gets as many epochs again
+_EPOCHS = 12
 _FEWEST_EPOCHS = 4  # with fewer, the t interval over the epochs is too wide to say anything
 _SETTLE_BELOW = 0.02  # seconds: shorter runs feel the caches that the other model has emptied
 
@@ -88,7 +90,9 @@ def time_pair(
     for _ in range(_ATTEMPTS):
         epochs += _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng, progress)
         speedup, low, high, unstable = _summed_up(epochs, rng)
-        if not unstable:
+        scatter = None if after is None else ratio_scatter(epochs)
+        undecided = tell_apart(speedup, [low, high], scatter) == NONE and not low <= 1 <= high
+        if not unstable and not undecided:
             break
     samples = np.concatenate(epochs)
     return Latency(
@@ -103,6 +107,7 @@ def time_pair(
         speedup_ci95=None if after is None else [low, high],
         stable=not unstable,
         warnings=[*warnings, *(unstable or describe_pace(epochs))],
+        scatter=scatter,
     )
 
 
@@ -112,7 +117,7 @@ def _summed_up(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[flo
         low, high = median_interval(epochs, rng)
         return None, low, high, judge_stability(epochs, low, high, "median")
     speedup, low, high = ratio_interval(epochs, rng)
-    return speedup, low, high, judge_stability(epochs, low, high, "speed-up")
+    return speedup, low, high, judge_stability(epochs, low, high, "ratio of the times")
 
 
 def _adapt(before: bytes | Path, after: bytes | Path, feeds: Feeds) -> Feeds:
@@ -143,32 +148,36 @@ def _sample_epochs(
     rng: np.random.Generator,
     progress: Progress,
 ) -> list[Samples]:
-    """Return samples in ms for each epoch: six, or four of models that are slow to load or run."""
+    """Return samples in ms for each epoch: twelve, or down to four of models that are slow to load or run."""
     epochs: list[Samples] = []
     wanted = _EPOCHS
     while len(epochs) < wanted:
         progress(f"Latency on {device.name}", len(epochs), wanted)
         start = perf_counter()
-        with _running(models, inputs, device, threads) as runners:
+        with _running(models, inputs, device, threads, rng) as runners:
             missing = least_rounds - sum(len(samples) for samples in epochs)
             rounds = (max(ceil(missing / (wanted - len(epochs))), 1), _MOST_ROUNDS // wanted)
             samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
         epochs.append(samples)
-        if len(epochs) == 1 and (perf_counter() - start) * _EPOCHS > 2 * seconds:  # slow to load or to warm up
-            wanted = _FEWEST_EPOCHS
+        if len(epochs) == 1:  # slow to load or to warm up?
+            wanted = int(np.clip(2 * seconds / (perf_counter() - start), _FEWEST_EPOCHS, _EPOCHS))
     progress(f"Latency on {device.name}", wanted, wanted)
     return epochs
 
 
 @contextmanager
 def _running(
-    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int
+    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int, rng: np.random.Generator
 ) -> Iterator[list[Runner]]:
-    """Open one session for each model for as long as the block lasts."""
-    runners = [
-        make_runner(open_session(model, device=device.name, threads=threads), feeds)
-        for model, feeds in zip(models, inputs, strict=True)
-    ]
+    """Open one session for each model for as long as the block lasts.
+
+    In random order: a place in memory that is better by habit must not always fall to the same model.
+    """
+    opened = {
+        place: make_runner(open_session(models[place], device=device.name, threads=threads), inputs[place])
+        for place in rng.permutation(len(models))
+    }
+    runners = [opened.pop(place) for place in range(len(models))]
     try:
         yield runners
     finally:

@@ -210,14 +210,11 @@ def _latency(timing: Latency) -> Text:
     if timing.after is None or timing.speedup is None:
         return Text(f"{where}: {before}{_remarks(timing)}")
     times = f"{before} -> {plain(figures.milliseconds(timing.after.median_ms))}"
-    if not timing.stable:
-        return Text(f"{where}: {times}, too unsteady to give a ratio{_remarks(timing)}", style="yellow")
-    text = f"{where}: {times}, {figures.ratio(timing.speedup)}"
+    text = f"{where}: {times}, {claims.factor(timing)}"
     bounds = figures.interval(timing.speedup_ci95)
     if bounds is not None:
         text += f" (95 % interval {bounds})"
-    slower = "; SLOWER than the original" if timing.speedup < 1 else ""
-    return Text(f"{text}{slower}{_remarks(timing)}")
+    return Text(f"{text}{_remarks(timing)}", style="" if timing.stable else "yellow")
 
 
 def _remarks(timing: Latency) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sepconvert.errors import GateError, ModelError, UsageError
 from sepconvert.graph.shapes import Shapes
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Record, TotalsPair
+from sepconvert.record import SLOWER, Latency, Record, TotalsPair, tell_apart
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
@@ -21,10 +21,15 @@ from sepconvert.workflows.sources import ModelSource, find_source, is_factory
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
 
+WIDEST_JUDGED = 1.5  # a speed-up that may be half as large again as its interval's lower end is not known
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Limits of ``--fail-above``: relative error of the worst output, and latency after/before; None where not set."""
+    """Limits of ``--fail-above``: relative error of the worst output, and latency after/before; None where not set.
+
+    Noise fails no gate: a latency is above its limit where the measurement can tell it from the limit.
+    """
 
     error: float | None = None
     latency: float | None = None
@@ -141,7 +146,7 @@ def parse_gate(text: str | None) -> Gate:
             limits[name] = float(value)
         except ValueError:
             name = ""
-        if name not in ("error", "latency"):
+        if name not in ("error", "latency") or not limits[name] >= 0 or (name, limits[name]) == ("latency", 0):
             raise UsageError(f"--fail-above {text} is not understood; write for example error=0.01,latency=1.0.")
     return Gate(limits.get("error"), limits.get("latency"))
 
@@ -176,8 +181,17 @@ def _latency_failures(record: Record, limit: float | None) -> list[str]:
     for timing in record.latency:
         if timing.speedup is None:
             failures.append(f"latency on {timing.device} was not measured")
-        elif 1 / timing.speedup > limit:
+            continue
+        if tell_apart(timing.speedup, timing.speedup_ci95, timing.scatter, than=1 / limit) == SLOWER:
             failures.append(
-                f"latency on {timing.device} is {1 / timing.speedup:.3f} of the original's, above {limit:g}"
+                f"latency on {timing.device} is {1 / timing.speedup:.3f} of the original's, certainly above {limit:g}"
             )
+        elif _says_nothing(timing):
+            failures.append(f"latency on {timing.device} is too uncertain to be judged: measure on an idle machine")
     return failures if record.latency else ["latency was not measured (--no-latency)"]
+
+
+def _says_nothing(timing: Latency) -> bool:
+    """Whether the interval is so wide that to pass a model would be to guess."""
+    interval = timing.speedup_ci95
+    return interval is None or not interval[1] <= WIDEST_JUDGED * interval[0]

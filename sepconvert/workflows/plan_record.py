@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from sepconvert.planning.plans import NetworkPlan
-from sepconvert.record import Fidelity, Latency, Plan
+from sepconvert.record import FASTER, SLOWER, Fidelity, Latency, Plan
 
 
 def describe_plan(network: NetworkPlan, *, from_data: bool) -> Plan:
@@ -31,9 +31,9 @@ def describe_plan(network: NetworkPlan, *, from_data: bool) -> Plan:
 
 
 def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | None) -> Plan:
-    """Add what the finished model measured: its speed-up where the timing was stable, its worst output's error."""
+    """Add what the finished model measured: its speed-up where one is certain, its worst output's error."""
     measured = dict(plan.measured or {})
-    if latency and latency[0].stable and latency[0].speedup is not None and latency[0].after is not None:
+    if latency and latency[0].difference in (FASTER, SLOWER) and latency[0].after is not None:
         measured |= {"speedup": latency[0].speedup, "latency_ms": latency[0].after.median_ms}
     error = worst_error(fidelity)
     if error is not None and "max_error" not in measured:

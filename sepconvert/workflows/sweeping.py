@@ -249,6 +249,7 @@ class _Trial:
             error=worst_error(fidelity),
             top1=fidelity.top1_after if fidelity is not None else None,
             stable=timed.stable if timed is not None else None,
+            scatter=timed.scatter if timed is not None else None,
             sites_rewritten=len(fits.rewritten),
             file_bytes=len(model_bytes(after.model)),
             form=form,

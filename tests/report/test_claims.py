@@ -15,12 +15,17 @@ def fidelity(error: float | None, **changes: Any) -> Fidelity:
     return replace(found, **changes)
 
 
-def test_an_unstable_timing_gives_no_speedup(records: Any) -> None:
-    record = records.rewrite(latency=[records.latency(stable=False)])
-    verdict = judge(record)
-    assert verdict.headline.startswith("Speed uncertain")
-    assert "no speed-up is claimed" in verdict.sentences[0]
-    assert "2.11" not in verdict.headline
+def test_an_unstable_timing_is_believed_as_far_as_its_interval_goes(records: Any) -> None:
+    timed = replace(records.latency(0.787, 0.195, stable=False), speedup=3.95, speedup_ci95=[3.708, 4.2])
+    verdict = judge(records.rewrite(latency=[timed]))
+    assert verdict.headline.startswith("At least 3.70× faster, about 3.95×")
+    slower = replace(timed, speedup=1 / 3.95, speedup_ci95=[1 / 4.2, 1 / 3.708])
+    assert claims.factor(slower) == "at least 3.70× slower, about 3.95×"
+
+
+def test_an_unstable_timing_of_little_difference_gives_no_lower_bound_of_one(records: Any) -> None:
+    timed = replace(records.latency(stable=False), speedup=1.08, speedup_ci95=[1.003, 1.16])
+    assert claims.factor(timed) == "about 1.08× faster"
 
 
 def test_a_provider_that_was_not_proven_gives_no_speedup(records: Any) -> None:
@@ -31,6 +36,16 @@ def test_a_provider_that_was_not_proven_gives_no_speedup(records: Any) -> None:
 def test_an_interval_around_one_is_no_difference(records: Any) -> None:
     timed = replace(records.latency(), speedup=1.01, speedup_ci95=[0.98, 1.04])
     assert judge(records.rewrite(latency=[timed])).headline.startswith("No measurable difference in speed")
+
+
+@pytest.mark.parametrize("speedup", [1.04, 0.96])
+def test_a_difference_within_the_scatter_of_equal_models_is_none(records: Any, speedup: float) -> None:
+    interval = [speedup - 0.01, speedup + 0.01]
+    timed = replace(records.latency(), speedup=speedup, speedup_ci95=interval, scatter=0.05)
+    claim = claims.speed(records.rewrite(latency=[timed]))[0]
+    assert claim.short == "no measurable difference in speed"
+    assert "opened anew the same models differ by up to 5.0\u202f%" in claim.sentence
+    assert replace(timed, scatter=0.02).difference == ("faster" if speedup > 1 else "slower")
 
 
 def test_a_slower_model_is_called_slower_first_of_all(records: Any) -> None:

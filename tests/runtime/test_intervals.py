@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from sepconvert.runtime import intervals
 from sepconvert.runtime.intervals import judge_stability, median_interval, ratio_interval, summarise
@@ -98,11 +97,6 @@ def test_the_interval_holds_the_ratio_and_turns_round_with_it(unit: float, epoch
     # The same resamples, so the ends change places, up to the interpolation between two neighbouring quantiles.
     assert low_inverse == pytest.approx(1 / high, rel=0.02)
     assert high_inverse == pytest.approx(1 / low, rel=0.02)
-
-
-def test_the_t_table_is_students() -> None:
-    for freedom, value in intervals._T95.items():
-        assert value == pytest.approx(stats.t.ppf(0.975, freedom), abs=5e-4)
 
 
 def test_samples_become_median_and_percentiles() -> None:
