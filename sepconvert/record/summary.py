@@ -51,7 +51,7 @@ def total_rows(totals: TotalsPair) -> list[list[str]]:
     for label, name in (("parameters", "params"), ("MACs per sample", "macs"), ("FLOPs (2·MACs)", "flops")):
         old = getattr(before, name)
         new = None if after is None else getattr(after, name)
-        ratio = f"{new / old:.3f}" if old and new is not None else ""
+        ratio = _figure(new / old) if old and new is not None else ""
         rows.append([label, _integer(old), "" if after is None else _integer(new), ratio])
     return rows
 
@@ -62,7 +62,8 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
         return []
     rows = [["relative error of " + o.name, "", _figure(o.decisive_error), ""] for o in found.outputs]
     if found.top1_before is not None and found.top1_after is not None:
-        change = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
+        points = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
+        change = "less than 0.01 points" if points[1:].startswith("0.00") else points
         rows.append(["top-1", f"{found.top1_before:.2%}", f"{found.top1_after:.2%}", change])
     return rows
 
@@ -71,11 +72,11 @@ def latency_row(timing: Latency) -> list[str]:
     """Row of the table: one device's medians."""
     label = f"ms on {timing.device}, {timing.threads} thread" + ("s" if timing.threads > 1 else "")
     if timing.after is None or timing.speedup is None:
-        return [label, f"{timing.before.median_ms:.3g}", "", ""]
+        return [label, _figure(timing.before.median_ms), "", ""]
     return [
         label,
-        f"{timing.before.median_ms:.3g}",
-        f"{timing.after.median_ms:.3g}",
+        _figure(timing.before.median_ms),
+        _figure(timing.after.median_ms),
         _told(timing.speedup, timing.difference, timing.stable),
     ]
 
@@ -84,7 +85,7 @@ def _told(speedup: float, difference: str | None, stable: bool) -> str:
     if difference not in (FASTER, SLOWER):
         return "no measurable difference"
     factor = speedup if difference == FASTER else 1 / speedup
-    return f"{'' if stable else 'about '}{factor:.2f}× {difference}"
+    return f"{'' if stable else 'about '}{f'{factor:.2f}' if factor < 100 else _figure(factor)}× {difference}"
 
 
 def _integer(value: int | None) -> str:
@@ -92,4 +93,7 @@ def _integer(value: int | None) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g}"
+    if value is None:
+        return UNKNOWN
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}·10^{int(exponent)}" if exponent else mantissa

@@ -17,9 +17,9 @@ SMALL_ERROR, LARGE_ERROR = 0.01, 0.1
 # Points of top-1.
 SMALL_DROP, LARGE_DROP = 0.005, 0.02
 ROUNDING_ERROR = 1e-9
+SLIGHT = 1.01  # a factor below this is no gain worth a colour
 
 _TONES = {FASTER: GOOD, SLOWER: BAD}
-_LEAST_WORTH_SAYING = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def speed(record: Record) -> list[Claim]:
 
 def place(timed: Latency, environment: Environment) -> str:
     """Return what a timing is true of: ``this CPU (AMD EPYC), one thread``."""
-    device = f"this CPU ({environment.cpu})" if timed.device == "cpu" else timed.device
+    named = environment.cpu not in ("", figures.UNKNOWN)
+    device = f"this CPU{f' ({environment.cpu})' * named}" if timed.device == "cpu" else timed.device
     return f"{device}, {threads(timed.threads)}"
 
 
@@ -87,7 +88,7 @@ def factor(timed: Latency | SweepPoint) -> str:
     about, least = (timed.speedup, timed.speedup_ci95[0]) if faster else (1 / timed.speedup, 1 / timed.speedup_ci95[1])
     if timed.stable is not False:
         return f"{figures.ratio(about)} {timed.difference}"
-    if least < _LEAST_WORTH_SAYING:
+    if least < SLIGHT:
         return f"about {figures.ratio(about)} {timed.difference}"
     return f"at least {figures.ratio_below(least)} {timed.difference}, about {figures.ratio(about)}"
 
@@ -110,8 +111,7 @@ def quality(record: Record) -> Claim:
     if fidelity is None:
         return Claim(
             "accuracy not measured",
-            "What the rewrite costs in accuracy was not measured: give --data or --test-data. "
-            "Without calibration data a rewrite usually costs accuracy.",
+            "What the new model costs in accuracy was not measured: give --data.",
             MIXED,
         )
     claim = _top1(fidelity) or _worst_output(fidelity)
@@ -126,11 +126,9 @@ def _top1(fidelity: Fidelity) -> Claim | None:
     if before is None or after is None:
         return None
     drop = before - after
-    points = (
-        f"{100 * abs(drop):.1f} points {'lower' if drop > 0 else 'higher'}"
-        if f"{100 * drop:.1f}" not in ("0.0", "-0.0")
-        else "unchanged"
-    )
+    points = figures.points(after - before).lstrip("+−")
+    if points != "unchanged":
+        points += " lower" if drop > 0 else " higher"
     short = f"top-1 {figures.percent(before)} → {figures.percent(after)}"
     text = f"T{short[1:]} ({points}) on {inputs(fidelity)}{_agreement(fidelity)}."
     tone = GOOD if drop <= SMALL_DROP else MIXED if drop <= LARGE_DROP else BAD
@@ -138,8 +136,9 @@ def _top1(fidelity: Fidelity) -> Claim | None:
 
 
 def inputs(fidelity: Fidelity) -> str:
-    """Return what was compared on: ``2 000 samples of test.npz``."""
-    if "sample" in fidelity.data.rpartition("/")[2]:
+    """Return what was compared on: ``2 000 samples of test.npz``; a text that counts itself stands alone."""
+    words = fidelity.data.rpartition("/")[2].replace(",", "").split()
+    if "samples" in words or words[:1] == ["all"] or (len(words) > 1 and str(fidelity.samples) in words):
         return fidelity.data
     return f"{figures.plural(fidelity.samples, 'sample')} of {fidelity.data}"
 
@@ -216,7 +215,7 @@ def tuning(record: Record) -> Claim | None:
     before, after = found.get("divergence_before"), found.get("divergence_after")
     if not found.get("steps") or before is None or after is None:
         return Claim("not fine-tuned", "Fine-tuning was asked for but left out: the warnings say why.", MIXED)
-    on = f"{found['steps']} steps on {figures.plural(found.get('inputs', 0), 'input')}"
+    on = f"{figures.plural(found['steps'], 'step')} on {figures.plural(found.get('inputs', 0), 'input')}"
     numbers = f"{figures.error(before)} → {figures.error(after)}"
     if not after < before:
         return Claim("fine-tuning did not help", f"Fine-tuning for {on} did not help; the start was kept.", MIXED)
@@ -232,7 +231,7 @@ def cost(record: Record) -> Claim | None:
     if after is None:
         return None
     parts = [
-        f"{name} {show(old)} → {show(new)} ({change(old, new, less, more)})"
+        f"{name} {show(old)} → {show(new)}" + ("" if None in (old, new) else f" ({change(old, new, less, more)})")
         for name, old, new, show, less, more in (
             ("multiply-adds per sample", before.macs, after.macs, figures.count, "fewer", "more"),
             ("parameters", before.params, after.params, figures.count, "fewer", "more"),
@@ -247,7 +246,7 @@ def cost(record: Record) -> Claim | None:
 
 
 def change(before: float | None, after: float | None, less: str, more: str) -> str:
-    """Return ``1.85× fewer``, ``1.10× more``, ``unchanged`` or ``unknown``."""
+    """Return ``1.85× fewer``, ``1.10× more``, ``less than 1 % fewer``, ``unchanged`` or ``unknown``."""
     if before is None or after is None:
         return figures.UNKNOWN
     if before == after:
@@ -255,5 +254,5 @@ def change(before: float | None, after: float | None, less: str, more: str) -> s
     if not before or not after:
         return less if after < before else more
     factor = before / after if after < before else after / before
-    text = figures.ratio(factor)
-    return f"{'less than 1.01×' if text == '1.00×' else text} {less if after < before else more}"
+    slight = factor < SLIGHT
+    return f"{f'less than 1{figures.SPACE}%' if slight else figures.ratio(factor)} {less if after < before else more}"

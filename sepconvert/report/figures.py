@@ -12,17 +12,27 @@ NOT_MEASURED = "not measured"
 NOT_FINITE = "not a finite number"
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SHORTEST, _LONGEST = 1e-4, 1e5  # beyond these a number is written with a power of ten
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return ``value`` with ``digits`` significant digits and no exponent, integers above that in full."""
+    """Return ``value`` with ``digits`` significant digits, integers above that in full; ``6.20×10⁻⁵`` where small."""
+    if not math.isfinite(value):
+        return NOT_FINITE
     if value == 0:
         return "0"
+    if not _SHORTEST <= abs(value) < _LONGEST:
+        return _power(value, digits)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     rounded = round(value, decimals)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else decimals
     return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def _power(value: float, digits: int) -> str:
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−", 1)
 
 
 def count(value: float | None, missing: str = UNKNOWN) -> str:
@@ -57,28 +67,50 @@ def milliseconds(value: float | None, missing: str = NOT_MEASURED) -> str:
     return f"{significant(value)}{SPACE}ms" if math.isfinite(value) else NOT_FINITE
 
 
+def seconds(value: float | None, missing: str = UNKNOWN) -> str:
+    """Return a duration: ``29.1 s``."""
+    if value is None:
+        return missing
+    return f"{value:.1f}{SPACE}s".replace("-", "−") if math.isfinite(value) else NOT_FINITE
+
+
 def ratio(value: float | None, missing: str = UNKNOWN) -> str:
-    """Return a factor: ``2.14×``, ``0.98×``."""
+    """Return a factor: ``2.14×``, ``0.98×``, ``12.3×``; a tiny one never turns into 0."""
     if value is None:
         return missing
     if not math.isfinite(value):
         return NOT_FINITE
-    return f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+    return f"{value:.2f}×" if 0.1 <= value < 9.995 else f"{significant(value)}×"
 
 
 def ratio_below(value: float) -> str:
     """Return a factor that is said to be reached, so never rounded up: ``4.15×`` of 4.159."""
-    digits = 10 if value >= 10 else 100
-    return ratio(math.floor(value * digits) / digits)
+    unit = 10.0 ** (min(math.floor(math.log10(value)), 2) - 2) if value >= 1 else 0.01
+    return ratio(math.floor(value / unit * (1 + 1e-12)) * unit)
 
 
 def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> str:
-    """Return a share in [0, 1] as a percentage: ``92.8 %``."""
+    """Return a share in [0, 1] as a percentage: ``92.8 %``; what is not all or nothing is not rounded to it."""
     if value is None:
         return missing
     if not math.isfinite(value):
         return NOT_FINITE
+    least = 10.0**-decimals
+    if 0 < 100 * value < least / 2:
+        return f"<{least:.{decimals}f}{SPACE}%"
+    if 0 < 100 * (1 - value) < least / 2:
+        return f">{100 - least:.{decimals}f}{SPACE}%"
     return f"{100 * value:.{decimals}f}{SPACE}%".replace("-", "−")
+
+
+def points(change: float) -> str:
+    """Return by how many percentage points a share changed: ``+0.4 points``, ``−0.01 points``, ``unchanged``."""
+    if not math.isfinite(change):
+        return NOT_FINITE
+    if change == 0:
+        return "unchanged"
+    number = f"{100 * abs(change):.1f}"
+    return f"{'+' if change > 0 else '−'}{significant(100 * abs(change), 1) if number == '0.0' else number} points"
 
 
 def error(value: float | None, missing: str = NOT_MEASURED) -> str:
@@ -91,8 +123,14 @@ def error(value: float | None, missing: str = NOT_MEASURED) -> str:
         return "0"
     if 1e-3 <= abs(value) < 9.95e3:
         return significant(value, 2)
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−", 1)
+    return _power(value, 2)
+
+
+def cosine(value: float | None, missing: str = UNKNOWN) -> str:
+    """Return a cosine of two outputs, with the digits by which good ones differ: ``0.99871``."""
+    if value is None:
+        return missing
+    return f"{value:.5f}".replace("-", "−") if math.isfinite(value) else NOT_FINITE
 
 
 def decibels(value: float | None, missing: str = NOT_MEASURED) -> str:
@@ -107,6 +145,8 @@ def interval(bounds: list[float] | None) -> str | None:
     if bounds is None or len(bounds) != 2 or not all(math.isfinite(b) for b in bounds):
         return None
     low, high = (ratio(b).removesuffix("×") for b in bounds)
+    if low == high:
+        return f"about {low}"
     return f"{low} to {high}"
 
 

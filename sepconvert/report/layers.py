@@ -158,7 +158,7 @@ def _became(site: SiteRecord, several: set[str]) -> str:
 
 def _label(site: SiteRecord) -> str:
     if site.status == "rewritten":
-        return f"{site.form} {'' if site.rank is None else site.rank}".strip()
+        return f"{site.form or 'separable'} {'' if site.rank is None else site.rank}".strip()
     return "kept" if site.status == "kept" else "possible"
 
 
@@ -232,5 +232,5 @@ def plain_value(label: str, value: Any) -> str:
     if label.endswith("_ms"):
         return figures.milliseconds(value)
     if isinstance(value, float):
-        return f"{value:g}" if value.is_integer() else figures.significant(value)
-    return figures.count(value) if label in ("macs", "params") else str(value)
+        return figures.significant(value) if not value.is_integer() or abs(value) >= 1e5 else f"{value:.0f}"
+    return figures.count(value) if label in ("macs", "params") or abs(value) >= 1e5 else str(value)

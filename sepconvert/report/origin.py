@@ -27,7 +27,7 @@ def file_pairs(record: Record) -> Pairs:
     pairs = []
     for label, file in (("Original", record.source), ("New model", record.output)):
         if file is not None:
-            pairs.append((label, f"{file.path} ({figures.size(file.bytes)})"))
+            pairs.append((label, file.path + ("" if file.bytes is None else f" ({figures.size(file.bytes)})")))
             pairs.append((f"SHA-256 of the {label.lower()}", file.sha256 or figures.UNKNOWN))
     return tuple(pairs)
 

@@ -101,11 +101,14 @@ def _cost_figure(
     if totals.after is None:
         return Figure(label, show(before), None, "", note, claims.NEUTRAL)
     after = getattr(totals.after, field)
+    if before is None and after is None:
+        return Figure(label, figures.UNKNOWN, None, "", "", claims.NEUTRAL)
     if before is None or after is None or before == after:
         change = "unchanged" if before is not None and before == after else ""
         return Figure(label, show(before), show(after), change, "", claims.NEUTRAL)
     note = f"{figures.percent(after / before, decimals=0)} of before" if before else ""
-    tone = claims.GOOD if after < before else claims.BAD
+    slight = before and 1 / claims.SLIGHT < after / before < claims.SLIGHT
+    tone = claims.NEUTRAL if slight else claims.GOOD if after < before else claims.BAD
     return Figure(label, show(before), show(after), claims.change(before, after, *words), note, tone)
 
 
@@ -131,12 +134,11 @@ def _quality_figure(record: Record) -> Figure:
     claim = claims.quality(record)
     note = claims.inputs(fidelity)
     if fidelity.top1_before is not None and fidelity.top1_after is not None:
-        points = 100 * (fidelity.top1_after - fidelity.top1_before)
-        sign = "+" if points > 0 else "−" if points < 0 else "±"
+        change = fidelity.top1_after - fidelity.top1_before
         before, after = figures.percent(fidelity.top1_before), figures.percent(fidelity.top1_after)
         # A loss may be small enough to be acceptable, but is never painted as a gain.
-        tone = claims.NEUTRAL if points < 0 and claim.tone == claims.GOOD else claim.tone
-        return Figure("Top-1", before, after, f"{sign}{abs(points):.1f} points", note, tone)
+        tone = claims.NEUTRAL if change <= 0 and claim.tone == claims.GOOD else claim.tone
+        return Figure("Top-1", before, after, figures.points(change), note, tone)
     errors = [o.decisive_error for o in fidelity.outputs if o.decisive_error is not None]
     worst = max(errors) if errors else None
     label = "Relative error" if len(fidelity.outputs) == 1 else "Relative error, worst output"
@@ -210,7 +212,7 @@ def _output_row(output: OutputFidelity) -> OutputRow:
         error=figures.error(output.relative_error, figures.UNKNOWN),
         pre_activation=figures.error(output.pre_activation_relative_error, "–"),
         max_abs=figures.error(output.max_abs, figures.UNKNOWN),
-        cosine=figures.UNKNOWN if output.cosine is None else f"{output.cosine:.6f}",
+        cosine=figures.cosine(output.cosine),
         sqnr=figures.decibels(output.sqnr_db, figures.UNKNOWN),
     )
 
@@ -230,7 +232,7 @@ def _device_row(timed: Latency, claim: claims.Claim | None) -> DeviceRow:
         before_range=_range(timed.before),
         after=figures.milliseconds(timed.after.median_ms if timed.after else None, ""),
         after_range=_range(timed.after) if timed.after else "",
-        runs=f"{figures.plural(len(timed.before.samples_ms), 'run')}{' each' if timed.after else ''}",
+        runs=f"{figures.plural(len(timed.before.samples_ms), 'run')}{' of each' if timed.after else ''}",
         speedup=claims.factor(timed).removesuffix(" in speed") if timed.after else "",
         interval=figures.interval(timed.speedup_ci95) or "",
         verdict="stable" if timed.stable else "unsteady",

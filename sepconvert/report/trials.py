@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sepconvert.record import FASTER, SLOWER, Record, SampleImages, SweepPoint
+from sepconvert.record import FASTER, NONE, SLOWER, Record, SampleImages, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import Pairs, plain_value, words
 
@@ -94,7 +94,19 @@ def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
         return ()
     points = sorted(record.sweep.points, key=lambda p: p.speedup if p.speedup is not None else math.inf)
     rows = [_sweep_row(p, "unbeaten" if p.on_front else "beaten by another", own=True) for p in points]
-    return tuple(rows + [_sweep_row(p, "another method", own=False) for p in record.sweep.baselines])
+    return tuple(rows + [_sweep_row(p, _against(p, points), own=False) for p in record.sweep.baselines])
+
+
+def _against(point: SweepPoint, points: list[SweepPoint]) -> str:
+    """Say how a model of another method stands against those of the sweep."""
+    if point.speedup is None or point.error is None:
+        return "not measured in full"
+    for own in points:
+        if own.speedup is None or own.error is None:
+            continue
+        if own.speedup >= point.speedup and own.error <= point.error:
+            return f"beaten by {own.label}"
+    return "not beaten by this sweep"
 
 
 def method(point: SweepPoint) -> str:
@@ -159,7 +171,7 @@ def _tuning_value(name: str, value: Any) -> str:
     if name == "trained_parameters":
         return figures.count(value)
     if name == "seconds" and value is not None:
-        return f"{value:.0f}{figures.SPACE}s"
+        return figures.seconds(value)
     return figures.error(value) if "divergence" in name or name == "peak_rate" else plain_value(name, value)
 
 
@@ -177,6 +189,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         if any(isinstance(value, dict | list) for value in values):
             continue
         texts = ["" if value is None else _plan_value(label, value) for value in values]
+        if label == "speedup" and not texts[-1] and record.latency and record.latency[0].difference == NONE:
+            texts[-1] = "no measurable difference"
         if label == "architecture_speedup" and None not in bounds:
             texts[-1] += f" ({figures.interval(bounds)})"
         if any(texts):
@@ -209,7 +223,7 @@ def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
 def stage_pairs(record: Record) -> Pairs:
     """Return how long each stage of the command took."""
     return tuple(
-        (_STAGE_WORDS.get(stage, words(stage)), f"{time:.1f}{figures.SPACE}s")
+        (_STAGE_WORDS.get(stage, words(stage)), figures.seconds(time))
         for stage, time in record.seconds.items()
         if time >= _SHORTEST_STAGE
     )

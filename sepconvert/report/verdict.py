@@ -50,8 +50,10 @@ def _judge_survey(record: Record) -> Verdict:
     share = _share_of_macs(record)
     held = "" if share is None else f"; they hold {share} of its multiply-adds"
     if not sites:
-        headline = f"None of {figures.plural(total, 'convolution')} can be made separable"
+        whole = "The one convolution cannot" if total == 1 else f"None of {total} convolutions can"
+        headline = f"{whole} be made separable"
     else:
+        held = held.replace("they hold", "it holds") if len(sites) == 1 else held
         headline = f"{len(sites)} of {figures.plural(total, 'convolution')} can be made separable{held}"
     sentences = []
     macs = record.totals.before.macs

@@ -99,13 +99,15 @@ def judge_stability(epochs: Sequence[Samples], low: float, high: float, what: st
     width = high / low - 1
     if width > _WIDEST:
         reasons.append(
-            f"Unstable: the 95 % interval of the {what} is {width:.0%} wide; something else used the machine, so "
+            f"Unstable: the 95 % interval of the {what} is {_share(width)} wide; something else used the machine, so "
             "measure again when it is quiet."
         )
     rounds = np.concatenate(epochs)
     drift = _drift(rounds if rounds.shape[1] == 1 else rounds[:, :1] / rounds[:, 1:])
     if drift > _MOST_DRIFT:
-        reasons.append(f"Unstable: the {what} changed by {drift:.0%} during the measurement (heat, or other programs).")
+        reasons.append(
+            f"Unstable: the {what} changed by {_share(drift)} during the measurement (heat, or other programs)."
+        )
     return reasons
 
 
@@ -116,9 +118,13 @@ def describe_pace(epochs: Sequence[Samples]) -> list[str]:
     if rounds.shape[1] == 1 or drift <= _MOST_DRIFT:
         return []
     return [
-        f"The machine's speed changed by {drift:.0%} during the measurement (heat, or other programs). The models ran "
-        "in turns, so their ratio can be trusted; their times cannot be compared with those of other measurements."
+        f"The machine's speed changed by {_share(drift)} during the measurement (heat, or other programs). The models "
+        "ran in turns, so their ratio can be trusted; their times cannot be compared with those of other measurements."
     ]
+
+
+def _share(change: float) -> str:
+    return f"{change:.0%}" if change < 1 else f"a factor of {1 + change:.1f}"
 
 
 def _drift(rounds: Samples) -> float:

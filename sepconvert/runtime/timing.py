@@ -41,6 +41,7 @@ _MOST_ROUNDS = 400
 _ATTEMPTS = 2  # what is unstable or not decided gets as many epochs again
 _EPOCHS = 12
 _FEWEST_EPOCHS = 4  # with fewer, the t interval over the epochs is too wide to say anything
+_MOST_OVERRUN = 2  # beside busy programs a round takes longer than the warm-up promised
 _SETTLE_BELOW = 0.02  # seconds: shorter runs feel the caches that the other model has emptied
 
 
@@ -196,8 +197,11 @@ def _sample(
     each = sum(time * (loop + rest) for time, loop, rest in zip(single, loops, settle, strict=True))
     rounds = int(min(max(seconds / each, fewest), most))
     samples = np.empty((rounds, len(runners)))
+    end = perf_counter() + _MOST_OVERRUN * seconds
     with _no_collection():
-        for row in samples:
+        for done, row in enumerate(samples):
+            if done >= fewest and perf_counter() > end:
+                return samples[:done]
             for place in rng.permutation(len(runners)):
                 row[place] = _time(runners[place], loops[place], settle[place])
     return samples

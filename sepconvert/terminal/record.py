@@ -151,8 +151,8 @@ def _site_title(sites: Sequence[SiteRecord]) -> str:
 def _becomes(site: SiteRecord, letters: Mapping[str, str]) -> str:
     if site.status != "rewritten" or site.form is None:
         return site.status
-    way = "" if site.lowering == "stacked" else f" {site.lowering}"
-    return f"{site.form} {letters[site.form]}={site.rank}{way}"
+    way = "" if site.lowering in ("stacked", None) else f" {site.lowering}"
+    return f"{site.form}{'' if site.rank is None else f' {letters[site.form]}={site.rank}'}{way}"
 
 
 def _error(site: SiteRecord) -> str:
@@ -176,8 +176,10 @@ def _tuning(record: Record) -> list[RenderableType]:
     known = (found[name] for name in ("divergence_before", "divergence_after"))
     values = " -> ".join(figures.error(value) for value in known if value is not None)
     inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
-    text = f"Fine-tuned {found['steps']} steps on {inputs}: held-out divergence {values}, best at step"
-    return [Text(plain(f"{text} {found['best_step']} ({found['seconds']:.0f} s)"))]
+    text = (
+        f"Fine-tuned {figures.plural(found['steps'], 'step')} on {inputs}: held-out divergence {values}, best at step"
+    )
+    return [Text(plain(f"{text} {found['best_step']} ({figures.seconds(found['seconds'])})"))]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:
@@ -195,12 +197,15 @@ def _fidelity(record: Record) -> list[RenderableType]:
     if found.top1_before is not None and found.top1_after is not None:
         parts.append(
             Text(
-                f"Top-1: {found.top1_before:.2%} -> {found.top1_after:.2%} "
-                f"({100 * (found.top1_after - found.top1_before):+.2f} points)"
+                plain(
+                    f"Top-1: {figures.percent(found.top1_before, decimals=2)} -> "
+                    f"{figures.percent(found.top1_after, decimals=2)} "
+                    f"({figures.points(found.top1_after - found.top1_before)})"
+                )
             )
         )
     if found.top1_agreement is not None:
-        parts.append(Text(f"Same top-1 as the original: {found.top1_agreement:.2%}"))
+        parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
     return parts
 
 
@@ -234,4 +239,7 @@ def _ending(record: Record) -> list[RenderableType]:
 
 
 def _ratio(before: int | None, after: int | None) -> str:
-    return figures.UNKNOWN if not before or after is None else f"{after / before:.3f}"
+    if before is None or after is None or (after and not before):
+        return figures.UNKNOWN
+    ratio = after / before if before else 1.0
+    return f"{ratio:.3f}" if ratio >= 0.1 else figures.significant(ratio)

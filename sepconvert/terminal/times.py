@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sepconvert.record import Record, SiteRecord, SweepPoint
+from sepconvert.record import NONE, Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.trials import PlanRow, plan_rows
 
@@ -41,12 +41,12 @@ def _site_times(sites: Sequence[SiteRecord]) -> Table:
         best = site.best_candidate or {}
         table.add_row(
             site.name,
-            f"{site.latency_ms:.3g}",
-            "" if site.latency_share is None else f"{site.latency_share:.1%}",
-            "" if site.macs is None else f"{2e-6 * site.macs / site.latency_ms:.3g}",
+            figures.significant(site.latency_ms),
+            "" if site.latency_share is None else _plain(figures.percent(site.latency_share)),
+            "" if site.macs is None or not site.latency_ms else figures.significant(2e-6 * site.macs / site.latency_ms),
             f"{best['form']} {best['rank']}" if best else (site.reason or ""),
-            f"{best['latency_ms']:.3g}" if best else "",
-            f"{best['error']:.0%}" if best else "",
+            figures.significant(best["latency_ms"]) if "latency_ms" in best else "",
+            _plain(figures.percent(best["error"], decimals=0)) if "error" in best else "",
         )
     return table
 
@@ -57,9 +57,7 @@ def _plan(rows: Sequence[PlanRow]) -> Table:
     for heading in ("asked", "predicted", "measured"):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(
-            *(text.replace(figures.SPACE, " ") for text in (row.label, row.asked, row.predicted, row.measured))
-        )
+        table.add_row(*(_plain(text) for text in (row.label, row.asked, row.predicted, row.measured)))
     return table
 
 
@@ -69,13 +67,23 @@ def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Tab
     for heading in ("speed-up", "error", "top-1", "MACs", "sites"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in (*points, *baselines):
-        noisy = " ?" if point.stable is False else ""
         table.add_row(
             f"{'* ' if point.on_front else '  '}{point.label}",
-            "" if point.speedup is None else f"{point.speedup:.2f}{noisy}",
-            "" if point.error is None else f"{point.error:.3g}",
-            "" if point.top1 is None else f"{point.top1:.2%}",
-            "" if point.macs is None else f"{point.macs / 1e6:.3g} M",
+            _speedup(point),
+            "" if point.error is None else figures.error(point.error),
+            "" if point.top1 is None else _plain(figures.percent(point.top1, decimals=2)),
+            "" if point.macs is None else _plain(figures.count(point.macs)),
             "" if point.sites_rewritten is None else str(point.sites_rewritten),
         )
     return table
+
+
+def _speedup(point: SweepPoint) -> str:
+    if point.speedup is None:
+        return ""
+    number = figures.ratio(point.speedup).removesuffix("×")
+    return "no diff." if point.difference == NONE else f"about {number}" if point.stable is False else number
+
+
+def _plain(text: str) -> str:
+    return text.replace(figures.SPACE, " ")

@@ -92,7 +92,11 @@ def _noise() -> Finding:
     from sepconvert.runtime.noise import timer_noise
 
     noise = timer_noise()
-    text = f"repeated work varies by {noise:.0%}"
+    text = (
+        f"repeated work varies by {noise:.0%}"
+        if noise < 1
+        else f"repeated work takes up to {1 + noise:.0f} times as long as usual"
+    )
     if noise < STEADY:
         return Finding("timer noise", True, text)
     return Finding("timer noise", False, text, "close other programs before you trust a latency")

@@ -23,6 +23,7 @@ WITHOUT_DATA = (
     "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "
     "hundred unlabelled inputs to fit them to what the network sees."
 )
+EXACT = 1e-9  # share of the squared weights below which nothing is lost but rounding
 SHOWN = 5  # layers named in a warning
 RANDOM = "The rewritten layers hold random weights: this model must be trained before use."
 
@@ -98,7 +99,8 @@ def _from_weights(case: Case, plans: Sequence[SitePlan]) -> Fits:
         choice = choose_by_weights(plan, weight, generator(request.seed, plan.site))
         found.append(_fitted(request.planning, plan, choice.factors, errors={"error_weights": choice.error}))
     request.progress("Fit", len(plans), len(plans))
-    return Fits(tuple(found), warnings=(WITHOUT_DATA,))
+    exact = all(fit.errors["error_weights"] is not None and fit.errors["error_weights"] < EXACT for fit in found)
+    return Fits(tuple(found), warnings=() if exact else (WITHOUT_DATA,))
 
 
 def _from_data(

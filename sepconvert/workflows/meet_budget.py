@@ -216,7 +216,8 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fits: Fits) -> str:
         return f"{name} has no convolution that can be rewritten ({rest}); nothing was written."
     if not plans:
         count = len(case.opened.found.sites)
-        return f"All {count} sites of {name} are kept by --include, --exclude or default; nothing was written."
+        kept = f"The one site of {name} is" if count == 1 else f"All {count} sites of {name} are"
+        return f"{kept} kept by --include, --exclude or default; nothing was written."
     for output, reason in fits.kept.items():
         return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
     budget = case.request.budget

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sepconvert.record import SLOWER, tell_apart
 from sepconvert.runtime import intervals
-from sepconvert.runtime.intervals import judge_stability, median_interval, ratio_interval, summarise
+from sepconvert.runtime.intervals import judge_stability, median_interval, ratio_interval, ratio_scatter, summarise
 
 
 def noisy_epochs(
@@ -154,3 +155,29 @@ def test_the_interval_holds_the_ratio_on_a_machine_that_slows_down(slower: float
         _, low, high = ratio_interval(epochs, rng)
         held += low <= 2 <= high
     assert held >= 0.95 * runs - 3 * (runs * 0.95 * 0.05) ** 0.5
+
+
+@pytest.mark.parametrize("layout", [0.0, 0.006, 0.03])
+def test_of_a_thousand_comparisons_of_equal_models_hardly_one_exceeds_the_scatter(layout: float) -> None:
+    rng = np.random.default_rng(11)
+    runs, beyond = 400, 0
+    for _ in range(runs):
+        epochs = noisy_epochs(rng, layout=layout, rounds=12, epochs=12)
+        middle = np.median(np.concatenate([np.log(epoch[:, 0] / epoch[:, 1]) for epoch in epochs]))
+        beyond += abs(middle) > np.log1p(ratio_scatter(epochs) or 0.0)
+    # 0.1 % of 400, and three standard deviations of that count.
+    assert beyond <= 0.001 * runs + 3 * (runs * 0.001) ** 0.5
+
+
+def test_a_model_slower_by_a_twentieth_exceeds_the_scatter_of_a_quiet_machine() -> None:
+    rng = np.random.default_rng(12)
+    seen = 0
+    for _ in range(50):
+        epochs = noisy_epochs(rng, ratio=1 / 1.05, layout=0.006, rounds=12, epochs=12)
+        ratio, low, high = ratio_interval(epochs, rng)
+        seen += tell_apart(ratio, [low, high], ratio_scatter(epochs)) == SLOWER
+    assert seen >= 45
+
+
+def test_one_epoch_tells_no_scatter() -> None:
+    assert ratio_scatter([np.ones((20, 2))]) is None
