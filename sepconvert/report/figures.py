@@ -100,7 +100,7 @@ def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> s
         return f"<{least:.{decimals}f}{SPACE}%"
     if 0 < 100 * (1 - value) < least / 2:
         return f">{100 - least:.{decimals}f}{SPACE}%"
-    return f"{100 * value:.{decimals}f}{SPACE}%".replace("-", "−")
+    return f"{100 * value + 0.0:.{decimals}f}{SPACE}%".replace("-", "−")
 
 
 def points(change: float) -> str:

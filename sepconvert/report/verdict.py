@@ -31,6 +31,8 @@ def _judge_change(record: Record) -> Verdict:
     headline = [speeds[0].short, quality.short]
     headline += [f"{claim.short} on {claim.device}" for claim in speeds[1:] if claim.tone == BAD]
     sentences = [c.sentence for c in speeds] + [quality.sentence]
+    if record.output is not None and record.source.sha256 == record.output.sha256 is not None:
+        sentences.insert(0, "Both model files hold the same bytes.")
     if record.sites and record.command != "compare":  # which layers of the other model stand for a site is not known
         sentences.append(claims.layers(record).sentence)
     tuning = claims.tuning(record)

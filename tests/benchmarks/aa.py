@@ -30,7 +30,7 @@ from sepconvert.report.claims import speed
 from sepconvert.report.verdict import judge
 from sepconvert.runtime.environment import describe_environment
 from sepconvert.terminal.record import render
-from sepconvert.workflows import compare
+from sepconvert.workflows import Reading, compare
 
 CLAIMS = re.compile(r"\b(faster|slower|speed-up holds)\b", re.IGNORECASE)
 PROBE = 40  # pairs of nodes that tell what one costs
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(before: Path, after: Path, shapes: dict[str, list[int]], seed: int) -> Row:
     start = time.perf_counter()
-    record = compare(before, after, input_shapes=shapes or None, seed=seed)
+    record = compare(before, after, reading=Reading(input_shapes=shapes), seed=seed)
     (timed,) = record.latency
     assert timed.speedup is not None
     assert timed.speedup_ci95 is not None
@@ -126,7 +126,7 @@ def slow_down(path: Path, share: float, folder: Path, shapes: dict[str, list[int
     if not share:
         return path
     probe = _with_nodes(path, PROBE, folder)
-    (timed,) = compare(path, probe, input_shapes=shapes or None).latency
+    (timed,) = compare(path, probe, reading=Reading(input_shapes=shapes)).latency
     assert timed.speedup is not None
     pairs = max(1, round(PROBE * share / (1 / timed.speedup - 1)))
     print(f"{path.name}: {PROBE} pairs of nodes take {1 / timed.speedup - 1:.1%}, so {pairs} are added", flush=True)
@@ -155,7 +155,7 @@ def _with_nodes(path: Path, pairs: int, folder: Path) -> Path:
 
 @contextmanager
 def _burning(number: int) -> Iterator[None]:
-    burners = [multiprocessing.Process(target=_burn, args=(index,), daemon=True) for index in range(number)]
+    burners = [multiprocessing.Process(target=_burn, args=(index, os.getpid()), daemon=True) for index in range(number)]
     for burner in burners:
         burner.start()
     try:
@@ -165,10 +165,10 @@ def _burning(number: int) -> Iterator[None]:
             burner.terminate()
 
 
-def _burn(index: int) -> None:
-    """Compute for ever: every second process pauses now and then, as programs do that people use."""
+def _burn(index: int, parent: int) -> None:
+    """Compute as long as the parent lives: every second process pauses now and then, as programs do that people use."""
     rng, work = np.random.default_rng(index), np.ones((300, 300))
-    while True:
+    while os.getppid() == parent:
         end = time.monotonic() + rng.uniform(0.05, 2)
         while time.monotonic() < end:
             work = work @ work / len(work)

@@ -22,7 +22,7 @@ from sepconvert.terminal.record import render
 
 ODD = [
     (r"\bnan\b", "a number that is none"),
-    (r"\bNone\b", "a missing value"),
+    (r"\bNone\b(?! of)", "a missing value"),
     (r"\binf\b", "infinity"),
     (r"\d\.?0{5,}\d|0\.0{4,}", "a number that is all zeros"),
     (r"\d[eE][+-]\d\d", "an exponent for machines"),
