@@ -186,12 +186,12 @@ def _latency_failures(record: Record, limit: float | None) -> list[str]:
             failures.append(
                 f"latency on {timing.device} is {1 / timing.speedup:.3f} of the original's, certainly above {limit:g}"
             )
-        elif _says_nothing(timing):
+        elif _may_be_anything(timing, 1 / limit):
             failures.append(f"latency on {timing.device} is too uncertain to be judged: measure on an idle machine")
     return failures if record.latency else ["latency was not measured (--no-latency)"]
 
 
-def _says_nothing(timing: Latency) -> bool:
-    """Whether the interval is so wide that to pass a model would be to guess."""
+def _may_be_anything(timing: Latency, wanted: float) -> bool:
+    """Whether the speed-up may be below the wanted one by so wide an interval that to pass it would be to guess."""
     interval = timing.speedup_ci95
-    return interval is None or not interval[1] <= WIDEST_JUDGED * interval[0]
+    return interval is None or (interval[0] < wanted and not interval[1] <= WIDEST_JUDGED * interval[0])
