@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 """The floating-point types that values of a model are computed in."""
@@ -20,6 +21,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return bfloat16
     return np.dtype(name)
+
+
+def rounded(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Round to the type called ``dtype``: the one way in which what was computed becomes a model's weights.
+
+    What is too large for a narrow type becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        return array.astype(numpy_dtype(dtype))
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

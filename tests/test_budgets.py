@@ -10,11 +10,12 @@ from rich.console import Console
 
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, OutputError, UsageError
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.planning.latency_table import read_table
 from sepconvert.record import Latency, Record, SweepPoint
 from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure, Outputs, Planning
-from sepconvert.workflows.fit import Fits, fit_plans
+from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.sweeping import mark_front
 
@@ -51,7 +52,7 @@ def test_the_time_by_stage_holds_every_fit_that_a_budget_took(
 ) -> None:
     taken: list[float] = []
 
-    def watched(*args: object, **options: object) -> Fits:
+    def watched(*args: object, **options: object) -> NetworkFit:
         fits = fit_plans(*args, **options)
         taken.append(fits.seconds["fit"])
         return fits
@@ -87,7 +88,7 @@ def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
     vgg: Path, few: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Latency] = []
-    fits: list[Fits] = []
+    fits: list[NetworkFit] = []
 
     def first_too_slow(*args: object) -> list[Latency]:
         (real,) = measure_latency(*args)
@@ -95,7 +96,7 @@ def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
         measured.append(replace(real, stable=True, speedup_ci95=interval))
         return measured[-1:]
 
-    def counted(*args: object, **options: object) -> Fits:
+    def counted(*args: object, **options: object) -> NetworkFit:
         fits.append(fit_plans(*args, **options))
         return fits[-1]
 

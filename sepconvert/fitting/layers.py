@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.fitting.results import SiteChoice
+from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
@@ -16,25 +16,25 @@ from sepconvert.separable.moments import fits_budget
 
 
 def with_dense_layers(
-    model: LoadedModel, choices: Sequence[SiteChoice], shapes: Shapes, memory_budget: int
-) -> list[SiteChoice]:
-    """Return the sites and, without candidates, the layers that are no sites, all in the graph's order.
+    model: LoadedModel, plans: Sequence[SitePlan], shapes: Shapes, memory_budget: int
+) -> list[SitePlan]:
+    """Return the sites and, without schemes, the layers that are no sites, all in the graph's order.
 
     Layers whose moments exceed ``memory_budget`` bytes stay out: without correlations between channels there is nothing
     to make up for. So do layers before the first site that is rewritten: they see what they always saw. With random
     factors nothing is worth making up for before they are trained.
     """
-    if any(choice.drawn is not None for choice in choices):
-        return list(choices)
+    if any(plan.start is not None for plan in plans):
+        return list(plans)
     order = {value.name: index for index, node in enumerate(model.ir.graph) for value in node.outputs}
-    known = {choice.site.output for choice in choices}
-    first = min((order[choice.site.output] for choice in choices if choice.candidates), default=len(order))
+    known = {plan.site.output for plan in plans}
+    first = min((order[plan.site.output] for plan in plans if plan.schemes), default=len(order))
     others = [
-        SiteChoice(layer, ())
+        SitePlan(layer, ())
         for layer in refittable_layers(model, shapes)
         if layer.output not in known and order[layer.output] > first and fits_budget(layer.geometry, memory_budget)
     ]
-    return sorted([*choices, *others], key=lambda choice: order[choice.site.output])
+    return sorted([*plans, *others], key=lambda plan: order[plan.site.output])
 
 
 def constant_bias(model: LoadedModel, site: ConvSite) -> NDArray[np.float64] | None:

@@ -6,8 +6,10 @@ stochastic steps. It gives every layer a signal of the right size and mean, with
 layers learns slowly.
 """
 
-from sepconvert.fitting.results import FittedSite, SiteChoice
-from sepconvert.fitting.select import RIDGES, SiteFit
+import numpy as np
+
+from sepconvert.fitting.results import SiteFit, SitePlan
+from sepconvert.fitting.select import RIDGES, SiteProblem
 from sepconvert.fitting.site import SiteData, moments_error
 from sepconvert.separable.descent import descend
 from sepconvert.separable.factors import Factors, rows_scaled
@@ -16,18 +18,26 @@ from sepconvert.separable.forms import FORMS
 from sepconvert.separable.problem import Problem
 
 
-def settle_drawn(choice: SiteChoice, seen: SiteData, drawn: Factors) -> FittedSite:
+def with_random_start(plan: SitePlan, rng: np.random.Generator) -> SitePlan:
+    """Draw variance-preserving random factors of the scheme with the highest rank, which alone is left.
+
+    Its cost grows in the finest steps, so it comes closest to the budget without exceeding it.
+    """
+    scheme = max(plan.schemes, key=lambda option: option.rank)
+    return SitePlan(plan.site, (scheme,), None, FORMS[scheme.form].draw(plan.site.geometry, scheme.rank, rng))
+
+
+def settle_drawn(plan: SitePlan, seen: SiteData, drawn: Factors) -> SiteFit:
     """Descend from ``drawn`` to what the site should compute; its error is judged on held-out inputs."""
-    geometry, output = choice.site.geometry, choice.site.output
     moments = seen.sample.moments()
-    site = SiteFit(geometry, seen.weight, seen.dtype, seen.row_scale, moments, seen.sample.judge(seen.row_scale))
+    site = SiteProblem(plan.site, seen.weight, seen.row_scale, moments, seen.sample.judge(seen.row_scale))
     ridge = RIDGES[len(RIDGES) // 2]
     trial = site.judged(_descended(site.problem(ridge), drawn), ridge)
-    return FittedSite(
-        output=output,
-        factors=trial.factors,
-        kernel=None,
-        bias=trial.bias.astype(seen.dtype),
+    return SiteFit(
+        plan.site,
+        plan.schemes[0],
+        trial.factors,
+        bias=trial.bias,
         ridge=ridge,
         error_calibration=moments_error(moments, trial.kernel, seen.row_scale),
         error_heldout=trial.error,
@@ -38,7 +48,10 @@ def _descended(problem: Problem, drawn: Factors) -> Factors:
     module = FORMS[drawn.form]
     scaled = rows_scaled(drawn, module.LAST, problem.row_scale)
     # A search that cannot extend these factors is for another order of theirs (``spatial``).
-    search = next(way for way in module.search(problem, drawn.rank) if way.extended(scaled) is not None)
+    searches = [way for way in module.search(problem, drawn.rank) if way.extended(scaled) is not None]
+    if not searches:
+        return drawn
+    search = searches[0]
     start = search.point(scaled)
     found = descend(search.evaluate, start, default_evaluations(search.work), TOLERANCE)
     return rows_scaled(search.factors(found.point), module.LAST, 1 / problem.row_scale)

@@ -19,7 +19,7 @@ from sepconvert.errors import ModelError
 from sepconvert.fitting.input_counts import too_few_inputs
 from sepconvert.fitting.layers import constant_bias, with_dense_layers
 from sepconvert.fitting.random_start import settle_drawn
-from sepconvert.fitting.results import FittedSite, RefitResult, SiteChoice
+from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.sampling import COHERENT, Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES
 from sepconvert.fitting.site import SiteData, settle_site, without_data
@@ -61,13 +61,13 @@ class RefitSettings:
 
 def refit(
     model: LoadedModel,
-    choices: Sequence[SiteChoice],
+    plans: Sequence[SitePlan],
     dataset: Dataset,
     *,
     rng: np.random.Generator,
     settings: RefitSettings | None = None,
     progress: Progress = silent,
-) -> RefitResult:
+) -> NetworkFit:
     """Fit every site of a model to calibration inputs.
 
     Layers that are no sites (pointwise Convs, Gemms, MatMuls) are refitted too where that makes up for errors of the
@@ -75,7 +75,7 @@ def refit(
 
     Args:
         model: stays as it is.
-        choices: sites in the graph's order with their candidates; those without candidates stay dense and are
+        plans: sites in the graph's order with their schemes; those without schemes stay dense and are
             refitted like layers that are no sites.
         dataset: unlabelled inputs.
         rng: decides which inputs are held out and which positions are sampled.
@@ -85,9 +85,9 @@ def refit(
     chosen = settings or RefitSettings()
     if dataset.count < 2 * (dataset.batch or 1):
         why = f"{dataset.count} calibration input(s) are too few to hold one out"
-        return _all_without_data(model, choices, rng, why)
+        return _all_without_data(model, plans, rng, why)
     shapes = infer_shapes(model, dataset.shapes())
-    layers = with_dense_layers(model, choices, shapes, chosen.memory_budget)
+    layers = with_dense_layers(model, plans, shapes, chosen.memory_budget)
     walk = _Walk(model, layers, chosen, rng, progress)
     return walk.run(dataset, shapes)
 
@@ -98,57 +98,57 @@ class _Walk:
     def __init__(
         self,
         model: LoadedModel,
-        choices: Sequence[SiteChoice],
+        plans: Sequence[SitePlan],
         settings: RefitSettings,
         rng: np.random.Generator,
         progress: Progress,
     ) -> None:
-        self._model, self._choices, self._settings, self._rng = model, choices, settings, rng
+        self._model, self._plans, self._settings, self._rng = model, plans, settings, rng
         self._progress = progress
-        self._targets = find_targets(model, [choice.site for choice in choices])
+        self._targets = find_targets(model, [plan.site for plan in plans])
         self._coherent = 0.0
-        self._found: dict[str, FittedSite] = {}
+        self._found: dict[str, SiteFit] = {}
         self._seconds: dict[str, float] = {}
         self._batches: tuple[StreamBatch, ...] = ()
 
-    def run(self, dataset: Dataset, shapes: Shapes) -> RefitResult:
+    def run(self, dataset: Dataset, shapes: Shapes) -> NetworkFit:
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)
         size = value_sizes(shapes)
         self._coherent = COHERENT if answers_per_input(self._model, shapes) else 0.0
         with self._timed("plan"):
             segments = plan_segments(self._model, [target.stop for target in self._targets], size)
-        warnings = list(too_few_inputs([choice.site for choice in self._choices if choice.candidates], fitted.count))
+        warnings = list(too_few_inputs([plan.site for plan in self._plans if plan.schemes], fitted.count))
         with Spool(self._settings.memory_budget) as spool:
             original, self._batches = start_stream(spool, fitted, heldout, batch_size(shapes, size))
             try:
                 self._walk(original, segments)
             except ModelError as error:
                 warnings.append(self._give_up(str(error)))
-        return RefitResult(self._found, tuple(warnings), self._seconds, spool.peak_bytes, spool.spilled_bytes)
+        return NetworkFit(self._found, tuple(warnings), self._seconds, spool.peak_bytes, spool.spilled_bytes)
 
     def _walk(self, original: Stream, segments: Sequence[Segment]) -> None:
         """Settle site after site; ``original`` starts at the model's inputs."""
         self._advance(original, segments[0].before)
         rewritten = original.fork()
         changed = False
-        for index, (choice, target, segment) in enumerate(zip(self._choices, self._targets, segments, strict=True)):
-            self._progress(f"Fit: {choice.site.name}", index, len(segments))
-            if not changed and not choice.candidates:
-                self._found[segment.site] = FittedSite(segment.site, None, None, None)
+        for index, (plan, target, segment) in enumerate(zip(self._plans, self._targets, segments, strict=True)):
+            self._progress(f"Fit: {plan.site.name}", index, len(segments))
+            if not changed and not plan.schemes:
+                self._found[segment.site] = SiteFit(plan.site)
                 self._advance(original, segment.after)
                 rewritten.close()
                 rewritten = original.fork()
                 continue
             sample = self._observe(original, rewritten, segment, target)
             with self._timed("fit"):
-                result = self._settle(choice, target, sample)
+                result = self._settle(plan, target, sample)
             self._found[segment.site] = result
             changed = True
             if segment.after:
-                self._advance(rewritten, segment.after, _change(choice, result))
+                self._advance(rewritten, segment.after, _change(result))
         self._progress("Fit", len(segments), len(segments))
 
-    def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | FittedSite | None = None) -> None:
+    def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | SiteFit | None = None) -> None:
         """Move a stream on to the values ``after``, past a site that is replaced or has a new dense kernel."""
         with self._timed("run"):
             part = self._open(stream, after, change)
@@ -176,16 +176,15 @@ class _Walk:
                 sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
         return sample
 
-    def _settle(self, choice: SiteChoice, target: SiteTarget, sample: SiteSample) -> FittedSite:
-        weight, dtype = _weight(self._model, choice)
-        bias = constant_bias(self._model, choice.site)
-        seen = SiteData(weight, bias, dtype, target.row_scale, sample)
-        if choice.drawn is not None:
-            return settle_drawn(choice, seen, choice.drawn)
-        return settle_site(choice, seen, self._settings.ridges, self._rng)
+    def _settle(self, plan: SitePlan, target: SiteTarget, sample: SiteSample) -> SiteFit:
+        weight, bias = _weight(self._model, plan), constant_bias(self._model, plan.site)
+        seen = SiteData(weight, bias, target.row_scale, sample)
+        if plan.start is not None:
+            return settle_drawn(plan, seen, plan.start)
+        return settle_site(plan, seen, self._settings.ridges, self._rng)
 
     def _open(
-        self, stream: Stream, names: Sequence[str], change: Replacement | FittedSite | None = None
+        self, stream: Stream, names: Sequence[str], change: Replacement | SiteFit | None = None
     ) -> Session | None:
         """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""
         missing = [name for name in names if name not in stream.held[0]]
@@ -195,12 +194,12 @@ class _Walk:
         if isinstance(change, Replacement):
             part = rewrite_model(part, [change]).model
         elif change is not None and change.kernel is not None:
-            part = with_kernels(part, {change.output: (change.kernel, change.bias)})
+            part = with_kernels(part, {change.site.output: (change.kernel, change.bias)})
         return open_session(serialise(part), threads=self._settings.threads)
 
     def _give_up(self, why: str) -> str:
         """Settle the sites that are left without data."""
-        left = [choice for choice in self._choices if choice.site.output not in self._found]
+        left = [plan for plan in self._plans if plan.site.output not in self._found]
         rest = _all_without_data(self._model, left, self._rng, why)
         self._found |= rest.sites
         return rest.warnings[0]
@@ -212,22 +211,19 @@ class _Walk:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + perf_counter() - start
 
 
-def _all_without_data(
-    model: LoadedModel, choices: Sequence[SiteChoice], rng: np.random.Generator, why: str
-) -> RefitResult:
-    sites = {choice.site.output: without_data(choice, *_weight(model, choice), rng, why) for choice in choices}
-    count = sum(bool(choice.candidates) for choice in choices)
-    return RefitResult(sites, (f"{count} site(s) were not fitted to data: {why}.",), {}, 0, 0)
+def _all_without_data(model: LoadedModel, plans: Sequence[SitePlan], rng: np.random.Generator, why: str) -> NetworkFit:
+    sites = {plan.site.output: without_data(plan, _weight(model, plan), rng, why) for plan in plans}
+    count = sum(bool(plan.schemes) for plan in plans)
+    return NetworkFit(sites, (f"{count} site(s) were not fitted to data: {why}.",))
 
 
-def _weight(model: LoadedModel, choice: SiteChoice) -> tuple[NDArray[np.float64], np.dtype[np.generic]]:
-    weight = read_weight(model, choice.site)
-    return weight.astype(np.float64), weight.dtype
+def _weight(model: LoadedModel, plan: SitePlan) -> NDArray[np.float64]:
+    return read_weight(model, plan.site).astype(np.float64)
 
 
-def _change(choice: SiteChoice, result: FittedSite) -> Replacement | FittedSite:
+def _change(result: SiteFit) -> Replacement | SiteFit:
     """What stands in a settled site's place: its chain, which costs less to run than the kernel it amounts to."""
     factors = result.factors
     if factors is None:
         return result
-    return Replacement(choice.site, factors, lowerings(factors.form, factors.rank)[0], result.bias)
+    return Replacement(result.site, factors, lowerings(factors.form, factors.rank)[0], result.bias)

@@ -1,40 +1,42 @@
-"""What a refit is asked, and what it answers."""
+"""What a fit is asked, and what it answers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.factors import Factors
+from sepconvert.separable.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True)
-class SiteChoice:
-    """A site and its candidate (form, rank) pairs; without candidates it stays dense.
+class SitePlan:
+    """A site and the schemes to choose from; without any it stays dense, and ``reason`` is the sentence that says why.
 
-    ``drawn`` are random factors of the only candidate, to be trained on from where they are. Dense layers that are no
-    sites are described as sites without candidates (see ``graph.dense``).
+    ``start`` are random factors of the only scheme, to be trained on from where they are. Dense layers that are no
+    sites are described as sites without schemes (see ``graph.dense``).
     """
 
     site: ConvSite
-    candidates: tuple[tuple[str, int], ...]
-    drawn: Factors | None = None
+    schemes: tuple[Scheme, ...]
+    reason: str | None = None
+    start: Factors | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateError:
-    """Held-out error of one candidate at the regularisation that suits it best (``ridge`` None: data-free factors)."""
+    """Held-out error of one scheme at the regularisation that suits it best (``ridge`` None: data-free factors)."""
 
-    form: str
-    rank: int
+    scheme: Scheme
     error: float | None
     ridge: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class FittedSite:
+class SiteFit:
     """What became of one site.
 
     Errors are relative to the variance of what the site should compute, weighted by the scale per channel that follows
@@ -42,10 +44,11 @@ class FittedSite:
     ``fitting.sampling``). ``error_heldout`` is measured on inputs that the fit has not seen.
 
     Attributes:
-        output: name of the site's output value.
-        factors: in the site's own dtype, or None where it stays dense.
+        site: the site, or another dense layer described as one.
+        scheme: what it is rewritten as, or None where it stays dense.
+        factors: of the scheme.
         kernel: a refitted dense kernel (M, C, *k) where the site stays dense and that helps, else None.
-        bias: (M,) for the factors or the kernel, None where the site is left as it is.
+        bias: (M,) for the factors or the kernel, None where the site's own stays.
         ridge: the regularisation λ that was chosen; None for data-free factors, and where nothing was fitted.
         error_calibration: on the inputs fitted to.
         error_heldout: on the held-out inputs.
@@ -54,10 +57,11 @@ class FittedSite:
         reason: a sentence where the site stays dense, or where the fit fell back to something safer.
     """
 
-    output: str
-    factors: Factors | None
-    kernel: NDArray[np.floating] | None
-    bias: NDArray[np.floating] | None
+    site: ConvSite
+    scheme: Scheme | None = None
+    factors: Factors | None = None
+    kernel: NDArray[np.floating] | None = None
+    bias: NDArray[np.floating] | None = None
     ridge: float | None = None
     error_calibration: float | None = None
     error_heldout: float | None = None
@@ -65,16 +69,43 @@ class FittedSite:
     candidates: tuple[CandidateError, ...] = ()
     reason: str | None = None
 
+    @property
+    def replacement(self) -> Replacement | None:
+        """What to write in the site's place; None where it stays dense."""
+        if self.scheme is None or self.factors is None:
+            return None
+        return Replacement(self.site, self.factors, self.scheme.lowering, self.bias)
+
 
 @dataclass(frozen=True, slots=True)
-class RefitResult:
+class NetworkFit:
     """All sites and the dense layers between them, by output name in the graph's order.
 
     ``warnings`` are sentences for the record, ``seconds`` are by stage.
     """
 
-    sites: Mapping[str, FittedSite]
-    warnings: tuple[str, ...]
-    seconds: Mapping[str, float]
-    peak_carried_bytes: int
-    spilled_bytes: int
+    sites: Mapping[str, SiteFit]
+    warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_carried_bytes: int = 0
+    spilled_bytes: int = 0
+
+    @property
+    def rewritten(self) -> Mapping[str, SiteFit]:
+        """The sites that are rewritten."""
+        return {output: found for output, found in self.sites.items() if found.scheme is not None}
+
+    @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """What to write in the place of the rewritten sites."""
+        return tuple(found.replacement for found in self.sites.values() if found.replacement is not None)
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """Why sites stay dense that were to be rewritten."""
+        return {o: found.reason for o, found in self.sites.items() if found.scheme is None and found.reason is not None}
+
+    @property
+    def dense(self) -> Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]:
+        """New kernel and bias of layers that stay dense."""
+        return {o: (found.kernel, found.bias) for o, found in self.sites.items() if found.kernel is not None}

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from sepconvert.fitting.results import CandidateError
 from sepconvert.fitting.sampling import Judge
+from sepconvert.graph.sites import ConvSite
+from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import at_ridges, data_free_start, default_evaluations, fit, improve
 from sepconvert.separable.forms import FORMS, reconstruct
-from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments, fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
+from sepconvert.separable.scheme import Scheme
 
 RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
 # A candidate whose error at the middle ridge is this many times the best one's is not pursued.
@@ -31,7 +33,6 @@ PROMISING = 1.25
 # Multiply-adds that a trial may take, about half a second's; it gets at least so many evaluations of its objective.
 TRIAL_WORK = 4e10
 FEWEST_TRIAL = 4
-DENSE = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,6 @@ class Trial:
     the error, (inputs,).
     """
 
-    form: str
-    rank: int
     ridge: float | None
     factors: Factors | None
     kernel: NDArray[np.floating]
@@ -56,43 +55,47 @@ class Trial:
         error = float(self.shares.sum())
         return error if np.isfinite(error) else np.inf
 
+    @property
+    def kind(self) -> tuple[str, int] | None:
+        """Form and rank; None for a dense kernel."""
+        return None if self.factors is None else (self.factors.form, self.factors.rank)
+
 
 @dataclass(frozen=True, slots=True)
-class SiteFit:
-    """What a site is fitted with: weight (M, C, *k), the dtype it is written in, and what was seen of its inputs."""
+class SiteProblem:
+    """What a site is fitted with: its weight (M, C, *k), and what was seen of its inputs."""
 
-    geometry: ConvGeometry
+    site: ConvSite
     weight: NDArray[np.float64]
-    dtype: np.dtype[np.generic]
     row_scale: NDArray[np.float64]
     moments: PatchMoments
     judge: Judge
 
     def problem(self, ridge: float, moments: PatchMoments | None = None) -> Problem:
         """Return the quadratic problem at one ridge."""
-        return make_problem(moments or self.moments, self.weight, self.geometry, ridge, self.row_scale)
+        return make_problem(moments or self.moments, self.weight, self.site.geometry, ridge, self.row_scale)
 
     def judged(
         self, made: Factors | NDArray[np.floating], ridge: float | None, moments: PatchMoments | None = None
     ) -> Trial:
         """Round factors or a dense kernel, set the bias so that the means agree, and judge."""
         if isinstance(made, Factors):
-            factors: Factors | None = made.astype(self.dtype)
+            factors: Factors | None = made.rounded(self.site.dtype)
             assert factors is not None
             kernel: NDArray[np.floating] = reconstruct(factors)
-            form, rank = made.form, made.rank
         else:
-            factors, kernel, form, rank = None, made.astype(self.dtype), DENSE, 0
+            factors, kernel = None, rounded(made, self.site.dtype)
         bias = fitted_bias(moments or self.moments, kernel)
         shares = self.judge.errors(kernel, bias)
         if shares is None:
             shares = np.zeros(1)  # the output never varies: the bias alone reproduces it
-        return Trial(form, rank, ridge, factors, kernel, bias, shares)
+        return Trial(ridge, factors, kernel, bias, shares)
 
 
-def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges: Sequence[float]) -> list[Trial]:
-    """Try every candidate without data and at one ridge, and carry the promising ones on at other ridges."""
-    plain = [data_free_start(form, site.weight, rank, site.geometry, site.row_scale) for form, rank in candidates]
+def try_schemes(site: SiteProblem, schemes: Sequence[Scheme], ridges: Sequence[float]) -> list[Trial]:
+    """Try every scheme without data and at one ridge, and carry the promising ones on at other ridges."""
+    geometry = site.site.geometry
+    plain = [data_free_start(s.form, site.weight, s.rank, geometry, site.row_scale) for s in schemes]
     trials = [site.judged(factors, None) for factors in plain]
     centre = len(ridges) // 2
     problem = site.problem(ridges[centre])
@@ -111,12 +114,12 @@ def try_candidates(site: SiteFit, candidates: Sequence[tuple[str, int]], ridges:
     return trials
 
 
-def try_dense(site: SiteFit, ridges: Sequence[float]) -> list[Trial]:
+def try_dense(site: SiteProblem, ridges: Sequence[float]) -> list[Trial]:
     """Try the original kernel with a new bias, and dense kernels refitted at several ridges."""
     return [site.judged(site.weight, None), *_dense_trials(site, ridges)]
 
 
-def _dense_trials(site: SiteFit, ridges: Sequence[float]) -> list[Trial]:
+def _dense_trials(site: SiteProblem, ridges: Sequence[float]) -> list[Trial]:
     def attempt(ridge: float) -> Trial:
         return site.judged(dense_kernel(site.problem(ridge)), ridge)
 
@@ -154,7 +157,7 @@ def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable
     return [trials[index] for index in sorted(trials)]
 
 
-def finish(site: SiteFit, winner: Trial, moments: PatchMoments) -> Trial:
+def finish(site: SiteProblem, winner: Trial, moments: PatchMoments) -> Trial:
     """Fit the winner once more, to ``moments`` of all inputs; its held-out error stays the short fit's."""
     made: Factors | NDArray[np.floating]
     if winner.ridge is None:
@@ -183,7 +186,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     winner = least(trials)
     if winner.ridge is None:
         return winner
-    alike = [t for t in trials if (t.form, t.rank) == (winner.form, winner.rank) and as_good(t, winner)]
+    alike = [t for t in trials if t.kind == winner.kind and as_good(t, winner)]
     return max(alike, key=lambda trial: trial.ridge or 0.0, default=winner)
 
 
@@ -196,18 +199,14 @@ def as_good(trial: Trial, other: Trial) -> bool:
     return bool(more.sum() <= chance)
 
 
-def candidate_errors(trials: Sequence[Trial]) -> tuple[CandidateError, ...]:
-    """Return the best error of every (form, rank), best first."""
-    winners: dict[tuple[str, int], Trial] = {}
-    for trial in trials:
-        key = (trial.form, trial.rank)
-        if key not in winners or trial.error < winners[key].error:
-            winners[key] = trial
-    ordered = sorted(winners.values(), key=lambda trial: trial.error)
-    return tuple(CandidateError(t.form, t.rank, t.error if np.isfinite(t.error) else None, t.ridge) for t in ordered)
+def candidate_errors(schemes: Sequence[Scheme], trials: Sequence[Trial]) -> tuple[CandidateError, ...]:
+    """Return the best error of every scheme that was tried, best first."""
+    tried = [(scheme, [t for t in trials if t.kind == (scheme.form, scheme.rank)]) for scheme in schemes]
+    winners = sorted(((scheme, least(own)) for scheme, own in tried if own), key=lambda pair: pair[1].error)
+    return tuple(CandidateError(s, t.error if np.isfinite(t.error) else None, t.ridge) for s, t in winners)
 
 
-def _at_ridges(site: SiteFit, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
+def _at_ridges(site: SiteProblem, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
     """What to try at each ridge: factors fitted at one are carried over to all, so that none has had more steps."""
     factors = trial.factors
     assert factors is not None
@@ -215,7 +214,7 @@ def _at_ridges(site: SiteFit, problem: Problem, centre: float, trial: Trial) -> 
     return lambda ridge: site.judged(made(ridge / centre), ridge)
 
 
-def _anew(site: SiteFit, data_free: Factors, ridge: float) -> Trial:
+def _anew(site: SiteProblem, data_free: Factors, ridge: float) -> Trial:
     # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
     return site.judged(_short(site.problem(ridge), data_free), ridge)
 

@@ -13,7 +13,7 @@ from sepconvert.graph.chain import Chain, constant_value
 from sepconvert.graph.names import Namer
 from sepconvert.graph.site_models import Surroundings, site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.number_types import numpy_dtype
+from sepconvert.number_types import rounded
 
 
 def extract_convolution(
@@ -64,7 +64,7 @@ def extract_chain(model: ir.Model, site: ConvSite, bias: NDArray[np.floating] | 
 
 
 def _rounded(name: str, array: NDArray[np.floating], site: ConvSite) -> ir.Value:
-    return constant_value(name, array.astype(numpy_dtype(site.dtype)))
+    return constant_value(name, rounded(array, site.dtype))
 
 
 def _producer(model: ir.Model, site: ConvSite) -> ir.Node:

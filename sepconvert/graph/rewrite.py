@@ -25,18 +25,46 @@ from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names, names_in
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.tidy import discard_unused
-from sepconvert.number_types import numpy_dtype
+from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
+from sepconvert.separable.forms import layers_for
+from sepconvert.separable.layers import Layers
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What to put in the place of a site: factors, how to write them, and a new bias (M,) or None to keep its own."""
+    """What to put in the place of a site: factors, how to write them, and a new bias (M,) or None to keep its own.
+
+    Factors and bias are rounded to the site's dtype.
+
+    Raises:
+        ModelError: they exceed that dtype.
+        ValueError: the bias does not fit the site.
+    """
 
     site: ConvSite
     factors: Factors
     lowering: str
     bias: NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        site, bias = self.site, self.bias
+        if bias is not None:
+            if bias.shape != (site.geometry.out_channels,):
+                raise ValueError(f"a bias of shape {bias.shape} does not fit site {site.output}")
+            object.__setattr__(self, "bias", rounded(bias, site.dtype))
+        object.__setattr__(self, "factors", self.factors.rounded(site.dtype))
+        arrays = [*self.factors.arrays.values(), *([] if self.bias is None else [self.bias])]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ModelError(
+                f"The factors of site '{site.output}' do not fit into {site.dtype}; exclude it, or convert the model "
+                "to float32 first."
+            )
+
+    @property
+    def layers(self) -> Layers:
+        """The layers that are written."""
+        return layers_for(self.factors, self.lowering, self.site.geometry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +78,8 @@ class Rewritten:
 def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Rewritten:
     """Return a copy of the model with every given site replaced.
 
-    Factors and biases are rounded to the site's own dtype.
-
     Raises:
-        ModelError: a site is not (or no longer) a Conv of this model, or its factors exceed its dtype.
+        ModelError: a site is not (or no longer) a Conv of this model.
         ValueError: a lowering does not apply to its factors.
     """
     copy = model.ir.clone()
@@ -75,11 +101,9 @@ def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: N
     site = replacement.site
     source, weight, own_bias = (*node.inputs, None)[:3]
     assert source is not None
-    new_bias = _new_bias(replacement, unique)
-    factors = replace(
-        replacement.factors, arrays={name: _rounded(a, site) for name, a in replacement.factors.arrays.items()}
-    )
-    chain = lower(site, factors, replacement.lowering, source, new_bias or own_bias, unique)
+    bias = replacement.bias
+    new_bias = None if bias is None else constant_value(unique(f"{site.output}/bias"), bias)
+    chain = lower(site, replacement.factors, replacement.lowering, source, new_bias or own_bias, unique)
     _insert(model, node, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
     _take_over(node.outputs[0], chain.output)
     model.graph.remove(node, safe=True)
@@ -87,27 +111,6 @@ def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: N
         if value is not None:
             discard_unused(model, value)
     return chain
-
-
-def _new_bias(replacement: Replacement, unique: Namer) -> ir.Value | None:
-    site, bias = replacement.site, replacement.bias
-    if bias is None:
-        return None
-    if bias.shape != (site.geometry.out_channels,):
-        raise ValueError(f"a bias of shape {bias.shape} does not fit site {site.output}")
-    return constant_value(unique(f"{site.output}/bias"), _rounded(bias, site))
-
-
-def _rounded(array: NDArray[np.floating], site: ConvSite) -> NDArray[np.floating]:
-    """Round to the site's dtype; a narrow type may be too narrow."""
-    with np.errstate(over="ignore"):
-        rounded: NDArray[np.floating] = array.astype(numpy_dtype(site.dtype))
-    if not np.isfinite(rounded).all():
-        raise ModelError(
-            f"The factors of site '{site.output}' do not fit into {site.dtype}; exclude it, or convert the model to "
-            "float32 first."
-        )
-    return rounded
 
 
 def _insert(model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir.Value], unique: Namer) -> None:

@@ -16,7 +16,7 @@ from sepconvert.graph.lower import lower
 from sepconvert.graph.names import Namer, fresh_names
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
-from sepconvert.number_types import numpy_dtype
+from sepconvert.number_types import numpy_dtype, rounded
 
 INPUT, OUTPUT = "x", "y"
 
@@ -57,7 +57,7 @@ def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | No
     """Serialise the chain that would replace the site.
 
     Args:
-        replacement: what to write; factors are rounded to the site's dtype.
+        replacement: what to write.
         bias: the site's own bias (M,), which stays where the replacement brings none; None without one.
         around: opset, sizes and what follows.
     """
@@ -111,10 +111,10 @@ def _dense_chain(
     source: ir.Value,
     unique: Namer,
 ) -> Chain:
-    geometry, dtype = site.geometry, numpy_dtype(site.dtype)
-    weights = [constant_value(unique("weight"), kernel.astype(dtype))]
+    geometry = site.geometry
+    weights = [constant_value(unique("weight"), rounded(kernel, site.dtype))]
     if bias is not None:
-        weights.append(constant_value(unique("bias"), bias.astype(dtype)))
+        weights.append(constant_value(unique("bias"), rounded(bias, site.dtype)))
     padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
     attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
     node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
@@ -124,7 +124,7 @@ def _dense_chain(
 def _lowered_chain(
     replacement: Replacement, bias: NDArray[np.floating] | None, source: ir.Value, unique: Namer
 ) -> Chain:
-    dtype = numpy_dtype(replacement.site.dtype)
-    held = None if bias is None else constant_value(unique("bias"), bias.astype(dtype))
-    chain = lower(replacement.site, replacement.factors.astype(dtype), replacement.lowering, source, held, unique)
+    site = replacement.site
+    held = None if bias is None else constant_value(unique("bias"), rounded(bias, site.dtype))
+    chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
     return chain if held is None else Chain(chain.nodes, (*chain.weights, held))

@@ -92,10 +92,10 @@ class ArchitectureTimer:
         rng = np.random.default_rng(self._seed)
         replacements = []
         for chosen in planned:
-            candidate, lowering = chosen.option.candidate, chosen.option.lowering
-            if candidate is None or lowering is None:
+            scheme = chosen.option.scheme
+            if scheme is None:
                 continue
             gain = self._gains[chosen.site.output]
-            factors = FORMS[candidate.form].draw(chosen.site.geometry, candidate.rank, rng, gain)
-            replacements.append(Replacement(chosen.site, factors, lowering))
+            factors = FORMS[scheme.form].draw(chosen.site.geometry, scheme.rank, rng, gain)
+            replacements.append(Replacement(chosen.site, factors, scheme.lowering))
         return model_bytes(rewrite_model(self._model, replacements).model)

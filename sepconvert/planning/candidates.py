@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.roofline import candidate_ms
-from sepconvert.planning.uniform import Candidate
-from sepconvert.separable.forms import FORMS, cost_of, lowerings
+from sepconvert.separable.forms import FORMS, cost_of, lowerings, scheme_for
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.separable.scheme import Scheme
@@ -25,7 +24,7 @@ LARGEST_SHARE = 0.7
 # took spatial ones for a third cheaper than bottlenecks that were a fifth faster on onnxruntime's CPU kernels.
 COST_MARGIN = 0.5
 
-Errors = Mapping[tuple[str, int], float]
+Errors = Mapping[Scheme, float]
 
 
 def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tuple[int, ...]:
@@ -55,28 +54,28 @@ def rank_step(form: str, largest: int) -> int:
     return next((step for step, width in ((16, 128), (8, 40), (4, 16)) if largest >= width), 1)
 
 
-def site_candidates(site: ConvSite, forms: Sequence[str], points: int = POINTS) -> tuple[Candidate, ...]:
-    """Candidates of every one of the forms that can save anything at this site."""
+def site_candidates(
+    site: ConvSite, forms: Sequence[str], points: int = POINTS, lowering: str = "auto"
+) -> tuple[Scheme, ...]:
+    """Schemes of every one of the forms that can save anything at this site, in one lowering each."""
     return tuple(
-        Candidate(form, rank, cost_of(form, site.geometry, rank))
-        for form in forms
-        for rank in rank_ladder(form, site.geometry, points)
+        scheme_for(form, rank, lowering) for form in forms for rank in rank_ladder(form, site.geometry, points)
     )
 
 
 def prune_by_model(
-    candidates: Sequence[Candidate], errors: Errors, geometry: ConvGeometry, margin: float = COST_MARGIN
-) -> tuple[Candidate, ...]:
+    candidates: Sequence[Scheme], errors: Errors, geometry: ConvGeometry, margin: float = COST_MARGIN
+) -> tuple[Scheme, ...]:
     """Leave out candidates that another one beats: no larger error at ``margin`` times the cost, by the cost model.
 
     Args:
         candidates: of one site.
-        errors: predicted relative error by (form, rank).
+        errors: predicted relative error of each.
         geometry: the convolution; with an unknown spatial size the weights stand for the cost.
         margin: at 1, a candidate goes as soon as another one is no worse in either figure and better in one.
     """
     costs = [_model_cost(candidate, geometry) for candidate in candidates]
-    losses = [errors[candidate.form, candidate.rank] for candidate in candidates]
+    losses = [errors[candidate] for candidate in candidates]
 
     def beaten(index: int) -> bool:
         for other in range(len(candidates)):
@@ -103,9 +102,9 @@ def prune_by_figures(costs: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _model_cost(candidate: Candidate, geometry: ConvGeometry) -> float:
-    if geometry.in_positions is None or geometry.out_positions is None:
-        return float(candidate.cost.params)
+def _model_cost(candidate: Scheme, geometry: ConvGeometry) -> float:
     form, rank = candidate.form, candidate.rank
+    if geometry.in_positions is None or geometry.out_positions is None:
+        return float(cost_of(form, geometry, rank).params)
     # Which lowering is best is found by timing.
     return min(candidate_ms(geometry, Scheme(form, rank, lowering)) for lowering in lowerings(form, rank))

@@ -1,6 +1,7 @@
 """The options of every site: candidates that survive pruning, each in the lowerings worth having."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, prune_by_model, site_candidates
@@ -9,9 +10,8 @@ from sepconvert.planning.latencies import Latencies
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.plans import SiteOption
 from sepconvert.planning.rank_times import RankTimes, ways_to_time
-from sepconvert.planning.uniform import Candidate
 from sepconvert.progress import Progress, silent
-from sepconvert.separable.forms import lowerings
+from sepconvert.separable.forms import cost_of, lowerings
 from sepconvert.separable.scheme import Scheme
 
 # A candidate must be faster than the dense convolution by more than two timings of the same thing differ.
@@ -21,22 +21,25 @@ MANY_RANKS = 64  # rungs per form
 Profiles = Mapping[str, SiteProfile]
 
 
-def options_by_cost(sites: Sequence[ConvSite], forms: Sequence[str], profiles: Profiles) -> list[list[SiteOption]]:
+def options_by_cost(
+    sites: Sequence[ConvSite], forms: Sequence[str], profiles: Profiles, lowering: str = "auto"
+) -> list[list[SiteOption]]:
     """Options of every site where only MACs and parameters count; the dense convolution is the first of each.
 
     Args:
         sites: the sites that may be rewritten.
         forms: keys of ``FORMS``.
         profiles: by the site's output.
+        lowering: ``auto``, or the one to write them in.
     """
     found = []
     for site in sites:
         options = [SiteOption()]
-        candidates = site_candidates(site, _known(forms, profiles[site.output]), MANY_RANKS)
+        candidates = site_candidates(site, _known(forms, profiles[site.output]), MANY_RANKS, lowering)
         figures = []
-        for candidate in candidates:
-            option = _option(candidate, lowerings(candidate.form, candidate.rank)[0], profiles[site.output])
-            figures.append((option.damage, float(candidate.cost.macs or 0), float(candidate.cost.params)))
+        for scheme in candidates:
+            option, cost = _option(scheme, profiles[site.output]), cost_of(scheme.form, site.geometry, scheme.rank)
+            figures.append((option.damage, float(cost.macs or 0), float(cost.params)))
             options.append(option)
         found.append([options[0], *(options[1 + index] for index in prune_by_figures(figures))])
     return found
@@ -68,11 +71,11 @@ def options_by_latency(
     Returns:
         The options, and for sites where no candidate is faster than the dense convolution the sentence that says so.
     """
-    candidates = {site.output: _survivors(site, forms, profiles[site.output]) for site in sites}
+    candidates = {site.output: _survivors(site, forms, profiles[site.output], lowering) for site in sites}
     ways: dict[Workload, dict[Scheme, None]] = {}
     for site in sites:
         wanted = ways.setdefault(workloads[site.output], {})
-        wanted.update(dict.fromkeys(_ways(candidates[site.output], lowering)))
+        wanted.update(dict.fromkeys(candidates[site.output]))
     times = {}
     for index, (workload, wanted) in enumerate(ways.items()):
         progress("Time candidates", index, len(ways))
@@ -87,7 +90,7 @@ def options_by_latency(
             options.append([SiteOption()])
             reasons[site.output] = "no form saves anything at this site"
             continue
-        every = _timed_options(candidates[site.output], profiles[site.output], timed, lowering)
+        every = _timed_options(candidates[site.output], profiles[site.output], timed)
         dense_ms = timed.dense_ms
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
@@ -100,10 +103,12 @@ def options_by_latency(
     return options, reasons
 
 
-def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile) -> tuple[Candidate, ...]:
+def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile, lowering: str) -> list[Scheme]:
+    """What is left of the candidates, in the lowering that is asked for or in all that apply."""
     candidates = site_candidates(site, _known(forms, profile), MANY_RANKS)
-    errors = {(c.form, c.rank): profile.error(c.form, c.rank) for c in candidates}
-    return prune_by_model(candidates, errors, site.geometry)
+    errors = {scheme: profile.error(scheme.form, scheme.rank) for scheme in candidates}
+    left = prune_by_model(candidates, errors, site.geometry)
+    return [replace(scheme, lowering=how) for scheme in left for how in _lowerings(scheme, lowering)]
 
 
 def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
@@ -111,33 +116,18 @@ def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
     return [form for form in forms if form in profile.curves]
 
 
-def _ways(candidates: Sequence[Candidate], lowering: str) -> list[Scheme]:
-    return [Scheme(c.form, c.rank, how) for c in candidates for how in _lowerings(c, lowering)]
-
-
-def _lowerings(candidate: Candidate, lowering: str) -> Sequence[str]:
-    every = lowerings(candidate.form, candidate.rank)
+def _lowerings(scheme: Scheme, lowering: str) -> Sequence[str]:
+    every = lowerings(scheme.form, scheme.rank)
     return [lowering] if lowering in every else every
 
 
-def _timed_options(
-    candidates: Sequence[Candidate], profile: SiteProfile, times: RankTimes, lowering: str
-) -> list[SiteOption]:
-    options = []
-    for candidate in candidates:
-        for how in _lowerings(candidate, lowering):
-            way = Scheme(candidate.form, candidate.rank, how)
-            options.append(_option(candidate, how, profile, times.ms(way), times.dense_ms, times.source(way)))
-    return options
+def _timed_options(candidates: Sequence[Scheme], profile: SiteProfile, times: RankTimes) -> list[SiteOption]:
+    return [
+        replace(_option(scheme, profile), ms=times.ms(scheme), dense_ms=times.dense_ms, source=times.source(scheme))
+        for scheme in candidates
+    ]
 
 
-def _option(
-    candidate: Candidate,
-    lowering: str,
-    profile: SiteProfile,
-    ms: float | None = None,
-    dense_ms: float | None = None,
-    source: str | None = None,
-) -> SiteOption:
-    form, rank = candidate.form, candidate.rank
-    return SiteOption(candidate, lowering, profile.error(form, rank), profile.damage(form, rank), ms, dense_ms, source)
+def _option(scheme: Scheme, profile: SiteProfile) -> SiteOption:
+    form, rank = scheme.form, scheme.rank
+    return SiteOption(scheme, profile.error(form, rank), profile.damage(form, rank))

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import Candidate, SitePlan
+from sepconvert.separable.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True)
 class SiteOption:
-    """One way to treat a site: a candidate in one lowering, or (candidate None) the dense convolution.
+    """One way to treat a site: a scheme, or (None) the dense convolution.
 
     Attributes:
-        candidate: form, rank and cost.
-        lowering: how it is written.
+        scheme: form, rank and lowering.
         error: predicted relative error of the site's output.
         damage: predicted contribution to the network's relative output error.
         ms: time of the site in this form; None where nothing was timed.
@@ -22,8 +22,7 @@ class SiteOption:
         source: where the time is from: measured, cache, table or roofline.
     """
 
-    candidate: Candidate | None = None
-    lowering: str | None = None
+    scheme: Scheme | None = None
     error: float = 0.0
     damage: float = 0.0
     ms: float | None = None
@@ -79,14 +78,12 @@ class NetworkPlan:
     @property
     def chosen(self) -> tuple[PlannedSite, ...]:
         """The sites that are rewritten."""
-        return tuple(planned for planned in self.sites if planned.option.candidate is not None)
+        return tuple(planned for planned in self.sites if planned.option.scheme is not None)
 
     @property
     def site_plans(self) -> list[SitePlan]:
-        """The plan as what a fit takes: one candidate for every site that is rewritten."""
-        found = []
-        for planned in self.sites:
-            candidate = planned.option.candidate
-            candidates = () if candidate is None else (candidate,)
-            found.append(SitePlan(planned.site, candidates, planned.reason, planned.option.lowering))
-        return found
+        """The plan as what a fit takes: one scheme for every site that is rewritten."""
+        schemes = [() if planned.option.scheme is None else (planned.option.scheme,) for planned in self.sites]
+        return [
+            SitePlan(planned.site, chosen, planned.reason) for planned, chosen in zip(self.sites, schemes, strict=True)
+        ]

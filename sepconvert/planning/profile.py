@@ -23,10 +23,9 @@ from sepconvert.planning.candidates import prune_by_model, site_candidates
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
-from sepconvert.planning.uniform import Candidate
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.fitted import estimate
-from sepconvert.separable.forms import FORMS, cost_of, reconstruct
+from sepconvert.separable.forms import FORMS, reconstruct, scheme_for
 from sepconvert.separable.moments import fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
 
@@ -107,7 +106,7 @@ def profile_site(task: SiteTask) -> SiteProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fit:
+class _Probe:
     """A kernel (M, C, *k) that was fitted, and the site's error with it."""
 
     error: float
@@ -119,7 +118,7 @@ class _Estimates:
 
     def __init__(self, task: SiteTask, problems: Sequence[Problem]) -> None:
         self.curves: dict[str, ErrorCurve] = {}
-        self.fits: list[_Fit] = []
+        self.fits: list[_Probe] = []
         self._task = task
         self._problems = problems
 
@@ -133,24 +132,24 @@ class _Estimates:
         self.fits += fits
         self.curves[form] = ErrorCurve(tuple(ranks), tuple(fit.error for fit in fits))
 
-    def _fit(self, form: str, rank: int) -> _Fit:
+    def _fit(self, form: str, rank: int) -> _Probe:
         return min((self._fit_at(problem, form, rank) for problem in self._problems), key=lambda fit: fit.error)
 
-    def _fit_at(self, problem: Problem, form: str, rank: int) -> _Fit:
+    def _fit_at(self, problem: Problem, form: str, rank: int) -> _Probe:
         kernel = reconstruct(estimate(problem, form, rank, self._task.effort.evaluations(problem.geometry)))
         judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
-        return _Fit(problem.error(kernel) if judged is None else judged, kernel)
+        return _Probe(problem.error(kernel) if judged is None else judged, kernel)
 
     def _beaten(self, form: str, rank: int, error: float) -> bool:
         """Whether a form that is already known is predicted to lose no more at clearly less cost."""
         geometry = self._task.replay.site.geometry
         known = list(site_candidates(self._task.replay.site, list(self.curves)))
-        errors = {(c.form, c.rank): self.curves[c.form].at(c.rank) for c in known} | {(form, rank): error}
-        this = Candidate(form, rank, cost_of(form, geometry, rank))
+        this = scheme_for(form, rank)
+        errors = {scheme: self.curves[scheme.form].at(scheme.rank) for scheme in known} | {this: error}
         return this not in prune_by_model([*known, this], errors, geometry, BEATEN_MARGIN)
 
 
-def _sensitivity(task: SiteTask, fits: Sequence[_Fit]) -> float | None:
+def _sensitivity(task: SiteTask, fits: Sequence[_Probe]) -> float | None:
     """Mean over some fits of small error; None where no form can save anything or the output never varies."""
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]

@@ -5,11 +5,11 @@ convolution. Costs are MACs per sample at the true resolutions, or weights where
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sepconvert.errors import NothingToDoError
+from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable.forms import FORMS, YARDSTICK, cli_name, cost_of
+from sepconvert.separable.forms import FORMS, YARDSTICK, cli_name, cost_of, scheme_for
 from sepconvert.separable.geometry import Cost
 from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 
@@ -18,50 +18,35 @@ from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_sha
 # at 60, 84, ... Of fewer channels than the least, rounding down would take too many.
 CHANNEL_BLOCK, LEAST_ROUNDED = 4, 8
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to rewrite a site: a form (key of ``FORMS``), its rank, and what it costs."""
-
-    form: str
-    rank: int
-    cost: Cost
+# A form and its rank, or the sentence that says why it is none.
+Found = tuple[str, int] | str
 
 
-@dataclass(frozen=True, slots=True)
-class SitePlan:
-    """The candidates of a site, or (when there are none) the sentence that says why it is kept.
-
-    ``lowering`` is set where the plan has chosen one.
-    """
-
-    site: ConvSite
-    candidates: tuple[Candidate, ...]
-    reason: str | None = None
-    lowering: str | None = None
-
-
-def plan_rank(site: ConvSite, forms: Sequence[str], rank: float, *, allow_growth: bool = False) -> SitePlan:
-    """Candidates of one site for ``--rank``.
+def plan_rank(
+    site: ConvSite, forms: Sequence[str], rank: float, lowering: str = "auto", *, allow_growth: bool = False
+) -> SitePlan:
+    """Schemes of one site for ``--rank``.
 
     An integer is r (or R); a number in (0, 1) is the share of the site's own dense cost. With several forms, an integer
     stands for what the first form (``YARDSTICK``) would cost at that rank, and each takes the largest rank within that
     cost. Within a cost, bottlenecks of at least 8 channels are rounded down to a multiple of 4.
-    ``allow_growth`` admits ranks at or above break-even.
+    ``allow_growth`` admits ranks at or above break-even; ``lowering`` is taken where it applies.
     """
     if rank < 1:
-        return _plan(site, [_within(site, form, rank) for form in forms])
+        return _plan(site, [_within(site, form, rank) for form in forms], lowering)
     if len(forms) == 1:
-        return _plan(site, [_at_rank(site, forms[0], int(rank), allow_growth)])
+        return _plan(site, [_at_rank(site, forms[0], int(rank), allow_growth)], lowering)
     reference = _at_rank(site, YARDSTICK, int(rank), allow_growth)
     if isinstance(reference, str):
-        return _plan(site, [reference])
-    share = _figure(reference.cost) / _figure(site.geometry.dense_cost)
-    return _plan(site, [_within(site, form, share, at_least_one=False) for form in forms])
+        return _plan(site, [reference], lowering)
+    share = _figure(cost_of(YARDSTICK, site.geometry, reference[1])) / _figure(site.geometry.dense_cost)
+    return _plan(site, [_within(site, form, share, at_least_one=False) for form in forms], lowering)
 
 
-def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, target: float, unit: str) -> list[SitePlan]:
-    """Candidates for ``--macs``/``--params``: the largest uniform share of the sites that meets the whole-model target.
+def plan_share(
+    sites: Sequence[ConvSite], forms: Sequence[str], total: int, target: float, unit: str, lowering: str = "auto"
+) -> list[SitePlan]:
+    """Schemes for ``--macs``/``--params``: the largest uniform share of the sites that meets the whole-model target.
 
     Args:
         sites: the sites that may be rewritten.
@@ -69,12 +54,13 @@ def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, targ
         total: the whole model's figure (MACs per sample, or parameters).
         target: asked ratio new/old of the whole model, in (0, 1).
         unit: ``"macs"`` or ``"params"``.
+        lowering: ``auto``, or the one to take where it applies.
 
     Raises:
         NothingToDoError: even rank 1 everywhere stays above the target; the message gives the best reachable ratio.
     """
     low, high = 0.0, 1.0
-    best = _ratio(plans := _share_plans(sites, forms, low), total, unit)
+    best = _ratio(plans := _share_plans(sites, forms, low, lowering), total, unit)
     if best > target:
         raise NothingToDoError(
             f"--{unit} {target:g} is out of reach: with rank 1 at every site the model keeps {best:.3f} of its {unit}, "
@@ -82,7 +68,7 @@ def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, targ
         )
     for _ in range(30):
         middle = (low + high) / 2
-        trial = _share_plans(sites, forms, middle)
+        trial = _share_plans(sites, forms, middle, lowering)
         if _ratio(trial, total, unit) <= target:
             low, plans = middle, trial
         else:
@@ -90,37 +76,38 @@ def plan_share(sites: Sequence[ConvSite], forms: Sequence[str], total: int, targ
     return plans
 
 
-def _share_plans(sites: Sequence[ConvSite], forms: Sequence[str], share: float) -> list[SitePlan]:
-    return [_plan(site, [_within(site, form, share) for form in forms]) for site in sites]
+def _share_plans(sites: Sequence[ConvSite], forms: Sequence[str], share: float, lowering: str) -> list[SitePlan]:
+    return [_plan(site, [_within(site, form, share) for form in forms], lowering) for site in sites]
 
 
 def _ratio(plans: Sequence[SitePlan], total: int, unit: str) -> float:
     """Whole-model ratio if every site takes its costliest candidate."""
     saved = 0
     for plan in plans:
-        if plan.candidates:
-            dense = _unit(plan.site.geometry.dense_cost, unit)
-            saved += dense - max(_unit(candidate.cost, unit) for candidate in plan.candidates)
+        if plan.schemes:
+            geometry = plan.site.geometry
+            costs = [cost_of(scheme.form, geometry, scheme.rank) for scheme in plan.schemes]
+            saved += _unit(geometry.dense_cost, unit) - max(_unit(cost, unit) for cost in costs)
     return 1 - saved / total
 
 
-def _plan(site: ConvSite, found: Sequence[Candidate | str]) -> SitePlan:
-    candidates = tuple(c for c in found if isinstance(c, Candidate))
-    if candidates:
-        return SitePlan(site, candidates)
-    return SitePlan(site, (), "; ".join(c for c in found if isinstance(c, str)) or "no form applies")
+def _plan(site: ConvSite, found: Sequence[Found], lowering: str) -> SitePlan:
+    schemes = tuple(scheme_for(*one, lowering) for one in found if not isinstance(one, str))
+    if schemes:
+        return SitePlan(site, schemes)
+    return SitePlan(site, (), "; ".join(one for one in found if isinstance(one, str)) or "no form applies")
 
 
-def _at_rank(site: ConvSite, form: str, rank: int, allow_growth: bool) -> Candidate | str:
+def _at_rank(site: ConvSite, form: str, rank: int, allow_growth: bool) -> Found:
     geometry = site.geometry
     rank = min(rank, FORMS[form].full_rank(geometry))
     limit = max_useful_rank(form, geometry)
     if rank > limit and not allow_growth:
         return _refusal(site, form, rank)
-    return Candidate(form, rank, cost_of(form, geometry, rank))
+    return form, rank
 
 
-def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) -> Candidate | str:
+def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) -> Found:
     geometry = site.geometry
     limit = max_useful_rank(form, geometry)
     rank = rank_for_share(form, geometry, share)
@@ -130,7 +117,7 @@ def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) 
     found = cost_of(form, geometry, rank)
     if not at_least_one and _figure(found) > share * _figure(geometry.dense_cost):
         return f"{cli_name(form)} does not fit within {share:.0%} of the dense cost even at rank 1"
-    return Candidate(form, rank, found)
+    return form, rank
 
 
 def _whole_blocks(form: str, rank: int) -> int:

@@ -7,6 +7,7 @@ from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
+from sepconvert.separable.forms import cost_of
 
 KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"
 
@@ -29,14 +30,14 @@ class Choices:
     @property
     def least_damage(self) -> float | None:
         """The least that rewriting any one site is predicted to cost; None where no candidate is worth having."""
-        return min((o.damage for options in self.options for o in options if o.candidate is not None), default=None)
+        return min((o.damage for options in self.options for o in options if o.scheme is not None), default=None)
 
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
         found = []
         for site, options, pick in zip(self.sites, self.options, picks, strict=True):
             option = options[pick]
-            reason = None if option.candidate is not None else self.reasons.get(site.output, KEPT_BY_PLAN)
+            reason = None if option.scheme is not None else self.reasons.get(site.output, KEPT_BY_PLAN)
             found.append(PlannedSite(site, option, reason))
         return tuple(found)
 
@@ -91,8 +92,8 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
 def _cost_figures(site: ConvSite, option: SiteOption, unit: str) -> dict[str, float]:
     """Damage and the change of one cost; MACs that are unknown cannot change."""
     change = 0.0
-    if option.candidate is not None:
-        dense, new = site.geometry.dense_cost, option.candidate.cost
+    if option.scheme is not None:
+        dense, new = site.geometry.dense_cost, cost_of(option.scheme.form, site.geometry, option.scheme.rank)
         if unit == "params":
             change = new.params - dense.params
         elif new.macs is not None and dense.macs is not None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
-from sepconvert.separable.forms import cli_name, form_from_cli, layers_at
+from sepconvert.graph.rewrite import Replacement
+from sepconvert.separable.forms import FORMS, cli_name, form_from_cli, layers_at
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layers
 from sepconvert.separable.scheme import Scheme
@@ -17,21 +18,26 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class NewLayers:
-    """What stands in the place of one convolution: spelled as ``Factors`` and lowerings are.
+    """What stands in the place of one convolution.
 
     ``bias`` tells whether the last layer has one. ``first_kernel`` is, in the form ``spatial``, that of the layer that
     runs first.
     """
 
-    form: str
-    rank: int
-    lowering: str
+    scheme: Scheme
     bias: bool
     first_kernel: tuple[int, ...] | None = None
 
+    @staticmethod
+    def of(replacement: Replacement, *, bias: bool) -> "NewLayers":
+        """What a graph was given, in the place of the same convolution."""
+        factors = replacement.factors
+        scheme = Scheme(factors.form, factors.rank, replacement.lowering)
+        return NewLayers(scheme, bias, FORMS[factors.form].first_kernel(factors))
+
     def layers(self, geometry: ConvGeometry) -> Layers:
         """The layers in the place of a convolution; ``ValueError`` where there is no such lowering."""
-        return layers_at(Scheme(self.form, self.rank, self.lowering), geometry, self.first_kernel)
+        return layers_at(self.scheme, geometry, self.first_kernel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class ModulePlan:
         """Return the plan as JSON text."""
         data = {
             "schema": SCHEMA,
-            "sites": {path: asdict(layers) | {"form": cli_name(layers.form)} for path, layers in self.sites.items()},
+            "sites": {path: _plain(layers) for path, layers in self.sites.items()},
             "biases": list(self.biases),
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -79,15 +85,15 @@ class ModulePlan:
         return ModulePlan.from_json(text, str(path))
 
 
+def _plain(layers: NewLayers) -> dict[str, Any]:
+    first = None if layers.first_kernel is None else list(layers.first_kernel)
+    named = {"form": cli_name(layers.scheme.form)}
+    return asdict(layers.scheme) | named | {"bias": layers.bias, "first_kernel": first}
+
+
 def _layers(entry: Mapping[str, Any]) -> NewLayers:
     first = entry["first_kernel"]
-    layers = NewLayers(
-        form_from_cli(str(entry["form"])),
-        int(entry["rank"]),
-        str(entry["lowering"]),
-        bool(entry["bias"]),
-        None if first is None else tuple(int(side) for side in first),
-    )
-    if layers.rank < 1:
-        raise ValueError(f"form {layers.form} at rank {layers.rank}")
-    return layers
+    scheme = Scheme(form_from_cli(str(entry["form"])), int(entry["rank"]), str(entry["lowering"]))
+    if scheme.rank < 1:
+        raise ValueError(f"form {scheme.form} at rank {scheme.rank}")
+    return NewLayers(scheme, bool(entry["bias"]), None if first is None else tuple(int(side) for side in first))

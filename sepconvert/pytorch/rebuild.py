@@ -15,6 +15,7 @@ from torch import nn
 
 from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.rewrite import Replacement
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.operators.dtypes import to_tensor
 from sepconvert.pytorch.states import State, load_state, read_state
@@ -23,14 +24,10 @@ from sepconvert.pytorch.surgery import copied, replace_modules
 
 @dataclass(frozen=True, slots=True)
 class NewSite:
-    """One rewritten site: its module's path, what replaces it, its layers' names, and the outputs of their Convs."""
+    """One rewritten site: its module's path, what replaces it, and the outputs of the Convs that were written."""
 
     path: str
-    form: str
-    rank: int
-    lowering: str
-    first_kernel: tuple[int, ...] | None
-    names: Sequence[str]
+    replacement: Replacement
     outputs: Sequence[str]
 
 
@@ -59,12 +56,12 @@ def rebuilt_from(
     for site in sites:
         parameters = layer_parameters(model, site.outputs)
         has_bias = any(bias is not None for _, bias in parameters)
-        plans[site.path] = NewLayers(site.form, site.rank, site.lowering, has_bias, site.first_kernel)
+        plans[site.path] = NewLayers.of(site.replacement, bias=has_bias)
         for weight in tied[_key(site.path, "weight")]:
             path = _module_of(weight)
             for name in ("weight", "bias"):
                 new.pop(_key(path, name), None)
-            new |= _layer_entries(path, site.names, parameters)
+            new |= _layer_entries(path, site.replacement.layers.names, parameters)
     rewritten = {_key(path, "weight") for path in plans}
     stayed = [layer for layer in layers_of(original) if layer.weight in state and layer.weight not in rewritten]
     biases = []

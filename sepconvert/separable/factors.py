@@ -7,6 +7,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from sepconvert.number_types import rounded
+
 
 @dataclass(frozen=True, slots=True)
 class Factors:
@@ -39,8 +41,12 @@ class Factors:
         object.__setattr__(self, "arrays", MappingProxyType(frozen))
 
     def astype(self, dtype: DTypeLike) -> "Factors":
-        """Round the arrays to ``dtype``: what is written into the model."""
+        """Convert the arrays, as to compute with."""
         return Factors(self.form, self.rank, self.kernel, {n: a.astype(dtype) for n, a in self.arrays.items()})
+
+    def rounded(self, dtype: str) -> "Factors":
+        """The same factors as a model whose type is called ``dtype`` can hold them."""
+        return Factors(self.form, self.rank, self.kernel, {n: rounded(a, dtype) for n, a in self.arrays.items()})
 
     @property
     def params(self) -> int:

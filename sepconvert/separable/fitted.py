@@ -31,7 +31,7 @@ CLEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FactorFit:
     """The result of a fit.
 
     Attributes:
@@ -54,8 +54,8 @@ def fit(
     starts: Sequence[Factors] = (),
     data_free: Factors | None = None,
     evaluations: int | None = None,
-) -> Fit:
-    """Fit factors of one form and rank.
+) -> FactorFit:
+    """FactorFit factors of one form and rank.
 
     Args:
         problem: what to fit to.
@@ -110,7 +110,7 @@ def data_free_start(
     return rows_scaled(factors, module.LAST, 1 / row_scale)
 
 
-def improve(problem: Problem, factors: Factors, evaluations: int | None = None) -> Fit:
+def improve(problem: Problem, factors: Factors, evaluations: int | None = None) -> FactorFit:
     """Descend further from the factors of an earlier fit of much the same problem, without any other start.
 
     Other starts lose against a fit, and making them takes as long as many steps. The result is never worse than
@@ -155,7 +155,7 @@ def default_evaluations(work: float) -> int:
     return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
 
 
-def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluations: int | None) -> Fit:
+def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluations: int | None) -> FactorFit:
     """The best of the given factors (row-scaled, all of one rank) and of a descent from the best start."""
     candidates = [*given, *opened.solved]
     history: tuple[float, ...] = ()
@@ -238,7 +238,9 @@ def _padded(factors: Factors, rank: int) -> Factors:
     return joined(factors, Factors(factors.form, missing, factors.kernel, nothing), axes)
 
 
-def _finish(problem: Problem, scaled: Factors, error: float, evaluations: int, history: tuple[float, ...]) -> Fit:
+def _finish(problem: Problem, scaled: Factors, error: float, evaluations: int, history: tuple[float, ...]) -> FactorFit:
     """Undo the row scale."""
     module = FORMS[scaled.form]
-    return Fit(rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64), error, evaluations, history)
+    return FactorFit(
+        rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64), error, evaluations, history
+    )

@@ -98,6 +98,12 @@ def lowerings(form: str, rank: int) -> tuple[str, ...]:
     return (STACKED,) if rank == 1 else FORMS[form].LOWERINGS
 
 
+def scheme_for(form: str, rank: int, lowering: str = "auto") -> Scheme:
+    """A form at a rank, written as asked where that applies, else as is sensible by default."""
+    choices = lowerings(form, rank)
+    return Scheme(form, rank, lowering if lowering in choices else choices[0])
+
+
 def layers_at(scheme: Scheme, geometry: ConvGeometry, first_kernel: tuple[int, ...] | None = None) -> Layers:
     """Layers that a scheme stands for at a convolution; ``first_kernel`` as in ``Form.layers``.
 

@@ -28,10 +28,10 @@ from sepconvert.graph.site_models import INPUT, OUTPUT
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import find_value
 from sepconvert.graph.weights import Origin, origin_of, read_constant
-from sepconvert.number_types import numpy_dtype
+from sepconvert.number_types import numpy_dtype, rounded
 from sepconvert.record import SelfCheck
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import layers_for, reconstruct
+from sepconvert.separable.forms import reconstruct
 from sepconvert.verify.rounding import ARITHMETICS, Arithmetic, magnitudes, roundings, underflows
 
 Array = NDArray[np.floating]
@@ -105,15 +105,10 @@ def _closeness(check: SiteCheck) -> float:
     return check.max_relative / check.tolerance
 
 
-def _written(replacement: Replacement) -> Factors:
-    """The factors as they are in the graph: rounded to the site's dtype, held in float64."""
-    return replacement.factors.astype(numpy_dtype(replacement.site.dtype)).astype(np.float64)
-
-
 def _check(replacement: Replacement, bias: Array | None, models: Models, rng: np.random.Generator) -> SiteCheck:
-    site, factors = replacement.site, _written(replacement)
-    held = None if bias is None else bias.astype(numpy_dtype(site.dtype)).astype(np.float64)
-    terms = roundings(layers_for(factors, replacement.lowering, site.geometry), site.geometry)
+    site, factors = replacement.site, replacement.factors.astype(np.float64)
+    held = None if bias is None else rounded(bias, site.dtype).astype(np.float64)
+    terms = roundings(replacement.layers, site.geometry)
     checks = [
         _check_in(arithmetic, replace(site, dtype=arithmetic.dtype), factors, held, terms, models, rng)
         for arithmetic in ARITHMETICS[site.dtype]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
-from sepconvert.planning.uniform import SitePlan, plan_rank, plan_share
+from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_error
 from sepconvert.record import Latency, Plan
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.fit import Fits, fit_plans
+from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.plan_record import describe_plan, worst_error
 from sepconvert.workflows.planner import Planner
@@ -34,7 +35,7 @@ class Settled:
     """
 
     plans: Sequence[SitePlan]
-    fits: Fits
+    fit: NetworkFit
     applied: Applied
     plan: Plan
     sites: tuple[PlannedSite, ...] = ()
@@ -58,24 +59,26 @@ def settle(case: Case, planner: Planner) -> Settled:
 
 
 def _settle_uniform(case: Case, planner: Planner) -> Settled:
-    budget, forms = case.request.budget, case.request.forms
+    request, budget = case.request, case.request.budget
+    planning, plans = request.planning, []
     if budget.name == "rank":
-        growth = case.request.planning.allow_growth
-        plans = [plan_rank(site, forms, budget.value, allow_growth=growth) for site in case.sites]
+        plans = [
+            plan_rank(site, request.forms, budget.value, planning.lowering, allow_growth=planning.allow_growth)
+            for site in case.sites
+        ]
     elif case.sites:
-        plans = plan_share(case.sites, forms, planner.total(budget.name), budget.value, budget.name)
-    else:
-        plans = []
-    fits = _fastest(planner, _fit(case, planner, plans))
-    applied = apply_fits(case.opened, fits, case.request.seed)
-    return Settled(plans, fits, applied, Plan({budget.name: budget.value, "share": "uniform"}))
+        total = planner.total(budget.name)
+        plans = plan_share(case.sites, request.forms, total, budget.value, budget.name, planning.lowering)
+    fit = _fastest(planner, _fit(case, planner, plans))
+    applied = apply_fits(case.opened, fit, request.seed)
+    return Settled(plans, fit, applied, Plan({budget.name: budget.value, "share": "uniform"}))
 
 
 def _settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
-    fits = _fastest(planner, _fit(case, planner, plans))
-    applied = apply_fits(case.opened, fits, case.request.seed)
-    return Settled(plans, fits, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
+    fit = _fastest(planner, _fit(case, planner, plans))
+    applied = apply_fits(case.opened, fit, case.request.seed)
+    return Settled(plans, fit, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
 
 
 def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
@@ -99,8 +102,8 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
         if _meets(found.latency, asked):
             break
         # Sites whose fit failed stay dense, so their saving must come from others.
-        without |= frozenset(found.fits.kept)
-        aim = asked * max(1.0, asked / _speedup(found)) if not found.fits.kept else asked
+        without |= frozenset(found.fit.kept)
+        aim = asked * max(1.0, asked / _speedup(found)) if not found.fit.kept else asked
     assert best is not None
     return best
 
@@ -161,24 +164,26 @@ def _fit_and_check(
     return replace(found, plan=replace(found.plan, measured=measured)), error
 
 
-def _fit(case: Case, planner: Planner, plans: Sequence[SitePlan]) -> Fits:
-    fits = fit_plans(case, plans)
-    planner.add_seconds(fits.seconds)
-    if not fits.rewritten:
-        raise NothingToDoError(_nothing_to_do(case, plans, fits))
-    return fits
+def _fit(case: Case, planner: Planner, plans: Sequence[SitePlan]) -> NetworkFit:
+    fit = fit_plans(case, plans)
+    planner.add_seconds(fit.seconds)
+    if not fit.rewritten:
+        raise NothingToDoError(_nothing_to_do(case, plans, fit))
+    return fit
 
 
-def _fastest(planner: Planner, fits: Fits) -> Fits:
+def _fastest(planner: Planner, fit: NetworkFit) -> NetworkFit:
     """Choose every site's lowering by timing it, where times are measured or given and sizes known."""
     if not planner.knows_times or not planner.knows_sizes:
-        return fits
-    written = []
-    for index, fitted in enumerate(fits.rewritten):
-        planner.case.request.progress(f"Time lowerings: {fitted.site.name}", index, len(fits.rewritten))
-        written.append(planner.fastest_lowering(fitted))
-    planner.case.request.progress("Time lowerings", len(written), len(written))
-    return replace(fits, rewritten=tuple(written))
+        return fit
+    written: dict[str, SiteFit] = {}
+    progress = planner.case.request.progress
+    for output, found in fit.rewritten.items():
+        progress(f"Time lowerings: {found.site.name}", len(written), len(fit.rewritten))
+        assert found.scheme is not None
+        written[output] = replace(found, scheme=planner.fastest(output, found.scheme))
+    progress("Time lowerings", len(written), len(written))
+    return replace(fit, sites={**fit.sites, **written})
 
 
 def _measure(case: Case, applied: Applied) -> tuple[Latency, ...]:
@@ -208,7 +213,7 @@ def _saved(settled: Settled) -> float:
     return saved or -float(settled.applied.opened.totals.macs or 0)
 
 
-def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fits: Fits) -> str:
+def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> str:
     name = case.opened.model.label
     if not case.opened.found.sites:
         kinds = sorted({skip.kind for skip in case.opened.found.skips})
@@ -218,7 +223,7 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fits: Fits) -> str:
         count = len(case.opened.found.sites)
         kept = f"The one site of {name} is" if count == 1 else f"All {count} sites of {name} are"
         return f"{kept} kept by --include, --exclude or default; nothing was written."
-    for output, reason in fits.kept.items():
+    for output, reason in fit.kept.items():
         return f"No site of {name} was rewritten ({output}: {reason}); nothing was written; ask for less."
     budget = case.request.budget
     if budget.name == "speedup":

@@ -9,7 +9,6 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output, save_model
 from sepconvert.record import ModelFile
-from sepconvert.separable.forms import FORMS, layers_for
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.outputs import write_bytes
 from sepconvert.workflows.sources import ModelSource, import_factory, need_torch
@@ -96,19 +95,10 @@ def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> M
 
     paths = source.torch.replaceable().paths
     sites = []
-    for output, fitted in applied.fitted.items():
-        factors = fitted.factors
-        sites.append(
-            NewSite(
-                path=paths[fitted.site.weight],
-                form=factors.form,
-                rank=factors.rank,
-                lowering=fitted.lowering,
-                first_kernel=FORMS[factors.form].first_kernel(factors),
-                names=layers_for(factors, fitted.lowering, fitted.site.geometry).names,
-                outputs=applied.emitted[output],
-            )
-        )
+    for output, fit in applied.fitted.items():
+        replacement = fit.replacement
+        assert replacement is not None
+        sites.append(NewSite(paths[fit.site.weight], replacement, applied.emitted[output]))
     return ModuleSide(source.torch, opened.model, applied.opened.model, tuple(sites))
 
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 from sepconvert.data import Preprocess
 from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
-from sepconvert.separable.forms import FORMS, cli_name, lowerings
+from sepconvert.separable.forms import FORMS, cli_name
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 TRAINED = ("new", "all")
@@ -173,11 +173,6 @@ class Planning:
     def __post_init__(self) -> None:
         one_of("--lowering", self.lowering, LOWERINGS)
         one_of("--init", self.init, INITS)
-
-    def lowering_of(self, form: str, rank: int) -> str:
-        """Return the lowering of one site; at rank 1 all of them write the same nodes."""
-        choices = lowerings(form, rank)
-        return self.lowering if self.lowering in choices else choices[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,10 +26,9 @@ from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format, WholeModelTiming
 from sepconvert.planning.speedup import plan_speedup
 from sepconvert.planning.within_budget import Choices, plan_cost
-from sepconvert.separable.forms import kernel_gain, lowerings
+from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.fit import Fitted
 from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Planner:
     @cached_property
     def choices_by_cost(self) -> Choices:
         """All options with their MACs and parameters."""
-        options = options_by_cost(self.case.sites, self.request.forms, self.profiles)
+        options = options_by_cost(self.case.sites, self.request.forms, self.profiles, self.request.planning.lowering)
         return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {})
 
     @cached_property
@@ -161,19 +160,16 @@ class Planner:
         measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.request.measure.latency else []
         return self.latencies.table(measured)
 
-    def fastest_lowering(self, fitted: Fitted) -> Fitted:
-        """Write a fitted site in the lowering that is fastest here."""
-        return replace(fitted, lowering=self.lowering_for(fitted.site.output, fitted.factors.form, fitted.factors.rank))
-
-    def lowering_for(self, output: str, form: str, rank: int) -> str:
-        """Name the lowering of a site (by its output) that is asked for or, where there is a choice, fastest."""
+    def fastest(self, output: str, scheme: Scheme) -> Scheme:
+        """Write a site (by its output) in the lowering that is asked for or, where there is a choice, fastest."""
+        form, rank, asked = scheme.form, scheme.rank, self.request.planning.lowering
         choices = lowerings(form, rank)
-        if len(choices) == 1 or self.request.planning.lowering in choices:
-            return self.request.planning.lowering_of(form, rank)
-        ways = [Scheme(form, rank, lowering) for lowering in choices]
+        if len(choices) == 1 or asked in choices:
+            return scheme_for(form, rank, asked)
+        schemes = [Scheme(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
-            times = self.latencies.times(self.workloads[output], ways)
-        return min(ways, key=times.ms).lowering
+            times = self.latencies.times(self.workloads[output], schemes)
+        return min(schemes, key=times.ms)
 
     def time_architecture(self, planned: Sequence[PlannedSite]) -> Timed:
         """Measure a whole network with random weights against the original."""

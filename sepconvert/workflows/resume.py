@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.fitting.results import NetworkFit, SiteFit
+from sepconvert.graph.dense import refittable_layers
 from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
+from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.case import Case
-from sepconvert.workflows.fit import Fits, Fitted
 from sepconvert.workflows.meet_budget import Settled
 from sepconvert.workflows.write_factors import apply_fits
+
+ERRORS = ("error_weights", "error_calibration", "error_heldout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +36,34 @@ def pack(case: Case, settled: Settled) -> Packed:
     """Describe a settled rewrite."""
     arrays: dict[str, NDArray[Any]] = {}
     sites = []
-    for fitted in settled.fits.rewritten:
-        output, factors = fitted.site.output, fitted.factors
+    for output, found in settled.fit.rewritten.items():
+        replacement = found.replacement
+        assert replacement is not None
+        factors = replacement.factors
         arrays |= {f"{output}/{name}": _plain(array) for name, array in factors.arrays.items()}
-        if fitted.bias is not None:
-            arrays[f"{output}/bias"] = _plain(fitted.bias)
+        if replacement.bias is not None:
+            arrays[f"{output}/bias"] = _plain(replacement.bias)
         sites.append(
             {
                 "output": output,
                 "form": factors.form,
                 "rank": factors.rank,
-                "lowering": fitted.lowering,
+                "lowering": replacement.lowering,
                 "factors": list(factors.arrays),
-                "errors": dict(fitted.errors),
+                "errors": {name: getattr(found, name) for name in ERRORS},
             }
         )
-    for output, (kernel, bias) in settled.fits.dense.items():
+    for output, (kernel, bias) in settled.fit.dense.items():
         arrays[f"{output}/dense"] = _plain(kernel)
         if bias is not None:
             arrays[f"{output}/bias"] = _plain(bias)
-    kept = dict(settled.fits.kept) | {p.site.output: p.reason for p in settled.plans if p.reason is not None}
+    kept = dict(settled.fit.kept) | {p.site.output: p.reason for p in settled.plans if p.reason is not None}
     plan = {
         "model": case.opened.model.sha256,
         "sites": sites,
-        "dense": list(settled.fits.dense),
+        "dense": list(settled.fit.dense),
         "kept": kept,
-        "warnings": list(settled.fits.warnings),
+        "warnings": list(settled.fit.warnings),
         "plan": asdict(settled.plan),
     }
     return Packed(plan, arrays)
@@ -73,16 +79,21 @@ def unpack(case: Case, packed: Packed, origin: str) -> Settled:
     if plan.get("model") != case.opened.model.sha256:
         raise ModelError(f"{origin} belongs to another model than {case.opened.model.path}; leave --resume away.")
     sites = {site.output: site for site in case.opened.found.sites}
-    rewritten = []
+    layers = {layer.output: layer for layer in refittable_layers(case.opened.model, case.opened.shapes)}
+    fits = {output: SiteFit(sites[output], reason=reason) for output, reason in plan["kept"].items()}
     for found in plan["sites"]:
         output = found["output"]
         made = {name: arrays[f"{output}/{name}"] for name in found["factors"]}
         factors = Factors(found["form"], found["rank"], sites[output].geometry.kernel, made)
+        scheme = Scheme(found["form"], found["rank"], found["lowering"])
         bias = arrays.get(f"{output}/bias")
-        rewritten.append(Fitted(sites[output], factors, found["lowering"], bias, found["errors"]))
-    dense = {output: (arrays[f"{output}/dense"], arrays.get(f"{output}/bias")) for output in plan["dense"]}
-    fits = Fits(tuple(rewritten), plan["kept"], dense, tuple(plan["warnings"]))
-    return Settled((), fits, apply_fits(case.opened, fits, case.request.seed), Plan(**plan["plan"]))
+        fits[output] = SiteFit(sites[output], scheme, factors, bias=bias, **found["errors"])
+    for output in plan["dense"]:
+        kernel, bias = arrays[f"{output}/dense"], arrays.get(f"{output}/bias")
+        reason = plan["kept"].get(output)
+        fits[output] = SiteFit((layers | sites)[output], kernel=kernel, bias=bias, reason=reason)
+    fit = NetworkFit(fits, tuple(plan["warnings"]))
+    return Settled((), fit, apply_fits(case.opened, fit, case.request.seed), Plan(**plan["plan"]))
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -215,7 +215,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     """
     request, opened, result = case.request, case.opened, settled.applied.opened
     judged = test or case.calibration
-    kept = {**unchosen, **settled.fits.kept}
+    kept = {**unchosen, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
     fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
     latency = list(settled.latency)
@@ -228,12 +228,12 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
     return replace(
         record,
-        skipped=[with_refit(skip, settled.fits.dense) for skip in opened.found.skips],
+        skipped=[with_refit(skip, settled.fit.dense) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check,
         samples=picture_samples(opened, result, judged),
-        warnings=[*record.warnings, *settled.fits.warnings, *warnings],
+        warnings=[*record.warnings, *settled.fit.warnings, *warnings],
     )

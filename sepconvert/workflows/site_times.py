@@ -8,7 +8,8 @@ from sepconvert.data import Dataset
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.record import SiteRecord
-from sepconvert.separable.forms import cli_name
+from sepconvert.separable.forms import cli_name, cost_of
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.planner import Planner
@@ -33,7 +34,10 @@ def time_sites(
     planner = Planner(Case(request, opened, sites, None, dataset))
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
-    timed = [_timed(record, found.get(record.output, ()), choices.reasons) for record in records]
+    geometries = {site.output: site.geometry for site in opened.found.sites}
+    timed = [
+        _timed(record, geometries[record.output], found.get(record.output, ()), choices.reasons) for record in records
+    ]
     return [_with_share(record, planner.original_ms) for record in timed], planner.warnings
 
 
@@ -52,7 +56,7 @@ def _sized(site: ConvSite) -> bool:
     return bool(site.geometry.in_positions and site.geometry.out_positions)
 
 
-def _timed(record: SiteRecord, options: Sequence[SiteOption], reasons: Any) -> SiteRecord:
+def _timed(record: SiteRecord, geometry: ConvGeometry, options: Sequence[SiteOption], reasons: Any) -> SiteRecord:
     if not options or options[0].ms is None:
         return record
     dense, candidates = options[0].ms, options[1:]
@@ -60,12 +64,13 @@ def _timed(record: SiteRecord, options: Sequence[SiteOption], reasons: Any) -> S
         return replace(record, latency_ms=dense, reason=reasons.get(record.output, record.reason))
     fast = [option for option in candidates if (option.ms or 0.0) * WORTH_A_LOOK <= dense]
     best = min(fast, key=_error) if fast else min(candidates, key=_ms)
-    assert best.candidate is not None
-    macs = best.candidate.cost.macs
+    scheme = best.scheme
+    assert scheme is not None
+    macs = cost_of(scheme.form, geometry, scheme.rank).macs
     described = {
-        "form": cli_name(best.candidate.form),
-        "rank": best.candidate.rank,
-        "lowering": best.lowering,
+        "form": cli_name(scheme.form),
+        "rank": scheme.rank,
+        "lowering": scheme.lowering,
         "macs_ratio": macs / record.macs if macs is not None and record.macs else None,
         "error": best.error,
         "latency_ms": best.ms,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset
 from sepconvert.errors import NothingToDoError, UsageError
+from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
-from sepconvert.planning.uniform import SitePlan
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.separable.forms import cli_name
@@ -228,17 +228,17 @@ class _Trial:
     ) -> SweepPoint | None:
         """Fit, apply and measure; None where no site was rewritten."""
         case, request = planner.case, self._request
-        fits = fit_plans(case, plans)
-        if not fits.rewritten:
+        fit = fit_plans(case, plans)
+        if not fit.rewritten:
             return None
-        after = apply_fits(case.opened, fits, request.seed).opened
+        after = apply_fits(case.opened, fit, request.seed).opened
         fidelity, _ = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:
             first = replace(request.measure, devices=request.measure.devices[:1])
             (timed,) = measure_latency(case.opened, after, case.sample, first, request.seed, request.progress)
-        self._planner.add_seconds(fits.seconds)
+        self._planner.add_seconds(fit.seconds)
         return SweepPoint(
             label=label,
             macs=after.totals.macs,
@@ -250,7 +250,7 @@ class _Trial:
             top1=fidelity.top1_after if fidelity is not None else None,
             stable=timed.stable if timed is not None else None,
             scatter=timed.scatter if timed is not None else None,
-            sites_rewritten=len(fits.rewritten),
+            sites_rewritten=len(fit.rewritten),
             file_bytes=len(model_bytes(after.model)),
             form=form,
             command=command,

@@ -5,11 +5,13 @@ between them (linear in the logarithms); the finished model is measured like any
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from sepconvert.fitting.results import SitePlan
 from sepconvert.planning.plans import PlannedSite, SiteOption
-from sepconvert.planning.uniform import SitePlan, plan_rank
+from sepconvert.planning.uniform import plan_rank
 from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.planner import Planner
 
@@ -46,20 +48,16 @@ class UniformCurve:
     def _planned(self, share: float) -> list[PlannedSite]:
         planned = []
         for plan in self._uniform(share):
-            candidate = plan.candidates[0] if plan.candidates else None
-            planned.append(PlannedSite(plan.site, SiteOption(candidate, plan.lowering), plan.reason))
+            scheme = plan.schemes[0] if plan.schemes else None
+            planned.append(PlannedSite(plan.site, SiteOption(scheme), plan.reason))
         return planned
 
     def _uniform(self, share: float) -> list[SitePlan]:
         plans = [plan_rank(site, (self._form,), share) for site in self._planner.case.sites]
-        return [self._with_lowering(plan) for plan in plans]
-
-    def _with_lowering(self, plan: SitePlan) -> SitePlan:
-        if not plan.candidates:
-            return plan
-        candidate = plan.candidates[0]
-        lowering = self._planner.lowering_for(plan.site.output, candidate.form, candidate.rank)
-        return SitePlan(plan.site, plan.candidates, plan.reason, lowering)
+        return [
+            replace(plan, schemes=tuple(self._planner.fastest(plan.site.output, scheme) for scheme in plan.schemes))
+            for plan in plans
+        ]
 
 
 def share_label(form: str, share: float) -> str:

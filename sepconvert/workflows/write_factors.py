@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sepconvert.errors import VerificationError
+from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.graph.count import count_totals, macs_by_output
 from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
@@ -13,10 +14,9 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
 from sepconvert.record import SelfCheck, SiteRecord, Skip
-from sepconvert.separable.forms import FORMS, cli_name, cost_of, layers_for
+from sepconvert.separable.forms import FORMS, cli_name, cost_of
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.workflows.describe import describe_layers, describe_site
-from sepconvert.workflows.fit import Fits, Fitted
 from sepconvert.workflows.opened import OpenedModel
 
 
@@ -28,38 +28,39 @@ class Applied:
     """
 
     opened: OpenedModel
-    fitted: Mapping[str, Fitted]
+    fitted: Mapping[str, SiteFit]
     macs: Mapping[str, int | None]
     self_check: SelfCheck
     emitted: Mapping[str, tuple[str, ...]]
 
 
-def apply_fits(opened: OpenedModel, fits: Fits, seed: int) -> Applied:
+def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     """Rewrite the model.
 
     Raises:
         VerificationError: a site does not compute what its factors say, or costs other than planned: a bug.
     """
-    replacements = [Replacement(f.site, f.factors, f.lowering, f.bias) for f in fits.rewritten]
+    replacements = fit.replacements
     rewritten = rewrite_model(opened.model, replacements)
     check = check_rewrite(opened.model, rewritten, replacements, np.random.default_rng(seed))
-    model = with_kernels(rewritten.model, fits.dense) if fits.dense else rewritten.model
+    model = with_kernels(rewritten.model, fit.dense) if fit.dense else rewritten.model
     shapes = infer_shapes(model, _used_shapes(opened))
     kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
     emitted = [name for names in rewritten.emitted.values() for name in names]
     totals = count_totals(model, shapes, [*kept, *emitted])
     macs = _site_macs(rewritten, macs_by_output(model, shapes))
-    for fitted in fits.rewritten:
-        _check_cost(fitted, macs[fitted.site.output])
+    for replacement in replacements:
+        _check_cost(replacement, macs[replacement.site.output])
     after = OpenedModel(model, shapes, Survey((), ()), totals)
-    return Applied(after, {fitted.site.output: fitted for fitted in fits.rewritten}, macs, check, rewritten.emitted)
+    return Applied(after, fit.rewritten, macs, check, rewritten.emitted)
 
 
-def _check_cost(fitted: Fitted, found: int | None) -> None:
-    planned = cost_of(fitted.factors.form, fitted.site.geometry, fitted.factors.rank).macs
+def _check_cost(replacement: Replacement, found: int | None) -> None:
+    site, factors = replacement.site, replacement.factors
+    planned = cost_of(factors.form, site.geometry, factors.rank).macs
     if planned != found:
         raise VerificationError(
-            f"Site {fitted.site.name} was written with {found} MACs instead of the planned {planned}: "
+            f"Site {site.name} was written with {found} MACs instead of the planned {planned}: "
             "this is a bug of sepconvert, please report it."
         )
 
@@ -88,23 +89,25 @@ def describe_result(
     opened: OpenedModel, site: ConvSite, applied: Applied, reason: str | None, forms: Sequence[str]
 ) -> SiteRecord:
     """The record of a site after the rewrite, with the error curves of ``forms``; ``reason`` says why it is kept."""
-    fitted = applied.fitted.get(site.output)
-    if fitted is None:
+    fit = applied.fitted.get(site.output)
+    replacement = None if fit is None else fit.replacement
+    if fit is None or replacement is None:
         kept = describe_site(opened.model, site, status="kept", reason=reason, forms=forms)
         return replace(kept, params_after=kept.params, macs_after=kept.macs)
-    first = FORMS[fitted.factors.form].first_kernel(fitted.factors)
+    factors = replacement.factors
+    first = FORMS[factors.form].first_kernel(factors)
     return replace(
         describe_site(opened.model, site, status="rewritten", reason=None, forms=forms),
-        form=cli_name(fitted.factors.form),
-        rank=fitted.factors.rank,
-        lowering=fitted.lowering,
+        form=cli_name(factors.form),
+        rank=factors.rank,
+        lowering=replacement.lowering,
         first_kernel=None if first is None else list(first),
-        layers=describe_layers(layers_for(fitted.factors, fitted.lowering, site.geometry), site.geometry.kernel),
-        params_after=fitted.factors.params,
+        layers=describe_layers(replacement.layers, site.geometry.kernel),
+        params_after=factors.params,
         macs_after=applied.macs[site.output],
-        error_weights=fitted.errors.get("error_weights"),
-        error_calibration=fitted.errors.get("error_calibration"),
-        error_heldout=fitted.errors.get("error_heldout"),
+        error_weights=fit.error_weights,
+        error_calibration=fit.error_calibration,
+        error_heldout=fit.error_heldout,
     )
 
 

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.planning.site_timing import Effort, time_interleaved
-from sepconvert.planning.uniform import Candidate, SitePlan
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import cli_name, cost_of
+from sepconvert.separable.forms import cli_name
+from sepconvert.separable.scheme import Scheme
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import fit_plans
@@ -69,7 +70,7 @@ def plan_all(options: argparse.Namespace) -> dict[str, Any]:
         reachable = planner.time_architecture(best).speedup
         asked = options.speedup or options.share_of_best * reachable
         plans: dict[str, Plan] = {
-            FASTEST: _choices([SitePlan(p.site, _candidates(p.option), None, p.option.lowering) for p in best]),
+            FASTEST: {p.site.output: _choice(p.option.scheme) for p in best},
             PLANNED: _choices(planner.by_speedup(asked).site_plans),
         }
         for form in planner.case.request.forms:
@@ -79,21 +80,18 @@ def plan_all(options: argparse.Namespace) -> dict[str, Any]:
     return {"asked": asked, "plans": plans, "errors": {}, "speedups": {}}
 
 
-def _candidates(option: SiteOption) -> tuple[Candidate, ...]:
-    return () if option.candidate is None else (option.candidate,)
+def _choice(scheme: Scheme | None) -> Choice:
+    return None if scheme is None else (scheme.form, scheme.rank, scheme.lowering)
 
 
 def _choices(plans: Sequence[SitePlan]) -> Plan:
-    return {
-        p.site.output: (p.candidates[0].form, p.candidates[0].rank, p.lowering) if p.candidates else None for p in plans
-    }
+    return {plan.site.output: _choice(*plan.schemes) if plan.schemes else None for plan in plans}
 
 
 def _site_plan(site: ConvSite, choice: Choice) -> SitePlan:
     if choice is None:
         return SitePlan(site, (), "kept")
-    form, rank, lowering = choice
-    return SitePlan(site, (Candidate(form, rank, cost_of(form, site.geometry, rank)),), None, lowering)
+    return SitePlan(site, (Scheme(*choice),))
 
 
 def fit_one(options: argparse.Namespace, name: str, plan: Plan, seed: int) -> tuple[str, list[float | None]]:
@@ -144,7 +142,7 @@ def time_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
 def _fastest_model(planner: Planner, plans: Mapping[str, Plan]) -> bytes:
     timer: ArchitectureTimer = planner._timer
     found = [_site_plan(site, plans[FASTEST][site.output]) for site in planner.case.sites]
-    return timer.candidate([PlannedSite(p.site, SiteOption(*p.candidates, lowering=p.lowering)) for p in found])
+    return timer.candidate([PlannedSite(p.site, SiteOption(next(iter(p.schemes), None))) for p in found])
 
 
 def note(options: argparse.Namespace, made: Mapping[str, Any]) -> None:

@@ -10,14 +10,14 @@ from onnx import helper
 from sepconvert.data import Dataset
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
-from sepconvert.fitting.results import RefitResult, SiteChoice
+from sepconvert.fitting.results import NetworkFit, SitePlan
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import serialise, with_kernels
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import run_model
-from sepconvert.separable.forms import reconstruct
+from sepconvert.separable.forms import reconstruct, scheme_for
 from tests.graph.models import load, model
 
 
@@ -116,18 +116,20 @@ def sites(loaded: LoadedModel, images: NDArray[np.floating]) -> tuple[ConvSite, 
     return tuple(survey(loaded, infer_shapes(loaded, {"image": (1, *images.shape[1:])})).sites)
 
 
-def choose(found: Sequence[ConvSite], *candidates: tuple[str, int], keep: Sequence[str] = ()) -> list[SiteChoice]:
-    """The same candidates for every site, none for those called in ``keep``."""
-    return [SiteChoice(site, () if site.output in keep else candidates) for site in found]
+def choose(found: Sequence[ConvSite], *kinds: tuple[str, int], keep: Sequence[str] = ()) -> list[SitePlan]:
+    """Forms and ranks to choose from, the same for every site, none for those called in ``keep``."""
+    schemes = tuple(scheme_for(form, rank) for form, rank in kinds)
+    return [SitePlan(site, () if site.output in keep else schemes) for site in found]
 
 
-def rewritten(loaded: LoadedModel, result: RefitResult) -> LoadedModel:
+def rewritten(loaded: LoadedModel, result: NetworkFit) -> LoadedModel:
     """The model with the dense equivalent of every fitted site."""
     kernels = {}
-    for site in result.sites.values():
-        kernel = site.kernel if site.factors is None else reconstruct(site.factors)
+    for output, found in result.sites.items():
+        replacement = found.replacement
+        kernel = found.kernel if replacement is None else reconstruct(replacement.factors)
         if kernel is not None:
-            kernels[site.output] = (kernel, site.bias)
+            kernels[output] = (kernel, found.bias)
     return with_kernels(loaded, kernels)
 
 

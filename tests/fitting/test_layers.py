@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sepconvert.fitting.refit import refit
-from sepconvert.fitting.results import RefitResult
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import serialise
@@ -37,14 +37,14 @@ def classifier(*, shared: bool = False, multiplied: bool = False) -> LoadedModel
     return net.build(net.add("Gemm", "logits", pooled, weight, bias, transB=1))
 
 
-def fitted(model: LoadedModel, count: int = 60) -> RefitResult:
+def fitted(model: LoadedModel, count: int = 60) -> NetworkFit:
     images = smooth_images(count, 6, 12)
     choices = choose(sites(model, images), ("dw_pw", 1))
     return refit(model, choices, dataset(model, images), rng=np.random.default_rng(0), settings=QUICK)
 
 
 @pytest.fixture(scope="module")
-def result() -> RefitResult:
+def result() -> NetworkFit:
     return fitted(classifier())
 
 
@@ -55,12 +55,12 @@ def test_pointwise_and_fully_connected_layers_are_found_in_order() -> None:
     assert layers[1].geometry.weight_shape == (CLASSES, 8, 1)
 
 
-def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: RefitResult) -> None:
+def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: NetworkFit) -> None:
     model, test = classifier(multiplied=True), smooth_images(60, 6, 12, seed=99)
     found = fitted(model)
     np.testing.assert_allclose(found.sites["product"].kernel, result.sites["logits"].kernel, rtol=1e-3, atol=1e-4)
     errors = [
-        relative_error(model, rewritten(model, RefitResult(sites, (), {}, 0, 0)), test)
+        relative_error(model, rewritten(model, NetworkFit(sites)), test)
         for sites in (found.sites, {name: site for name, site in found.sites.items() if name != "product"})
     ]
     assert errors[0] < 0.95 * errors[1]
@@ -91,11 +91,11 @@ def test_layers_with_a_weight_that_a_caller_may_replace_are_left_alone() -> None
     assert [layer.output for layer in refittable_layers(model, infer_shapes(model))] == ["mix"]
 
 
-def test_refitted_layers_lower_the_error_on_unseen_images(result: RefitResult) -> None:
+def test_refitted_layers_lower_the_error_on_unseen_images(result: NetworkFit) -> None:
     model, test = classifier(), smooth_images(60, 6, 12, seed=99)
     only_sites = {name: site for name, site in result.sites.items() if site.factors is not None}
     assert set(result.sites) - set(only_sites) == {"mix", "logits"}
-    without = relative_error(model, rewritten(model, RefitResult(only_sites, (), {}, 0, 0)), test)
+    without = relative_error(model, rewritten(model, NetworkFit(only_sites)), test)
     assert relative_error(model, rewritten(model, result), test) < 0.9 * without
 
 
@@ -108,10 +108,10 @@ def test_refitted_layers_never_err_more_on_held_out_inputs_than_the_original_wei
             assert site.bias is None
 
 
-def test_nothing_but_weights_and_biases_changes(result: RefitResult) -> None:
+def test_nothing_but_weights_and_biases_changes(result: NetworkFit) -> None:
     model = classifier()
     kernels = {name: site for name, site in result.sites.items() if site.factors is None}
-    after = rewritten(model, RefitResult(kernels, (), {}, 0, 0))
+    after = rewritten(model, NetworkFit(kernels))
     before_nodes = [(node.op_type, node.outputs[0].name) for node in model.ir.graph]
     assert [(node.op_type, node.outputs[0].name) for node in after.ir.graph] == before_nodes
     image = smooth_images(2, 6, 12)

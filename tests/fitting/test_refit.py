@@ -10,14 +10,14 @@ import pytest
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.fitting.refit import RefitSettings, refit
-from sepconvert.fitting.results import FittedSite, RefitResult
+from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.fitting.sampling import Sampling
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import serialise
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import Session, open_session, run_model
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, scheme_for
 from tests.fitting.nets import (
     Net,
     choose,
@@ -42,7 +42,7 @@ def fit(
     keep: tuple[str, ...] = (),
     settings: RefitSettings = QUICK,
     seed: int = 0,
-) -> RefitResult:
+) -> NetworkFit:
     channels, size = (model.ir.graph.inputs[0].shape or [0, 0, 0])[1:3]
     images = smooth_images(count, int(channels), int(size))
     choices = choose(sites(model, images), *candidates, keep=keep)
@@ -55,8 +55,8 @@ def data_free(model: LoadedModel, form: str, rank: int) -> LoadedModel:
     for site in sites(model, images):
         weight = model.ir.graph.initializers[site.weight].const_value.numpy()
         factors = FORMS[form].factorise(weight.astype(np.float64), rank, site.geometry, np.random.default_rng(0))
-        found[site.output] = FittedSite(site.output, factors.astype(np.float32), None, None)
-    return rewritten(model, RefitResult(found, (), {}, 0, 0))
+        found[site.output] = SiteFit(site, scheme_for(form, rank), factors)
+    return rewritten(model, NetworkFit(found))
 
 
 def unseen(model: LoadedModel, count: int = 30) -> np.ndarray:
@@ -90,13 +90,13 @@ def test_later_sites_make_up_for_the_errors_of_earlier_ones() -> None:
     images = smooth_images(40, 6, 12)
     choices = choose(sites(model, images), ("dw_pw", 1))
     whole = fit(model, ("dw_pw", 1))
-    alone: dict[str, FittedSite] = {}
+    alone: dict[str, SiteFit] = {}
     for choice in choices:  # each site fitted on its own, all others being exact
         only = [c if c is choice else type(c)(c.site, ()) for c in choices]
         upto = only[: only.index(choice) + 1]
         result = refit(model, upto, dataset(model, images), rng=np.random.default_rng(0), settings=QUICK)
         alone[choice.site.output] = result.sites[choice.site.output]
-    symmetric = rewritten(model, RefitResult(alone, (), {}, 0, 0))
+    symmetric = rewritten(model, NetworkFit(alone))
     test = unseen(model)
     assert relative_error(model, rewritten(model, whole), test) < relative_error(model, symmetric, test)
 
@@ -165,7 +165,7 @@ def test_a_kept_site_is_refitted_to_the_inputs_it_really_gets() -> None:
     assert kept.factors is None
     assert kept.kernel is not None
     assert kept.kernel.shape == (6, 6, 3, 3)
-    first_only = RefitResult({"c0": result.sites["c0"]}, (), {}, 0, 0)
+    first_only = NetworkFit({"c0": result.sites["c0"]})
     test = unseen(model)
     assert relative_error(model, rewritten(model, result), test) < relative_error(
         model, rewritten(model, first_only), test
@@ -174,7 +174,7 @@ def test_a_kept_site_is_refitted_to_the_inputs_it_really_gets() -> None:
 
 def test_nothing_is_refitted_before_the_first_rewritten_site() -> None:
     result = fit(plain_chain(3), ("dw_pw", 1), keep=("c0",))
-    assert result.sites["c0"] == FittedSite("c0", None, None, None)
+    assert result.sites["c0"] == SiteFit(result.sites["c0"].site)
 
 
 def test_the_best_candidate_wins_on_held_out_inputs() -> None:
@@ -282,8 +282,9 @@ def test_half_precision_models_are_fitted_in_their_own_type() -> None:
     result = fit(model, ("dw_pw", 1))
     for site in result.sites.values():
         assert site.factors is not None
-        assert site.bias is not None
-        assert site.factors.arrays["depthwise"].dtype == site.bias.dtype == np.float16
+        assert site.replacement is not None
+        assert site.replacement.bias is not None
+        assert site.factors.arrays["depthwise"].dtype == site.replacement.bias.dtype == np.float16
         assert site.error_heldout is not None
         assert site.error_heldout < 0.5
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from sepconvert.fitting.select import Trial, as_good, best, least, search
+from sepconvert.separable.factors import Factors
 
 RIDGES = (0.01, 0.1, 1.0, 10.0)
 
 
 def trial(ridge: float | None, *shares: float, form: str = "dw_pw", rank: int = 2) -> Trial:
-    return Trial(form, rank, ridge, None, np.zeros((1, 1, 1)), np.zeros(1), np.array(shares))
+    factors = Factors(form, rank, (1,), {})
+    return Trial(ridge, factors, np.zeros((1, 1, 1)), np.zeros(1), np.array(shares))
 
 
 def test_as_good_is_within_one_standard_error_of_the_difference() -> None:

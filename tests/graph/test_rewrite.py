@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.rewrite import rewrite_model
+from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.verify.oracle import check_rewrite
 from tests.graph.site_models import IR_VERSIONS, WAYS, conv_node, conv_proto, loaded, random_replacement, site_of
@@ -233,11 +233,10 @@ def test_two_sites_in_a_row_are_replaced_in_one_go_and_a_repeated_one_is_refused
 
 
 def test_factors_that_overflow_the_weight_type_are_refused():
-    model = loaded(conv_proto(GEOMETRY, rng(), dtype="float16"))
-    replacement = random_replacement(site_of(GEOMETRY, dtype="float16"), "dw_pw", 2, "stacked", rng())
-    huge = type(replacement.factors)("dw_pw", 2, (3, 4), {n: a * 1e6 for n, a in replacement.factors.arrays.items()})
+    drawn = random_replacement(site_of(GEOMETRY), "dw_pw", 2, "stacked", rng()).factors
+    huge = type(drawn)("dw_pw", 2, (3, 4), {name: array * 1e6 for name, array in drawn.arrays.items()})
     with pytest.raises(ModelError, match="do not fit into float16"):
-        rewrite_model(model, [type(replacement)(replacement.site, huge, "stacked")])
+        Replacement(site_of(GEOMETRY, dtype="float16"), huge, "stacked")
 
 
 def test_a_bias_of_the_wrong_length_is_refused():

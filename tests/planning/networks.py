@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
-from sepconvert.planning.uniform import Candidate
 from sepconvert.planning.within_budget import Choices
-from sepconvert.separable.forms import cost_of
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.scheme import Scheme
 
 
 def make_site(name: str, channels: int = 64, size: int | None = 14) -> ConvSite:
@@ -20,9 +19,10 @@ def make_site(name: str, channels: int = 64, size: int | None = 14) -> ConvSite:
 
 def make_option(site: ConvSite, rank: int, damage: float, ms: float | None = None) -> SiteOption:
     """``pw_dw_pw`` at a rank; dense takes 10 ms."""
-    candidate = Candidate("pw_dw_pw", rank, cost_of("pw_dw_pw", site.geometry, rank))
     dense = None if ms is None else 10.0
-    return SiteOption(candidate, "stacked", damage, damage, ms, dense, None if ms is None else "measured")
+    return SiteOption(
+        Scheme("pw_dw_pw", rank, "stacked"), damage, damage, ms, dense, None if ms is None else "measured"
+    )
 
 
 def make_choices(sites: int = 3, size: int | None = 14) -> Choices:

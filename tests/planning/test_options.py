@@ -10,7 +10,7 @@ from sepconvert.planning.latencies import Latencies, TimeSources
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Workload
 from sepconvert.planning.options import FASTER, options_by_cost, options_by_latency
 from sepconvert.planning.plans import SiteOption
-from sepconvert.separable.forms import lowerings
+from sepconvert.separable.forms import cost_of, lowerings
 from sepconvert.separable.scheme import Scheme
 from tests.planning.networks import make_site
 
@@ -52,14 +52,14 @@ def options_of(
 
 def test_where_nothing_is_faster_the_site_has_no_option_and_the_reason_names_both_times() -> None:
     (dense,), reasons = options_of("dw_pw", lambda way: (0.35 + 0.01 * (way.rank - 1)) / 0.31)
-    assert dense.candidate is None
+    assert dense.scheme is None
     assert reasons == {SITE.output: "dense Conv is faster here: 0.31 ms against 0.35 ms"}
 
 
 def test_a_candidate_that_is_faster_by_less_than_timings_differ_is_no_option() -> None:
     largest = max(candidate.rank for candidate in site_candidates(SITE, ["spatial"]))
     options, reasons = options_of("spatial", lambda way: (1 + FASTER) / 2 * way.rank / largest)
-    ranks = [option.candidate.rank for option in options if option.candidate is not None]
+    ranks = [option.scheme.rank for option in options if option.scheme is not None]
     assert ranks
     assert largest not in ranks
     assert options[0].ms == DENSE_MS
@@ -68,8 +68,8 @@ def test_a_candidate_that_is_faster_by_less_than_timings_differ_is_no_option() -
 
 def test_of_equally_fast_candidates_the_one_that_loses_least_is_the_only_option() -> None:
     (_, option), _ = options_of("spatial", lambda _: 0.5)
-    assert option.candidate is not None
-    assert option.candidate.rank == max(candidate.rank for candidate in site_candidates(SITE, ["spatial"]))
+    assert option.scheme is not None
+    assert option.scheme.rank == max(candidate.rank for candidate in site_candidates(SITE, ["spatial"]))
     assert option.saved_ms == pytest.approx(0.5 * DENSE_MS)
     assert option.source == "table"
 
@@ -78,18 +78,25 @@ def test_a_lowering_that_was_asked_for_is_the_only_one_where_there_is_a_choice()
     def ratio(way: Scheme) -> float:
         return 0.1 * way.rank + (0.05 if way.lowering == "concat" else 0.0)
 
-    lowerings = {option.lowering for option in options_of("dw_pw", ratio)[0][1:] if option.candidate.rank > 1}
+    lowerings = {option.scheme.lowering for option in options_of("dw_pw", ratio)[0][1:] if option.scheme.rank > 1}
     assert lowerings
     assert "concat" not in lowerings
     asked = options_of("dw_pw", ratio, "concat")[0][1:]
-    assert {option.lowering for option in asked if option.candidate.rank > 1} == {"concat"}
+    assert {option.scheme.lowering for option in asked if option.scheme.rank > 1} == {"concat"}
+
+
+def test_a_lowering_that_was_asked_for_is_taken_without_times_too() -> None:
+    ((_, *options),) = options_by_cost([SITE], ["dw_pw"], falling(["dw_pw"]), "concat")
+    assert {o.scheme.lowering for o in options if o.scheme is not None and o.scheme.rank > 1} == {"concat"}
 
 
 def test_options_by_cost_never_cost_more_and_lose_more_than_another() -> None:
     forms = ["dw_pw", "pw_dw_pw"]
     ((dense, *options),) = options_by_cost([SITE], forms, falling(forms))
-    assert dense.candidate is None
-    figures = [(o.damage, o.candidate.cost.macs, o.candidate.cost.params) for o in options if o.candidate is not None]
+    assert dense.scheme is None
+    schemes = [(o.damage, o.scheme) for o in options if o.scheme is not None]
+    costs = [(damage, cost_of(s.form, SITE.geometry, s.rank)) for damage, s in schemes]
+    figures = [(damage, cost.macs, cost.params) for damage, cost in costs]
     assert figures
     for figure in figures:
         for other in figures:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.uniform import CHANNEL_BLOCK, LEAST_ROUNDED, plan_rank, plan_share
-from sepconvert.separable.forms import named
-from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.forms import cost_of, named
+from sepconvert.separable.geometry import ConvGeometry, Cost
+from sepconvert.separable.scheme import Scheme
 
 
 def site(channels: int = 64, outputs: int = 64, kernel: int = 3, size: int | None = 16, name: str = "conv") -> ConvSite:
@@ -19,34 +20,45 @@ def site(channels: int = 64, outputs: int = 64, kernel: int = 3, size: int | Non
     return ConvSite(name, name, "x", f"{name}.w", None, "float32", geometry)
 
 
+def cost(scheme: Scheme, of: ConvSite | None = None) -> Cost:
+    return cost_of(scheme.form, (of or site()).geometry, scheme.rank)
+
+
 def test_rank_two_of_dw_pw_costs_what_the_hand_says() -> None:
-    (candidate,) = plan_rank(site(), ["dw_pw"], 2).candidates
-    assert candidate.cost.params == 2 * 64 * (9 + 64)
-    assert candidate.cost.macs == 2 * 64 * (9 + 64) * 16 * 16
+    (scheme,) = plan_rank(site(), ["dw_pw"], 2).schemes
+    assert scheme == Scheme("dw_pw", 2, "branches")
+    assert cost(scheme) == Cost(2 * 64 * (9 + 64), 2 * 64 * (9 + 64) * 16 * 16)
+
+
+def test_a_lowering_is_taken_where_it_applies() -> None:
+    schemes = plan_rank(site(), named("any"), 2, "stacked").schemes
+    assert {scheme.lowering for scheme in schemes} == {"stacked"}
+    concatenated = plan_rank(site(), named("auto"), 2, "concat").schemes
+    assert [scheme.lowering for scheme in concatenated] == ["concat", "branches", "stacked"]
 
 
 def test_a_rank_at_break_even_is_refused_with_both_costs_and_the_break_even_rank() -> None:
     plan = plan_rank(site(), ["pw_dw"], 9)
-    assert plan.candidates == ()
+    assert plan.schemes == ()
     assert plan.reason == (
         "pw-dw at rank 9 would cost 10,764,288 MACs, the dense one 9,437,184 (break-even at rank 7.89)"
     )
 
 
 def test_a_full_rank_above_break_even_is_there_when_growth_is_allowed() -> None:
-    (candidate,) = plan_rank(site(), ["pw_dw"], 1000, allow_growth=True).candidates
-    assert candidate.rank == 9
+    (scheme,) = plan_rank(site(), ["pw_dw"], 1000, allow_growth=True).schemes
+    assert scheme.rank == 9
 
 
 def test_with_several_forms_an_integer_rank_means_the_macs_of_dw_pw() -> None:
     plan = plan_rank(site(), named("any"), 2)
     reference = 2 * 64 * (9 + 64) * 16 * 16
-    assert {candidate.form for candidate in plan.candidates} == {"dw_pw", "pw_dw", "pw_dw_pw", "spatial"}
-    assert all(candidate.cost.macs is not None and candidate.cost.macs <= reference for candidate in plan.candidates)
+    assert {scheme.form for scheme in plan.schemes} == {"dw_pw", "pw_dw", "pw_dw_pw", "spatial"}
+    assert all((cost(scheme).macs or reference + 1) <= reference for scheme in plan.schemes)
 
 
 def test_with_several_forms_a_rank_above_break_even_keeps_the_site() -> None:
-    assert plan_rank(site(), named("auto"), 8).candidates == ()
+    assert plan_rank(site(), named("auto"), 8).schemes == ()
 
 
 @settings(deadline=None, max_examples=60)
@@ -62,12 +74,13 @@ def test_a_share_is_never_exceeded_except_by_rank_one_and_never_reaches_the_dens
 ) -> None:
     target = site(channels, outputs, kernel, size)
     dense = target.geometry.dense_cost
-    for candidate in plan_rank(target, named("any"), share).candidates:
-        cost, full = (candidate.cost.macs, dense.macs) if size else (candidate.cost.params, dense.params)
-        assert cost is not None
+    for scheme in plan_rank(target, named("any"), share).schemes:
+        new = cost(scheme, target)
+        found, full = (new.macs, dense.macs) if size else (new.params, dense.params)
+        assert found is not None
         assert full is not None
-        assert cost < full
-        assert candidate.rank == 1 or cost <= share * full * (1 + 1e-9)
+        assert found < full
+        assert scheme.rank == 1 or found <= share * full * (1 + 1e-9)
 
 
 def test_plan_share_meets_the_whole_model_target_closely() -> None:
@@ -75,7 +88,7 @@ def test_plan_share_meets_the_whole_model_target_closely() -> None:
     dense = sum(s.geometry.dense_cost.macs or 0 for s in sites)
     total = round(dense * 1.25)
     plans = plan_share(sites, ["spatial"], total, 0.5, "macs")
-    after = total - dense + sum(p.candidates[0].cost.macs or 0 for p in plans)
+    after = total - dense + sum(cost(p.schemes[0], p.site).macs or 0 for p in plans)
     assert 0.45 * total < after <= 0.5 * total
 
 
@@ -93,14 +106,14 @@ def test_within_a_cost_bottlenecks_have_whole_blocks_of_channels_unless_they_are
     shared = plan_share(sites, [form], total, 0.4, "macs")
     ranked = [plan_rank(target, [form], 0.4) for target in sites]
     for plans in (shared, ranked):
-        *wide, tiny = [plan.candidates[0].rank for plan in plans]
+        *wide, tiny = [plan.schemes[0].rank for plan in plans]
         assert all(rank % CHANNEL_BLOCK == 0 for rank in wide)
         assert tiny < LEAST_ROUNDED
 
 
 def test_a_share_is_rounded_down_to_the_next_block_and_a_whole_number_is_taken_as_it_is() -> None:
     # 0.25 · 9·128·128 / (128 + 9 + 128) = 139.1 and 0.25 · 9·32·32 / (32 + 9 + 32) = 31.6
-    assert [plan_rank(site(c, c), ["pw_dw_pw"], 0.25).candidates[0].rank for c in (128, 32)] == [136, 28]
-    assert plan_rank(site(128, 128), ["pw_dw_pw"], 139).candidates[0].rank == 139
+    assert [plan_rank(site(c, c), ["pw_dw_pw"], 0.25).schemes[0].rank for c in (128, 32)] == [136, 28]
+    assert plan_rank(site(128, 128), ["pw_dw_pw"], 139).schemes[0].rank == 139
     # 0.4 · 9·8·8 / (8 + 9 + 8) = 9.2 is rounded, 0.3 of it (6.9) is not.
-    assert [plan_rank(site(8, 8), ["pw_dw_pw"], share).candidates[0].rank for share in (0.4, 0.3)] == [8, 6]
+    assert [plan_rank(site(8, 8), ["pw_dw_pw"], share).schemes[0].rank for share in (0.4, 0.3)] == [8, 6]

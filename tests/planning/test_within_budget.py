@@ -9,6 +9,7 @@ from sepconvert.errors import NothingToDoError
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.speedup import MOST_ATTEMPTS, plan_speedup
 from sepconvert.planning.within_budget import KEPT_BY_PLAN, Choices, plan_cost, plan_error
+from sepconvert.separable.forms import cost_of
 from tests.planning.networks import Machine, make_choices, make_fine_choices
 
 
@@ -28,8 +29,9 @@ def test_a_cost_budget_is_kept_with_the_least_damage(unit: str) -> None:
     plan = plan_cost(choices, unit, total, 0.5)
     after = total
     for planned in plan.sites:
-        if planned.option.candidate is not None:
-            new, old = planned.option.candidate.cost, planned.site.geometry.dense_cost
+        if planned.option.scheme is not None:
+            scheme, geometry = planned.option.scheme, planned.site.geometry
+            new, old = cost_of(scheme.form, geometry, scheme.rank), geometry.dense_cost
             after += (new.params - old.params) if unit == "params" else (new.macs or 0) - (old.macs or 0)
     assert after / total <= 0.5
     assert plan.predicted[unit] == pytest.approx(after / total)

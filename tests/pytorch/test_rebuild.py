@@ -17,6 +17,7 @@ from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.modules import separable
+from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows import Measure, Planning, Reading, RewriteResult
 from tests.pytorch.nets import Small, small
 
@@ -198,7 +199,7 @@ def test_a_module_that_is_itself_a_convolution_is_replaced() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_new_layers_have_the_type_the_mode_and_the_freedom_of_the_old_one(dtype: torch.dtype) -> None:
     conv = nn.Conv2d(4, 6, 3, stride=(1, 2), dtype=dtype).eval().requires_grad_(False)
-    new = separable(conv, NewLayers("dw_pw", 2, "branches", bias=True))
+    new = separable(conv, NewLayers(Scheme("dw_pw", 2, "branches"), bias=True))
     assert {tensor.dtype for tensor in new.state_dict().values()} == {dtype}
     assert not any(module.training for module in new.modules())
     assert not any(parameter.requires_grad for parameter in new.parameters())
@@ -206,7 +207,7 @@ def test_new_layers_have_the_type_the_mode_and_the_freedom_of_the_old_one(dtype:
 
 
 def test_a_plan_survives_json_and_a_broken_one_is_refused() -> None:
-    plan = ModulePlan({"a.b": NewLayers("spatial", 3, "stacked", True, (3, 1))}, ("c",))
+    plan = ModulePlan({"a.b": NewLayers(Scheme("spatial", 3, "stacked"), True, (3, 1))}, ("c",))
     assert ModulePlan.from_json(plan.to_json(), "plan") == plan
     for text in ("", "[]", '{"schema": 1, "sites": {"a": {"form": "x"}}, "biases": []}', '{"schema": 9}'):
         with pytest.raises(ModelError, match="plan"):
