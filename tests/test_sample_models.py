@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 MODELS = ("fashion_resnet.onnx", "fashion_resnet_bn.onnx", "fashion_vgg.onnx")
 

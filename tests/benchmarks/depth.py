@@ -27,7 +27,7 @@ from sepconvert.workflows import rewrite
 from sepconvert.workflows.options import Measure, Planning
 from tests.benchmarks.deep_nets import NETWORKS
 from tests.fitting.nets import smooth_images
-from tests.work import counted_work
+from tests.workflows.work import counted_work
 
 LIMIT = 2.3
 SHARE = 1 / 3

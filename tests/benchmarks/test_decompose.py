@@ -11,6 +11,8 @@ from sepconvert.separable.geometry import ConvGeometry
 from tests.benchmarks.decompose import PEERS
 from tests.benchmarks.emit import conv_macs, rewritten, session, with_kernels
 
+pytestmark = pytest.mark.slow
+
 GEOMETRIES = {
     "plain": ConvGeometry(24, 32, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), "NOTSET", (9, 11), (9, 11)),
     "strided": ConvGeometry(32, 48, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), "NOTSET", (9, 11), (5, 6)),

@@ -19,6 +19,8 @@ from tests.benchmarks.images import SOURCES, natural_crops, photograph
 from tests.benchmarks.models import CASES, nsfw_test_inputs, open_case
 from tests.benchmarks.photographs import TEST_PACKAGES, packaged_photographs, read_resources
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def edge_detector() -> Path:

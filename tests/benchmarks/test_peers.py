@@ -10,6 +10,8 @@ from tests.benchmarks.methods import METHODS as ALL_METHODS
 from tests.benchmarks.peers import convert_all
 from tests.benchmarks.published import publish, table
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("spatial_svd", "nd_dw_pw", "ours_dw_pw_data-free")
 
 

@@ -1,5 +1,6 @@
 """Site after site, fitted to what the rewritten network really feeds it."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
+from sepconvert.fitting import refit as refit_module
 from sepconvert.fitting.refit import RefitSettings, refit
 from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.fitting.sampling import Sampling
@@ -30,7 +32,7 @@ from tests.fitting.nets import (
     smooth_images,
     u_net,
 )
-from tests.work import counted_work
+from tests.workflows.work import counted_work
 
 QUICK = RefitSettings(sampling=Sampling(per_term=8, least=4000, heldout=1000))
 
@@ -217,7 +219,7 @@ def test_the_same_seed_gives_the_same_fit() -> None:
 def test_a_small_memory_budget_changes_where_values_lie_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model = u_net(2)
     roomy = fit(model, ("dw_pw", 1))
     # Enough for the moments (108² terms), not for the values of 40 inputs.
@@ -236,7 +238,7 @@ def test_the_rewritten_stream_runs_the_chain_that_will_be_written(monkeypatch: p
         opened.append({node.output[0] for node in onnx.load_from_string(model).graph.node if node.op_type == "Conv"})
         return open_session(model, threads=threads)
 
-    monkeypatch.setattr("sepconvert.fitting.refit.open_session", spy)
+    monkeypatch.setattr(refit_module, "open_session", spy)
     fit(plain_chain(2), ("pw_dw_pw", 4), count=8)
     assert any(len(convolutions) == 3 and "c0" in convolutions for convolutions in opened)
 

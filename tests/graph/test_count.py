@@ -80,7 +80,7 @@ def test_a_quantized_conv_counts():
 @pytest.mark.parametrize(
     ("left", "right", "trans"), [((5, 7), (7, 3), {}), ((7, 5), (3, 7), {"transA": 1, "transB": 1})]
 )
-def test_a_gemm(left, right, trans):
+def test_a_gemm_costs_rows_times_columns_times_the_shared_side_whichever_is_transposed(left, right, trans):
     found = one_node("Gemm", {"x": left}, {"w": weight(right)}, **trans)
     assert (found.macs, found.conv_macs) == (5 * 7 * 3, 0)
 
@@ -95,7 +95,7 @@ def test_a_gemm(left, right, trans):
         ((5, 7), (7,), 35),
     ],
 )
-def test_a_matrix_product(left, right, macs):
+def test_a_matrix_product_costs_its_output_times_the_shared_side(left, right, macs):
     assert one_node("MatMul", {"x": left}, {"w": weight(right)}).macs == macs
 
 

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from joblib import parallel_config
@@ -16,6 +17,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
+from sepconvert.planning import profile as profile_module
 from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effect
@@ -27,6 +29,8 @@ from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import make_problem
 from sepconvert.verify.deviation import Deviation
+
+pytestmark = pytest.mark.slow
 
 LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3, closer=float("inf"))
 
@@ -222,7 +226,7 @@ def test_several_jobs_find_what_one_finds(resnet: tuple[LoadedModel, list[ConvSi
 def test_by_default_there_is_a_process_for_every_core_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
 ) -> None:
-    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
     assert _processes(None) == processes
     assert _processes(2) == 2
     with parallel_config(n_jobs=7):
@@ -243,7 +247,7 @@ def test_nobody_is_told_that_joblib_has_replaced_a_process(
         )
         return SiteProfile({}, 1.0)
 
-    monkeypatch.setattr("sepconvert.planning.profile.profile_site", noisy)
+    monkeypatch.setattr(profile_module, "profile_site", noisy)
     model, sites, data = resnet
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -1,5 +1,6 @@
 """Timing sites: what is opened, what is alive, and that the time is the site's own."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
+from sepconvert.planning import architecture
 from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import (
@@ -101,9 +103,9 @@ def test_an_architectures_interval_is_of_the_rounds_of_all_pairs(
         ratio = next(pairs)
         return [ratio * rng.lognormal(0, 0.01, 40), rng.lognormal(0, 0.01, 40)]
 
-    monkeypatch.setattr("sepconvert.planning.architecture.time_interleaved", timed)
+    monkeypatch.setattr(architecture, "time_interleaved", timed)
     clock = iter(range(100))
-    monkeypatch.setattr("sepconvert.planning.architecture.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(architecture, "perf_counter", lambda: float(next(clock)))
     found = ArchitectureTimer(model, {}, feeds, "cpu", 1, 0, QUICK, seconds=3.5)([])
     assert next(pairs, None) is None
     assert found.speedup == pytest.approx(2, rel=0.01)
@@ -129,7 +131,7 @@ def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_a_cpu_clock_that_stands_still_gives_no_zeros(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     monkeypatch.setattr(time, "thread_time", lambda: 1.0)
-    monkeypatch.setattr("sepconvert.planning.site_timing.sys.platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     (samples,) = time_interleaved([open_session(_model().SerializeToString())], _feeds(), QUICK)
     assert min(samples) > 0
 
@@ -141,7 +143,7 @@ def test_on_one_thread_the_cpu_time_counts_but_not_in_the_coarse_steps_of_window
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     session = open_session(_model().SerializeToString())
     assert time_interleaved([session], _feeds(), QUICK) == [[1000.0] * 3]
-    monkeypatch.setattr("sepconvert.planning.site_timing.sys.platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     assert max(time_interleaved([session], _feeds(), QUICK)[0]) < 1000
 
 

@@ -14,7 +14,7 @@ import sepconvert
 from sepconvert import cli
 from tests.pytorch.nets import Crepe, ONet
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 Run = Callable[..., tuple[int, Any, str]]
 

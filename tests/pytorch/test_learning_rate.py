@@ -19,7 +19,7 @@ def test_it_climbs_during_the_warm_up_and_falls_after_it(steps: int, peak: float
     assert min(rates) > 0
 
 
-def test_known_values() -> None:
+def test_the_rate_rises_over_the_first_steps_and_falls_to_nothing() -> None:
     assert learning_rate(0, 100, 1.0) == pytest.approx(0.2)
     assert learning_rate(4, 100, 1.0) == pytest.approx(1.0)
     assert learning_rate(52, 100, 1.0) == pytest.approx(0.5, abs=0.02)

@@ -19,7 +19,7 @@ from sepconvert.workflows import Measure, Planning
 from tests import tucker
 from tests.pytorch.nets import small
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 # Costs 8·(8 + 9·8 + 16)... of 8→16 channels, 3×3: rank r takes 8·min(r,8) + 9·min(r,8)·r + 16·r weights.
 NARROW = ConvGeometry(8, 16, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))

@@ -89,7 +89,7 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 @pytest.mark.parametrize(
     "variant", ["plain", "bias and states", "lengths", "clip", "activations", "peepholes", "input_forget", "linear"]
 )
-def test_recurrent_networks(op: str, direction: str, variant: str) -> None:
+def test_recurrent_networks_compute_what_onnxruntime_does(op: str, direction: str, variant: str) -> None:
     only = {"peepholes": "LSTM", "input_forget": "LSTM", "linear": "GRU"}.get(variant, op)
     if op != only:
         op = only
@@ -128,7 +128,7 @@ def test_recurrent_networks(op: str, direction: str, variant: str) -> None:
     assert max(found) < TOLERANCE
 
 
-def test_sequences() -> None:
+def test_sequences_are_split_picked_and_joined_as_in_onnxruntime() -> None:
     nodes = [
         _node("SplitToSequence", "x parts", "s", axis=1),
         _node("SequenceAt", "s first", "a"),
@@ -195,7 +195,7 @@ def test_transposed_convolutions_of_any_geometry(rank: int, data: st.DataObject)
 
 @settings(deadline=None, max_examples=100)
 @given(op=st.sampled_from(["MaxPool", "AveragePool"]), rank=st.integers(1, 3), data=st.data())
-def test_pooling_of_any_geometry(op: str, rank: int, data: st.DataObject) -> None:
+def test_pooling_of_any_geometry_is_that_of_onnxruntime(op: str, rank: int, data: st.DataObject) -> None:
     attributes = data.draw(geometry(rank))
     # onnxruntime refuses SAME where windows leave gaps: its padding would be negative.
     same = attributes.get("auto_pad", "").startswith("SAME")
@@ -233,7 +233,9 @@ RESIZE_MODES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric
     height=st.integers(1, 11),
     width=st.integers(1, 11),
 )
-def test_resizing_to_any_size(mode: str, coordinates: str, rounding: str, height: int, width: int) -> None:
+def test_resizing_to_any_size_is_as_in_onnxruntime(
+    mode: str, coordinates: str, rounding: str, height: int, width: int
+) -> None:
     assume(mode != "nearest" or (coordinates, rounding) not in ON_THE_EDGE)
     attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
@@ -246,7 +248,7 @@ def test_resizing_to_any_size(mode: str, coordinates: str, rounding: str, height
 @pytest.mark.parametrize("opset", [11, 13, 18])
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("scale", [0.5, 0.6, 1.5, 2.0, 3.0])
-def test_resizing_by_a_scale(opset: int, mode: str, scale: float) -> None:
+def test_resizing_by_a_scale_is_that_of_onnxruntime(opset: int, mode: str, scale: float) -> None:
     node = _node("Resize", "x - scales", mode=mode)
     constants = {"scales": np.array([1, 1, scale, scale], np.float32)}
     if opset < 13:
@@ -401,7 +403,7 @@ CASES: dict[str, tuple[int, onnx.NodeProto, Arrays, Arrays]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_operator(name: str) -> None:
+def test_an_operator_computes_what_onnxruntime_does(name: str) -> None:
     opset, node, feeds, constants = CASES[name]
     assert max(_differences([node], feeds, tuple(node.output), constants, opset)) < TOLERANCE
 

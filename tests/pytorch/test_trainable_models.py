@@ -14,6 +14,8 @@ from tests.benchmarks.trainable import TARGET, compare  # noqa: E402
 from tests.pytorch.exports import save  # noqa: E402
 from tests.pytorch.networks import NETWORKS, build  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 # The two largest of the light models take seconds each and hold no operator that the others do not.
 LARGE = {"light_vgg19", "light_zfnet512"}
 

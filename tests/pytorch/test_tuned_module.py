@@ -11,7 +11,7 @@ from sepconvert.workflows import FineTune, Measure, RewriteResult
 from tests.pytorch.nets import small
 from tests.pytorch.test_rebuild import EXAMPLE, assert_same, images
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from sepconvert.runtime.sessions import run_model
 from tests.fitting.nets import Net
 from tests.pytorch.students import IMAGES, Student, classifier, dense_maps, student
 
+pytestmark = pytest.mark.slow
+
 
 def run(given: Student, **options: object) -> Tuned:
     settings = replace(Tuning(steps=60), **options)

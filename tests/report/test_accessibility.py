@@ -9,6 +9,8 @@ import pytest
 from sepconvert.report.page import render
 from sepconvert.workflows import Measure, rewrite
 
+pytestmark = pytest.mark.slow
+
 OWN_CHECKS = (Path(__file__).parent / "axe.js").read_text(encoding="utf-8")
 AXE = "axe-playwright-python==0.1.8"
 COMMANDS = ["analyze", "rewrite", "sweep"]

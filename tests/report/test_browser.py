@@ -10,6 +10,8 @@ import pytest
 
 from sepconvert.report.page import render
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = ["analyze", "rewrite", "compare", "sweep"]
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from sepconvert.errors import DeviceError, ModelError
+from sepconvert.runtime import timing
 from sepconvert.runtime.timing import time_pair
 
 FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
@@ -22,7 +23,7 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
         seen.append(sum(map(len, epochs)))
         return verdicts[len(seen) - 1]
 
-    monkeypatch.setattr("sepconvert.runtime.timing.judge_stability", judge)
+    monkeypatch.setattr(timing, "judge_stability", judge)
     latency = time_pair(
         conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), seconds=0.0, least_rounds=12
     )

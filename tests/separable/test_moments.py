@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sepconvert.separable import moments
 from sepconvert.separable.moments import MomentAccumulator, fits_budget, fitted_bias, full_bytes
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from tests.separable.strategies import plain, seeds
@@ -71,8 +72,8 @@ def test_inputs_far_from_zero_lose_no_digits():
     np.testing.assert_allclose(ours.covariance, same.covariance, atol=1e-7)
 
 
-def test_nor_where_products_are_taken_in_float32(monkeypatch):
-    monkeypatch.setattr("sepconvert.separable.moments.FLOAT32_FROM", 1)
+def test_nor_do_they_where_products_are_taken_in_float32(monkeypatch):
+    monkeypatch.setattr(moments, "FLOAT32_FROM", 1)
     geometry = plain(3, 4, (3, 3)).__class__(3, 4, (3, 3), (1, 1), (1, 1), (0, 0, 0, 0))
     near, outputs = stream(np.random.default_rng(0))
     positions = sample_positions(6, (6, 5), 20, np.random.default_rng(1))

@@ -8,6 +8,8 @@ from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
 from tests.verify.counting import COUNTED, count_macs_by_running
 
+pytestmark = pytest.mark.slow
+
 
 def counted_both_ways(path, shape, samples=1):
     """Contraction MACs per output, from shapes (per sample) and by running."""

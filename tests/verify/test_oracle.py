@@ -219,7 +219,7 @@ SPECIAL: dict[str, tuple[ConvGeometry, Mutation]] = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", sorted(DEFECTS))
-def test_the_oracle_sees(name, dtype):
+def test_the_oracle_sees_every_defect_in_every_type(name, dtype):
     model, rewritten, replacements = with_defect(name, dtype)
     with pytest.raises(VerificationError, match=r"Site 'y': the nodes written for .* differ from"):
         check_rewrite(model, rewritten, replacements, np.random.default_rng(0))

@@ -20,6 +20,8 @@ from sepconvert.verify.oracle import check_rewrite
 from sepconvert.verify.rounding import roundings
 from tests.graph.site_models import WAYS
 
+pytestmark = pytest.mark.slow
+
 RANK = 2
 
 

@@ -14,10 +14,12 @@ from sepconvert.fitting.results import NetworkFit
 from sepconvert.planning.latency_table import read_table
 from sepconvert.record import Latency, Record, SweepPoint
 from sepconvert.terminal.record import render
-from sepconvert.workflows import Measure, Outputs, Planning
+from sepconvert.workflows import Measure, Outputs, Planning, meet_budget
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.sweeping import mark_front
+
+pytestmark = pytest.mark.slow
 
 UNCACHED = Planning(cache=False)
 UNTIMED = Measure(latency=False)
@@ -57,7 +59,7 @@ def test_the_time_by_stage_holds_every_fit_that_a_budget_took(
         taken.append(fits.seconds["fit"])
         return fits
 
-    monkeypatch.setattr("sepconvert.workflows.meet_budget.fit_plans", watched)
+    monkeypatch.setattr(meet_budget, "fit_plans", watched)
     record = sepconvert.rewrite(vgg, data=few, max_error=0.02, measure=UNTIMED, planning=UNCACHED).record
     assert len(taken) > 1
     assert record.seconds["fit"] == pytest.approx(sum(taken))
@@ -100,8 +102,8 @@ def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
         fits.append(fit_plans(*args, **options))
         return fits[-1]
 
-    monkeypatch.setattr("sepconvert.workflows.meet_budget.measure_latency", first_too_slow)
-    monkeypatch.setattr("sepconvert.workflows.meet_budget.fit_plans", counted)
+    monkeypatch.setattr(meet_budget, "measure_latency", first_too_slow)
+    monkeypatch.setattr(meet_budget, "fit_plans", counted)
     record = sepconvert.rewrite(vgg, data=few, form="spatial", speedup=1.3, planning=UNCACHED).record
     assert (len(measured), len(fits)) == (2, 1)
     assert record.latency == measured[-1:]

@@ -19,6 +19,8 @@ from sepconvert.terminal.record import plain, render
 from sepconvert.workflows import Measure
 from sepconvert.workflows.describe import upgraded
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fit_the_terminal(sample_models_dir: Path, width: int) -> None:
@@ -67,7 +69,7 @@ def _in_a_terminal(arguments: Sequence[object], extra: dict[str, str]) -> str:
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **extra}
     process = subprocess.Popen(
         [sys.executable, "-m", "sepconvert", *map(str, arguments)],
-        stderr=theirs, stdout=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[1],
+        stderr=theirs, stdout=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     os.close(theirs)
     shown = b""
@@ -87,7 +89,7 @@ def _in_a_terminal(arguments: Sequence[object], extra: dict[str, str]) -> str:
 @pytest.mark.parametrize("width", [80, 110, 140])
 @pytest.mark.parametrize("name", ["fashion_resnet", "fashion_vgg_sweep", "open_nsfw"])
 def test_every_example_fits_and_a_wide_terminal_shows_more(name: str, width: int) -> None:
-    record = upgraded(Record.read(Path(__file__).parents[1] / "reports" / f"{name}.json"))
+    record = upgraded(Record.read(Path(__file__).parents[2] / "reports" / f"{name}.json"))
     console = Console(width=width, file=io.StringIO(), highlight=False)
     console.print(render(record, width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -98,7 +100,7 @@ def test_every_example_fits_and_a_wide_terminal_shows_more(name: str, width: int
 
 
 def test_the_terminal_opens_with_the_report_s_own_verdict() -> None:
-    record = upgraded(Record.read(Path(__file__).parents[1] / "reports" / "open_nsfw.json"))
+    record = upgraded(Record.read(Path(__file__).parents[2] / "reports" / "open_nsfw.json"))
     console = Console(width=80, file=io.StringIO(), highlight=False)
     console.print(render(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -11,6 +11,8 @@ from sepconvert.errors import OutputError, UsageError
 from sepconvert.record import Record
 from sepconvert.workflows import Measure, Planning
 
+pytestmark = pytest.mark.slow
+
 QUICK = Measure(latency=False)
 
 

@@ -10,7 +10,9 @@ from sepconvert.workflows import rewrite
 from sepconvert.workflows.options import Measure
 from tests.benchmarks.deep_nets import NETWORKS
 from tests.fitting.nets import smooth_images
-from tests.work import Work, counted_work
+from tests.workflows.work import Work, counted_work
+
+pytestmark = pytest.mark.slow
 
 WIDTH, SIZE, IMAGES = 6, 8, 24
 

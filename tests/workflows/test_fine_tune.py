@@ -19,11 +19,13 @@ from sepconvert.report.page import render
 from sepconvert.terminal.record import print_record
 from sepconvert.workflows import FineTune, Measure, Outputs, Planning, fine_tune
 from tests.fitting.nets import Net
-from tests.interrupted import interrupted
+from tests.workflows.interrupted import interrupted
 
 pytest.importorskip("torch")
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 QUICK = Measure(latency=False)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 
 from sepconvert import cli
 from sepconvert.record import SCHEMA
+from sepconvert.workflows import rewriting
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ Run = Callable[..., Done]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(*arguments: object) -> Done:
-        monkeypatch.setattr("sys.argv", ["sepconvert", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["sepconvert", *map(str, arguments)])
         capsys.readouterr()
         code = 0
         try:
@@ -335,7 +337,7 @@ def test_output_mistakes_are_told_before_any_work(run: Run, resnet: Path, tmp_pa
 def test_a_device_that_cannot_be_measured_is_told_before_any_work(
     run: Run, resnet: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sepconvert.workflows.rewriting.open_with_data", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(rewriting, "open_with_data", lambda *_: pytest.fail("work has begun"))
     done = run("rewrite", resnet, "--rank", "2", "--device", device)
     assert done.code == 1
     assert one_sentence(done)

@@ -10,7 +10,9 @@ import pytest
 import sepconvert
 from sepconvert.record import Record
 from sepconvert.workflows import Measure
-from tests.interrupted import interrupted
+from tests.workflows.interrupted import interrupted
+
+pytestmark = pytest.mark.slow
 
 QUICK = Measure(latency=False)
 
