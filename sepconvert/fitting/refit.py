@@ -25,12 +25,12 @@ from sepconvert.fitting.select import RIDGES
 from sepconvert.fitting.site import SiteData, settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
-from sepconvert.fitting.streams import Stream, StreamBatch, start_stream
+from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import extract, serialise, with_kernels
+from sepconvert.graph.parts import serialise, with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
@@ -151,9 +151,7 @@ class _Walk:
     def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | SiteFit | None = None) -> None:
         """Move a stream on to the values ``after``, past a site that is replaced or has a new dense kernel."""
         with self._timed("run"):
-            part = self._open(stream, after, change)
-            for batch in range(len(stream.held)):
-                stream.settle(batch, stream.run(part, after, batch), after)
+            stream.advance(self._open(stream, after, change), after)
 
     def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: SiteTarget) -> SiteSample:
         """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
@@ -161,7 +159,6 @@ class _Walk:
         sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent)
         needs = target.stop.needs
         ahead = list(dict.fromkeys([*segment.after, site.output, *needs[1:]]))
-        totals = {flag: sum(b.samples for b in self._batches if b.heldout is flag) for flag in (False, True)}
         with self._timed("run"):
             truth_part, here_part = self._open(original, ahead), self._open(rewritten, needs)
         for index, batch in enumerate(self._batches):
@@ -171,7 +168,7 @@ class _Walk:
                 original.settle(index, truth, segment.after)
             with self._timed("moments"):
                 wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout)
-                share = wanted * batch.samples / totals[batch.heldout]
+                share = share_of(wanted, batch, self._batches)
                 outputs = target.corrected(truth, here)
                 sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
         return sample
@@ -187,10 +184,9 @@ class _Walk:
         self, stream: Stream, names: Sequence[str], change: Replacement | SiteFit | None = None
     ) -> Session | None:
         """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""
-        missing = [name for name in names if name not in stream.held[0]]
-        if not missing:
+        part = stream.part(self._model, names)
+        if part is None:
             return None
-        part = extract(self._model, stream.types(), missing)
         if isinstance(change, Replacement):
             part = rewrite_model(part, [change]).model
         elif change is not None and change.kernel is not None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.spool import Spool, Ticket
-from sepconvert.graph.parts import ValueType
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.parts import ValueType, extract
 from sepconvert.runtime.sessions import Arrays, Session
 
 Held = dict[str, Ticket]
@@ -38,6 +39,11 @@ class Stream:
         """Types of the live values."""
         return {name: ValueType(ticket.dtype, len(ticket.shape)) for name, ticket in self.held[0].items()}
 
+    def part(self, model: LoadedModel, names: Sequence[str]) -> LoadedModel | None:
+        """Cut out of a model what computes ``names`` from the live values; None if all of them are live."""
+        missing = [name for name in names if name not in self.held[0]]
+        return extract(model, self.types(), missing) if missing else None
+
     def run(self, part: Session | None, names: Sequence[str], batch: int) -> Arrays:
         """Return values of one batch, live ones as they are, the others computed by ``part``."""
         values = self._load(batch, [name for name in names if name in self.held[batch]])
@@ -55,6 +61,11 @@ class Stream:
             if name not in new:
                 self._spool.release(ticket)
         self.held[batch] = new
+
+    def advance(self, part: Session | None, names: Sequence[str]) -> None:
+        """Move all batches on: ``names``, live or computed by ``part``, live on, the rest is released."""
+        for batch in range(len(self.held)):
+            self.settle(batch, self.run(part, names, batch), names)
 
     def close(self) -> None:
         """Release everything."""
@@ -78,3 +89,8 @@ def start_stream(spool: Spool, fitted: Dataset, heldout: Dataset, size: int) -> 
             samples = max(len(array) for name, array in feeds.items() if name not in constant)
             batches.append(StreamBatch(samples, dataset is heldout))
     return Stream(spool, held), tuple(batches)
+
+
+def share_of(wanted: float, batch: StreamBatch, batches: Sequence[StreamBatch]) -> float:
+    """What falls to one batch of what is wanted from all that are fitted to, or from all that are held out."""
+    return wanted * batch.samples / sum(other.samples for other in batches if other.heldout is batch.heldout)

@@ -10,11 +10,11 @@ from sepconvert.data import Dataset
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
-from sepconvert.fitting.streams import Stream, StreamBatch, start_stream
+from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.heads import pre_activations
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType, extract, serialise
+from sepconvert.graph.parts import ValueType, serialise
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.site_models import Surroundings
@@ -130,7 +130,7 @@ class TaskWalk:
             values = sum(size(name) for name in self._observed) // 4
             replayed = self._replayed(batches, largest, max(values, 1))
             expected = self._expected(stream, replayed)
-            self._advance(stream, segments[0].before)
+            stream.advance(self._open(stream, segments[0].before), segments[0].before)
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
                 self._progress(f"Profile: {target.site.name}", index, len(self._targets))
                 yield self._task(stream, batches, replayed, expected, target, segment)
@@ -164,10 +164,9 @@ class TaskWalk:
         inputs, live = [], []
         names = list(dict.fromkeys([*segment.after, site.input, site.output]))
         part = self._open(stream, names)
-        totals = {flag: sum(batch.samples for batch in batches if batch.heldout is flag) for flag in (False, True)}
         for index, batch in enumerate(batches):
             values = stream.run(part, names, index)
-            share = effort.sampling.wanted(site.geometry, heldout=batch.heldout) * batch.samples / totals[batch.heldout]
+            share = share_of(effort.sampling.wanted(site.geometry, heldout=batch.heldout), batch, batches)
             sample.add(values[site.input], values[site.output], share, self._rng, heldout=batch.heldout)
             if index in replayed:
                 inputs.append(values[site.input])
@@ -202,11 +201,6 @@ class TaskWalk:
         part = self._open(stream, self._observed)
         return [stream.run(part, self._observed, index) for index in replayed]
 
-    def _advance(self, stream: Stream, names: Sequence[str]) -> None:
-        part = self._open(stream, names)
-        for index in range(len(stream.held)):
-            stream.settle(index, stream.run(part, names, index), names)
-
     def _open(self, stream: Stream, names: Sequence[str]) -> Session | None:
-        missing = [name for name in names if name not in stream.held[0]]
-        return open_session(serialise(extract(self._model, stream.types(), missing))) if missing else None
+        part = stream.part(self._model, names)
+        return None if part is None else open_session(serialise(part))

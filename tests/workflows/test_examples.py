@@ -9,6 +9,8 @@ import pytest
 
 import sepconvert
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTED = [name for name in sepconvert.__all__ if name not in ("__version__", "RewriteResult")]
 
 
