@@ -1,6 +1,7 @@
 """What is asked for by a call or a command, before any work is done."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,7 +32,7 @@ def request_of(call: Callable[[], object]) -> Request:
 def typed(line: str) -> Request:
     """The request that a command makes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", shlex.split(line))
+        patch.setattr(sys, "argv", shlex.split(line))
         return request_of(cli.main)
 
 
