@@ -145,6 +145,20 @@ class Dataset:
         """Return the shapes of one feed: the static batch, or a batch of one."""
         return {name: array.shape for name, array in next(self.first(1).batches(1)).items()}
 
+    @property
+    def varies(self) -> bool:
+        """Whether not all samples are the same; of a single one nothing can be said.
+
+        Samples are read until two differ.
+        """
+        first: Feeds | None = None
+        for feeds in self.batches():
+            varying = {name: array for name, array in feeds.items() if name not in self.source.constant}
+            first = first or {name: array[:1] for name, array in varying.items()}
+            if not all(_repeats(array, first[name]) for name, array in varying.items()):
+                return True
+        return self.count < 2
+
     def sample_hashes(self) -> list[str]:
         """Return a hash of every sample, equal for equal samples.
 
@@ -203,6 +217,11 @@ def count_overlap(first: Dataset, second: Dataset) -> int:
     """Return how many samples of ``second`` are in ``first`` too: test data must share none with calibration data."""
     known = set(first.sample_hashes())
     return sum(value in known for value in second.sample_hashes())
+
+
+def _repeats(array: NDArray[Any], sample: NDArray[Any]) -> bool:
+    """Whether an array (n, …) is one sample (1, …) n times."""
+    return array.shape[1:] == sample.shape[1:] and bool(np.all(array == sample))
 
 
 def _hash(sample: Mapping[str, NDArray[Any]]) -> str:

@@ -1,6 +1,7 @@
 """Dense layers that are no sites, but are refitted on the way from site to site."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.uses import find_value
-from sepconvert.graph.weights import Origin, origin_of, read_constant
+from sepconvert.graph.weights import read_constant
 from sepconvert.separable.moments import fits_budget
+
+COPIES = 10  # arrays as large as its weight that a layer's fit holds at once: kernel, moments, trials
 
 
 def with_dense_layers(
@@ -32,16 +34,20 @@ def with_dense_layers(
     others = [
         SitePlan(layer, ())
         for layer in refittable_layers(model, shapes)
-        if layer.output not in known and order[layer.output] > first and fits_budget(layer.geometry, memory_budget)
+        if layer.output not in known and order[layer.output] > first and _fits(layer, memory_budget)
     ]
     return sorted([*plans, *others], key=lambda plan: order[plan.site.output])
+
+
+def _fits(layer: ConvSite, memory_budget: int) -> bool:
+    """Whether moments, and the copies of the weight that a fit makes in float64, keep within a budget."""
+    return (
+        fits_budget(layer.geometry, memory_budget) and COPIES * 8 * prod(layer.geometry.weight_shape) <= memory_budget
+    )
 
 
 def constant_bias(model: LoadedModel, site: ConvSite) -> NDArray[np.float64] | None:
     """Return a layer's bias (M,), zeros where it has none; None where it is not fixed, and so must stay as it is."""
     if site.bias is None:
         return np.zeros(site.geometry.out_channels)
-    value = find_value(model, site.bias)
-    if value is None or origin_of(value, model.ir.ir_version) is not Origin.CONSTANT:
-        return None
-    return read_constant(model, site.bias).astype(np.float64)
+    return read_constant(model, site.bias).astype(np.float64) if site.bias_is_fixed else None

@@ -30,8 +30,9 @@ from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import serialise, with_kernels
+from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
+from sepconvert.graph.runnable import runnable
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.progress import Progress, silent
@@ -191,7 +192,7 @@ class _Walk:
             part = rewrite_model(part, [change]).model
         elif change is not None and change.kernel is not None:
             part = with_kernels(part, {change.site.output: (change.kernel, change.bias)})
-        return open_session(serialise(part), threads=self._settings.threads)
+        return open_session(runnable(part), threads=self._settings.threads)
 
     def _give_up(self, why: str) -> str:
         """Settle the sites that are left without data."""

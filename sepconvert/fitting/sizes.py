@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import prod
 
+from sepconvert.graph.segments import NO_ARRAY
 from sepconvert.graph.shapes import Shapes
 
 # A batch's largest value takes at most this many bytes: what one operator writes, the next should still find in the
@@ -12,7 +13,10 @@ LARGEST_BATCH = 64
 
 
 def value_sizes(shapes: Shapes) -> Callable[[str], int]:
-    """Return a function that gives the bytes per sample of a value; an unknown size counts as the largest known one."""
+    """Return a function that gives the bytes per sample of a value.
+
+    An unknown size counts as the largest known one, a sequence or map as ``NO_ARRAY``.
+    """
     known: dict[str, int] = {}
     for name, shape in shapes.shapes.items():
         if shape is not None and name not in shapes.constants:
@@ -20,10 +24,16 @@ def value_sizes(shapes: Shapes) -> Callable[[str], int]:
             if len(sides) == len(shape):
                 known[name] = 4 * prod(sides) // shapes.batch
     largest = max(known.values(), default=1)
+    known |= dict.fromkeys(shapes.no_tensors, NO_ARRAY)
     return lambda name: known.get(name, largest)
 
 
 def batch_size(shapes: Shapes, size: Callable[[str], int]) -> int:
     """Return how many inputs to run at once; ``size`` gives the bytes of a value."""
-    largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
-    return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(largest, 1)))
+    return max(1, min(LARGEST_BATCH, BATCH_BYTES // largest_value(shapes, size)))
+
+
+def largest_value(shapes: Shapes, size: Callable[[str], int]) -> int:
+    """Return the bytes of the largest array; ``size`` gives those of a value."""
+    left_out = shapes.constants | shapes.no_tensors
+    return max((size(name) for name in shapes.shapes if name not in left_out), default=1) or 1

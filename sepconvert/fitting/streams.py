@@ -36,8 +36,8 @@ class Stream:
         return Stream(self._spool, [{n: self._spool.share(t) for n, t in held.items()} for held in self.held])
 
     def types(self) -> Mapping[str, ValueType]:
-        """Types of the live values."""
-        return {name: ValueType(ticket.dtype, len(ticket.shape)) for name, ticket in self.held[0].items()}
+        """Types of the live values, over all batches."""
+        return {name: ValueType.of(*(held[name] for held in self.held)) for name in self.held[0]}
 
     def part(self, model: LoadedModel, names: Sequence[str]) -> LoadedModel | None:
         """Cut out of a model what computes ``names`` from the live values; None if all of them are live."""

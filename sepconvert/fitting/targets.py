@@ -10,6 +10,8 @@ from sepconvert.graph.after_conv import Following, follow
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Stop, sites_above
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.uses import find_value
+from sepconvert.graph.weights import Origin, origin_of, read_constant
 from sepconvert.runtime.sessions import Arrays
 
 # Below this share of the largest scale an output hardly counts, and dividing by its scale would only magnify noise.
@@ -21,16 +23,34 @@ class SiteTarget:
     """The site's original output, corrected for what another branch got wrong where the two are added.
 
     ``following.branch`` is None where there is no such branch or where it depends on sites that are not settled yet.
+    ``bias`` is for a bias that is not fixed: the name of the value that holds it, or what it is by default.
     """
 
     site: ConvSite
     following: Following
+    bias: str | NDArray[np.generic] | None = None
 
     @property
     def stop(self) -> Stop:
         """The values needed to fit the site."""
         branch = self.following.branch
-        return Stop(self.site.output, (self.site.input, *([] if branch is None else [branch])))
+        return Stop(self.site.output, (*self.own_needs, *([] if branch is None else [branch])))
+
+    @property
+    def own_needs(self) -> tuple[str, ...]:
+        """The values that the site itself reads: its input, and a bias that is computed."""
+        return (self.site.input, self.bias) if isinstance(self.bias, str) else (self.site.input,)
+
+    def without_bias(self, outputs: NDArray[np.floating], here: Arrays) -> NDArray[np.floating]:
+        """Take from the site's outputs (N, M, *spatial) what a bias that is not fixed adds to them.
+
+        Such a bias stays in the graph, so that kernel and new bias are to make up the rest.
+        """
+        if self.bias is None:
+            return outputs
+        bias = here[self.bias] if isinstance(self.bias, str) else self.bias
+        rest: NDArray[np.floating] = outputs - bias.astype(outputs.dtype).reshape(-1, *[1] * (outputs.ndim - 2))
+        return rest
 
     @property
     def row_scale(self) -> NDArray[np.float64]:
@@ -43,13 +63,15 @@ class SiteTarget:
         return raised
 
     def corrected(self, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
-        """What the site should compute: its original output, corrected for the error of a branch added to it.
+        """What kernel and new bias should compute: the original output, corrected for the error of an added branch.
+
+        A bias that stays in the graph is taken off.
 
         Args:
             truth: values of the original model by name.
             here: values of the rewritten model.
         """
-        outputs = truth[self.site.output]
+        outputs = self.without_bias(truth[self.site.output], here)
         branch = self.following.branch
         correction = None if branch is None else self.correction(truth[branch], here[branch])
         if correction is None or correction.shape != outputs.shape:
@@ -82,5 +104,13 @@ def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[SiteTarg
         branch = following.branch
         if branch is not None and (branch == site.input or above.get(branch, len(sites)) >= index):
             following = replace(following, branch=None)
-        targets.append(SiteTarget(site, following))
+        targets.append(SiteTarget(site, following, _moving_bias(model, site)))
     return targets
+
+
+def _moving_bias(model: LoadedModel, site: ConvSite) -> str | NDArray[np.generic] | None:
+    if site.bias is None or site.bias_is_fixed:
+        return None
+    value = find_value(model, site.bias)
+    computed = value is None or origin_of(value, model.ir.ir_version) is Origin.DYNAMIC
+    return site.bias if computed else read_constant(model, site.bias)

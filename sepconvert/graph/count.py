@@ -16,7 +16,7 @@ import onnx
 
 from sepconvert.graph.contractions import CONVOLUTIONS, contraction_macs, is_contraction
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import CONV_LIKE, bodies, operator_name
+from sepconvert.graph.notation import CONV_LIKE, bodies, depending_nodes, operator_name
 from sepconvert.graph.params import count_params
 from sepconvert.graph.shapes import Shapes, typed_values
 from sepconvert.graph.without_macs import WITHOUT_MACS
@@ -26,8 +26,6 @@ Known = Mapping[str, tuple[int, ...]]
 
 # Operators of other domains that surely multiply and add, although by what formula is not known here.
 _CONTRACTION_LIKE = re.compile("Gemm|MatMul|Attention|LSTM|GRU|RNN|Einsum")
-
-_RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 
 
 def macs_by_output(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | None]:
@@ -39,7 +37,7 @@ def macs_by_output(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | Non
     known = _known(shapes.graph, {})
     return {
         node.output[0]: _per_sample(contraction_macs(node, known), shapes.batch)
-        for node in _computed(shapes.graph, _fed(shapes))
+        for node in depending_nodes(shapes.graph, _fed(shapes))
         if is_contraction(node) and node.output[0] in own
     }
 
@@ -85,7 +83,7 @@ def _tally(graph: onnx.GraphProto, varying: set[str], outer: Known) -> _Tally:
     """Count one graph in the order of its nodes; ``outer`` are the shapes of the values around it."""
     known = _known(graph, outer)
     tally = _Tally()
-    for node in _computed(graph, varying):
+    for node in depending_nodes(graph, varying):
         tally.add(_count_node(node, known, varying))
     return tally
 
@@ -122,22 +120,6 @@ def _contractions_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
             if is_contraction(inner):
                 yield inner
             yield from _contractions_inside(inner)
-
-
-def _computed(graph: onnx.GraphProto, varying: set[str]) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that depend on the graph's inputs (or on chance); ``varying`` grows by what they make."""
-    for node in graph.node:
-        if operator_name(node) in _RANDOM or any(name in varying for name in _reads(node)):
-            varying.update(name for name in node.output if name)
-            yield node
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    for body in bodies(node):
-        for inner in body.node:
-            yield from _reads(inner)
-        yield from (output.name for output in body.output)
 
 
 def _fed(shapes: Shapes) -> set[str]:

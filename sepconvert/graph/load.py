@@ -11,6 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.graph.external import read_on_demand
 from sepconvert.graph.tensors import check_tensor, tensor_protos
 from sepconvert.graph.weightless import weightless_copy
 
@@ -170,6 +171,7 @@ def _anchor_external_data(model: ir.Model, path: Path) -> None:
     folder = path.parent.absolute()
     for graph in _graphs(model):
         ir.external_data.set_base_dir(graph, folder)
+    read_on_demand(model)
 
 
 def _graphs(model: ir.Model) -> Iterator[ir.Graph]:

@@ -1,7 +1,7 @@
 """Read nodes of an ONNX graph: attributes with their defaults, operator names, einsum equations."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFL
 
 CONV_LIKE = re.compile(r"Conv(?![a-z])|Convolution")
 """Operator types, of whatever domain, that are convolutions by their name (``Convert`` is none)."""
+
+_RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,22 @@ def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
             found.append(candidate.g)
         found.extend(candidate.graphs)
     return found
+
+
+def depending_nodes(graph: onnx.GraphProto, varying: set[str]) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that depend on ``varying`` values (or on chance); ``varying`` grows by what they make."""
+    for node in graph.node:
+        if operator_name(node) in _RANDOM or any(name in varying for name in _reads(node)):
+            varying.update(name for name in node.output if name)
+            yield node
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for body in bodies(node):
+        for inner in body.node:
+            yield from _reads(inner)
+        yield from (output.name for output in body.output)
 
 
 def einsum_terms(node: onnx.NodeProto) -> list[str] | None:

@@ -6,6 +6,7 @@ Nothing of the given model is changed; tensors are shared until they are seriali
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -18,17 +19,35 @@ from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
+class Sized(Protocol):
+    """An array, or what stands for one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its numpy type."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """What must be known of a value to feed it: its numpy type and its number of dimensions."""
+    """What is known of a value that is fed: its numpy type, and its dimensions, None where they differ or are unknown.
+
+    Some operators must know how many numbers they are given before they run: the sizes of a Resize, for instance.
+    """
 
     dtype: np.dtype
-    rank: int
+    shape: tuple[int | None, ...]
 
     @staticmethod
-    def of(array: NDArray[np.generic]) -> "ValueType":
-        """Return the type of an array."""
-        return ValueType(array.dtype, array.ndim)
+    def of(*arrays: Sized) -> "ValueType":
+        """Return what arrays of one type and number of dimensions have in common."""
+        sides = zip(*(array.shape for array in arrays), strict=True)
+        return ValueType(arrays[0].dtype, tuple(side[0] if len(set(side)) == 1 else None for side in sides))
 
 
 def extract(model: LoadedModel, inputs: Mapping[str, ValueType], outputs: Sequence[str]) -> LoadedModel:
@@ -59,25 +78,10 @@ def extract(model: LoadedModel, inputs: Mapping[str, ValueType], outputs: Sequen
     for value in graph.inputs:
         given = inputs[str(value.name)]
         value.type = ir.TensorType(ir.DataType.from_numpy(given.dtype))
-        value.shape = ir.Shape([None] * given.rank)
+        value.shape = ir.Shape(given.shape)
         value.const_value = None
     functions = [function.clone() for function in whole.functions.values()]
     return LoadedModel(ir.Model(graph, ir_version=whole.ir_version, functions=functions))
-
-
-def serialise(model: LoadedModel) -> bytes:
-    """Return a model as bytes with all weights inside (below protobuf's 2 GB).
-
-    Raises:
-        ModelError: the model is too large for one protobuf message.
-    """
-    from onnx_ir import external_data
-
-    try:
-        data: bytes = ir.to_proto(external_data.load_to_model(model.ir.clone())).SerializeToString()
-    except ValueError as error:
-        raise ModelError(f"A part of the model is above protobuf's 2 GB ({error}).") from None
-    return data
 
 
 def with_kernels(

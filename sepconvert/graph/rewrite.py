@@ -35,7 +35,7 @@ from sepconvert.separable.layers import Layers
 class Replacement:
     """What to put in the place of a site: factors, how to write them, and a new bias (M,) or None to keep its own.
 
-    Factors and bias are rounded to the site's dtype.
+    Factors and bias are rounded to the site's dtype. Where its own bias is not fixed, the new one is added to it.
 
     Raises:
         ModelError: they exceed that dtype.
@@ -103,7 +103,11 @@ def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: N
     assert source is not None
     bias = replacement.bias
     new_bias = None if bias is None else constant_value(unique(f"{site.output}/bias"), bias)
-    chain = lower(site, replacement.factors, replacement.lowering, source, new_bias or own_bias, unique)
+    total = None if site.bias_is_fixed or new_bias is None else _added(own_bias, new_bias, unique)
+    last = new_bias or own_bias if total is None else total.outputs[0]
+    chain = lower(site, replacement.factors, replacement.lowering, source, last, unique)
+    if total is not None:
+        chain = replace(chain, nodes=(total, *chain.nodes))
     _insert(model, node, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
     _take_over(node.outputs[0], chain.output)
     model.graph.remove(node, safe=True)
@@ -111,6 +115,13 @@ def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: N
         if value is not None:
             discard_unused(model, value)
     return chain
+
+
+def _added(own: ir.Value | None, new: ir.Value, unique: Namer) -> ir.Node:
+    """A node that adds what a fit found to a bias that must stay what it is."""
+    name = unique(f"{new.name}/total")
+    output = ir.Value(name=unique(f"{name}/output"), type=new.type, shape=new.shape)
+    return ir.node("Add", [own, new], outputs=[output], name=name)
 
 
 def _insert(model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir.Value], unique: Namer) -> None:

@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from sepconvert.errors import ModelError, OutputError, VerificationError, one_line
+from sepconvert.graph.external import all_tensors, load_external
 from sepconvert.graph.load import LoadedModel
 from sepconvert.record import ModelFile
 
 INLINE_LIMIT = 1_500_000_000  # bytes of tensors above which they go into a file of their own
 PROTOBUF_LIMIT = 2**31 - 1
 # Tensors up to this many bytes stay in the model file: shapes and axes, which shape inference must be able to read.
-_SMALL = 1024
-
-_TENSORS = (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
+SMALL = 1024
 
 
 def save_model(model: LoadedModel, path: Path, *, force: bool = False, external: bool | None = None) -> ModelFile:
@@ -67,6 +67,18 @@ def model_bytes(model: LoadedModel) -> bytes:
     return _serialise(_inlined(model.ir.clone(), model.label), model.label)
 
 
+def file_size(model: LoadedModel) -> int:
+    """Bytes that a model takes on disk, external data included, without writing it."""
+    small = model.ir.clone()
+    left_out = 0
+    for graph in small.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None and value.const_value.nbytes > SMALL:
+                left_out += value.const_value.nbytes
+                value.const_value = ir.tensor(np.zeros(0, np.float32), name=value.name)
+    return left_out + len(_serialise(_inlined(small, model.label), model.label))
+
+
 def check_output(path: Path, source: Path | None, *, force: bool) -> None:
     """Refuse, before any work is done, a path that could not be written at the end.
 
@@ -104,7 +116,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _check_targets(path: Path, data: Path | None, model: LoadedModel, *, force: bool) -> None:
     """Refuse to write over the source's weights, or the weights over a file that is not ours to replace."""
-    for tensor in _tensors(model.ir):
+    for tensor in all_tensors(model.ir):
         if isinstance(tensor, ir.ExternalTensor):
             for target in (path, data):
                 if target is not None and _same_file(target, Path(tensor.path)):
@@ -139,14 +151,14 @@ def _write(copy: ir.Model, folder: Path, name: str, data: str | None) -> list[Pa
     if data is None:
         path.write_bytes(_serialise(_inlined(copy, name), name))
         return [path]
-    _load_attributes(copy)
-    ir.external_data.unload_from_model(copy, folder, data, size_threshold_bytes=_SMALL)
+    load_external(copy, initializers=False)
+    ir.external_data.unload_from_model(copy, folder, data, size_threshold_bytes=SMALL)
     path.write_bytes(_serialise(copy, name))
     return [file for file in (path, folder / data) if file.exists()]
 
 
 def _serialise(model: ir.Model, label: str) -> bytes:
-    _check_fits(sum(tensor.nbytes for tensor in _tensors(model) if not isinstance(tensor, ir.ExternalTensor)), label)
+    _check_fits(sum(tensor.nbytes for tensor in all_tensors(model) if not isinstance(tensor, ir.ExternalTensor)), label)
     data: bytes = ir.to_proto(model).SerializeToString()
     return data
 
@@ -162,43 +174,12 @@ def _check_fits(inside: int, label: str) -> None:
 def _inlined(copy: ir.Model, label: str) -> ir.Model:
     """Bring all external tensors of a model that may be changed into memory."""
     _check_fits(_tensor_bytes(copy), label)
-    ir.external_data.load_to_model(copy)
-    _load_attributes(copy)
+    load_external(copy)
     return copy
 
 
-def _load_attributes(copy: ir.Model) -> None:
-    """Bring external tensors in node attributes into memory: onnx-ir moves initializers only."""
-    for node in _nodes(copy):
-        for name, attribute in list(node.attributes.items()):
-            if attribute.is_ref() or attribute.type not in _TENSORS:
-                continue
-            one = attribute.type == ir.AttributeType.TENSOR
-            tensors = [attribute.as_tensor()] if one else list(attribute.as_tensors())
-            if any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
-                loaded = ir.external_data.convert_tensors_from_external(tensors)
-                node.attributes[name] = ir.AttrTensor(name, loaded[0]) if one else ir.AttrTensors(name, loaded)
-
-
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    yield from model.graph.all_nodes()
-    for function in model.functions.values():
-        yield from function.all_nodes()
-
-
-def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """All tensors: initializers of the graph and its subgraphs, and node attributes."""
-    for graph in model.graphs():
-        yield from (value.const_value for value in graph.initializers.values() if value.const_value is not None)
-    for node in _nodes(model):
-        for attribute in node.attributes.values():
-            if attribute.is_ref() or attribute.type not in _TENSORS:
-                continue
-            yield from [attribute.as_tensor()] if attribute.type == _TENSORS[0] else attribute.as_tensors()
-
-
 def _tensor_bytes(model: ir.Model) -> int:
-    return sum(tensor.nbytes for tensor in _tensors(model))
+    return sum(tensor.nbytes for tensor in all_tensors(model))
 
 
 def _check_written(path: Path, model: LoadedModel) -> None:

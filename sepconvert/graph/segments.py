@@ -25,6 +25,9 @@ _EXPENSIVE = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "
 _EXPENSIVE_TOO = frozenset({"Einsum", "LSTM", "GRU", "RNN", "MatMulInteger", "DeformConv", "If", "Loop", "Scan"})
 _NEVER = -1
 
+NO_ARRAY = 1 << 60
+"""Bytes that stand for a value that cannot be carried as an array: a sequence or a map."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -54,13 +57,13 @@ def plan_segments(model: LoadedModel, stops: Sequence[Stop], size: Callable[[str
     Args:
         model: its main graph in topological order (ONNX demands that).
         stops: the sites in the graph's order.
-        size: bytes of a value per sample, by name.
+        size: bytes of a value per sample, by name; ``NO_ARRAY`` for a sequence or a map.
 
     Returns:
         One segment per stop. The first ``before`` need not be the model's inputs.
 
     Raises:
-        KeyError: a site or needed value is not computed in the main graph.
+        KeyError: a site is not computed in the main graph.
     """
     flow = _Flow(model.ir.graph, stops)
     near: set[ir.Node] = set()
@@ -70,7 +73,7 @@ def plan_segments(model: LoadedModel, stops: Sequence[Stop], size: Callable[[str
             near |= flow.ancestors([flow.sites[index - 1]], near)
         near |= flow.ancestors(flow.expensive_before(index, near), near)
         near |= _cheapest(flow, index, near, size)
-        frontiers.append(tuple(name_of(value) for value in flow.frontier(index, near)))
+        frontiers.append(tuple(name_of(value) for value in flow.frontier(index, near, size)))
     frontiers.append(())
     return tuple(
         Segment(stop.site, stop.needs, frontiers[index], frontiers[index + 1]) for index, stop in enumerate(stops)
@@ -112,7 +115,8 @@ class _Flow:
                 self.readers[value].append(node)
         by_name = {value.name: value for value in varying}
         self.sites = [_producer(by_name[stop.site]) for stop in stops]
-        self.needs = [[by_name[name] for name in stop.needs] for stop in stops]
+        # What does not depend on the inputs is computed anew wherever it is needed.
+        self.needs = [[by_name[name] for name in stop.needs if name in by_name] for stop in stops]
         # A later site overwrites an earlier one, so that the last that asks for a value remains.
         self._last_asking = {value: index for index, needs in enumerate(self.needs) for value in needs}
         self.last_site_above = self._last_site_above()
@@ -166,10 +170,22 @@ class _Flow:
         """Tell whether fitting site ``index`` or a later one needs a value itself."""
         return self._last_asking.get(value, _NEVER) >= index
 
-    def frontier(self, index: int, near: set[ir.Node]) -> list[ir.Value]:
-        """Return the values made by ``near`` (or fed) that are needed beyond it."""
+    def frontier(self, index: int, near: set[ir.Node], size: Callable[[str], int]) -> list[ir.Value]:
+        """Return the values made by ``near`` (or fed) that are needed beyond it.
+
+        In the place of a value that no array can hold stands what it is made of: it is made anew beyond.
+        """
         made = [*self.inputs, *(value for node in self.nodes if node in near for value in node.outputs)]
-        return [value for value in made if self.asked(value, index) or self.waiting(value, index, near)]
+        needed = [value for value in made if self.asked(value, index) or self.waiting(value, index, near)]
+        found: dict[ir.Value, None] = {}
+        while needed:
+            value = needed.pop(0)
+            producer = value.producer()
+            if producer is not None and size(name_of(value)) >= NO_ARRAY:
+                needed += self.reads[producer]
+            else:
+                found[value] = None
+        return [value for value in made if value in found]
 
 
 def _cheapest(flow: _Flow, index: int, near: set[ir.Node], size: Callable[[str], int]) -> set[ir.Node]:
@@ -209,17 +225,11 @@ def _add_value(
     source = producer if producer in inside else "near"
     if not readers or (source == "near" and "far" in readers):
         return  # nobody waits, or it is in every frontier
-    graph.add_edge(source, value, capacity=_capacity(value, size))
+    graph.add_edge(source, value, capacity=max(size(name_of(value)), 1))
     for reader in readers:
         graph.add_edge(value, reader)  # no capacity: never cut
         if reader != "far" and source != "near":
             graph.add_edge(reader, source)
-
-
-def _capacity(value: ir.Value, size: Callable[[str], int]) -> int:
-    if value.type is not None and not isinstance(value.type, ir.TensorType):
-        return 1 << 60  # a sequence or map cannot be carried as an array
-    return max(size(name_of(value)), 1)
 
 
 def _producer(value: ir.Value) -> ir.Node:

@@ -16,7 +16,7 @@ from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import dtype_name
+from sepconvert.graph.notation import depending_nodes, dtype_name
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
@@ -41,6 +41,13 @@ class Shapes:
     graph: onnx.GraphProto
     constants: frozenset[str]
     batch: int = 1
+
+    @property
+    def no_tensors(self) -> frozenset[str]:
+        """Values that are known to be sequences, maps or optionals."""
+        values = (*self.graph.value_info, *self.graph.input, *self.graph.output)
+        kinds = ((value.name, value.type.WhichOneof("value")) for value in values)
+        return frozenset(name for name, kind in kinds if kind not in (None, "tensor_type"))
 
 
 def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Shapes:
@@ -102,7 +109,8 @@ def _batch(infos: Sequence[InputInfo], graph: onnx.GraphProto, shapes: Mapping[s
     """Return the first dimension of all inputs, if the convolutions bear out that it is a batch."""
     firsts = {info.used_shape[0] for info in infos if info.used_shape}
     (first,) = firsts if len(firsts) == 1 else (None,)
-    images = [shapes.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    depending = depending_nodes(graph, {info.name for info in infos})
+    images = [shapes.get(node.input[0]) for node in depending if node.op_type == "Conv"]
     known = [shape[0] for shape in images if shape]
     if first is None or not known or any(size is None or size % first for size in known):
         return 1

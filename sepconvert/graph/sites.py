@@ -11,8 +11,9 @@ class ConvSite:
 
     ``name`` is the node's name, or the output's where the node has none: for people only, it may repeat. ``dtype`` is
     the numpy spelling of the weight's type (``float32``, ``float16``, ``bfloat16``, ``float64``). ``bias`` names the
-    bias value or is None. ``keep_reason`` is a sentence when the site is kept by default (one input or one output
-    channel), else None.
+    bias value or is None; ``bias_is_fixed`` tells that nothing computes it at run time and no caller may feed it, so
+    that another one may take its place. ``keep_reason`` is a sentence when the site is kept by default (one input or
+    one output channel), else None.
     """
 
     output: str
@@ -23,3 +24,4 @@ class ConvSite:
     dtype: str
     geometry: ConvGeometry
     keep_reason: str | None = None
+    bias_is_fixed: bool = True

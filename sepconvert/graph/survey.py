@@ -15,6 +15,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import CONV_LIKE
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.uses import computed_nodes
 from sepconvert.graph.weights import Origin, is_shared, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
@@ -37,6 +38,10 @@ _BY_ORIGIN = {
         "Its weight is stored quantized; rewrite the floating-point model, then quantize the result.",
     ),
 }
+_UNFED = (
+    "constant",
+    "No input of the model reaches it: what it computes is fixed, or drawn at random, and cannot be fitted.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,10 @@ def survey(model: LoadedModel, shapes: Shapes) -> Survey:
     """
     sites: list[ConvSite] = []
     skips: list[Skip] = []
+    computed = set(computed_nodes(model.ir.graph))
     for node in model.ir.graph:
         if is_conv_like(node, model.ir):
-            found = _classify(node, model, shapes)
+            found = _classify(node, model, shapes) if node in computed else _skip(node, *_UNFED)
             sites.append(found) if isinstance(found, ConvSite) else skips.append(found)
         skips += _in_subgraphs(node, model.ir)
     skips += _in_functions(model.ir)
@@ -107,6 +113,7 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
         dtype=dtype,
         geometry=geometry,
         keep_reason=_keep_reason(geometry),
+        bias_is_fixed=bias is None or origin_of(bias, model.ir.ir_version) in (Origin.CONSTANT, Origin.QUANTIZED),
     )
 
 

@@ -1,4 +1,4 @@
-"""Remove what nothing needs: constants that are not used any more, and what exporters add for nothing."""
+"""Remove what nothing needs: unused constants, what exporters add for nothing, and what reaches no output."""
 
 from dataclasses import replace
 
@@ -6,7 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.uses import node_inputs
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
+
+SHOWN = 3  # dead nodes named in a note
 
 # What PyTorch's exporter puts around the zero that it writes for a missing bias.
 _WRAPPINGS = frozenset({"Expand", "Cast", "CastLike", "Identity", "Reshape"})
@@ -26,6 +29,40 @@ def without_zero_biases(model: LoadedModel) -> LoadedModel:
             node.resize_inputs(2)
             discard_unused(copy, bias)
     return replace(model, ir=copy)
+
+
+def without_dead_nodes(model: LoadedModel) -> LoadedModel:
+    """Return a copy without the nodes that no output depends on, and without the weights that only they read.
+
+    Runtimes do not run them, so that they are neither a cost nor a gain. A note names some of them.
+    """
+    if not any(_dead_nodes(graph) for graph in model.ir.graphs()):
+        return model
+    copy = model.ir.clone()
+    dead = [node for graph in copy.graphs() for node in _dead_nodes(graph)]
+    left = list(dict.fromkeys(value for node in dead for value in node_inputs(node)))
+    # Backwards, so that the readers of a value go before what makes it.
+    for node in reversed(dead):
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+    for value in left:
+        discard_unused(copy, value)
+    named = [f"{node.op_type} '{node.name or node.outputs[0].name}'" for node in dead if node.op_type != "Constant"]
+    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    note = (f"Nodes that no output depends on are left out: {', '.join(named[:SHOWN])}{more}.",) if named else ()
+    return replace(model, ir=copy, notes=(*model.notes, *note))
+
+
+def _dead_nodes(graph: ir.Graph) -> list[ir.Node]:
+    live: set[ir.Node] = set()
+    stack = [node for value in graph.outputs if (node := value.producer()) is not None]
+    while stack:
+        node = stack.pop()
+        if node in live or node.graph is not graph:
+            continue
+        live.add(node)
+        stack += [producer for value in node_inputs(node) if (producer := value.producer()) is not None]
+    return [node for node in graph if node not in live]
 
 
 def _is_zero(value: ir.Value) -> bool:

@@ -116,7 +116,7 @@ def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
 
 
 def tensor_array(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
-    """Return what a tensor holds; external data is mapped.
+    """Return what a tensor holds; external data is read.
 
     Raises:
         ModelError: the external data cannot be read.
@@ -137,12 +137,13 @@ def _run(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:
     """Evaluate the constants behind ``value`` with onnx's reference operators."""
     from onnx.reference import ReferenceEvaluator
 
-    from sepconvert.graph.parts import extract, serialise
+    from sepconvert.graph.parts import extract
+    from sepconvert.graph.save import model_bytes
 
     name = str(value.name)
     part = extract(model, {}, [name])
     try:
-        (array,) = ReferenceEvaluator(serialise(part)).run([name], {})
+        (array,) = ReferenceEvaluator(model_bytes(part)).run([name], {})
     except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError) as error:
         raise ModelError(f"The constant sub-graph behind '{name}' cannot be evaluated ({error}).") from None
     return np.asarray(array)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.runnable import runnable
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
 from sepconvert.runtime.intervals import ratio_interval
@@ -59,7 +59,7 @@ class ArchitectureTimer:
         self._seed = seed
         self._effort = effort
         self._seconds = seconds
-        self._original = model_bytes(model)
+        self._original = runnable(model)
 
     def original(self) -> WholeModelTiming:
         """The original with its median time alone, roughly: in speed-ups that are predicted from shares it cancels."""
@@ -98,4 +98,4 @@ class ArchitectureTimer:
             gain = self._gains[chosen.site.output]
             factors = FORMS[scheme.form].draw(chosen.site.geometry, scheme.rank, rng, gain)
             replacements.append(Replacement(chosen.site, factors, scheme.lowering))
-        return model_bytes(rewrite_model(self._model, replacements).model)
+        return runnable(rewrite_model(self._model, replacements).model)

@@ -4,15 +4,14 @@
    blocks) for the bottleneck forms, small integers for the depthwise ones.
 2. Nothing at or above break-even, where the factors cost as much as the dense convolution, nor close to it: several
    nodes with as many multiply-adds as one are slower, and the error at such ranks is the dearest to estimate.
-3. A candidate is dominated when another one is predicted to lose no more and to cost clearly less. Domination by the
-   cost model goes before anything is timed or fitted, so it leaves a margin for the model's own error.
+3. A candidate is dominated when another one is no worse in every figure that counts, and only then: what is left out
+   by a rule of thumb makes more choice give worse plans.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.roofline import candidate_ms
-from sepconvert.separable.forms import FORMS, cost_of, lowerings, scheme_for
+from sepconvert.separable.forms import FORMS, scheme_for
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.separable.scheme import Scheme
@@ -20,11 +19,6 @@ from sepconvert.separable.scheme import Scheme
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
 LARGEST_SHARE = 0.7
-# The cost model orders candidates of different forms to about this factor: at a first convolution (7×7, 3 channels) it
-# took spatial ones for a third cheaper than bottlenecks that were a fifth faster on onnxruntime's CPU kernels.
-COST_MARGIN = 0.5
-
-Errors = Mapping[Scheme, float]
 
 
 def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tuple[int, ...]:
@@ -63,31 +57,6 @@ def site_candidates(
     )
 
 
-def prune_by_model(
-    candidates: Sequence[Scheme], errors: Errors, geometry: ConvGeometry, margin: float = COST_MARGIN
-) -> tuple[Scheme, ...]:
-    """Leave out candidates that another one beats: no larger error at ``margin`` times the cost, by the cost model.
-
-    Args:
-        candidates: of one site.
-        errors: predicted relative error of each.
-        geometry: the convolution; with an unknown spatial size the weights stand for the cost.
-        margin: at 1, a candidate goes as soon as another one is no worse in either figure and better in one.
-    """
-    costs = [_model_cost(candidate, geometry) for candidate in candidates]
-    losses = [errors[candidate] for candidate in candidates]
-
-    def beaten(index: int) -> bool:
-        for other in range(len(candidates)):
-            no_worse = losses[other] <= losses[index] and costs[other] <= margin * costs[index]
-            better = losses[other] < losses[index] or costs[other] < costs[index]
-            if no_worse and better:
-                return True
-        return False
-
-    return tuple(candidate for index, candidate in enumerate(candidates) if not beaten(index))
-
-
 def prune_by_figures(costs: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
     """Indices of the options that no other is at least as good as in every figure; of equal ones, the first."""
     kept = []
@@ -100,11 +69,3 @@ def prune_by_figures(costs: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
         if not beaten:
             kept.append(index)
     return tuple(kept)
-
-
-def _model_cost(candidate: Scheme, geometry: ConvGeometry) -> float:
-    form, rank = candidate.form, candidate.rank
-    if geometry.in_positions is None or geometry.out_positions is None:
-        return float(cost_of(form, geometry, rank).params)
-    # Which lowering is best is found by timing.
-    return min(candidate_ms(geometry, Scheme(form, rank, lowering)) for lowering in lowerings(form, rank))

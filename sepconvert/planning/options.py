@@ -1,10 +1,10 @@
-"""The options of every site: candidates that survive pruning, each in the lowerings worth having."""
+"""The options of every site: candidates, each in the lowerings worth having."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.candidates import prune_by_figures, prune_by_model, site_candidates
+from sepconvert.planning.candidates import prune_by_figures, site_candidates
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.latencies import Latencies
 from sepconvert.planning.latency_table import Workload
@@ -71,7 +71,7 @@ def options_by_latency(
     Returns:
         The options, and for sites where no candidate is faster than the dense convolution the sentence that says so.
     """
-    candidates = {site.output: _survivors(site, forms, profiles[site.output], lowering) for site in sites}
+    candidates = {site.output: _candidates(site, forms, profiles[site.output], lowering) for site in sites}
     ways: dict[Workload, dict[Scheme, None]] = {}
     for site in sites:
         wanted = ways.setdefault(workloads[site.output], {})
@@ -103,16 +103,14 @@ def options_by_latency(
     return options, reasons
 
 
-def _survivors(site: ConvSite, forms: Sequence[str], profile: SiteProfile, lowering: str) -> list[Scheme]:
-    """What is left of the candidates, in the lowering that is asked for or in all that apply."""
-    candidates = site_candidates(site, _known(forms, profile), MANY_RANKS)
-    errors = {scheme: profile.error(scheme.form, scheme.rank) for scheme in candidates}
-    left = prune_by_model(candidates, errors, site.geometry)
-    return [replace(scheme, lowering=how) for scheme in left for how in _lowerings(scheme, lowering)]
+def _candidates(site: ConvSite, forms: Sequence[str], profile: SiteProfile, lowering: str) -> list[Scheme]:
+    """The candidates in the lowering that is asked for, or in all that apply."""
+    found = site_candidates(site, _known(forms, profile), MANY_RANKS)
+    return [replace(scheme, lowering=how) for scheme in found for how in _lowerings(scheme, lowering)]
 
 
 def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
-    """Leave out forms that the profile has found to be beaten."""
+    """Leave out forms that save nothing at this site, of which nothing was estimated."""
     return [form for form in forms if form in profile.curves]
 
 

@@ -19,21 +19,18 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.candidates import prune_by_model, site_candidates
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Effect, measure_effect
-from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import PROBED, ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.fitted import estimate
-from sepconvert.separable.forms import FORMS, reconstruct, scheme_for
+from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.moments import fitted_bias
 from sepconvert.separable.problem import Problem, make_problem
 
 # The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
 # errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
 SMALL_ERROR, PROBES = 0.02, 3
-# A whole form is left out sooner than a candidate: its errors take long to estimate.
-BEATEN_MARGIN = 0.8
 EFFORT = ProfileEffort()
 # Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
 MOST_JOBS = 4
@@ -94,15 +91,20 @@ def profile_site(task: SiteTask) -> SiteProfile:
     geometry, effort = task.replay.site.geometry, task.effort
     finite = np.isfinite(task.moments.covariance).all() and np.isfinite(task.moments.mean).all()
     if not finite:
-        return profile_weights(task.weight, geometry, list(task.ranks), np.random.default_rng(0))
+        return profile_weights(
+            task.weight, geometry, [form for form in task.forms if form in task.ranks], np.random.default_rng(0)
+        )
     problems = [
         make_problem(task.moments, task.weight, geometry, ridge, task.replay.row_scale, asymmetric=False)
         for ridge in effort.ridges(geometry)
     ]
-    estimates = _Estimates(task, problems)
-    for form in sorted(task.ranks, key=lambda name: not FORMS[name].CHANNELS):
-        estimates.add(form, task.ranks[form])
-    return SiteProfile(estimates.curves, _sensitivity(task, estimates.fits))
+    fits = {form: [_fit(task, problems, form, rank) for rank in ranks] for form, ranks in task.ranks.items()}
+    curves = {
+        form: ErrorCurve(task.ranks[form], tuple(fit.error for fit in found))
+        for form, found in fits.items()
+        if form in task.forms
+    }
+    return SiteProfile(curves, _sensitivity(task, [fit for form in PROBED for fit in fits.get(form, [])]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,40 +115,15 @@ class _Probe:
     kernel: NDArray[np.float64]
 
 
-class _Estimates:
-    """Error curves of one site, form by form, and the fits behind each."""
+def _fit(task: SiteTask, problems: Sequence[Problem], form: str, rank: int) -> _Probe:
+    """The best of the ridges."""
+    return min((_fit_at(task, problem, form, rank) for problem in problems), key=lambda fit: fit.error)
 
-    def __init__(self, task: SiteTask, problems: Sequence[Problem]) -> None:
-        self.curves: dict[str, ErrorCurve] = {}
-        self.fits: list[_Probe] = []
-        self._task = task
-        self._problems = problems
 
-    def add(self, form: str, ranks: Sequence[int]) -> None:
-        """Fit a form at all ranks; or at the middle one only, if it is beaten there."""
-        middle = ranks[(len(ranks) - 1) // 2]
-        found = {middle: self._fit(form, middle)} if self.curves else {}
-        if found and self._beaten(form, middle, found[middle].error):
-            return
-        fits = [found[rank] if rank in found else self._fit(form, rank) for rank in ranks]
-        self.fits += fits
-        self.curves[form] = ErrorCurve(tuple(ranks), tuple(fit.error for fit in fits))
-
-    def _fit(self, form: str, rank: int) -> _Probe:
-        return min((self._fit_at(problem, form, rank) for problem in self._problems), key=lambda fit: fit.error)
-
-    def _fit_at(self, problem: Problem, form: str, rank: int) -> _Probe:
-        kernel = reconstruct(estimate(problem, form, rank, self._task.effort.evaluations(problem.geometry)))
-        judged = self._task.judge.error(kernel, fitted_bias(self._task.moments, kernel))
-        return _Probe(problem.error(kernel) if judged is None else judged, kernel)
-
-    def _beaten(self, form: str, rank: int, error: float) -> bool:
-        """Whether a form that is already known is predicted to lose no more at clearly less cost."""
-        geometry = self._task.replay.site.geometry
-        known = list(site_candidates(self._task.replay.site, list(self.curves)))
-        this = scheme_for(form, rank)
-        errors = {scheme: self.curves[scheme.form].at(scheme.rank) for scheme in known} | {this: error}
-        return this not in prune_by_model([*known, this], errors, geometry, BEATEN_MARGIN)
+def _fit_at(task: SiteTask, problem: Problem, form: str, rank: int) -> _Probe:
+    kernel = reconstruct(estimate(problem, form, rank, task.effort.evaluations(problem.geometry)))
+    judged = task.judge.error(kernel, fitted_bias(task.moments, kernel))
+    return _Probe(problem.error(kernel) if judged is None else judged, kernel)
 
 
 def _sensitivity(task: SiteTask, fits: Sequence[_Probe]) -> float | None:

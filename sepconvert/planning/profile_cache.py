@@ -21,20 +21,19 @@ CODE = ("separable", "fitting", "planning")
 
 
 def profile_key(
-    model: bytes, sites: Sequence[ConvSite], forms: Sequence[str], inputs: Dataset, effort: ProfileEffort, seed: int
+    model: str, sites: Sequence[ConvSite], forms: Sequence[str], inputs: Dataset, effort: ProfileEffort, seed: int
 ) -> str:
     """Name a profile by everything it depends on.
 
     Args:
-        model: the model with all weights, serialised.
+        model: digest of the model with all its weights.
         sites: the profiled sites.
         forms: keys of ``FORMS``.
         inputs: the calibration inputs.
         effort: how much is looked at.
         seed: of the choice of inputs and positions.
     """
-    whole = hashlib.sha256(model).hexdigest()
-    made_of = [whole, [repr(site) for site in sites], list(forms), inputs.sample_hashes(), repr(effort), seed, _code()]
+    made_of = [model, [repr(site) for site in sites], list(forms), inputs.sample_hashes(), repr(effort), seed, _code()]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType, extract, serialise
+from sepconvert.graph.parts import ValueType, extract
+from sepconvert.graph.runnable import runnable
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import Arrays, open_session
+from sepconvert.verify.by_sample import Axes, by_sample
 from sepconvert.verify.deviation import Deviation
 
 
@@ -43,6 +45,8 @@ class Replay:
         expected: per batch, the observed values of the original.
         around: opset and IR version of the model.
         row_scale: (M,) importance of the site's outputs.
+        rows: per batch, its number of samples.
+        axes: along which axis the samples of the observed values lie; see ``by_sample``.
     """
 
     site: ConvSite
@@ -54,6 +58,8 @@ class Replay:
     expected: tuple[Arrays, ...]
     around: Surroundings
     row_scale: NDArray[np.float64]
+    rows: tuple[int, ...]
+    axes: Axes
 
 
 def cut_behind(
@@ -77,7 +83,7 @@ def cut_behind(
         return None, (site.output,)
     part = extract(model, cut, wanted)
     fed = {str(value.name) for value in part.ir.graph.inputs}
-    return serialise(part), tuple(sorted({*fed, site.output}))
+    return runnable(part), tuple(sorted({*fed, site.output}))
 
 
 def measure_effect(
@@ -98,7 +104,7 @@ def measure_effect(
     rest = None if replay.rest is None else open_session(replay.rest, threads=threads)
     own = _ScaledError(replay.row_scale)
     outputs = {name: Deviation() for name in replay.observed}
-    for x, live, expected in zip(replay.inputs, replay.live, replay.expected, strict=True):
+    for x, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):
         y = live[replay.site.output]
         error = error_model.run({INPUT: x})[OUTPUT]
         own.add(y, error)
@@ -106,9 +112,11 @@ def measure_effect(
         found = dict(fed)
         if rest is not None:
             found |= rest.run({info.name: fed[info.name] for info in rest.inputs})
-        for name, deviation in outputs.items():
-            if name in found:
-                deviation.add(expected[name], found[name])
+        for name in [name for name in outputs if name in found]:
+            if expected[name].shape != found[name].shape:
+                del outputs[name]  # how many rows there are depends on the values: nothing to compare
+                continue
+            outputs[name].add(*(by_sample(name, values[name], rows, replay.axes) for values in (expected, found)))
     errors = [deviation.figures().relative_error for deviation in outputs.values()]
     worst = max((error for error in errors if error is not None), default=0.0)
     relative = own.relative

@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
-from sepconvert.fitting.sizes import batch_size, value_sizes
+from sepconvert.fitting.sizes import batch_size, largest_value, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets
+from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import pre_activations
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType, serialise
+from sepconvert.graph.parts import ValueType
+from sepconvert.graph.runnable import runnable
 from sepconvert.graph.segments import Segment, Stop, plan_segments
-from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
@@ -26,8 +28,17 @@ from sepconvert.planning.damage import spread_ranks
 from sepconvert.planning.sensitivity import Replay, cut_behind
 from sepconvert.progress import Progress
 from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments
+from sepconvert.verify.by_sample import Axes
+
+PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
+"""Forms whose fits probe a site's sensitivity, whichever forms may be chosen.
+
+What a candidate is predicted to cost must not depend on which others are considered: more choice would give worse
+plans. For the same reason no form is left out because another one looks better at one rank.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +98,15 @@ class ProfileEffort:
 
 @dataclass(frozen=True, slots=True)
 class SiteTask:
-    """One site's share of the work; it can be sent to another process."""
+    """One site's share of the work; it can be sent to another process.
+
+    ``ranks`` are to be fitted, by form: of the ``forms`` that may be chosen, and of those that probe the sensitivity.
+    """
 
     weight: NDArray[np.float64]
     moments: PatchMoments
     judge: Judge
+    forms: tuple[str, ...]
     ranks: Mapping[str, tuple[int, ...]]
     effort: ProfileEffort
     replay: Replay
@@ -112,9 +127,8 @@ class TaskWalk:
         self._model, self._forms, self._effort, self._rng = model, forms, effort, rng
         self._progress = progress
         self._targets = find_targets(model, sites)
-        before = pre_activations(model)
-        names = [str(value.name) for value in model.ir.graph.outputs]
-        self._observed = tuple(dict.fromkeys(before.get(name, name) for name in names))
+        self._observed: tuple[str, ...] = ()
+        self._axes: Axes = {}
 
     def tasks(self, dataset: Dataset) -> Iterator[SiteTask]:
         """Collect data at site after site."""
@@ -123,8 +137,13 @@ class TaskWalk:
         fitted, heldout = used.split(effort.heldout, self._rng)
         shapes = infer_shapes(self._model, used.shapes())
         size = value_sizes(shapes)
+        before = pre_activations(self._model)
+        names = [str(value.name) for value in self._model.ir.graph.outputs]
+        observed = dict.fromkeys(before.get(name, name) for name in names)
+        self._observed = tuple(name for name in observed if _is_numeric(name, shapes))
+        self._axes = batch_axes(self._model, shapes)
         segments = plan_segments(self._model, self._stops(), size)
-        largest = max((size(name) for name in shapes.shapes if name not in shapes.constants), default=1)
+        largest = largest_value(shapes, size)
         with Spool(effort.memory_budget) as spool:
             stream, batches = start_stream(spool, fitted, heldout, min(effort.batch, batch_size(shapes, size)))
             values = sum(size(name) for name in self._observed) // 4
@@ -139,7 +158,7 @@ class TaskWalk:
 
     def _stops(self) -> list[Stop]:
         """The sites, and behind the last one what the observed values still need."""
-        stops = [Stop(target.site.output, (target.site.input,)) for target in self._targets]
+        stops = [Stop(target.site.output, target.own_needs) for target in self._targets]
         order = [str(value.name) for node in self._model.ir.graph for value in node.outputs]
         behind = sorted(set(self._observed) - {stops[-1].site}, key=order.index)
         if behind and order.index(behind[-1]) > order.index(stops[-1].site):
@@ -158,16 +177,17 @@ class TaskWalk:
         """Collect one site's patches and what its replay needs, and move the stream on."""
         site, effort = target.site, self._effort
         weight = read_constant(self._model, site.weight)
-        output = ValueType(numpy_dtype(site.dtype), 2 + len(site.geometry.kernel))
+        output = ValueType(numpy_dtype(site.dtype), (None,) * (2 + len(site.geometry.kernel)))
         rest, fed = cut_behind(self._model, site, stream.types(), output, self._observed)
         sample = SiteSample(site.geometry, effort.memory_budget)
         inputs, live = [], []
-        names = list(dict.fromkeys([*segment.after, site.input, site.output]))
+        names = list(dict.fromkeys([*segment.after, *target.own_needs, site.output]))
         part = self._open(stream, names)
         for index, batch in enumerate(batches):
             values = stream.run(part, names, index)
             share = share_of(effort.sampling.wanted(site.geometry, heldout=batch.heldout), batch, batches)
-            sample.add(values[site.input], values[site.output], share, self._rng, heldout=batch.heldout)
+            outputs = target.without_bias(values[site.output], values)
+            sample.add(values[site.input], outputs, share, self._rng, heldout=batch.heldout)
             if index in replayed:
                 inputs.append(values[site.input])
                 held = stream.run(None, [name for name in fed if name != site.output], index)
@@ -175,13 +195,24 @@ class TaskWalk:
             stream.settle(index, values, segment.after)
         around = Surroundings.of(self._model.ir)
         replay = Replay(
-            site, rest, fed, self._observed, tuple(inputs), tuple(live), tuple(expected), around, target.row_scale
+            site,
+            rest,
+            fed,
+            self._observed,
+            tuple(inputs),
+            tuple(live),
+            tuple(expected),
+            around,
+            target.row_scale,
+            tuple(batches[index].samples for index in replayed),
+            {name: self._axes[name] for name in self._observed if name in self._axes},
         )
-        ranks = {form: effort.spread(form, site.geometry) for form in self._forms}
+        ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *PROBED))}
         return SiteTask(
             weight.astype(np.float64),
             replace(sample.moments(), cross=None),
             sample.judge(target.row_scale),
+            tuple(self._forms),
             {form: found for form, found in ranks.items() if found},
             effort,
             replay,
@@ -203,4 +234,9 @@ class TaskWalk:
 
     def _open(self, stream: Stream, names: Sequence[str]) -> Session | None:
         part = stream.part(self._model, names)
-        return None if part is None else open_session(serialise(part))
+        return None if part is None else open_session(runnable(part))
+
+
+def _is_numeric(name: str, shapes: Shapes) -> bool:
+    """Whether a value can be compared: a tensor of numbers, neither text nor a sequence."""
+    return name not in shapes.no_tensors and shapes.dtypes.get(name) not in ("object", "str")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sepconvert.errors import VerificationError
 from sepconvert.graph.heads import expose
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import inlined
+from sepconvert.graph.save import model_bytes
 from sepconvert.pytorch.binding import Step
 from sepconvert.pytorch.operators.dtypes import to_array, to_tensor
 from sepconvert.pytorch.trainable import TrainableGraph
@@ -79,7 +79,7 @@ def check_parity(model: LoadedModel, graph: TrainableGraph, feeds: Arrays) -> Pa
 
 def _compare_outputs(model: LoadedModel, graph: TrainableGraph, feeds: Arrays) -> dict[str, tuple[float, float, int]]:
     """Difference, unit roundoff and depth of every output."""
-    expected = run_model(serialise(model), feeds, list(graph.outputs), optimise=False)
+    expected = run_model(model_bytes(model), feeds, list(graph.outputs), optimise=False)
     found = _run(graph, feeds, graph.outputs)
     depths = dict.fromkeys(graph.outputs, 0) | _depths(graph.steps)
     makers = {name: step.node.op_type for step in graph.steps for name in step.node.outputs}
@@ -95,7 +95,7 @@ def _check_nodes(
     needed = {step.node.outputs[0]: tuple(_tensors_before(step, steps)) for step in chunk}
     computed = [name for step in chunk if not _is_sequence(step) for name in step.node.outputs if name]
     wanted = dict.fromkeys([*computed, *(name for names in needed.values() for name in names if name in steps)])
-    values = {**feeds, **run_model(serialise(expose(model, list(wanted))), feeds, list(wanted), optimise=False)}
+    values = {**feeds, **run_model(model_bytes(expose(model, list(wanted))), feeds, list(wanted), optimise=False)}
     for step in chunk:
         given = {name: values[name] for name in needed[step.node.outputs[0]] if name in values}
         outputs = [] if _is_sequence(step) else [name for name in step.node.outputs if name]

@@ -14,6 +14,7 @@ _KIND_TITLES = {
     "dynamic-weight": "Weight computed while running",
     "shared-weight": "Weight used more than once",
     "overridable-weight": "Weight that a caller may override",
+    "constant": "No input reaches it",
     "subgraph": "Inside a control-flow subgraph",
     "3d": "Three-dimensional",
     "dtype": "Number type",

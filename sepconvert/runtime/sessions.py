@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import DeviceError, ModelError
+from sepconvert.model_bytes import ModelBytes
 from sepconvert.runtime.devices import Device, find_device
 from sepconvert.runtime.failures import model_errors
 
 Arrays = dict[str, NDArray[Any]]
 
+_FOLDER = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # onnxruntime's severity FATAL
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
@@ -126,7 +128,7 @@ def open_session(
     target = find_device(device)
     options = session_options(threads, optimise=optimise)
     if external_folder is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_folder))
+        options.add_session_config_entry(_FOLDER, str(external_folder))
     return start_session(model, target, options, threads)
 
 
@@ -151,6 +153,10 @@ def start_session(model: bytes | Path, device: Device, options: Any, threads: in
     import onnxruntime
 
     source = str(model) if isinstance(model, Path) else model
+    if isinstance(model, ModelBytes) and model.folder is not None:
+        options.add_session_config_entry(_FOLDER, str(model.folder))
+        # Packed for the processor, every weight would be in memory twice.
+        options.add_session_config_entry("session.disable_prepacking", str(int(model.large)))
     if device.name == "dml":
         options.enable_mem_pattern = False  # DirectML refuses sessions with memory patterns
     with model_errors(f"load {model}" if isinstance(model, Path) else "load the model"):

@@ -1,19 +1,24 @@
 """Fidelity of a rewritten model: both models run on the same inputs, batch by batch, output by output."""
 
-from collections.abc import Mapping, Sequence
+import pickle
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
+from sepconvert.data.dataset import Feeds
+from sepconvert.model_bytes import ModelBytes
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, OutputFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
-from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.verify.by_sample import Axes, by_sample
 from sepconvert.verify.deviation import Deviation, Figures
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
@@ -38,6 +43,7 @@ def measure_fidelity(
     pre: Mapping[str, str] | None = None,
     pre_after: Mapping[str, str] | None = None,
     outputs: Sequence[str] | None = None,
+    axes: Axes = MappingProxyType({}),
     device: str = "cpu",
     threads: int = 1,
     batch_size: int | None = None,
@@ -57,6 +63,7 @@ def measure_fidelity(
             outputs of both models (instrument them first).
         pre_after: the same for ``after`` where its value names differ.
         outputs: the outputs to compare; None for all but the values of ``pre``.
+        axes: along which axis the samples lie, by the original's value; see ``by_sample``.
         device: where both models run.
         threads: threads of each session.
         batch_size: samples per run; None chooses by the size of the inputs. A static batch rules.
@@ -66,7 +73,8 @@ def measure_fidelity(
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
         DataError: an input cannot be read.
     """
-    first = open_session(before, device=device, threads=threads)
+    original = [open_session(before, device=device, threads=threads)]
+    first = original[0]
     second = open_session(after, device=device, threads=threads)
     pairs = pair_outputs(first, second, pre or {}, pre_after or pre or {}, outputs)
     inputs = pair_inputs(first, second)
@@ -76,14 +84,15 @@ def measure_fidelity(
     partners = list(dict.fromkeys(name for pair in pairs for name in pair.after))
     top = TopOne(dataset.labels)
     seen = 0
-    for feeds in dataset.batches(batch_size or _choose_batch(dataset, second)):
+    del first
+    apart = isinstance(before, ModelBytes) and before.large
+    for feeds, old in _answers(original, dataset, batch_size or _choose_batch(dataset, second), names, apart=apart):
         progress("Fidelity", seen, dataset.count)
         rows = _count_rows(feeds, dataset, seen)
-        old = first.run(feeds, names)
         new = second.run(adapt_feeds(feeds, inputs), partners)
         for comparison in comparisons:
-            comparison.add(old, new, rows)
-        top.add([(p.before[0], old[p.before[0]], new[p.after[0]]) for p in pairs if p.numeric], rows)
+            comparison.add(old, new, rows, axes)
+        top.add([_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric], rows)
         seen += rows
     progress("Fidelity", dataset.count, dataset.count)
     return _summarise(comparisons, top, dataset)
@@ -97,7 +106,7 @@ class _Comparison:
     deviations: tuple[Deviation, ...]
     mismatch: str | None = None
 
-    def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int) -> None:
+    def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes) -> None:
         if not self.pair.numeric or self.mismatch:
             return
         for name, partner, deviation in zip(self.pair.before, self.pair.after, self.deviations, strict=True):
@@ -105,9 +114,35 @@ class _Comparison:
             if y.shape != y_hat.shape:
                 self.mismatch = f"{y.shape} before but {y_hat.shape} after"
                 return
-            # An output whose first axis is not the batch is one observation per run.
-            batched = y.ndim > 0 and len(y) == rows
-            deviation.add(y if batched else y[np.newaxis], y_hat if batched else y_hat[np.newaxis])
+            deviation.add(by_sample(name, y, rows, axes), by_sample(name, y_hat, rows, axes))
+
+
+def _answers(
+    original: list[Session], dataset: Dataset, size: int, names: Sequence[str], *, apart: bool
+) -> Iterator[tuple[Feeds, Arrays]]:
+    """Yield every batch with what the original makes of it.
+
+    ``apart``: it answers all of them before the first is given, and is closed; of two large models only one fits into
+    memory. The answers lie in a temporary folder meanwhile. ``original`` is emptied, so that nobody else holds it.
+    """
+    session = original.pop()
+    if not apart:
+        for feeds in dataset.batches(size):
+            yield feeds, session.run(feeds, names)
+        return
+    with tempfile.TemporaryDirectory(prefix="sepconvert-") as folder:
+        for index, feeds in enumerate(dataset.batches(size)):
+            Path(folder, str(index)).write_bytes(pickle.dumps(session.run(feeds, names)))
+        del session
+        for index, feeds in enumerate(dataset.batches(size)):
+            yield feeds, pickle.loads(Path(folder, str(index)).read_bytes())
+
+
+def _by_sample(
+    pair: OutputPair, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes
+) -> tuple[str, NDArray[Any], NDArray[Any]]:
+    name = pair.before[0]
+    return name, by_sample(name, old[name], rows, axes), by_sample(name, new[pair.after[0]], rows, axes)
 
 
 def _choose_batch(dataset: Dataset, second: Session) -> int:
@@ -140,7 +175,14 @@ def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset
             )
         )
     warnings += top.warnings()
-    fidelity = Fidelity(outputs, dataset.count, dataset.origin, *top.shares())
+    shares = top.shares()
+    if not dataset.varies:
+        shares = (None, None, None)
+        warnings.append(
+            f"All {dataset.count} inputs that the models were compared on are the same, so that their agreement is no "
+            "evidence of accuracy."
+        )
+    fidelity = Fidelity(outputs, dataset.count, dataset.origin, *shares)
     return FidelityResult(fidelity, tuple(warnings))
 
 

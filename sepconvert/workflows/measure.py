@@ -3,8 +3,9 @@
 import numpy as np
 
 from sepconvert.data import Dataset, random_inputs
+from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import expose, pre_activations
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.runnable import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
 from sepconvert.workflows.opened import OpenedModel
@@ -39,12 +40,12 @@ def measure_fidelity(
     if pre.keys() != pre_after.keys():
         pre, pre_after = {}, {}
     old, new = (
-        model_bytes(expose(opened.model, list(values.values())))
-        for opened, values in ((before, pre), (after, pre_after))
+        runnable(expose(opened.model, list(values.values()))) for opened, values in ((before, pre), (after, pre_after))
     )
     outputs = [str(value.name) for value in before.model.ir.graph.outputs]
+    axes = batch_axes(before.model, before.shapes)
     result = fidelity.measure_fidelity(
-        old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs, progress=progress
+        old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs, axes=axes, progress=progress
     )
     return result.fidelity, list(result.warnings)
 
@@ -61,8 +62,8 @@ def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | 
         return []
     feeds = next(iter(dataset.first(SHOWN_SAMPLES).batches(SHOWN_SAMPLES)))
     name, given = str(before.model.ir.graph.outputs[0].name), next(iter(feeds.values()))
-    old = run_model(model_bytes(before.model), feeds)[name]
-    new = run_model(model_bytes(after.model), feeds).get(name)
+    old = run_model(runnable(before.model), feeds)[name]
+    new = run_model(runnable(after.model), feeds).get(name)
     if new is None or not len(given) == len(old) == len(new):
         return []
     return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
@@ -82,8 +83,8 @@ def measure_latency(
     rng = np.random.default_rng(seed)
     inputs = dataset if dataset is not None else random_inputs(before.shapes.inputs, 1, rng)
     feeds = next(iter(inputs.batches(1)))
-    first = model_bytes(before.model)
-    second = None if after is None else model_bytes(after.model)
+    first = runnable(before.model)
+    second = None if after is None else runnable(after.model)
     return [
         time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng, progress=progress)
         for device in measure.devices

@@ -154,11 +154,14 @@ def _fit_and_check(
     case: Case, planner: Planner, network: NetworkPlan, checked: Any, limit: float
 ) -> tuple[Settled, float]:
     found = _settle_plan(case, planner, replace(network, budget={"max_error": limit}))
-    fidelity, _ = measure_fidelity(case.opened, found.applied.opened, checked, case.request.seed, case.request.progress)
+    fidelity, warnings = measure_fidelity(
+        case.opened, found.applied.opened, checked, case.request.seed, case.request.progress
+    )
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
-            "--max-error needs an output that varies over at least two held-out inputs; give more or other --data."
+            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more or other --data, or ask for "
+            "--macs, --params or --speedup instead."
         )
     measured = {"max_error": error, "held_out_inputs": checked.count}
     return replace(found, plan=replace(found.plan, measured=measured)), error

@@ -47,6 +47,11 @@ def data_warnings(calibration: Dataset | None, test: Dataset | None, training: D
     known = [dataset for dataset in (calibration, test, training) if dataset is not None]
     warnings = list(dict.fromkeys(warning for dataset in known for warning in dataset.warnings))
     for dataset, what in ((calibration, "calibration"), (training, "training")):
+        if dataset is not None and not dataset.varies:
+            warnings.append(
+                f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
+                "others; check the files and how they are read."
+            )
         if dataset is None or test is None:
             continue
         shared = count_overlap(dataset, test)

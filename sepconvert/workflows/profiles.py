@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sepconvert.data import Dataset
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.runnable import digest
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder
@@ -43,7 +43,7 @@ def _cached(case: Case, inputs: Dataset, warn: Callable[[str], None]) -> Mapping
     if not case.request.planning.cache:
         return _from_data(case, inputs)
     files = DiskCache(default_folder() / "profiles", warn)
-    key = profile_key(model_bytes(case.opened.model), case.sites, case.request.forms, inputs, EFFORT, case.request.seed)
+    key = profile_key(digest(case.opened.model), case.sites, case.request.forms, inputs, EFFORT, case.request.seed)
     known = files.read(key, profiles_from_json)
     if known is not None:
         return known

@@ -35,14 +35,14 @@ class ModelSource:
         Raises:
             ModelError: it cannot be read or exported.
         """
-        if self.torch is None:
-            return load_model(self.files[0])
-        from sepconvert.graph.tidy import without_zero_biases
+        from sepconvert.graph.tidy import without_dead_nodes, without_zero_biases
 
+        if self.torch is None:
+            return without_dead_nodes(load_model(self.files[0]))
         exported = self.torch.export(input_shapes)
-        model = without_zero_biases(load_bytes(exported.data))
+        model = without_dead_nodes(without_zero_biases(load_bytes(exported.data)))
         digest = _digest(self.files[0]) if self.files else model.sha256
-        return replace(model, name=self.name, sha256=digest, notes=exported.warnings)
+        return replace(model, name=self.name, sha256=digest, notes=(*exported.warnings, *model.notes))
 
     def confine(self, found: Survey) -> Survey:
         """Name sites after their layers, and skip, with the reason, those that no layer of the PyTorch model is."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sepconvert.data import Dataset
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.fitting.results import SitePlan
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.save import file_size
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.progress import Progress, silent
@@ -251,7 +251,7 @@ class _Trial:
             stable=timed.stable if timed is not None else None,
             scatter=timed.scatter if timed is not None else None,
             sites_rewritten=len(fit.rewritten),
-            file_bytes=len(model_bytes(after.model)),
+            file_bytes=file_size(after.model),
             form=form,
             command=command,
         )

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.graph.load import load_model
-from sepconvert.graph.parts import ValueType, extract, serialise
+from sepconvert.graph.parts import ValueType, extract
+from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
@@ -108,7 +109,7 @@ def captured(
         if site.keep_reason:
             continue
         part = extract(model, {name: ValueType.of(array) for name, array in first.items()}, [site.input, site.output])
-        session = open_session(serialise(part))
+        session = open_session(model_bytes(part))
         runs = [session.run(feeds) for feeds in dataset.batches()]
         yield (
             site,

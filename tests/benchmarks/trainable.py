@@ -25,7 +25,7 @@ import torch
 from sepconvert.errors import SepconvertError
 from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.parts import serialise
+from sepconvert.graph.save import model_bytes
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import TensorInfo, open_session
 from tests.pytorch.exports import EXPORTERS, save
@@ -61,7 +61,7 @@ def compare(path: Path, name: str, exporter: str, sizes: Sequence[int] = (64, 16
 def _difference(source: LoadedModel, sizes: Sequence[int]) -> float:
     module = TrainableGraph.from_model(source)
     before = pre_activations(source)
-    session = open_session(serialise(expose(source, list(before.values()))))
+    session = open_session(model_bytes(expose(source, list(before.values()))))
     names = [before.get(name, name) for name in module.outputs]
     rng = np.random.default_rng(0)
     feeds = {info.name: _input(info, sizes, rng) for info in session.inputs}

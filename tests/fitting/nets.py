@@ -12,7 +12,8 @@ from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.fitting.results import NetworkFit, SitePlan
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import serialise, with_kernels
+from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
@@ -137,6 +138,6 @@ def relative_error(before: LoadedModel, after: LoadedModel, images: NDArray[np.f
     """Error of the first output on these images, relative to its variance."""
     name = str(before.ir.graph.outputs[0].name)
     truth, guess = (
-        run_model(serialise(m), {"image": images}, [name])[name].astype(np.float64) for m in (before, after)
+        run_model(model_bytes(m), {"image": images}, [name])[name].astype(np.float64) for m in (before, after)
     )
     return float(np.sum((truth - guess) ** 2) / np.sum((truth - truth.mean(axis=0)) ** 2))

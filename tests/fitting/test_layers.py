@@ -9,7 +9,7 @@ from sepconvert.fitting.refit import refit
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import serialise
+from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.runtime.sessions import run_model
 from tests.fitting.nets import Net, choose, dataset, relative_error, rewritten, sites, smooth_images
@@ -115,7 +115,7 @@ def test_nothing_but_weights_and_biases_changes(result: NetworkFit) -> None:
     before_nodes = [(node.op_type, node.outputs[0].name) for node in model.ir.graph]
     assert [(node.op_type, node.outputs[0].name) for node in after.ir.graph] == before_nodes
     image = smooth_images(2, 6, 12)
-    assert run_model(serialise(after), {"image": image})["logits"].shape == (2, CLASSES)
+    assert run_model(model_bytes(after), {"image": image})["logits"].shape == (2, CLASSES)
 
 
 def test_layers_before_the_first_site_stay_as_they_are() -> None:

@@ -15,7 +15,7 @@ from sepconvert.fitting.refit import RefitSettings, refit
 from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.fitting.sampling import Sampling
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import serialise
+from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import Session, open_session, run_model
@@ -307,7 +307,7 @@ def test_a_dead_layer_is_reproduced_by_its_bias_alone() -> None:
     model = net.build(net.conv("c1", silent, 4, 4))
     after = rewritten(model, fit(model, ("dw_pw", 1)))
     test = unseen(model)
-    truth, guess = (run_model(serialise(m), {"image": test})["c1"] for m in (model, after))
+    truth, guess = (run_model(model_bytes(m), {"image": test})["c1"] for m in (model, after))
     np.testing.assert_allclose(guess, truth, rtol=1e-4, atol=1e-4)
 
 

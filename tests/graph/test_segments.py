@@ -13,7 +13,7 @@ from sepconvert.graph.parts import ValueType, extract
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.uses import computed_nodes, node_inputs
 
-FLOAT4 = ValueType(np.dtype(np.float32), 4)
+FLOAT4 = ValueType(np.dtype(np.float32), (None,) * 4)
 
 
 class Net:

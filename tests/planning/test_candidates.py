@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import (
     prune_by_figures,
-    prune_by_model,
     rank_ladder,
     site_candidates,
 )
-from sepconvert.separable.forms import FORMS, cost_of, scheme_for
+from sepconvert.separable.forms import FORMS, cost_of
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.ranks import max_useful_rank
 
@@ -61,36 +60,6 @@ def test_a_form_that_cannot_save_anything_has_no_candidates() -> None:
     geometry = square(1, 64)
     found = site_candidates(site(geometry), ["pw_dw", "dw_pw"])
     assert {candidate.form for candidate in found} == {"dw_pw"}
-
-
-def test_a_candidate_that_costs_clearly_more_and_loses_more_is_pruned() -> None:
-    geometry = square(64, 64)
-    small, large = (scheme_for("pw_dw_pw", rank) for rank in (16, 128))
-    assert prune_by_model([small, large], {small: 0.1, large: 0.2}, geometry) == (small,)
-    assert prune_by_model([small, large], {small: 0.1, large: 0.05}, geometry) == (small, large)
-
-
-def test_a_candidate_that_costs_only_a_little_more_is_left_for_timing() -> None:
-    geometry = square(64, 64)
-    near = [scheme_for("pw_dw_pw", rank) for rank in (64, 72)]
-    errors = dict(zip(near, (0.1, 0.2), strict=True))
-    assert prune_by_model(near, errors, geometry) == tuple(near)
-    assert prune_by_model(near, errors, geometry, margin=1.0) == (near[0],)
-
-
-def test_bottlenecks_of_a_first_convolution_are_timed_beside_spatial_ones_that_seem_cheaper() -> None:
-    # open_nsfw's: onnxruntime runs pw_dw_pw of 8 channels a fifth faster than spatial of 4.
-    geometry = ConvGeometry(3, 64, (7, 7), (2, 2), (1, 1), (0, 0, 0, 0)).at((230, 230))
-    known = {("spatial", 4): 0.0903, ("pw_dw_pw", 8): 0.1258, ("spatial", 8): 0.0033, ("pw_dw_pw", 16): 0.0275}
-    errors = {scheme_for(form, rank): error for (form, rank), error in known.items()}
-    found = list(errors)
-    assert prune_by_model(found, errors, geometry) == tuple(found)
-
-
-def test_where_the_size_is_unknown_weights_stand_for_the_cost() -> None:
-    geometry = square(64, 64, None)
-    small, large = (scheme_for("dw_pw", rank) for rank in (1, 4))
-    assert prune_by_model([small, large], {small: 0.1, large: 0.1}, geometry) == (small,)
 
 
 def test_of_equal_options_the_first_is_kept_and_a_pareto_front_is_kept_whole() -> None:

@@ -158,3 +158,18 @@ def test_the_solver_writes_nothing_to_standard_output(capfd: pytest.CaptureFixtu
     print("the record")
     ctypes.CDLL(None).fflush(None)
     assert capfd.readouterr().out == "the record\n"
+
+
+@settings(deadline=None, max_examples=120)
+@given(problems(WHOLE), problems(WHOLE), st.integers(-100, 600))
+def test_more_options_never_give_a_worse_selection(
+    options: list[list[dict[str, float]]], others: list[list[dict[str, float]]], bound: int
+) -> None:
+    # More options at the sites there are; a site more would be another problem.
+    more = [[*site, *(others[index] if index < len(others) else [])] for index, site in enumerate(options)]
+    try:
+        few = select(options, "damage", {"ms": float(bound)})
+    except OutOfReachError:
+        return
+    many = select(more, "damage", {"ms": float(bound)})
+    assert many.totals["damage"] <= few.totals["damage"] + 1e-6

@@ -12,7 +12,8 @@ from joblib import parallel_config
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.graph.heads import pre_activations
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.parts import serialise, with_kernels
+from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import survey
@@ -67,7 +68,7 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
         changed = with_kernels(model, {site.output: (task.weight + difference, bias + shift)})
         deviation = Deviation()
         inputs = _replayed_inputs(dataset, task)
-        session = open_session(serialise(changed))
+        session = open_session(model_bytes(changed))
         for x, expected in zip(inputs, task.replay.expected, strict=True):
             deviation.add(expected[logits], session.run({"image": x}, [logits])[logits])
         whole = deviation.figures().relative_error
@@ -123,10 +124,14 @@ def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -
         assert profile.sensitivity is not None
         assert 0 < profile.sensitivity < 2
         for curve in profile.curves.values():
-            assert curve.errors[-1] < curve.errors[0] < 1.5
+            assert curve.errors[0] < 1.5
+            assert len(curve.ranks) == 1 or curve.errors[-1] < curve.errors[0]
 
 
-def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(tasks: list[SiteTask]) -> None:
+def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
+    tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sepconvert.planning.profile.PROBED", ("spatial",))
     task = replace(tasks[1], ranks={"spatial": (8, 24, 28, 32, 36)})
     profile = profile_site(task)
     problem = make_problem(

@@ -9,7 +9,7 @@ import pytest
 
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.errors import DataError
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.runnable import digest
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
@@ -48,13 +48,13 @@ def test_what_holds_no_profiles_is_refused_by_name(text: str) -> None:
 
 
 def test_the_key_depends_on_everything_a_profile_depends_on(case: Case) -> None:
-    model, data = model_bytes(case.opened.model), case.calibration
+    model, data = digest(case.opened.model), case.calibration
     assert data is not None
 
-    def key(whole: bytes = model, inputs: Dataset = data, form: str = "spatial", seed: int = 0, ranks: int = 3) -> str:
+    def key(whole: str = model, inputs: Dataset = data, form: str = "spatial", seed: int = 0, ranks: int = 3) -> str:
         return profile_key(whole, case.sites, [form], inputs, replace(EFFORT, ranks=ranks), seed)
 
-    every = [key(), key(model[:-1] + b"x"), key(inputs=data.first(39)), key(form="dw_pw"), key(seed=1), key(ranks=4)]
+    every = [key(), key(model[:-1] + "x"), key(inputs=data.first(39)), key(form="dw_pw"), key(seed=1), key(ranks=4)]
     assert len(set(every)) == len(every)
     assert profile_key(model, case.opened.found.sites[2:3], ["spatial"], data, EFFORT, 0) not in every
     assert key() == every[0]

@@ -10,8 +10,8 @@ from onnx import helper
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
-from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import plain_graph
+from sepconvert.graph.save import model_bytes
 from sepconvert.runtime.sessions import run_model
 from tests.graph.models import model, weight
 
@@ -95,15 +95,15 @@ def test_one_step_written_back_computes_in_onnxruntime_what_the_module_computes(
     written = module.write_back()
     with torch.no_grad():
         mine = module(_torch(_feeds()))["y"].numpy()
-    theirs = run_model(serialise(written), _feeds())["y"]
-    before = run_model(serialise(source), _feeds())["y"]
+    theirs = run_model(model_bytes(written), _feeds())["y"]
+    before = run_model(model_bytes(source), _feeds())["y"]
     assert _relative(mine, theirs) < 1e-5
     assert _relative(before, theirs) > 1e-2
 
 
 def test_without_training_the_written_model_is_the_same_bit_by_bit() -> None:
     source = _tied()
-    assert serialise(TrainableGraph.from_model(source).write_back()) == serialise(source)
+    assert model_bytes(TrainableGraph.from_model(source).write_back()) == model_bytes(source)
 
 
 def test_inner_values_can_be_asked_for_and_given() -> None:
@@ -136,7 +136,7 @@ def test_statistics_move_only_when_asked_and_in_training_mode() -> None:
     module.eval()
     with torch.no_grad():
         mine = module(_torch(_feeds()))["y"].numpy()
-    assert _relative(mine, run_model(serialise(module.write_back()), _feeds())["y"]) < 1e-5
+    assert _relative(mine, run_model(model_bytes(module.write_back()), _feeds())["y"]) < 1e-5
 
 
 def test_everything_unsupported_is_named_in_one_message() -> None:

@@ -8,8 +8,8 @@ from onnx import helper
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel, load_bytes
-from sepconvert.graph.parts import serialise
 from sepconvert.graph.plain import with_constants
+from sepconvert.graph.save import model_bytes
 from sepconvert.runtime.sessions import run_model
 from tests.graph.models import DTYPES, model, weight
 
@@ -39,7 +39,7 @@ def test_a_float16_graph_equals_onnxruntime_to_its_own_rounding(wide: bool) -> N
     feeds = {"x": weight((2, 3, 6, 6), np.float16, seed=5)}
     with torch.no_grad():
         found = module({"x": torch.from_numpy(feeds["x"])})["y"]
-    expected = run_model(serialise(source), feeds, optimise=False)["y"].astype(np.float64)
+    expected = run_model(model_bytes(source), feeds, optimise=False)["y"].astype(np.float64)
     assert found.dtype == (torch.float32 if wide else torch.float16)
     assert np.abs(found.double().numpy() - expected).max() <= 4 * 2.0**-11 * np.abs(expected).max()
 
@@ -48,7 +48,7 @@ def test_a_float16_graph_equals_onnxruntime_to_its_own_rounding(wide: bool) -> N
 @pytest.mark.parametrize("wide", [False, True])
 def test_weights_of_any_type_are_written_back_exactly(dtype: str, wide: bool) -> None:
     source = _network(dtype)
-    assert serialise(TrainableGraph.from_model(source, wide=wide).write_back()) == serialise(source)
+    assert model_bytes(TrainableGraph.from_model(source, wide=wide).write_back()) == model_bytes(source)
 
 
 def test_wide_weights_are_trained_in_float32_and_rounded_when_written() -> None:
@@ -79,11 +79,11 @@ def test_a_model_local_function_runs_in_the_place_of_its_call() -> None:
     module = TrainableGraph.from_model(source, ["factor"])
     feeds = {"x": weight((2, 3))}
     assert np.array_equal(
-        module({"x": torch.from_numpy(feeds["x"])})["y"].detach().numpy(), run_model(serialise(source), feeds)["y"]
+        module({"x": torch.from_numpy(feeds["x"])})["y"].detach().numpy(), run_model(model_bytes(source), feeds)["y"]
     )
     with torch.no_grad():
         module.parameters_by_name()["factor"].fill_(5)
-    assert run_model(serialise(module.write_back()), {"x": np.ones((2, 3), np.float32)})["y"].max() == 5
+    assert run_model(model_bytes(module.write_back()), {"x": np.ones((2, 3), np.float32)})["y"].max() == 5
 
 
 def test_a_node_that_fails_is_named() -> None:

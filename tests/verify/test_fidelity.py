@@ -178,3 +178,31 @@ def test_an_output_whose_shape_depends_on_its_values_is_left_out_and_said() -> N
     result = measure_fidelity(positives(WEIGHT), positives(WEIGHT * 0), samples())
     assert result.fidelity.outputs[0].relative_error is None
     assert "on the same input, so it cannot be compared" in result.warnings[0]
+
+
+def test_samples_lie_along_the_axis_that_is_named_however_many_positions_there_are() -> None:
+    def letters(weight: np.ndarray) -> bytes:
+        """x (N, 3) → y (4, N): positions first, as a text recogniser has them."""
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["v"]), helper.make_node("Transpose", ["v"], ["y"])]
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, "N"])
+        graph = helper.make_graph(nodes, "letters", [x], [y], [numpy_helper.from_array(weight, "w")])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+    changed = WEIGHT + np.float32(0.1)
+    for count in (4, 20):  # as many samples as positions, and more
+        expected, truth = reference(changed, count), reference(WEIGHT, count)
+        error = ((expected - truth) ** 2).sum() / ((truth - truth.mean(0)) ** 2).sum()
+        found = measure_fidelity(letters(WEIGHT), letters(changed), samples(count), axes={"y": 1})
+        assert found.fidelity.outputs[0].relative_error == pytest.approx(error, rel=1e-5)
+        itself = measure_fidelity(letters(WEIGHT), letters(WEIGHT), samples(count), axes={"y": 1})
+        assert itself.fidelity.outputs[0].relative_error == 0
+
+
+def test_agreement_on_inputs_that_are_all_the_same_is_no_evidence() -> None:
+    same = from_arrays(
+        {"x": np.ones((9, 3), np.float32)}, [InputInfo("x", "float32", ["N", 3], None)], Preprocess(), "ones"
+    )
+    result = measure_fidelity(linear(WEIGHT), linear(WEIGHT), same)
+    assert result.fidelity.top1_agreement is None
+    assert any("are the same" in warning for warning in result.warnings)

@@ -1,0 +1,31 @@
+"""A serialised model that may leave its weights in files."""
+
+from pathlib import Path
+from typing import Self
+
+
+class ModelBytes(bytes):
+    """A model as a runtime opens it.
+
+    Attributes:
+        folder: where the files lie that hold the rest of its weights; None where all are inside.
+        large: whether a second copy of its weights would be too much, such as runtimes make to run faster.
+    """
+
+    folder: Path | None
+    large: bool
+    _kept: object
+
+    def __new__(cls, data: bytes, folder: Path | None = None, *, large: bool = False, kept: object = None) -> Self:
+        """Take the bytes; ``kept`` lives as long as they do, and may remove the folder when they are gone."""
+        made = super().__new__(cls, data)
+        made.folder, made.large, made._kept = folder, large, kept
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Go to another process without what is kept here."""
+        return _restored, (bytes(self), self.folder, self.large)
+
+
+def _restored(data: bytes, folder: Path | None, large: bool) -> ModelBytes:
+    return ModelBytes(data, folder, large=large)
