@@ -9,8 +9,8 @@ layers learns slowly.
 import numpy as np
 
 from sepconvert.fitting.results import SiteFit, SitePlan
-from sepconvert.fitting.select import RIDGES, SiteProblem
-from sepconvert.fitting.site import SiteData, moments_error
+from sepconvert.fitting.select import RIDGES, SiteData
+from sepconvert.fitting.site import moments_error
 from sepconvert.separable.descent import descend
 from sepconvert.separable.factors import Factors, rows_scaled
 from sepconvert.separable.fitted import TOLERANCE, default_evaluations
@@ -27,10 +27,8 @@ def with_random_start(plan: SitePlan, rng: np.random.Generator) -> SitePlan:
     return SitePlan(plan.site, (scheme,), None, FORMS[scheme.form].draw(plan.site.geometry, scheme.rank, rng))
 
 
-def settle_drawn(plan: SitePlan, seen: SiteData, drawn: Factors) -> SiteFit:
+def settle_drawn(plan: SitePlan, site: SiteData, drawn: Factors) -> SiteFit:
     """Descend from ``drawn`` to what the site should compute; its error is judged on held-out inputs."""
-    moments = seen.sample.moments()
-    site = SiteProblem(plan.site, seen.weight, seen.row_scale, moments, seen.sample.judge(seen.row_scale))
     ridge = RIDGES[len(RIDGES) // 2]
     trial = site.judged(_descended(site.problem(ridge), drawn), ridge)
     return SiteFit(
@@ -39,7 +37,7 @@ def settle_drawn(plan: SitePlan, seen: SiteData, drawn: Factors) -> SiteFit:
         trial.factors,
         bias=trial.bias,
         ridge=ridge,
-        error_calibration=moments_error(moments, trial.kernel, seen.row_scale),
+        error_calibration=moments_error(site.moments, trial.kernel, site.row_scale),
         error_heldout=trial.error,
     )
 

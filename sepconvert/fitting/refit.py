@@ -21,8 +21,8 @@ from sepconvert.fitting.layers import constant_bias, with_dense_layers
 from sepconvert.fitting.random_start import settle_drawn
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.sampling import COHERENT, Sampling, SiteSample
-from sepconvert.fitting.select import RIDGES
-from sepconvert.fitting.site import SiteData, settle_site, without_data
+from sepconvert.fitting.select import RIDGES, SiteData
+from sepconvert.fitting.site import settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
@@ -176,7 +176,7 @@ class _Walk:
 
     def _settle(self, plan: SitePlan, target: SiteTarget, sample: SiteSample) -> SiteFit:
         weight, bias = _weight(self._model, plan), constant_bias(self._model, plan.site)
-        seen = SiteData(weight, bias, target.row_scale, sample)
+        seen = SiteData(plan.site, weight, bias, target.row_scale, sample)
         if plan.start is not None:
             return settle_drawn(plan, seen, plan.start)
         return settle_site(plan, seen, self._settings.ridges, self._rng)

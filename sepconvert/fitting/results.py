@@ -27,15 +27,6 @@ class SitePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateError:
-    """Held-out error of one scheme at the regularisation that suits it best (``ridge`` None: data-free factors)."""
-
-    scheme: Scheme
-    error: float | None
-    ridge: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class SiteFit:
     """What became of one site.
 
@@ -53,7 +44,6 @@ class SiteFit:
         error_calibration: on the inputs fitted to.
         error_heldout: on the held-out inputs.
         error_weights: ‖W−Ŵ‖² / ‖W‖².
-        candidates: every candidate's error, best first.
         reason: a sentence where the site stays dense, or where the fit fell back to something safer.
     """
 
@@ -66,7 +56,6 @@ class SiteFit:
     error_calibration: float | None = None
     error_heldout: float | None = None
     error_weights: float | None = None
-    candidates: tuple[CandidateError, ...] = ()
     reason: str | None = None
 
     @property

@@ -11,13 +11,12 @@ luck, and too small a ridge costs more on inputs of another kind than too large 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.fitting.results import CandidateError
-from sepconvert.fitting.sampling import Judge
+from sepconvert.fitting.sampling import Judge, SiteSample
 from sepconvert.graph.sites import ConvSite
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
@@ -61,15 +60,33 @@ class Trial:
         return None if self.factors is None else (self.factors.form, self.factors.rank)
 
 
-@dataclass(frozen=True, slots=True)
-class SiteProblem:
-    """What a site is fitted with: its weight (M, C, *k), and what was seen of its inputs."""
+@dataclass(frozen=True)
+class SiteData:
+    """What a site's fit may use.
+
+    Attributes:
+        site: the site.
+        weight: (M, C, *k).
+        bias: (M,), zeros where there is none; None where it is not fixed.
+        row_scale: (M,), importance of the outputs.
+        sample: the patches collected.
+    """
 
     site: ConvSite
     weight: NDArray[np.float64]
+    bias: NDArray[np.float64] | None
     row_scale: NDArray[np.float64]
-    moments: PatchMoments
-    judge: Judge
+    sample: SiteSample
+
+    @cached_property
+    def moments(self) -> PatchMoments:
+        """Of the inputs to fit to."""
+        return self.sample.moments()
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Of the held-out inputs."""
+        return self.sample.judge(self.row_scale)
 
     def problem(self, ridge: float, moments: PatchMoments | None = None) -> Problem:
         """Return the quadratic problem at one ridge."""
@@ -92,7 +109,7 @@ class SiteProblem:
         return Trial(ridge, factors, kernel, bias, shares)
 
 
-def try_schemes(site: SiteProblem, schemes: Sequence[Scheme], ridges: Sequence[float]) -> list[Trial]:
+def try_schemes(site: SiteData, schemes: Sequence[Scheme], ridges: Sequence[float]) -> list[Trial]:
     """Try every scheme without data and at one ridge, and carry the promising ones on at other ridges."""
     geometry = site.site.geometry
     plain = [data_free_start(s.form, site.weight, s.rank, geometry, site.row_scale) for s in schemes]
@@ -114,12 +131,12 @@ def try_schemes(site: SiteProblem, schemes: Sequence[Scheme], ridges: Sequence[f
     return trials
 
 
-def try_dense(site: SiteProblem, ridges: Sequence[float]) -> list[Trial]:
+def try_dense(site: SiteData, ridges: Sequence[float]) -> list[Trial]:
     """Try the original kernel with a new bias, and dense kernels refitted at several ridges."""
     return [site.judged(site.weight, None), *_dense_trials(site, ridges)]
 
 
-def _dense_trials(site: SiteProblem, ridges: Sequence[float]) -> list[Trial]:
+def _dense_trials(site: SiteData, ridges: Sequence[float]) -> list[Trial]:
     def attempt(ridge: float) -> Trial:
         return site.judged(dense_kernel(site.problem(ridge)), ridge)
 
@@ -157,7 +174,7 @@ def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable
     return [trials[index] for index in sorted(trials)]
 
 
-def finish(site: SiteProblem, winner: Trial, moments: PatchMoments) -> Trial:
+def finish(site: SiteData, winner: Trial, moments: PatchMoments) -> Trial:
     """Fit the winner once more, to ``moments`` of all inputs; its held-out error stays the short fit's."""
     made: Factors | NDArray[np.floating]
     if winner.ridge is None:
@@ -199,14 +216,7 @@ def as_good(trial: Trial, other: Trial) -> bool:
     return bool(more.sum() <= chance)
 
 
-def candidate_errors(schemes: Sequence[Scheme], trials: Sequence[Trial]) -> tuple[CandidateError, ...]:
-    """Return the best error of every scheme that was tried, best first."""
-    tried = [(scheme, [t for t in trials if t.kind == (scheme.form, scheme.rank)]) for scheme in schemes]
-    winners = sorted(((scheme, least(own)) for scheme, own in tried if own), key=lambda pair: pair[1].error)
-    return tuple(CandidateError(s, t.error if np.isfinite(t.error) else None, t.ridge) for s, t in winners)
-
-
-def _at_ridges(site: SiteProblem, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
+def _at_ridges(site: SiteData, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
     """What to try at each ridge: factors fitted at one are carried over to all, so that none has had more steps."""
     factors = trial.factors
     assert factors is not None
@@ -214,7 +224,7 @@ def _at_ridges(site: SiteProblem, problem: Problem, centre: float, trial: Trial)
     return lambda ridge: site.judged(made(ridge / centre), ridge)
 
 
-def _anew(site: SiteProblem, data_free: Factors, ridge: float) -> Trial:
+def _anew(site: SiteData, data_free: Factors, ridge: float) -> Trial:
     # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
     return site.judged(_short(site.problem(ridge), data_free), ridge)
 

@@ -1,17 +1,13 @@
 """Settle one site: try, fall back to what is safer where need be, and say why."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.fitting.results import SiteFit, SitePlan
-from sepconvert.fitting.sampling import SiteSample
 from sepconvert.fitting.select import (
-    SiteProblem,
+    SiteData,
     Trial,
     best,
-    candidate_errors,
     finish,
     least,
     try_dense,
@@ -25,41 +21,23 @@ from sepconvert.separable.problem import inner
 WORTHWHILE = 0.98
 
 
-@dataclass(frozen=True, slots=True)
-class SiteData:
-    """What a site's fit may use.
-
-    Attributes:
-        weight: (M, C, *k).
-        bias: (M,), zeros where there is none; None where it is not fixed.
-        row_scale: (M,), importance of the outputs.
-        sample: the patches collected.
-    """
-
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64] | None
-    row_scale: NDArray[np.float64]
-    sample: SiteSample
-
-
-def settle_site(plan: SitePlan, seen: SiteData, ridges: tuple[float, ...], rng: np.random.Generator) -> SiteFit:
+def settle_site(plan: SitePlan, site: SiteData, ridges: tuple[float, ...], rng: np.random.Generator) -> SiteFit:
     """Fit a site's schemes, or (where it has none, or none is any good) its dense kernel."""
-    moments = seen.sample.moments()
+    moments = site.moments
     if not (np.isfinite(moments.covariance).all() and np.isfinite(moments.target_mean).all()):
-        return without_data(plan, seen.weight, rng, "its inputs or outputs are infinite or not numbers")
-    site = SiteProblem(plan.site, seen.weight, seen.row_scale, moments, seen.sample.judge(seen.row_scale))
+        return without_data(plan, site.weight, rng, "its inputs or outputs are infinite or not numbers")
     trials = try_schemes(site, plan.schemes, ridges) if plan.schemes else []
     if not trials or best(trials).error >= 1:
-        return _settle_dense(plan, site, trials, seen, ridges)
+        return _settle_dense(plan, site, trials, ridges)
     winner = best(trials)
-    merged = seen.sample.all_moments()
+    merged = site.sample.all_moments()
     final = finish(site, winner, merged)
     reason = None
     if winner.ridge is None:
         reason = "fitting did not lower the error on held-out inputs, so the factors are those made without data"
     elif merged.note is not None:
         reason = merged.note
-    return _fitted(plan, site, final, merged, trials, reason)
+    return _fitted(plan, site, final, merged, reason)
 
 
 def without_data(
@@ -84,24 +62,21 @@ def without_data(
     return SiteFit(plan.site, plan.schemes[closest], made[closest], error_weights=errors[closest], reason=reason)
 
 
-def _settle_dense(
-    plan: SitePlan, site: SiteProblem, failed: list[Trial], seen: SiteData, ridges: tuple[float, ...]
-) -> SiteFit:
+def _settle_dense(plan: SitePlan, site: SiteData, failed: list[Trial], ridges: tuple[float, ...]) -> SiteFit:
     """Refit the dense kernel, or only its bias, or leave both: whatever held-out inputs speak for."""
     reason = _refusal(failed) if failed else None
-    errors = candidate_errors(plan.schemes, failed)
-    if seen.bias is None:
-        return SiteFit(plan.site, candidates=errors, reason=reason)
-    untouched = site.judge.error(site.weight, seen.bias) or 0.0
+    if site.bias is None:
+        return SiteFit(plan.site, reason=reason)
+    untouched = site.judge.error(site.weight, site.bias) or 0.0
     trials = try_dense(site, ridges)
     shifted, winner = trials[0], best(trials)
     if winner.error > WORTHWHILE * shifted.error:
         winner = shifted
     if winner.error > WORTHWHILE * untouched:
-        return SiteFit(plan.site, error_heldout=untouched, candidates=errors, reason=reason)
-    merged = seen.sample.all_moments()
+        return SiteFit(plan.site, error_heldout=untouched, reason=reason)
+    merged = site.sample.all_moments()
     final = finish(site, winner, merged)
-    return _fitted(plan, site, final, merged, failed, reason)
+    return _fitted(plan, site, final, merged, reason)
 
 
 def _refusal(failed: list[Trial]) -> str:
@@ -113,9 +88,7 @@ def _refusal(failed: list[Trial]) -> str:
     )
 
 
-def _fitted(
-    plan: SitePlan, site: SiteProblem, final: Trial, moments: PatchMoments, trials: list[Trial], reason: str | None
-) -> SiteFit:
+def _fitted(plan: SitePlan, site: SiteData, final: Trial, moments: PatchMoments, reason: str | None) -> SiteFit:
     factors = final.factors
     scheme = next((s for s in plan.schemes if (s.form, s.rank) == final.kind), None)
     return SiteFit(
@@ -128,7 +101,6 @@ def _fitted(
         error_calibration=moments_error(moments, final.kernel, site.row_scale),
         error_heldout=final.error,
         error_weights=weight_error(site.weight, final.kernel),
-        candidates=candidate_errors(plan.schemes, trials),
         reason=reason,
     )
 

@@ -1,7 +1,7 @@
 """What planning is asked and what it answers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sepconvert.fitting.results import SitePlan
@@ -68,12 +68,6 @@ class NetworkPlan:
     predicted: Mapping[str, Any]
     timed: Timed | None = None
     attempts: int = 0
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def damage(self) -> float:
-        """Predicted relative error of the network's output."""
-        return sum(planned.option.damage for planned in self.sites)
 
     @property
     def chosen(self) -> tuple[PlannedSite, ...]:

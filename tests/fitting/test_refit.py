@@ -184,10 +184,6 @@ def test_the_best_candidate_wins_on_held_out_inputs() -> None:
     for site in result.sites.values():
         assert site.factors is not None
         assert (site.factors.form, site.factors.rank) == ("dw_pw", 3)
-        errors = [candidate.error for candidate in site.candidates]
-        assert errors == sorted(errors)
-        # Of ridges that are as good as the best, the largest.
-        assert errors[0] <= site.error_heldout <= 1.05 * errors[0]
 
 
 @pytest.mark.parametrize("count", [2, 4])

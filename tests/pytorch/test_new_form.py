@@ -36,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new_form")
     torch.save(small().state_dict(), folder / "small.pt")
     rng = np.random.default_rng(0)
-    np.savez(folder / "data.npz", x=rng.standard_normal((96, 3, 20, 24), dtype=np.float32))
+    np.savez(folder / "data.npz", x=rng.standard_normal((40, 3, 20, 24), dtype=np.float32))
     return folder
 
 

@@ -23,7 +23,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class RecurrentLayer:
     """One direction: ``w`` (gates·H, inputs), ``r`` (gates·H, H), ``wb`` and ``rb`` (gates·H,)."""
 
     w: Tensor
@@ -40,10 +40,10 @@ class Layer:
 
 
 # From the layer, x·Wᵀ of one step (batch, gates·H) and the states, the next states, the output first.
-Cell = Callable[[Layer, Tensor, State], State]
+Cell = Callable[[RecurrentLayer, Tensor, State], State]
 
 
-def rnn_cell(layer: Layer, x: Tensor, state: State) -> State:
+def rnn_cell(layer: RecurrentLayer, x: Tensor, state: State) -> State:
     """One step of an RNN."""
     (f,) = layer.activations
     return (f(layer.limited(x + layer.wb + F.linear(state[0], layer.r, layer.rb))),)
@@ -52,7 +52,7 @@ def rnn_cell(layer: Layer, x: Tensor, state: State) -> State:
 def lstm_cell(input_forget: bool) -> Cell:
     """One step of an LSTM; with ``input_forget`` what enters is what is forgotten."""
 
-    def cell(layer: Layer, x: Tensor, state: State) -> State:
+    def cell(layer: RecurrentLayer, x: Tensor, state: State) -> State:
         f, g, h = layer.activations
         hidden, carried = state
         i, o, forget, c = (x + layer.wb + F.linear(hidden, layer.r, layer.rb)).chunk(4, -1)
@@ -68,7 +68,7 @@ def lstm_cell(input_forget: bool) -> Cell:
 def gru_cell(linear_before_reset: bool) -> Cell:
     """One step of a GRU; the reset gate acts after the recurrent product or before it."""
 
-    def cell(layer: Layer, x: Tensor, state: State) -> State:
+    def cell(layer: RecurrentLayer, x: Tensor, state: State) -> State:
         f, g = layer.activations
         (hidden,) = state
         size = hidden.shape[-1]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.cells import ACTIVATIONS, Cell, Layer, State, gru_cell, lstm_cell, rnn_cell
+from sepconvert.pytorch.operators.cells import ACTIVATIONS, Cell, RecurrentLayer, State, gru_cell, lstm_cell, rnn_cell
 from sepconvert.pytorch.operators.specification import Operator, operator
 
 _DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -28,7 +28,7 @@ def _turned(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x.gather(0, order.unsqueeze(-1).expand_as(x))
 
 
-def _run(layer: Layer, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+def _run(layer: RecurrentLayer, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
     """Run one direction over time; beyond a sequence's length, outputs are zero and states stay."""
     outputs = []
     for step, row in enumerate(F.linear(x, layer.w)):
@@ -48,7 +48,7 @@ class Recurrence:
     """A node with everything in layout 0."""
 
     x: Tensor
-    layers: Sequence[Layer]
+    layers: Sequence[RecurrentLayer]
     states: Sequence[Tensor]
     lengths: Tensor | None
     reverse: bool
@@ -109,7 +109,7 @@ def _recurrence(
     functions = [ACTIVATIONS[name] for name in names]
     each = len(functions) // directions
     layers = [
-        Layer(
+        RecurrentLayer(
             w[index],
             r[index],
             bias[index, :rows],

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.scalars import floats, ints
 from sepconvert.pytorch.operators.specification import Operator, operator
-from sepconvert.pytorch.operators.taps import Sampling, taps_of
+from sepconvert.pytorch.operators.taps import AxisSampling, taps_of
 
 
-def _resample(x: Tensor, axis: int, sampling: Sampling, beyond: float) -> Tensor:
+def _resample(x: Tensor, axis: int, sampling: AxisSampling, beyond: float) -> Tensor:
     taps = taps_of(sampling)
     shape = [1] * x.ndim
     shape[axis] = sampling.outputs
@@ -68,7 +68,7 @@ def resize(
         region = floats(second)
         crops = list(zip(region[: len(over)], region[len(over) :], strict=True))
     plan = {
-        axis: Sampling(
+        axis: AxisSampling(
             length=x.shape[axis],
             outputs=count,
             scale=scale,
@@ -97,7 +97,7 @@ def upsample(x: Tensor, given: Tensor | None = None, *, scales: Sequence[float] 
     """Upsample, and Resize of opset 10: coordinates are divided by the scale and rounded down."""
     factors = floats(given) if given is not None else list(scales)
     plan = {
-        axis: Sampling(
+        axis: AxisSampling(
             length=side,
             outputs=int(np.floor(side * np.float32(factor))),
             scale=factor,
@@ -114,7 +114,7 @@ def upsample(x: Tensor, given: Tensor | None = None, *, scales: Sequence[float] 
     return _apply(x, plan, 0.0)
 
 
-def _apply(x: Tensor, plan: Mapping[int, Sampling], beyond: float) -> Tensor:
+def _apply(x: Tensor, plan: Mapping[int, AxisSampling], beyond: float) -> Tensor:
     changed = {axis: sampling for axis, sampling in plan.items() if not _is_identity(sampling)}
     factor = _whole_factors(x, changed)
     if factor is not None:
@@ -127,11 +127,11 @@ def _apply(x: Tensor, plan: Mapping[int, Sampling], beyond: float) -> Tensor:
     return wide.to(x.dtype)
 
 
-def _is_identity(axis: Sampling) -> bool:
+def _is_identity(axis: AxisSampling) -> bool:
     return axis.length == axis.outputs and axis.scale == 1 and axis.coordinates != "tf_crop_and_resize"
 
 
-def _whole_factors(x: Tensor, changed: Mapping[int, Sampling]) -> list[float] | None:
+def _whole_factors(x: Tensor, changed: Mapping[int, AxisSampling]) -> list[float] | None:
     """Whether this repeats every pixel of an image a whole number of times, which torch does faster."""
     if x.ndim != 4 or not set(changed) <= {2, 3} or not changed:
         return None

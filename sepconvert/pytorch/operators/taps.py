@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class AxisSampling:
     """How an axis of ``length`` elements becomes one of ``outputs``; ``crop`` is the part of it that is looked at."""
 
     length: int
@@ -39,7 +39,7 @@ class Taps:
     outside: NDArray[np.bool_]
 
 
-def _coordinates(axis: Sampling) -> Floats:
+def _coordinates(axis: AxisSampling) -> Floats:
     """Where each output lies, in units of the input's elements."""
     at, one = np.arange(axis.outputs, dtype=np.float32), np.float32(1)
     scale, half = np.float32(axis.scale), np.float32(0.5)
@@ -89,7 +89,7 @@ def _cubic(distance: Floats, a: float) -> Floats:
 
 
 @lru_cache(maxsize=256)
-def taps_of(axis: Sampling) -> Taps:
+def taps_of(axis: AxisSampling) -> Taps:
     """Return which inputs make up each output of an axis."""
     x = _coordinates(axis)
     outside = np.zeros(len(x), dtype=np.bool_)
