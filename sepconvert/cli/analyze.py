@@ -15,6 +15,7 @@ def analyze(
     exclude: options.Exclude = None,
     data: options.Data = None,
     weights: options.Weights = None,
+    weights_key: options.WeightsKey = None,
     input_: options.Input = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -48,7 +49,7 @@ def analyze(
         record = workflows.analyze(
             model,
             data=data,
-            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),

@@ -13,6 +13,7 @@ from sepconvert.errors import UsageError
 if TYPE_CHECKING:
     from sepconvert.workflows import Reading
 
+_TYPES = frozenset(["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
 SITES, INPUTS, MEASURING, OUTPUT = "Which sites", "Inputs", "Measuring", "Output"
 
 
@@ -47,6 +48,9 @@ Model = Annotated[
 Weights = Annotated[
     Path | None, option(INPUTS, "FILE", "A state_dict (.pt or .safetensors) for the module of pkg.module:factory.")
 ]
+WeightsKey = Annotated[
+    str | None, option(INPUTS, "NAME", "Which of several state_dicts in --weights, for example model_ema.")
+]
 Data = Annotated[
     str | None,
     option(
@@ -64,8 +68,9 @@ Input = Annotated[
     list[str] | None,
     option(
         INPUTS,
-        "NAME:1x3x224x224",
-        "Shape of a dynamic input, or of an input of pkg.module:factory; may be repeated.",
+        "NAME:1x3x224x224[:TYPE]",
+        "Shape of a dynamic input, or of an input of pkg.module:factory, and its type if need be "
+        "(tokens:1x40:int64); may be repeated.",
         "--input",
     ),
 ]
@@ -137,13 +142,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", metavar="N")]
 
 
-def reading(input_: list[str] | None, weights: Path | None, *preprocess: str | None) -> "Reading":
+def reading(
+    input_: list[str] | None, weights: Path | None, weights_key: str | None, *preprocess: str | None
+) -> "Reading":
     """How model and data are read; ``preprocess`` are the texts of ``--mean --std --scale --size --layout``."""
     from sepconvert.data import parse_preprocess
     from sepconvert.workflows import Reading
 
     shapes = read_input_shapes(input_)
-    return Reading(input_shapes=shapes, weights=weights, preprocess=parse_preprocess(*preprocess))
+    return Reading(
+        input_shapes=shapes,
+        input_types=read_input_types(input_),
+        weights=weights,
+        weights_key=weights_key,
+        preprocess=parse_preprocess(*preprocess),
+    )
 
 
 def read_numbers(option: str, text: str) -> list[float]:
@@ -155,14 +168,28 @@ def read_numbers(option: str, text: str) -> list[float]:
 
 
 def read_input_shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Read ``NAME:1x3x224x224`` entries, split at the last colon; ``UsageError`` shows how to write them."""
+    """Read ``NAME:1x3x224x224`` entries, split at the last colon before the type; ``UsageError`` shows how to write."""
     shapes = {}
     for entry in entries or ():
-        name, colon, sizes = entry.rpartition(":")
+        name, colon, sizes = _without_type(entry)[0].rpartition(":")
         try:
             shapes[name] = tuple(int(size) for size in sizes.split("x"))
         except ValueError:
             colon = ""
         if not colon or min(shapes[name]) < 1:
-            raise UsageError(f"--input {entry} is not NAME:SIZExSIZE...; write for example image:1x3x224x224.")
+            raise UsageError(
+                f"--input {entry} is not NAME:SIZExSIZE... with a type if need be; write for example "
+                "image:1x3x224x224 or tokens:1x40:int64."
+            )
     return shapes
+
+
+def read_input_types(entries: list[str] | None) -> dict[str, str]:
+    """Read the types of ``NAME:1x40:int64`` entries."""
+    named = (_without_type(entry) for entry in entries or ())
+    return {rest.rpartition(":")[0]: dtype for rest, dtype in named if dtype is not None}
+
+
+def _without_type(entry: str) -> tuple[str, str | None]:
+    rest, _, last = entry.rpartition(":")
+    return (rest, last) if last in _TYPES else (entry, None)

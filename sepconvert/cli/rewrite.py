@@ -136,6 +136,7 @@ def rewrite(
     data: options.Data = None,
     test_data: options.TestData = None,
     weights: options.Weights = None,
+    weights_key: options.WeightsKey = None,
     input_: options.Input = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -197,7 +198,7 @@ def rewrite(
             params=params,
             max_error=max_error,
             fine_tune=tuning if fine_tune else False,
-            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(
                 include=include or (),

@@ -22,6 +22,7 @@ def sweep(
     exclude: options.Exclude = None,
     test_data: options.TestData = None,
     weights: options.Weights = None,
+    weights_key: options.WeightsKey = None,
     input_: options.Input = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -61,7 +62,7 @@ def sweep(
             form=form,
             budgets=options.read_numbers("--budgets", budgets),
             export_table=export_table,
-            reading=options.reading(input_, weights, mean, std, scale, size, layout),
+            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(
                 include=include or (), exclude=exclude or (), latency_table=latency_table, cache=not no_cache, jobs=jobs

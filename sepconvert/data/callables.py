@@ -1,8 +1,11 @@
 """``pkg.module:callable``: the user's own code yields dicts of arrays."""
 
 import importlib
+import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
 MOST_BYTES = 4 << 30  # what a callable may yield in all: one that never ends must not fill the memory
+_LONGEST = 200  # characters of a user's own error that are passed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,7 @@ def load_yielded(spec: str, inputs: Sequence[InputInfo], preprocess: Preprocess)
     Raises:
         DataError: it cannot be imported or called, yields something else, too much, or nothing.
     """
-    function = import_callable(spec, "--data")
-    produced = function()
+    produced = call_user(import_callable(spec, "--data"), spec)
     if isinstance(produced, Mapping) or not isinstance(produced, Iterable):
         raise DataError(f"{spec} returned {type(produced).__name__}; it must yield dicts of arrays.")
     return _collect(produced, inputs, preprocess, spec)
@@ -73,8 +76,7 @@ def import_callable(spec: str, option: str) -> Callable[[], Any]:
     """Import ``pkg.module:name``, looking in the current folder too.
 
     Raises:
-        DataError: the module or the name does not exist, or is not callable. An error inside the user's module is
-            not caught: its traceback is what the user needs.
+        DataError: the module or the name does not exist or is not callable, or the module fails when it is imported.
     """
     module_name, _, name = spec.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), *name.split("."))):
@@ -91,12 +93,50 @@ def import_callable(spec: str, option: str) -> Callable[[], Any]:
         ) from error
     except AttributeError:
         raise DataError(f"{option} {spec}: module {module_name} has no '{name}'; check the name.") from None
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise _user_error(f"{option} {spec} cannot be imported", error) from error
     finally:
         sys.path.remove(here)
-    if not callable(found):
-        raise DataError(f"{option} {spec} is {type(found).__name__}, not callable; name a function or class.")
+    # A network is callable too, but not without inputs.
+    if not callable(found) or (hasattr(found, "state_dict") and not isinstance(found, type)):
+        raise DataError(
+            f"{option} {spec} is {_article(type(found).__name__)}, not a function; name a function or class that "
+            "makes it."
+        )
     result: Callable[[], Any] = found
     return result
+
+
+def call_user(function: Callable[[], Any], spec: str) -> Any:
+    """Call what the user named.
+
+    Raises:
+        DataError: it needs arguments, or fails.
+    """
+    with suppress(ValueError):  # builtins may not say what they take
+        signature = inspect.signature(function)
+        try:
+            signature.bind()
+        except TypeError as error:
+            raise DataError(f"{spec} cannot be called ({error}); name a function without needed arguments.") from None
+    try:
+        return function()
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise _user_error(f"{spec} failed", error) from error
+
+
+def _user_error(what: str, error: BaseException) -> DataError:
+    """Say what the user's own code raised and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:_LONGEST]
+    return DataError(
+        f"{what}: {type(error).__name__}{f' ({text})' if text else ''} at {frame.filename}:{frame.lineno}; "
+        "call it from Python to see all."
+    )
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def _collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Preprocess, origin: str) -> Dataset:

@@ -20,7 +20,7 @@ def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Genera
     Raises:
         DataError: a dimension other than the batch is unknown, or an input takes no numbers.
     """
-    origin = f"random inputs (standard normal, seeded), {count} samples"
+    origin = f"random inputs ({_kinds(inputs)}, seeded), {count} samples"
     constant = frozenset(info.name for info in inputs if not info.declared_shape)
     batch = static_batch(inputs, constant, origin)
     total = -(-count // (batch or 1)) * (batch or 1)
@@ -35,6 +35,20 @@ def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Genera
             arrays[info.name] = rng.integers(0, high, shape).astype(dtype)
     source = ArraySource(arrays, tuple(inputs), Preprocess(), constant)
     return make_dataset(source, total, origin, batch=batch, synthetic=True)
+
+
+def _kinds(inputs: Sequence[InputInfo]) -> str:
+    """How the values of inputs are drawn, in words; by name where that differs."""
+    kinds = {info.name: _kind(info.dtype) for info in inputs}
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values()))
+    return "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
+
+
+def _kind(dtype: str) -> str:
+    if "float" in dtype:
+        return "standard normal"
+    return "bytes 0 to 255" if dtype == "uint8" else "true or false" if dtype == "bool" else "integers 0 and 1"
 
 
 def _sample_shape(info: InputInfo) -> tuple[int, ...]:

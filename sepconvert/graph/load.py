@@ -17,6 +17,7 @@ from sepconvert.graph.weightless import weightless_copy
 
 OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 1
+NOT_ONNX = "is not an ONNX model"
 
 # onnx-ir logs what it repairs (unnamed initializers, outputs without producer); the checker reports it as an error.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -110,9 +111,9 @@ def _parse(data: bytes, label: str) -> onnx.ModelProto:
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError:
-        raise ModelError(f"{label} is not an ONNX model, or is cut off; export or download the model again.") from None
+        raise ModelError(f"{label} {NOT_ONNX}, or is cut off; export or download the model again.") from None
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise ModelError(f"{label} is not an ONNX model (it holds no graph); pass a file written by an ONNX exporter.")
+        raise ModelError(f"{label} {NOT_ONNX} (it holds no graph); pass a file written by an ONNX exporter.")
     if not proto.graph.output:
         raise ModelError(f"{label} has no outputs; export the model again.")
     return proto

@@ -110,6 +110,11 @@ def _contained(folder: Path, location: str, what: str) -> Path:
     root = folder.resolve()
     file = (root / location).resolve()
     if Path(location).is_absolute() or not file.is_relative_to(root):
+        if (root / location).is_symlink():
+            raise ModelError(
+                f"{what} lives in '{location}', a link that leads outside the model's folder, which is refused for "
+                f"safety; copy the files that the links stand for into one folder (cp -L {root}/* FOLDER)."
+            )
         raise ModelError(
             f"{what} lives in '{location}', outside the model's folder, which is refused for safety; "
             "copy the file beside the model and save the model again."

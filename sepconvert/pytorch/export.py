@@ -6,10 +6,7 @@ The first dimension is kept dynamic where the model allows it.
 """
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +15,12 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.pytorch.arguments import Arguments, Tensors, arguments_of
+from sepconvert.pytorch.failures import quietly
 from sepconvert.pytorch.surgery import copied
 
 TORCHSCRIPT_OPSET = 17
 BATCH = "batch"
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +31,42 @@ class Exported:
     warnings: tuple[str, ...] = ()
 
 
-def export_module(module: nn.Module, examples: Tensors, name: str) -> Exported:
-    """Export a module in eval mode; the module itself, its mode and the random generators stay as they are.
+def evaluated(module: nn.Module) -> nn.Module:
+    """A copy on the CPU in eval mode; the module itself stays as it is.
+
+    Raises:
+        ModelError: it cannot be copied, or knows no eval mode.
+    """
+    try:
+        with quietly():
+            return copied(module).cpu().eval()
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be put into eval mode ({one_line(error)}); pass the module that it was "
+            "made from, or the ExportedProgram itself."
+        ) from None
+
+
+def export_module(ready: nn.Module, examples: Tensors, name: str) -> Exported:
+    """Export a module; the random generators stay as they are.
 
     Args:
-        module: the module, on any device.
+        ready: the module, on the CPU in eval mode.
         examples: one tensor for each argument of ``forward`` that is to be an input, by its name.
         name: what the user calls the model.
 
     Raises:
         ModelError: it cannot be exported; the message says what stands in the way.
     """
-    ready = copied(module).cpu().eval()
     inputs = {key: tensor.detach().cpu() for key, tensor in examples.items()}
+    takes = arguments_of(ready)
     with quietly(), torch.random.fork_rng(devices=[]):
         try:
-            return Exported(_export(ready, _doubled(inputs), _batched(inputs)))
-        except torch.onnx.OnnxExporterError as dynamic:
+            return Exported(_export(ready, takes, _doubled(inputs), _batched(inputs)))
+        except Exception as dynamic:  # the exporter's, or whatever the user's own code raises under it
             try:
-                data = _export(ready, inputs, None)
-            except torch.onnx.OnnxExporterError as error:
+                data = _export(ready, takes, inputs, None)
+            except Exception as error:
                 raise _failed(name, error) from None
             reason = one_line(dynamic)
     return Exported(data, (f"The batch size is fixed at what was given, because the model needs it to be: {reason}.",))
@@ -68,7 +81,7 @@ def export_program(program: ExportedProgram, name: str) -> Exported:
     with quietly(), torch.random.fork_rng(devices=[]):
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
-        except torch.onnx.OnnxExporterError as error:
+        except Exception as error:  # operators of all kinds raise errors of all kinds
             raise _failed(name, error) from None
     return Exported(_serialised(found))
 
@@ -84,7 +97,7 @@ def export_script(script: torch.jit.ScriptModule, examples: Tensors, name: str) 
     with quietly(), torch.random.fork_rng(devices=[]):
         try:
             torch.onnx.export(
-                script.eval(),
+                script,
                 tuple(doubled.values()),
                 file,
                 dynamo=False,
@@ -92,22 +105,31 @@ def export_script(script: torch.jit.ScriptModule, examples: Tensors, name: str) 
                 input_names=list(examples),
                 dynamic_axes={key: {0: BATCH} for key in _batched(examples) or ()},
             )
-        except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, IndexError, ValueError) as error:
+        except Exception as error:  # operators of all kinds raise errors of all kinds
             raise _failed(name, error) from None
     data: bytes = file.getvalue()
     return Exported(data)
 
 
-def _export(module: nn.Module, inputs: Tensors, batched: Mapping[str, Any] | None) -> bytes:
-    shapes = None if batched is None else {key: batched.get(key) for key in inputs}
+def _export(module: nn.Module, takes: Arguments, inputs: Tensors, batched: Mapping[str, Any] | None) -> bytes:
+    positional, named = takes.call(inputs)
     found = torch.onnx.export(
-        module, kwargs=dict(inputs), dynamo=True, optimize=False, verbose=False, dynamic_shapes=shapes
+        module,
+        positional,
+        kwargs=named,
+        input_names=takes.order(inputs) if positional else None,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        dynamic_shapes=None if batched is None else takes.nested({key: batched.get(key) for key in inputs}),
     )
     return _serialised(found)
 
 
 def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
     assert program is not None
+    if not program.model_proto.graph.output:
+        raise ModelError("its forward returns no tensor")
     data: bytes = program.model_proto.SerializeToString()
     return data
 
@@ -125,19 +147,6 @@ def _doubled(inputs: Tensors) -> dict[str, torch.Tensor]:
     """Two samples instead of one: an example of one sample would make the exporter take 1 for a constant."""
     batched = _batched(inputs)
     return {key: torch.cat([t, t]) if key in batched and len(t) == 1 else t for key, t in inputs.items()}
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep the exporters' warnings and log messages from the user: what matters comes as an exception."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _failed(name: str, error: BaseException) -> ModelError:

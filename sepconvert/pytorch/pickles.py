@@ -3,17 +3,44 @@
 A pickle is a program: it names any importable function and calls it, and a pickled module is nothing but such calls.
 """
 
+import argparse
+import datetime
 import pickletools
 import re
+import types
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy._core.multiarray import _reconstruct, scalar
 
 _SHOWN = 4
+_ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _OLD_PICKLES = 5  # magic number, protocol, system, the object, names of its storages
 # What PyTorch's restricted loader builds tensors from.
 _HARMLESS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
     r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(Size|device|dtype)|torch\.serialization\._get_layout"
-    r"|torch\.(float|int|bfloat|bool|uint|complex|double|half|long)\w*|builtins\.(set|frozenset|complex|bytearray)"
+    r"|torch\.(float|int|bfloat|bool|uint|complex|double|half|long)\w*|_codecs\.encode|builtins\.(set|frozenset|complex|bytearray)"
+)
+# Plain data that training scripts save beside the weights; none of these can call anything.
+PLAIN_DATA: list[Any] = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    (PurePosixPath, "pathlib.PosixPath"),
+    (PureWindowsPath, "pathlib.WindowsPath"),
+    (PurePosixPath, "pathlib._local.PosixPath"),
+    (PureWindowsPath, "pathlib._local.WindowsPath"),
+    datetime.datetime,
+    datetime.timedelta,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bhilqBHILQefdFDSU"),
+    *((function, f"{module}.{function.__name__}") for function in (scalar, _reconstruct) for module in _ARRAYS),
+    np.ndarray,
+]
+_PLAIN = frozenset(
+    entry[1] if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__name__}" for entry in PLAIN_DATA
 )
 # What TorchScript's own archives name: types defined in their code/ folder, and list types.
 _OF_TORCHSCRIPT = re.compile(r"__torch__\..*|torch\.jit\._pickle\.\w+")
@@ -45,7 +72,9 @@ def foreign(names: Iterable[str], *, torchscript: bool = False) -> list[str]:
     return [
         name
         for name in names
-        if not _HARMLESS.fullmatch(name) and not (torchscript and _OF_TORCHSCRIPT.fullmatch(name))
+        if name not in _PLAIN
+        and not _HARMLESS.fullmatch(name)
+        and not (torchscript and _OF_TORCHSCRIPT.fullmatch(name))
     ]
 
 

@@ -12,13 +12,16 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.export import ExportedProgram
 
+from sepconvert.errors import ModelError
 from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement
+from sepconvert.pytorch.accept import State, accept, is_unfinished
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.operators.dtypes import to_tensor
-from sepconvert.pytorch.states import State, load_state, read_state
+from sepconvert.pytorch.states import load_state, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
 
 
@@ -94,7 +97,14 @@ def rebuild(
     Raises:
         ModelError: plan and weights are not those of this module, or cannot be read.
     """
-    module = copied(model) if isinstance(model, nn.Module) else model()
+    given = model if isinstance(model, nn.Module | ExportedProgram) else model()
+    found = accept(given, "The original is").model
+    if not isinstance(found, nn.Module) or is_unfinished(found):
+        raise ModelError(
+            f"{type(found).__name__} has lazy layers that take their shapes from the first call, or is an exported "
+            "program; pass the nn.Module itself, called once before."
+        )
+    module = copied(found) if given is model else found
     read = plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan))
     state, origin = (weights, "The state_dict") if isinstance(weights, Mapping) else (None, str(weights))
     module = replace_modules(module, read)
@@ -109,8 +119,8 @@ def state_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.Tensor:
-    """What the model holds under this name now; the old tensor where it holds nothing like it."""
-    if array is None or array.shape != tuple(tensor.shape):
+    """What the model holds under this name now; the old tensor where it holds nothing like it, or an 8-bit float."""
+    if array is None or array.shape != tuple(tensor.shape) or (tensor.dtype.is_floating_point and tensor.itemsize == 1):
         return tensor.detach()
     return to_tensor(array, "state").to(tensor.dtype)
 

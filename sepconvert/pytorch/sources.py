@@ -3,10 +3,9 @@
 Nothing that is loaded here can run code of its own, except a factory, which is the user's.
 """
 
-import inspect
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,15 @@ from torch._export.verifier import SpecViolationError  # what torch.export.load 
 from torch.export import ExportedProgram
 
 from sepconvert.errors import ModelError, one_line
-from sepconvert.pytorch.export import Exported, export_module, export_program, export_script, quietly
+from sepconvert.pytorch.accept import State, accept, check_values, finishing, is_unfinished, lazy_names, tensors_of
+from sepconvert.pytorch.arguments import drawn, named_examples, run
+from sepconvert.pytorch.export import Exported, evaluated, export_module, export_program, export_script
+from sepconvert.pytorch.failures import quietly
 from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import foreign, globals_in
 from sepconvert.pytorch.programs import check_program
-from sepconvert.pytorch.states import State, load_state, load_tensors, read_state, refusal
-from sepconvert.pytorch.surgery import Replaceable, replaceable
+from sepconvert.pytorch.states import load_tensors, load_weights, read_states, refusal
+from sepconvert.pytorch.surgery import Replaceable, copied, replaceable
 
 Module = nn.Module
 
@@ -30,11 +32,15 @@ _UNLOADABLE = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, At
 
 @dataclass(frozen=True, slots=True)
 class TorchModel:
-    """A PyTorch model and what the user calls it; ``examples`` are tensors by input name, where there are any."""
+    """A PyTorch model and what the user calls it.
+
+    ``examples`` are tensors by input name, where there are any; ``notes`` are sentences for the record.
+    """
 
     name: str
     model: nn.Module | ExportedProgram
     examples: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def is_script(self) -> bool:
@@ -47,8 +53,8 @@ class TorchModel:
         return None if self.is_script or isinstance(self.model, ExportedProgram) else self.model
 
     def state(self) -> State:
-        """The state_dict, on whatever device it is."""
-        return dict(self.model.state_dict) if isinstance(self.model, ExportedProgram) else self.model.state_dict()
+        """The tensors of the state_dict, on whatever device they are."""
+        return dict(self.model.state_dict) if isinstance(self.model, ExportedProgram) else tensors_of(self.model)
 
     def replaceable(self) -> Replaceable:
         """Convolutions whose layers can be replaced, by the name of their weight."""
@@ -57,46 +63,42 @@ class TorchModel:
             return Replaceable({name: name.removesuffix("weight").rstrip(".") for name in weights}, {})
         return replaceable(self.model)
 
-    def export(self, input_shapes: Mapping[str, Sequence[int]]) -> Exported:
-        """Return the model as ONNX.
+    def export(self, input_shapes: Mapping[str, Sequence[int]], input_types: Mapping[str, str]) -> Exported:
+        """Return the model as ONNX; lazy layers take their shapes from this.
 
         Args:
             input_shapes: sizes by input name; they stand in for examples where there are none.
+            input_types: numpy's names of types by input name; what is not named is found by trying.
 
         Raises:
             ModelError: an input's size is not known, or the model cannot be exported.
         """
         if isinstance(self.model, ExportedProgram):
             return export_program(self.model, self.name)
-        examples = dict(self.examples) or self._drawn(input_shapes)
+        lazy = lazy_names(self.model)
+        if is_unfinished(self.model):
+            with finishing(self.model):
+                run(self.model, self._inputs(self.model, input_shapes, input_types), self.name)
         if isinstance(self.model, torch.jit.ScriptModule):
-            return export_script(self.model, examples, self.name)
-        return export_module(self.model, examples, self.name)
+            script = self.model.eval()
+            return export_script(script, self._inputs(script, input_shapes, input_types), self.name)
+        ready = evaluated(self.model)
+        found = export_module(ready, self._inputs(ready, input_shapes, input_types), self.name)
+        notes = [
+            f"{name} and {len(lazy) - 1} more tensors of lazy layers had no values before the first call, so that they "
+            "are random; pass --weights, or call the module once before."
+            for name in lazy[:1]
+        ]
+        return replace(found, warnings=(*self.notes, *notes, *found.warnings))
 
-    def _drawn(self, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
-        """Random inputs of the given sizes."""
-        assert isinstance(self.model, nn.Module)
-        names, needed = _arguments(self.model)
-        missing = [name for name in needed if name not in input_shapes]
-        unknown = [name for name in input_shapes if name not in names]
-        if unknown:
-            raise ModelError(f"{self.name} has no input '{unknown[0]}'; it takes {', '.join(names)}.")
-        if missing:
-            sizes = " ".join(f"--input {name}:1x3x224x224" for name in missing)
-            raise ModelError(
-                f"{self.name} says nothing of the size of {', '.join(missing)}; pass it, for example {sizes}."
-            )
-        floats = (p.dtype for p in self.model.parameters() if p.is_floating_point())
-        dtype, generator = next(floats, torch.float32), torch.Generator().manual_seed(0)
-        return {
-            name: torch.randn(tuple(input_shapes[name]), generator=generator).to(dtype)
-            for name in names
-            if name in input_shapes
-        }
+    def _inputs(
+        self, module: nn.Module, sizes: Mapping[str, Sequence[int]], types: Mapping[str, str]
+    ) -> dict[str, torch.Tensor]:
+        return dict(self.examples) or drawn(module, self.name, sizes, types)
 
 
 def live_model(module: object, example_inputs: Any) -> TorchModel:
-    """Take a module as the user holds it.
+    """Take a module, or an exported program, as the user holds it.
 
     Args:
         module: the module; it stays as it is.
@@ -106,24 +108,39 @@ def live_model(module: object, example_inputs: Any) -> TorchModel:
     Raises:
         ModelError: it is no module, or the examples are not tensors that ``forward`` takes.
     """
-    if not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module | ExportedProgram):
         raise ModelError(f"A model of type {type(module).__name__} is neither a path nor an nn.Module.")
-    original = getattr(module, "_orig_mod", module)  # torch.compile wraps the module
-    assert isinstance(original, nn.Module)
-    return TorchModel(type(original).__name__, original, _named(original, example_inputs))
+    found = accept(module, "The model is")
+    if isinstance(found.model, ExportedProgram):
+        return TorchModel("The exported program", found.model)
+    name = type(found.model).__name__
+    check_values(found.model, name)
+    own = copied(found.model) if is_unfinished(found.model) else found.model
+    return TorchModel(name, own, named_examples(own, example_inputs), found.notes)
 
 
-def factory_model(spec: str, made: object, weights: Path | None) -> TorchModel:
+def factory_model(spec: str, made: object, weights: Path | None, key: str | None = None) -> TorchModel:
     """Take what ``pkg.module:factory`` returned, and put weights into it.
+
+    Args:
+        spec: how the user spells it.
+        made: what it returned.
+        weights: a file with a state_dict.
+        key: which of several state_dicts in the file.
 
     Raises:
         ModelError: it is no module, or the weights do not fit it.
     """
-    if not isinstance(made, nn.Module):
-        raise ModelError(f"{spec} returned {type(made).__name__}; it must return an nn.Module.")
+    found = accept(made, f"{spec} returned")
+    if isinstance(found.model, ExportedProgram):
+        if weights is not None:
+            raise ModelError(f"{spec} returned an exported program, which has its weights; leave --weights away.")
+        return TorchModel(spec, found.model)
+    notes = found.notes
     if weights is not None:
-        load_state(made, read_state(weights), str(weights))
-    return TorchModel(spec, made)
+        notes += load_weights(found.model, weights, key)
+    check_values(found.model, spec)
+    return TorchModel(spec, found.model, notes=notes)
 
 
 def file_model(path: Path) -> TorchModel:
@@ -138,7 +155,7 @@ def file_model(path: Path) -> TorchModel:
     if kind is Kind.TORCHSCRIPT:
         return TorchModel(str(path), _load_script(path))
     if kind is Kind.TAR:
-        read_state(path)
+        read_states(path)
     if kind in (Kind.PICKLE, Kind.OLD_PICKLE):
         load_tensors(path.read_bytes(), str(path))
     raise ModelError(
@@ -184,33 +201,3 @@ def _load_script(path: Path) -> torch.jit.ScriptModule:
                 f"{path} cannot be loaded ({one_line(error)}); save it again with torch.jit.save."
             ) from None
     return script
-
-
-def _named(module: nn.Module, examples: Any) -> dict[str, torch.Tensor]:
-    """Give the examples the names of ``forward``'s arguments."""
-    if examples is None:
-        return {}
-    names, _ = _arguments(module)
-    if isinstance(examples, Mapping):
-        given = dict(examples)
-    else:
-        values = [examples] if isinstance(examples, torch.Tensor) else list(examples)
-        given = dict(zip(names, values, strict=False)) if len(values) <= len(names) else {"…": None}
-    if not given or not all(isinstance(value, torch.Tensor) for value in given.values()) or set(given) - set(names):
-        raise ModelError(
-            f"example_inputs do not fit {type(module).__name__}: give a tensor, a tuple or a dict of tensors for "
-            f"{', '.join(names)}."
-        )
-    return given
-
-
-def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of ``forward``'s arguments, and those of them that have no default."""
-    if isinstance(module, torch.jit.ScriptModule):
-        method: Any = module.forward
-        schema = method.schema.arguments[1:]
-        return [a.name for a in schema], [a.name for a in schema if not a.has_default_value()]
-    signature = inspect.signature(module.forward).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [parameter for parameter in signature if parameter.kind in kinds]
-    return [p.name for p in named], [p.name for p in named if p.default is inspect.Parameter.empty]

@@ -4,41 +4,86 @@ import io
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.pytorch.accept import State
 from sepconvert.pytorch.file_kinds import Kind, kind_of
-from sepconvert.pytorch.pickles import foreign, globals_in, listed
+from sepconvert.pytorch.pickles import PLAIN_DATA, foreign, globals_in, listed
+from sepconvert.pytorch.state_keys import match_keys
 
 _SHOWN = 5
+_DEEPEST = 4
+_OF_TRAINING = frozenset({"optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scheduler"})
 
-State = dict[str, torch.Tensor]
 
+def read_states(path: Path) -> dict[str, State]:
+    """Read a file's state_dicts, onto the CPU, from ``.pt`` (``weights_only=True``) or ``.safetensors``.
 
-def read_state(path: Path) -> State:
-    """Read a state_dict from ``.pt`` (``weights_only=True``) or ``.safetensors``, onto the CPU.
-
-    A checkpoint with exactly one state_dict in it will do too.
+    Returns:
+        Them by their place in the file: the keys that lead to one, joined by dots; ``""`` for the file itself.
 
     Raises:
-        ModelError: the file holds anything but tensors, or is damaged.
+        ModelError: the file holds no tensors, asks for classes that are not plain data, or is damaged.
     """
     kind = kind_of(path)
     if kind is Kind.SAFETENSORS:
-        return _read_safetensors(path)
+        return {"": _read_safetensors(path)}
     if kind in (Kind.PICKLE, Kind.OLD_PICKLE):
-        return _only_state(load_tensors(path.read_bytes(), str(path)), path)
+        loaded = load_tensors(path.read_bytes(), str(path))
+        found = dict(_states_in(loaded, ()))
+        if not found:
+            raise ModelError(
+                f"{path} holds no state_dict but {type(loaded).__name__}; save model.state_dict() with torch.save."
+            )
+        return found
     if kind is Kind.TAR:
         raise ModelError(
             f"{path} is {kind.value}, which cannot be read safely; load it with a PyTorch of its time and save its "
             "state_dict again."
         )
     raise ModelError(f"{path} is {kind.value}, not a state_dict; pass a .pt or .safetensors file to --weights.")
+
+
+def read_state(path: Path, key: str | None = None) -> State:
+    """Read one state_dict.
+
+    Args:
+        path: the file; a checkpoint with exactly one state_dict in it will do too.
+        key: which one: its place in the file, or what the names of its tensors begin with.
+
+    Raises:
+        ModelError: as ``read_states``; there are several and ``key`` is not given, or there is none of that name.
+    """
+    found = read_states(path)
+    if key is None:
+        if len(found) > 1:
+            raise ModelError(
+                f"{path} holds several state_dicts ({listed(list(found))}); name one of them with --weights-key."
+            )
+        return next(iter(found.values()))
+    if key in found:
+        return found[key]
+    begun = [
+        {name.removeprefix(f"{key}."): tensor for name, tensor in state.items() if name.startswith(f"{key}.")}
+        for state in found.values()
+    ]
+    whole = [state for state in begun if state]
+    if len(whole) == 1:
+        return whole[0]
+    known = [place for place in found if place] or sorted({name.split(".")[0] for s in found.values() for name in s})
+    raise ModelError(f"{path} holds no state_dict '{key}'; --weights-key may name {listed(known)}.")
+
+
+def load_weights(module: nn.Module, path: Path, key: str | None = None) -> tuple[str, ...]:
+    """Put the weights of a file into a module; see ``read_state`` and ``load_state``."""
+    return load_state(module, read_state(path, key), str(path))
 
 
 def load_tensors(data: bytes, origin: str) -> Any:
@@ -51,7 +96,8 @@ def load_tensors(data: bytes, origin: str) -> Any:
     if wanted:
         raise refusal(origin, wanted)
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_DATA):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
         raise ModelError(f"{origin} cannot be read ({one_line(error)}); save or download it again.") from None
 
@@ -65,29 +111,58 @@ def refusal(origin: str, wanted: list[str]) -> ModelError:
     )
 
 
-def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Put weights into a module, in its own dtypes.
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> tuple[str, ...]:
+    """Put weights into a module, in its own dtypes; one on the meta device gets memory.
+
+    Prefixes that wrappers put before the names are taken off, or put on, where that makes them fit.
+
+    Returns:
+        Sentences for the record.
 
     Raises:
         ModelError: keys are missing, unexpected or of another shape; all of them are named at once.
     """
     own = module.state_dict()
-    complaints = [
-        _complaint("missing", [key for key in own if key not in state]),
-        _complaint("unexpected", [key for key in state if key not in own]),
-        _complaint(
-            "of another shape",
-            [
-                f"{key} {_size(state[key])} instead of {_size(tensor)}"
-                for key, tensor in own.items()
-                if key in state and isinstance(tensor, torch.Tensor) and state[key].shape != tensor.shape
-            ],
-        ),
+    matched = match_keys(state, list(own))
+    found = matched.state
+    shapes = [
+        f"{key} {_size(found[key])} instead of {_size(tensor)}"
+        for key, tensor in own.items()
+        if key in found
+        and isinstance(tensor, torch.Tensor)
+        and not is_lazy(tensor)
+        and found[key].shape != tensor.shape
     ]
-    found = "; ".join(text for text in complaints if text)
-    if found:
-        raise ModelError(f"{origin} does not fit {type(module).__name__}: {found}; pass the weights of this model.")
-    module.load_state_dict(dict(state))
+    if not shapes and not matched.unexpected:
+        if any(parameter.is_meta for parameter in module.parameters()):
+            module = _materialised(module, own, origin)
+        # PyTorch decides what may be missing: layers supply what older versions did not save.
+        missing = module.load_state_dict(found, strict=False).missing_keys
+        missing = [key for key in missing if not key.endswith("_extra_state")]
+    else:
+        missing = matched.missing
+    complaints = [
+        _complaint("missing", missing),
+        _complaint("unexpected", matched.unexpected),
+        _complaint("of another shape", shapes),
+    ]
+    text = "; ".join(complaint for complaint in complaints if complaint)
+    if text:
+        raise ModelError(
+            f"{origin} does not fit {type(module).__name__}: {text}; pass the weights of this model, or name a part of "
+            "the file with --weights-key."
+        )
+    return tuple(f"{origin}: {note}" for note in matched.notes)
+
+
+def _materialised(module: nn.Module, own: Mapping[str, Any], origin: str) -> nn.Module:
+    lost = [key for key, buffer in module.named_buffers() if buffer.is_meta and key not in own]
+    if lost:
+        raise ModelError(
+            f"{type(module).__name__} is on the meta device, and {origin} does not hold its buffer {lost[0]}; make the "
+            "module on the CPU."
+        )
+    return module.to_empty(device="cpu")
 
 
 def _complaint(what: str, keys: list[str]) -> str:
@@ -109,25 +184,22 @@ def _read_safetensors(path: Path) -> State:
     return found
 
 
-def _only_state(loaded: Any, path: Path) -> State:
-    if _is_state(loaded):
-        return dict(loaded)
-    inner = {key: value for key, value in loaded.items() if _is_state(value)} if isinstance(loaded, Mapping) else {}
-    if len(inner) == 1:
-        return dict(next(iter(inner.values())))
-    if inner:
-        raise ModelError(f"{path} holds several state_dicts ({listed(list(map(str, inner)))}); save one of them alone.")
-    raise ModelError(
-        f"{path} holds no state_dict but {type(loaded).__name__}; save model.state_dict() with torch.save."
-    )
+def _states_in(value: Any, place: tuple[str, ...]) -> Iterator[tuple[str, State]]:
+    """State_dicts in nested mappings (no deeper than any checkpoint nests them), with their places."""
+    if not isinstance(value, Mapping) or len(place) == _DEEPEST:
+        return
+    tensors = {key: tensor for key, tensor in value.items() if isinstance(key, str) and _is_kept(key, tensor)}
+    # A name with a dot is of a network's layer; a tensor of another name may be anything, such as a generator's state.
+    if tensors and (len(tensors) == len(value) or any("." in key for key in tensors)):
+        yield ".".join(place), tensors
+        return
+    for key, inner in value.items():
+        if isinstance(key, str) and key not in _OF_TRAINING:
+            yield from _states_in(inner, (*place, key))
 
 
-def _is_state(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in value.items())
-    )
+def _is_kept(key: str, value: Any) -> bool:
+    return isinstance(value, torch.Tensor) or key.rpartition(".")[2] == "_extra_state"
 
 
 def _globals(data: bytes, origin: str) -> list[str]:

@@ -22,6 +22,7 @@ from sepconvert.record.measured import (
 from sepconvert.record.network import (
     FormRecord,
     InputInfo,
+    InputValues,
     ModelFile,
     NetworkGraph,
     SiteRecord,
@@ -40,7 +41,7 @@ class Record:
     ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
     ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
-    the one that ``sites[].spectrum`` is of.
+    the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     """
 
     command: str
@@ -64,6 +65,7 @@ class Record:
     samples: list[SampleImages] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     forms: list[FormRecord] = field(default_factory=list)
+    input_values: list[InputValues] = field(default_factory=list)
     schema: int = SCHEMA
 
     def _repr_html_(self) -> str:

@@ -35,6 +35,18 @@ class InputInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class InputValues:
+    """What values one input of the data has, as the model gets it, over the first ``samples``."""
+
+    name: str
+    samples: int
+    lowest: float
+    highest: float
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True)
 class RankError:
     """Relative weight or output error of one form at one rank."""
 

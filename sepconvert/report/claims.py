@@ -6,7 +6,18 @@ A claim is only as strong as what was measured: an unstable timing gives no spee
 from collections import Counter
 from dataclasses import dataclass
 
-from sepconvert.record import FASTER, NONE, SLOWER, Environment, Fidelity, Latency, Record, SiteRecord, SweepPoint
+from sepconvert.record import (
+    FASTER,
+    NONE,
+    SLOWER,
+    Environment,
+    Fidelity,
+    InputValues,
+    Latency,
+    Record,
+    SiteRecord,
+    SweepPoint,
+)
 from sepconvert.record.difference import LEAST
 from sepconvert.report import figures
 
@@ -141,6 +152,14 @@ def inputs(fidelity: Fidelity) -> str:
     if "samples" in words or words[:1] == ["all"] or (len(words) > 1 and str(fidelity.samples) in words):
         return fidelity.data
     return f"{figures.plural(fidelity.samples, 'sample')} of {fidelity.data}"
+
+
+def values(found: InputValues) -> str:
+    """What values an input has, so that a wrong preparation shows."""
+    return (
+        f"Input {found.name}: values from {found.lowest:.4g} to {found.highest:.4g}, mean {found.mean:.4g}, standard "
+        f"deviation {found.std:.4g}."
+    )
 
 
 def _agreement(fidelity: Fidelity) -> str:

@@ -49,6 +49,7 @@ class FidelityView:
 
     outputs: tuple[OutputRow, ...]
     inputs: str
+    values: tuple[str, ...]
     top1: Pairs
     has_pre_activation: bool
 
@@ -201,6 +202,7 @@ def fidelity_view(record: Record) -> FidelityView | None:
     return FidelityView(
         outputs=tuple(_output_row(output) for output in fidelity.outputs),
         inputs=claims.inputs(fidelity),
+        values=tuple(claims.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
     )

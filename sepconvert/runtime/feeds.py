@@ -12,14 +12,14 @@ from sepconvert.runtime.sessions import Session, TensorInfo
 
 
 def pair_inputs(first: Session, second: Session) -> dict[str, TensorInfo]:
-    """Return the second model's input for each input name of the first.
+    """Return the second model's input for each input name of the first: by name, or in order where all differ.
 
     Raises:
         ModelError: they do not correspond.
     """
     later = {info.name: info for info in second.inputs}
-    if len(first.inputs) == len(second.inputs) == 1:
-        return {first.inputs[0].name: second.inputs[0]}
+    if len(first.inputs) == len(second.inputs) and not any(info.name in later for info in first.inputs):
+        return {one.name: other for one, other in zip(first.inputs, second.inputs, strict=True)}
     if set(later) != {info.name for info in first.inputs}:
         raise ModelError(
             f"The models' inputs do not correspond: {', '.join(info.name for info in first.inputs)} before, "
@@ -39,7 +39,7 @@ def adapt_feeds(feeds: Mapping[str, NDArray[Any]], renamed: Mapping[str, TensorI
 
 
 def _float_type(info: TensorInfo, array: NDArray[Any]) -> np.dtype[Any]:
-    if info.dtype not in FLOATS or array.dtype.name not in FLOATS:
+    if not {info.dtype, array.dtype.name} <= FLOATS:
         raise ModelError(
             f"Input '{info.name}' is {array.dtype} before but {info.dtype} after; compare two versions of one model."
         )

@@ -194,11 +194,12 @@ def _fidelity(record: Record) -> list[RenderableType]:
         values = (output.relative_error, output.pre_activation_relative_error, output.max_abs)
         table.add_row(output.name, *("-" if value is None else figures.error(value) for value in values))
     parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
+    parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
     if found.top1_before is not None and found.top1_after is not None:
         parts.append(
             Text(
                 plain(
-                    f"Top-1: {figures.percent(found.top1_before, decimals=2)} -> "
+                    f"Top-1 (the original's first): {figures.percent(found.top1_before, decimals=2)} -> "
                     f"{figures.percent(found.top1_after, decimals=2)} "
                     f"({figures.points(found.top1_after - found.top1_before)})"
                 )

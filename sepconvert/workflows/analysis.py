@@ -69,7 +69,7 @@ def analyze(
         seed=seed,
         progress=progress,
     )
-    source = find_source(model, weights=reading.weights, example_inputs=example_inputs)
+    source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     outputs.check(*source.files)
     measure.check()
     opened, (dataset,) = open_with_data(source, reading, [data])

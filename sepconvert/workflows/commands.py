@@ -29,8 +29,10 @@ def _options(request: Request) -> Iterator[tuple[str, object]]:
     yield "--data", request.data
     yield "--test-data", request.test_data
     yield "--weights", reading.weights
+    yield "--weights-key", reading.weights_key
     for name, shape in reading.input_shapes.items():
-        yield "--input", f"{name}:{'x'.join(map(str, shape))}"
+        dtype = reading.input_types.get(name)
+        yield "--input", f"{name}:{'x'.join(map(str, shape))}{f':{dtype}' if dtype else ''}"
     yield from _preprocessing(reading.preprocess)
     for option, globs in (("--include", planning.include), ("--exclude", planning.exclude)):
         yield from ((option, glob) for glob in globs)

@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepconvert.data import Dataset, input_values
 from sepconvert.errors import GateError, ModelError, UsageError
-from sepconvert.graph.shapes import Shapes
+from sepconvert.graph.inputs import input_info
+from sepconvert.number_types import FLOATS
 from sepconvert.progress import Progress, silent
 from sepconvert.record import SLOWER, Latency, Record, TotalsPair, tell_apart
 from sepconvert.workflows.describe import begin_record, describe_sites
+from sepconvert.workflows.input_ranges import range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
-from sepconvert.workflows.opened import naming, open_model
+from sepconvert.workflows.opened import OpenedModel, naming, survey_model
 from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
@@ -84,13 +87,13 @@ def compare(
         seed=seed,
         progress=progress,
     )
-    old, new = _find_sources(before, after, reading.weights, example_inputs)
+    old, new = _find_sources(before, after, reading, example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
     first, (dataset,) = open_with_data(old, reading, [data])
-    second = open_model(new, shapes_for(reading.input_shapes, dataset))
-    _same_interface(first.shapes, second.shapes, old.name, new.name)
+    second = _open_second(new, first, reading, dataset)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
+    values = input_values(dataset)
     with naming(old.name):
         record = begin_record("compare", request, first, describe_sites(first, {}))
     record = replace(
@@ -100,33 +103,55 @@ def compare(
         fidelity=fidelity,
         latency=measure_latency(first, second, dataset, measure, seed, progress) if measure.latency else [],
         samples=picture_samples(first, second, dataset),
-        warnings=[*record.warnings, *data_warnings(dataset, None), *warnings],
+        input_values=values,
+        warnings=[
+            *record.warnings,
+            *data_warnings(dataset, None),
+            *warnings,
+            *range_warnings(first, dataset, values),
+        ],
     )
     outputs.write(record)
     return record
 
 
-def _find_sources(
-    before: Any, after: Any, weights: Path | str | None, example_inputs: Any
-) -> tuple[ModelSource, ModelSource]:
+def _find_sources(before: Any, after: Any, reading: Reading, example_inputs: Any) -> tuple[ModelSource, ModelSource]:
     """Weights go to the factory of the two, the first if both are; examples to live modules."""
-    live = [not isinstance(model, str | Path) for model in (before, after)]
-    first = weights if weights is not None and (is_factory(before) or not is_factory(after)) else None
-    rest = None if first is not None else weights
-    examples = [example_inputs if lives else None for lives in live]
-    return (
-        find_source(before, weights=first, example_inputs=examples[0]),
-        find_source(after, weights=rest, example_inputs=examples[1]),
-    )
-
-
-def _same_interface(first: Shapes, second: Shapes, before: str, after: str) -> None:
-    ours, theirs = [{i.name: i.dtype for i in shapes.inputs} for shapes in (first, second)]
-    if ours != theirs:
-        raise ModelError(
-            f"{before} and {after} cannot be compared: their inputs are {_spell(ours)} and {_spell(theirs)}; "
-            "pass two versions of one model."
+    weighted = 0 if is_factory(before) or not is_factory(after) else 1
+    first, second = (
+        find_source(
+            model,
+            weights=reading.weights if place == weighted else None,
+            weights_key=reading.weights_key if place == weighted else None,
+            example_inputs=None if isinstance(model, str | Path) else example_inputs,
         )
+        for place, model in enumerate((before, after))
+    )
+    return first, second
+
+
+def _open_second(source: ModelSource, first: OpenedModel, reading: Reading, dataset: Dataset | None) -> OpenedModel:
+    """Open the other version; its inputs may have other names (in the same order) and other float types.
+
+    Raises:
+        ModelError: it cannot be read, or its inputs do not correspond to the first one's.
+    """
+    sizes = shapes_for(reading.input_shapes, dataset)
+    with naming(source.name):
+        model = source.load(sizes, reading.input_types)
+    ours = {info.name: info.dtype for info in first.shapes.inputs}
+    fed = [input_info(value, None) for value in model.ir.graph.inputs if not value.is_initializer()]
+    theirs = {info.name: info.dtype for info in fed}
+    names = dict(zip(ours, ours if ours.keys() == theirs.keys() else theirs, strict=False))
+    alike = len(ours) == len(theirs) and all(
+        dtype == theirs[names[name]] or {dtype, theirs[names[name]]} <= FLOATS for name, dtype in ours.items()
+    )
+    if not alike:
+        raise ModelError(
+            f"{first.model.label} and {source.name} cannot be compared: their inputs are {_spell(ours)} and "
+            f"{_spell(theirs)}; pass two versions of one model."
+        )
+    return survey_model(source, model, {names.get(name, name): size for name, size in sizes.items()})
 
 
 def _spell(inputs: Mapping[str, str]) -> str:

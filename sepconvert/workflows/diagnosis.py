@@ -105,7 +105,7 @@ def _noise() -> Finding:
 def _torch() -> Finding:
     from sepconvert.workflows.sources import missing_packages
 
-    found, missing, remedy = _version("torch"), missing_packages(), "pip install 'sepconvert[torch]'"
+    found, missing, remedy = _version("torch"), missing_packages(), "pip install '.[torch]'"
     if found is None:
         return Finding("torch", True, f"not installed; PyTorch models and --fine-tune need it: {remedy}")
     if missing:

@@ -44,10 +44,10 @@ def check_tuning(request: Request) -> None:
         return
     needed = ["torch", "safetensors"]
     if any(find_spec(package) is None for package in needed):
-        raise MissingExtraError("--fine-tune needs PyTorch: pip install 'sepconvert[torch]'.")
+        raise MissingExtraError("--fine-tune needs PyTorch: pip install '.[torch]'.")
     if fine_tune.processes > 1 and find_spec("lightning_fabric") is None:
         raise MissingExtraError(
-            "--num-devices and --num-nodes above 1 need Lightning Fabric: pip install 'sepconvert[distributed]'."
+            "--num-devices and --num-nodes above 1 need Lightning Fabric: pip install '.[distributed]'."
         )
     if request.training_data is None:
         raise UsageError(

@@ -56,15 +56,17 @@ def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | 
     The first output of the first input is shown; random inputs show nothing worth seeing.
     """
     from sepconvert.report.pictures import sample_images
-    from sepconvert.runtime.sessions import run_model
+    from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
+    from sepconvert.runtime.sessions import open_session
 
     if dataset is None:
         return []
     feeds = next(iter(dataset.first(SHOWN_SAMPLES).batches(SHOWN_SAMPLES)))
-    name, given = str(before.model.ir.graph.outputs[0].name), next(iter(feeds.values()))
-    old = run_model(runnable(before.model), feeds)[name]
-    new = run_model(runnable(after.model), feeds).get(name)
-    if new is None or not len(given) == len(old) == len(new):
+    first, second = (open_session(runnable(opened.model)) for opened in (before, after))
+    given = next(iter(feeds.values()))
+    old = next(iter(first.run(feeds).values()))
+    new = next(iter(second.run(adapt_feeds(feeds, pair_inputs(first, second))).values()))
+    if not len(given) == len(old) == len(new):
         return []
     return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
 

@@ -28,7 +28,7 @@ def open_with_data(
         DataError: data cannot be read or does not fit the model's inputs.
     """
     given = reading.input_shapes
-    opened = open_model(source, given)
+    opened = open_model(source, given, reading.input_types)
     found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:

@@ -11,7 +11,7 @@ from sepconvert.graph.save import check_output, save_model
 from sepconvert.record import ModelFile
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.outputs import write_bytes
-from sepconvert.workflows.sources import ModelSource, import_factory, need_torch
+from sepconvert.workflows.sources import ModelSource, call_factory, need_torch
 from sepconvert.workflows.write_factors import Applied
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def rebuild(
     need_torch(str(plan))
     from sepconvert.pytorch import rebuild as files
 
-    made = import_factory(model) if isinstance(model, str) else model
+    made = call_factory(model) if isinstance(model, str) else model
     return files.rebuild(made, Path(plan), Path(weights))
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import ModelError, NothingToDoError, UsageError
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes, infer_shapes
@@ -13,6 +14,8 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
 from sepconvert.record import ModelFile, Totals
 from sepconvert.workflows.sources import ModelSource
+
+_NOT_RUN = ("float64", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,25 @@ class OpenedModel:
         return ModelFile(self.model.label, self.model.sha256, self.model.bytes)
 
 
-def open_model(source: ModelSource, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+def open_model(
+    source: ModelSource,
+    input_shapes: Mapping[str, Sequence[int]],
+    input_types: Mapping[str, str] = MappingProxyType({}),
+) -> OpenedModel:
     """Load a model, infer its shapes, survey its convolutions and count its totals.
 
     Raises:
         ModelError: it cannot be read or exported, or is invalid.
+        UsageError: an input is of another type than was said.
     """
     with naming(source.name):
-        model = source.load(input_shapes)
-    return survey_model(source, model, input_shapes)
+        model = source.load(input_shapes, input_types)
+    opened = survey_model(source, model, input_shapes)
+    types = {info.name: info.dtype for info in opened.shapes.inputs}
+    for name, dtype in input_types.items():
+        if types.get(name) != dtype:
+            raise UsageError(f"--input says that '{name}' is {dtype}, but the model takes {types.get(name)}.")
+    return opened
 
 
 def survey_model(source: ModelSource, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
@@ -52,6 +65,20 @@ def survey_model(source: ModelSource, model: LoadedModel, input_shapes: Mapping[
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
         found = source.confine(survey(model, shapes))
     return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.output for site in found.sites]))
+
+
+def check_runs(opened: OpenedModel) -> None:
+    """Refuse, before any work is done, a model whose float type onnxruntime's convolutions do not know.
+
+    Raises:
+        ModelError: a site is of such a type.
+    """
+    lacking = next((site.dtype for site in opened.found.sites if site.dtype in _NOT_RUN), None)
+    if lacking is not None:
+        raise ModelError(
+            f"{opened.model.label} computes in {lacking}, for which onnxruntime has no Conv on the CPU; convert it to "
+            "float32 and export it again (a PyTorch module: module.float())."
+        )
 
 
 @contextmanager

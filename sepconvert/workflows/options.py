@@ -90,7 +90,9 @@ class Reading:
     Args:
         input_shapes: sizes of dynamic inputs, by input name. Those that are not given come from the data; a dynamic
             first dimension otherwise counts as 1.
+        input_types: types of inputs, as ``int64``, by input name; a PyTorch model's others are found by trying.
         weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
+        weights_key: which of several state_dicts in that file, by its key or by what the names in it begin with.
         preprocess: how integer arrays and images become inputs.
 
     Example:
@@ -101,7 +103,9 @@ class Reading:
     """
 
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    input_types: Mapping[str, str] = field(default_factory=dict)
     weights: Path | str | None = None
+    weights_key: str | None = None
     preprocess: Preprocess = Preprocess()
 
 

@@ -29,6 +29,7 @@ from sepconvert.planning.within_budget import Choices, plan_cost
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.case import Case
+from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ class Planner:
         opened = self.case.opened
         total = opened.totals.params if unit == "params" else opened.totals.macs
         if total is None:
-            what = "parameters" if unit == "params" else "MACs"
-            raise ModelError(
-                f"The {what} of {opened.model.label} are unknown because an input or layer has no fixed size; "
-                "pass --input NAME:1x3x224x224, or --data."
-            )
+            raise ModelError(_unknown_total(opened, "parameters" if unit == "params" else "MACs"))
         return total
 
     @property
@@ -230,3 +227,15 @@ class Planner:
         start = perf_counter()
         yield
         self.add_seconds({stage: perf_counter() - start})
+
+
+def _unknown_total(opened: OpenedModel, what: str) -> str:
+    """Say why a total is unknown, and what helps: sizes of inputs where those are missing, else another budget."""
+    loose = [i.name for i in opened.shapes.inputs if i.used_shape is None or None in i.used_shape]
+    if loose:
+        why, remedy = f"input '{loose[0]}' has no fixed size", f"pass --input {loose[0]}:1x3x224x224, or --data"
+    else:
+        names = ", ".join(f"{entry.op} ({entry.count})" for entry in opened.totals.uncounted)
+        why = f"these operators cannot be counted: {names}" if names else "a layer has no fixed size"
+        remedy = "give --rank, --max-error or --speedup instead"
+    return f"The {what} of {opened.model.label} are unknown because {why}; {remedy}."

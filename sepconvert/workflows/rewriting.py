@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from sepconvert.data import Dataset
+from sepconvert.data import Dataset, input_values
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import check_output
@@ -24,11 +24,12 @@ from sepconvert.workflows.fine_tune import (
     training_variants,
     tune_settled,
 )
+from sepconvert.workflows.input_ranges import range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import Settled, settle
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
-from sepconvert.workflows.opened import naming, select_sites
+from sepconvert.workflows.opened import check_runs, naming, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.plan_record import with_measured
@@ -160,7 +161,9 @@ def rewrite(
 
 def _run(request: Request) -> RewriteResult:
     reading, planning, outputs, destination = request.reading, request.planning, request.outputs, request.output
-    source = find_source(request.model, weights=reading.weights, example_inputs=request.example_inputs)
+    source = find_source(
+        request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
+    )
     written = [] if destination is None else [destination, *sidecars(source, destination)]
     for path in written:
         check_output(path, next(iter(source.files), None), force=outputs.force)
@@ -169,6 +172,7 @@ def _run(request: Request) -> RewriteResult:
     check_tuning(request)
     named = [request.data, request.training_data, request.test_data]
     opened, (calibration, training, test) = open_with_data(source, reading, named)
+    check_runs(opened)
     varied = None
     if training is not None:
         varied = training_variants(request, training, opened)
@@ -218,6 +222,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     kept = {**unchosen, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
     fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
+    values = input_values(judged)
     latency = list(settled.latency)
     if request.measure.latency and not latency:
         latency = measure_latency(opened, result, case.sample, request.measure, request.seed, request.progress)
@@ -235,5 +240,6 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check,
         samples=picture_samples(opened, result, judged),
-        warnings=[*record.warnings, *settled.fit.warnings, *warnings],
+        input_values=values,
+        warnings=[*record.warnings, *settled.fit.warnings, *warnings, *range_warnings(opened, judged, values)],
     )

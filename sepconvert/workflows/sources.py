@@ -2,17 +2,19 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data.callables import import_callable
+from sepconvert.data.callables import call_user, import_callable
 from sepconvert.errors import DataError, MissingExtraError, ModelError, UsageError
-from sepconvert.graph.load import LoadedModel, load_bytes, load_model
+from sepconvert.graph.load import NOT_ONNX, LoadedModel, load_bytes, load_model
 from sepconvert.graph.survey import Survey
 from sepconvert.record import Skip
+from sepconvert.workflows.other_formats import other_format
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import TorchModel
@@ -29,8 +31,14 @@ class ModelSource:
     files: tuple[Path, ...] = ()
     torch: "TorchModel | None" = None
 
-    def load(self, input_shapes: Mapping[str, Sequence[int]]) -> LoadedModel:
+    def load(
+        self, input_shapes: Mapping[str, Sequence[int]], input_types: Mapping[str, str] = MappingProxyType({})
+    ) -> LoadedModel:
         """Return the model as ONNX.
+
+        Args:
+            input_shapes: sizes by input name.
+            input_types: types by input name; a PyTorch model's others are found by trying.
 
         Raises:
             ModelError: it cannot be read or exported.
@@ -38,8 +46,8 @@ class ModelSource:
         from sepconvert.graph.tidy import without_dead_nodes, without_zero_biases
 
         if self.torch is None:
-            return without_dead_nodes(load_model(self.files[0]))
-        exported = self.torch.export(input_shapes)
+            return without_dead_nodes(_load_onnx(self.files[0]))
+        exported = self.torch.export(input_shapes, input_types)
         model = without_dead_nodes(without_zero_biases(load_bytes(exported.data)))
         digest = _digest(self.files[0]) if self.files else model.sha256
         return replace(model, name=self.name, sha256=digest, notes=(*exported.warnings, *model.notes))
@@ -66,12 +74,19 @@ class ModelSource:
 NO_LAYER = "The model computes it without a Conv1d or Conv2d layer of its own, so that no new layer can take its place."
 
 
-def find_source(model: object, *, weights: Path | str | None = None, example_inputs: Any = None) -> ModelSource:
+def find_source(
+    model: object,
+    *,
+    weights: Path | str | None = None,
+    weights_key: str | None = None,
+    example_inputs: Any = None,
+) -> ModelSource:
     """Tell where a model comes from; a PyTorch model is loaded, safely.
 
     Args:
         model: a path, ``pkg.module:factory``, or a live ``nn.Module``.
         weights: a state_dict for the factory's module.
+        weights_key: which of several state_dicts in that file.
         example_inputs: tensors for a live module.
 
     Raises:
@@ -79,6 +94,8 @@ def find_source(model: object, *, weights: Path | str | None = None, example_inp
         ModelError: the file's kind is not known, or it cannot be loaded.
         MissingExtraError: PyTorch is not installed.
     """
+    if weights_key is not None and weights is None:
+        raise UsageError(f"--weights-key {weights_key} names a part of a file; pass the file with --weights.")
     if not isinstance(model, str | Path):
         need_torch(type(model).__name__)
         _refuse_weights(type(model).__name__, weights)
@@ -90,7 +107,7 @@ def find_source(model: object, *, weights: Path | str | None = None, example_inp
         raise UsageError("example_inputs are for a live nn.Module; give the sizes of other models by input name.")
     path = Path(model)
     if is_factory(model):
-        return _from_factory(str(model), None if weights is None else Path(weights))
+        return _from_factory(str(model), None if weights is None else Path(weights), weights_key)
     _refuse_weights(str(model), weights)
     return _from_file(path)
 
@@ -110,22 +127,22 @@ def default_output(model: Path | str) -> Path:
     return path.with_name(f"{path.stem}.sep.onnx")
 
 
-def _from_factory(spec: str, weights: Path | None) -> ModelSource:
+def _from_factory(spec: str, weights: Path | None, key: str | None) -> ModelSource:
     need_torch(spec)
     from sepconvert.pytorch.sources import factory_model
 
-    made = import_factory(spec)()
-    return ModelSource(spec, () if weights is None else (weights,), factory_model(spec, made, weights))
+    made = call_factory(spec)
+    return ModelSource(spec, () if weights is None else (weights,), factory_model(spec, made, weights, key))
 
 
-def import_factory(spec: str) -> Callable[[], Any]:
-    """Import ``pkg.module:factory``, looking in the current folder too.
+def call_factory(spec: str) -> Any:
+    """Import ``pkg.module:factory``, looking in the current folder too, and call it.
 
     Raises:
-        ModelError: there is no such function.
+        ModelError: there is no such function, it needs arguments, or it fails.
     """
     try:
-        return import_callable(spec, "MODEL")
+        return call_user(import_callable(spec, "MODEL"), spec)
     except DataError as error:
         raise ModelError(str(error)) from error
 
@@ -133,12 +150,32 @@ def import_factory(spec: str) -> Callable[[], Any]:
 def _from_file(path: Path) -> ModelSource:
     from sepconvert.pytorch.file_kinds import Kind, kind_of
 
-    if path.suffix == ".onnx" or not path.is_file() or kind_of(path) is Kind.OTHER:
+    if path.suffix == ".onnx" or not path.is_file():
+        return ModelSource(str(path), (path,))
+    try:
+        kind = kind_of(path)
+    except ModelError:
+        sentence = other_format(path)
+        if sentence is None:
+            raise
+        raise ModelError(sentence) from None
+    if kind is Kind.OTHER:
         return ModelSource(str(path), (path,))
     need_torch(str(path))
     from sepconvert.pytorch.sources import file_model
 
     return ModelSource(str(path), (path,), file_model(path))
+
+
+def _load_onnx(path: Path) -> LoadedModel:
+    """Load an ONNX file; one that is none may be a known file of another program."""
+    try:
+        return load_model(path)
+    except ModelError as error:
+        sentence = other_format(path) if NOT_ONNX in str(error) or path.is_dir() else None
+        if sentence is None:
+            raise
+        raise ModelError(sentence) from None
 
 
 def missing_packages() -> list[str]:
@@ -151,7 +188,7 @@ def need_torch(name: str) -> None:
     missing = missing_packages()
     if missing:
         raise MissingExtraError(
-            f"{name} is a PyTorch model, and {', '.join(missing)} is not installed; pip install 'sepconvert[torch]'."
+            f"{name} is a PyTorch model, and {', '.join(missing)} is not installed; pip install '.[torch]'."
         )
 
 

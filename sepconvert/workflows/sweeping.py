@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data import Dataset
+from sepconvert.data import Dataset, input_values
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.save import file_size
@@ -19,9 +19,10 @@ from sepconvert.workflows.case import Case
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.fit import fit_plans
+from sepconvert.workflows.input_ranges import range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
-from sepconvert.workflows.opened import naming, select_sites
+from sepconvert.workflows.opened import check_runs, naming, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_target, write_text
 from sepconvert.workflows.plan_record import worst_error
@@ -114,13 +115,14 @@ def sweep(
         seed=seed,
         progress=progress,
     )
-    source = find_source(model, weights=reading.weights, example_inputs=example_inputs)
+    source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     table = None if export_table is None else Path(export_table)
     outputs.check(*source.files, *([] if table is None else [table]))
     measure.check()
     if table is not None:
         check_target(table, force=outputs.force)
     opened, (calibration, test) = open_with_data(source, reading, [data, test_data])
+    check_runs(opened)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
@@ -134,12 +136,21 @@ def sweep(
         baselines = [*trial.without_data(budgets), *trial.uniform(budgets)] if measure.latency else []
         times = table_to_json(planner.table()) if table is not None else ""
         sites = with_times(describe_sites(opened, kept), trial.best_sites)
+    values = input_values(test or calibration)
     record = begin_record("sweep", request, opened, sites)
     record = replace(
         record,
         sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
         seconds=dict(planner.seconds),
-        warnings=[*record.warnings, *planner.warnings, *refused, *data_warnings(calibration, test)],
+        input_values=values,
+        warnings=[
+            *record.warnings,
+            *planner.warnings,
+            *refused,
+            *data_warnings(calibration, test),
+            *trial.warnings,
+            *range_warnings(opened, test or calibration, values),
+        ],
     )
     if table is not None:
         write_text(table, times)
@@ -179,6 +190,7 @@ class _Trial:
         self._test = test
         self.best_sites: tuple[PlannedSite, ...] = ()
         self.top1_before: float | None = None
+        self.warnings: list[str] = []
 
     def budgets(self, budgets: Sequence[float]) -> tuple[list[SweepPoint], list[str]]:
         """One planned model per budget; sentences for the budgets that are out of reach."""
@@ -232,7 +244,7 @@ class _Trial:
         if not fit.rewritten:
             return None
         after = apply_fits(case.opened, fit, request.seed).opened
-        fidelity, _ = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
+        fidelity, self.warnings = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:

@@ -116,7 +116,7 @@ def test_what_never_ends_is_stopped(source: Callable[..., str], monkeypatch: pyt
     [
         ("no_such_module_here:make", "cannot be imported"),
         ("os:no_such_name", "module os has no 'no_such_name'"),
-        ("os:sep", "is str, not callable"),
+        ("os:sep", "is a str, not a function"),
     ],
 )
 def test_a_callable_that_is_not_there_is_named(spec: str, message: str) -> None:

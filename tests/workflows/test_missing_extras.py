@@ -52,7 +52,7 @@ def test_fine_tuning_without_pytorch_is_refused_before_any_work(
 ) -> None:
     model, data = sample_models_dir / "fashion_resnet.onnx", sample_models_dir / "fashion_calibration.npz"
     done = run("rewrite", model, "-o", tmp_path / "out.onnx", "--data", data, "--fine-tune", "--quiet")
-    assert_refused(done, "--fine-tune needs PyTorch", "pip install 'sepconvert[torch]'")
+    assert_refused(done, "--fine-tune needs PyTorch", "pip install '.[torch]'")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,7 +74,7 @@ def test_the_doctor_names_what_pytorch_would_bring(run: Run) -> None:
     done = run("doctor")
     assert done.returncode == 0, done.stderr
     words = " ".join((done.stdout + done.stderr).split())
-    assert "not installed; PyTorch models and --fine-tune need it: pip install 'sepconvert[torch]'" in words
+    assert "not installed; PyTorch models and --fine-tune need it: pip install '.[torch]'" in words
 
 
 def test_an_onnx_model_needs_no_pytorch(run: Run, sample_models_dir: Path, tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_several_devices_without_lightning_are_refused(sample_models_dir: Path, 
     data = sample_models_dir / "fashion_calibration.npz"
     done = run("rewrite", sample_models_dir / "fashion_resnet.onnx", "-o", tmp_path / "out.onnx", "--data", data,
                "--fine-tune", "--num-devices", 2, "--quiet")  # fmt: skip
-    assert_refused(done, "Lightning Fabric", "pip install 'sepconvert[distributed]'")
+    assert_refused(done, "Lightning Fabric", "pip install '.[distributed]'")

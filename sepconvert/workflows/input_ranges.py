@@ -1,0 +1,78 @@
+"""Do the inputs have the values that the model was trained on? Its first BatchNorm remembers those that it saw.
+
+A BatchNorm keeps the mean and variance of each channel from training. Inputs that were prepared as in training give
+about the same ones; a wrong ``--scale``, or ``--mean`` and ``--std`` left away, gives others by far. A model whose
+BatchNorms were folded into its convolutions remembers nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepconvert.data import Dataset
+from sepconvert.graph.heads import expose
+from sepconvert.graph.save import model_bytes
+from sepconvert.graph.trained_range import first_trained_range
+from sepconvert.record import InputValues
+from sepconvert.workflows.opened import OpenedModel
+
+_SAMPLES = 64
+# Natural inputs of one kind stay well inside these, in the median over the channels; forgetting to divide by a
+# standard deviation of 0.25 changes a variance sixteenfold.
+_WIDEST_RATIO = 5.0
+_FARTHEST_MEAN = 3.0  # standard deviations
+_LARGEST_PIXEL = 1000.0  # far above bytes, whatever was subtracted
+
+
+def range_warnings(opened: OpenedModel, dataset: Dataset | None, values: Sequence[InputValues]) -> list[str]:
+    """Say where inputs look prepared in another way than in training.
+
+    Args:
+        opened: the original.
+        dataset: inputs; None, or random ones, are not judged.
+        values: what is known of the inputs' values.
+    """
+    if dataset is None or dataset.synthetic:
+        return []
+    images = {info.name for info in opened.shapes.inputs if len(info.declared_shape) == 4 and "float" in info.dtype}
+    said = [
+        f"Input '{found.name}' has values from {found.lowest:.6g} to {found.highest:.6g}, which no preparation of "
+        "images gives; check --scale, --mean and --std."
+        for found in values
+        if found.name in images and max(-found.lowest, found.highest) > _LARGEST_PIXEL
+    ]
+    unlike = _unlike_training(opened, dataset)
+    return [*said, *([] if unlike is None else [unlike])]
+
+
+def _unlike_training(opened: OpenedModel, dataset: Dataset) -> str | None:
+    trained = first_trained_range(opened.model)
+    seen = None if trained is None else _values_of(opened, dataset, trained.value)
+    if trained is None or seen is None or seen.shape[1] != len(trained.mean):
+        return None
+    flat = np.moveaxis(seen, 1, 0).reshape(len(trained.mean), -1)
+    spread = np.sqrt(trained.variance + 1e-12)
+    ratio = float(np.median(flat.var(axis=1) / spread**2))
+    away = float(np.median(np.abs(flat.mean(axis=1) - trained.mean) / spread))
+    if 1 / _WIDEST_RATIO <= ratio <= _WIDEST_RATIO and away <= _FARTHEST_MEAN:
+        return None
+    return (
+        f"The inputs seem to be prepared in another way than in training: at the model's first BatchNorm "
+        f"({trained.name}) the variance is {ratio:.3g} times, and the mean {away:.3g} standard deviations away from, "
+        "what it saw then; check --scale, --mean, --std and the order of the channels."
+    )
+
+
+def _values_of(opened: OpenedModel, dataset: Dataset, name: str) -> NDArray[np.float64] | None:
+    """The values (N, C, …) that a BatchNorm gets for some inputs of one shape."""
+    from sepconvert.runtime.sessions import open_session
+
+    session = open_session(model_bytes(expose(opened.model, [name])))
+    found: list[NDArray[np.float64]] = []
+    for feeds in dataset.first(_SAMPLES).batches(16):
+        values = session.run(feeds, [name])[name].astype(np.float64)
+        if values.ndim < 2 or (found and values.shape[1:] != found[0].shape[1:]):
+            break
+        found.append(values)
+    return np.concatenate(found) if found else None
