@@ -4,9 +4,11 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.module_plan import ModulePlan
@@ -62,9 +64,14 @@ def copied(module: nn.Module) -> nn.Module:
     Raises:
         ModelError: it cannot be copied.
     """
+    # torch cannot copy a lazy layer's buffers before the first call; a new one is as good.
+    lazy: Any = UninitializedBuffer
+    known = {
+        id(buffer): lazy(device=buffer.device, dtype=buffer.dtype) for buffer in module.buffers() if is_lazy(buffer)
+    }
     try:
-        result: nn.Module = copy.deepcopy(module)
-    except (RuntimeError, TypeError, copy.Error) as error:
+        result: nn.Module = copy.deepcopy(module, known)
+    except Exception as error:  # whatever a class of the user's own raises
         raise ModelError(
             f"{type(module).__name__} cannot be copied ({one_line(error, 120)}); pass a module that "
             "copy.deepcopy accepts, or pkg.module:factory."
