@@ -1,23 +1,19 @@
 """Write a model: checked, re-loadable, and whole or not at all.
 
-Everything is written and checked in a temporary folder beside the target (so on the same file system) and then renamed
-into place. Weights go into the model file itself, or, above 1.5 GB (protobuf ends at 2 GB), into ``<name>.data`` beside
-it; the source's external data is carried along either way.
+Weights go into the model file itself, or, above 1.5 GB (protobuf ends at 2 GB), into ``<name>.data`` beside it; the
+source's external data is carried along either way.
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from sepconvert.errors import ModelError, OutputError, VerificationError, one_line
+from sepconvert.errors import ModelError, VerificationError, one_line
+from sepconvert.files import Stage, check_outputs, staged, writing
 from sepconvert.graph.external import all_tensors, load_external
 from sepconvert.graph.load import LoadedModel
 from sepconvert.record import ModelFile
@@ -44,18 +40,24 @@ def save_model(model: LoadedModel, path: Path, *, force: bool = False, external:
         OutputError: the file cannot be written there; nothing is left behind.
         VerificationError: what was written is not a valid model although the source is.
     """
-    check_output(path, model.path, force=force)
+    with staged() as stage:
+        return stage_model(stage, model, path, force=force, external=external)
+
+
+def stage_model(
+    stage: Stage, model: LoadedModel, path: Path, *, force: bool, external: bool | None = None
+) -> ModelFile:
+    """Write and check a model on a stage; arguments, result and errors as in ``save_model``."""
     if external is None:
         external = _tensor_bytes(model.ir) > INLINE_LIMIT
-    data = path.with_name(path.name + ".data") if external else None
-    with _writing(path):
-        _check_targets(path, data, model, force=force)
-        with _temporary_folder(path) as folder:
-            written = _write(model.ir.clone(), folder, path.name, None if data is None else data.name)
-            _check_written(written[0], model)
-            record = _describe(written, path)
-            _publish(written, path.parent)
-    return record
+    # Behind links: a model finds its data beside itself.
+    data = [path.resolve().with_name(f"{path.resolve().name}.data")] if external else []
+    check_outputs([path, *data], force=force, inputs=_files_of(model))
+    written = [stage.place(file) for file in (path, *data)]
+    with writing(path):
+        _write(model.ir.clone(), *written)
+        _check_written(written[0], model)
+        return _describe([file for file in written if file.exists()], path)
 
 
 def model_bytes(model: LoadedModel) -> bytes:
@@ -79,82 +81,23 @@ def file_size(model: LoadedModel) -> int:
     return left_out + len(_serialise(_inlined(small, model.label), model.label))
 
 
-def check_output(path: Path, source: Path | None, *, force: bool) -> None:
-    """Refuse, before any work is done, a path that could not be written at the end.
-
-    Args:
-        path: where the model shall go.
-        source: the file of the model that is read; None if it never was one.
-        force: an existing file may be replaced.
-
-    Raises:
-        OutputError: the folder is missing or not writable, ``path`` is a folder, the source, or exists already.
-    """
-    folder = path.parent
-    with _writing(path):
-        if not folder.is_dir():
-            raise OutputError(f"{path} cannot be written: the folder {folder} does not exist; create it first.")
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name a file in it.")
-        if source is not None and _same_file(path, source):
-            raise OutputError(f"{path} is the input itself; choose another name for the output.")
-        if path.exists() and not force:
-            raise OutputError(f"{path} exists; pass --force to replace it, or choose another name.")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{path} cannot be written: the folder {folder} is read-only; choose another one.")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn the system's errors into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).rstrip(".")
-        raise OutputError(f"{path} could not be written ({reason}); free some space or choose another place.") from None
-
-
-def _check_targets(path: Path, data: Path | None, model: LoadedModel, *, force: bool) -> None:
-    """Refuse to write over the source's weights, or the weights over a file that is not ours to replace."""
+def _files_of(model: LoadedModel) -> Iterator[Path]:
+    """Files that the model was read from."""
+    if model.path is not None:
+        yield model.path
     for tensor in all_tensors(model.ir):
         if isinstance(tensor, ir.ExternalTensor):
-            for target in (path, data):
-                if target is not None and _same_file(target, Path(tensor.path)):
-                    raise OutputError(f"{target} holds weights of the input; choose another name for the output.")
+            yield Path(tensor.path)
+
+
+def _write(copy: ir.Model, path: Path, data: Path | None = None) -> None:
+    """Write a model that may be changed, its weights into ``data`` if that is given."""
     if data is None:
+        path.write_bytes(_serialise(_inlined(copy, path.name), path.name))
         return
-    if data.is_dir():
-        raise OutputError(f"{data}, where the weights would go, is a folder; choose another name for the output.")
-    if data.exists() and not force:
-        raise OutputError(f"{data} exists; pass --force to replace it, or choose another name for the output.")
-
-
-def _same_file(path: Path, other: Path) -> bool:
-    if path.exists() and other.exists():
-        return path.samefile(other)
-    return path.resolve() == other.resolve()
-
-
-@contextmanager
-def _temporary_folder(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` that is gone afterwards, whatever happens."""
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(copy: ir.Model, folder: Path, name: str, data: str | None) -> list[Path]:
-    """Write a model that may be changed; return the model file and, if there is one, the data file."""
-    path = folder / name
-    if data is None:
-        path.write_bytes(_serialise(_inlined(copy, name), name))
-        return [path]
     load_external(copy, initializers=False)
-    ir.external_data.unload_from_model(copy, folder, data, size_threshold_bytes=SMALL)
-    path.write_bytes(_serialise(copy, name))
-    return [file for file in (path, folder / data) if file.exists()]
+    ir.external_data.unload_from_model(copy, path.parent, data.name, size_threshold_bytes=SMALL)
+    path.write_bytes(_serialise(copy, path.name))
 
 
 def _serialise(model: ir.Model, label: str) -> bytes:
@@ -196,7 +139,9 @@ def _complaint(path: Path) -> str | None:
     from onnx.shape_inference import InferenceError
 
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        # onnx knows no names that are not text; the bytes, which lack nothing if the weights are inside, do as well.
+        named = str(path) == str(path).encode(errors="replace").decode()
+        onnx.checker.check_model(str(path) if named else path.read_bytes(), full_check=True)
     except (onnx.checker.ValidationError, InferenceError) as error:
         return one_line(error, 300)
     return None
@@ -206,23 +151,3 @@ def _describe(written: list[Path], path: Path) -> ModelFile:
     with written[0].open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ModelFile(str(path), digest, sum(file.stat().st_size for file in written))
-
-
-def _publish(written: list[Path], folder: Path) -> None:
-    """Rename into place, the data first; if the model's own rename fails, the old data file comes back."""
-    model, *rest = written
-    if not rest:
-        model.replace(folder / model.name)
-        return
-    data, previous = folder / rest[0].name, model.with_name("previous.data")
-    if data.exists():
-        data.replace(previous)
-    try:
-        rest[0].replace(data)
-        model.replace(folder / model.name)
-    except BaseException:
-        if previous.exists():
-            previous.replace(data)
-        else:
-            data.unlink(missing_ok=True)
-        raise

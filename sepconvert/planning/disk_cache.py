@@ -1,18 +1,16 @@
 """What is worth keeping between runs: one small JSON file per key in the user's cache folder.
 
-Files are written under a temporary name and renamed, so readers never see half a file; two processes that finish the
-same work at once both write valid files and the later one stays. A file that cannot be understood is left out with a
+Readers never see half a file; two processes that finish the same work at once both write valid files and the later one
+stays. A file that cannot be understood is left out with a
 warning and overwritten by the next result.
 """
 
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from sepconvert.errors import DataError
+from sepconvert.errors import DataError, OutputError
+from sepconvert.files import read_regular, write_file, writing
 
 Warn = Callable[[str], None]
 T = TypeVar("T")
@@ -40,7 +38,7 @@ class DiskCache:
         """
         path = self._path(key)
         try:
-            return parse(path.read_text(encoding="utf-8"), str(path))
+            return parse(read_regular(path).decode(), str(path))
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -53,21 +51,11 @@ class DiskCache:
         """Keep a text; a full or read-only disk is only warned about."""
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, text)
-        except OSError as error:
-            self._warn(f"The cache {path.parent} cannot be written ({error.strerror}); this result is not kept.")
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, text)
+        except OutputError as error:
+            self._warn(f"The cache file {error} Meanwhile this result is not kept.")
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()

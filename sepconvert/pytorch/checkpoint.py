@@ -1,7 +1,7 @@
 """The state of an interrupted training in one safetensors file: numbers only, nothing that could run code.
 
 The file's own header holds the plain part (steps, curve, what it belongs to) as JSON, so that numbers and words can
-never come from different moments. It is written to a temporary name and renamed: a crash leaves the last whole state.
+never come from different moments. A crash leaves the last whole state.
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sepconvert.errors import ModelError, OutputError
+from sepconvert.errors import ModelError
+from sepconvert.files import staged, writing
 
 _KEY = "sepconvert"
 
@@ -56,6 +57,7 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
     Raises:
         OutputError: the folder is not writable or full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {
@@ -63,14 +65,11 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
         for part in _PARTS
         for name, tensor in getattr(state, part).items()
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file(tensors, temporary, {_KEY: json.dumps(asdict(state.progressed))})
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error.strerror or error}); free some space.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with staged() as stage, writing(path):
+        try:
+            save_file(tensors, stage.place(path), {_KEY: json.dumps(asdict(state.progressed))})
+        except SafetensorError as error:
+            raise OSError(0, str(error)) from None
 
 
 def read_progressed(path: Path) -> Progressed:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepconvert.errors import ModelError
+from sepconvert.files import Stage, check_outputs
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.save import check_output, save_model
+from sepconvert.graph.save import stage_model
 from sepconvert.record import ModelFile
 from sepconvert.workflows.opened import OpenedModel
-from sepconvert.workflows.outputs import write_bytes
 from sepconvert.workflows.sources import ModelSource, call_factory, need_torch
 from sepconvert.workflows.write_factors import Applied
 
@@ -119,20 +119,20 @@ def _sidecars(output: Path) -> list[Path]:
     return [output.with_name(f"{output.stem}{suffix}") for suffix in (".safetensors", ".plan.json")]
 
 
-def save_with_modules(model: LoadedModel, modules: ModuleSide | None, path: Path, *, force: bool) -> ModelFile:
-    """Write the model, and beside it the state_dict and the plan where it has a PyTorch side.
+def stage_with_modules(
+    stage: Stage, model: LoadedModel, modules: ModuleSide | None, path: Path, *, force: bool
+) -> ModelFile:
+    """Write the model on a stage, and beside it the state_dict and the plan where it has a PyTorch side.
 
     Raises:
         OutputError: a file cannot be written, or exists and ``force`` is not set.
     """
-    if modules is None:
-        return save_model(model, path, force=force)
-    from sepconvert.pytorch.rebuild import state_bytes
+    written = stage_model(stage, model, path, force=force)
+    if modules is not None:
+        from sepconvert.pytorch.rebuild import state_bytes
 
-    found, files = modules.rebuilt(), _sidecars(path)
-    for file in files:
-        check_output(file, None, force=force)
-    written = save_model(model, path, force=force)
-    for file, data in zip(files, (state_bytes(found.state), found.plan.to_json().encode()), strict=True):
-        write_bytes(file, data)
+        found, (state, plan) = modules.rebuilt(), _sidecars(path)
+        check_outputs([state, plan], force=force)
+        stage.write(state, state_bytes(found.state))
+        stage.write(plan, found.plan.to_json())
     return written

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from sepconvert.errors import ModelError
 from sepconvert.record import Record
 from sepconvert.workflows.describe import upgraded
-from sepconvert.workflows.outputs import Outputs, check_target
+from sepconvert.workflows.outputs import Outputs
+
+# What a page made of values of the right types may still stumble over: an edge to no node, a rank without its error.
+_SENSELESS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
 def render(record: Path | str | Record, page: Path | str, *, force: bool = False) -> Path:
@@ -20,8 +24,17 @@ def render(record: Path | str | Record, page: Path | str, *, force: bool = False
         >>> sepconvert.render(record, "page.html").name
         'page.html'
     """
-    target = Path(page)
-    check_target(target, force=force)
-    found = record if isinstance(record, Record) else Record.read(Path(record))
-    Outputs(html=target, force=force).write(upgraded(found))
-    return target
+    outputs = Outputs(html=Path(page), force=force)
+    if isinstance(record, Record):
+        outputs.check()
+        outputs.write(upgraded(record))
+        return Path(page)
+    outputs.check(Path(record))
+    found = Record.read(Path(record))
+    try:
+        outputs.write(upgraded(found))
+    except _SENSELESS as error:
+        raise ModelError(
+            f"{record} is a damaged record: its values make no sense together ({error!r:.200}); make it again."
+        ) from None
+    return Path(page)

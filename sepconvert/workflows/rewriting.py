@@ -9,8 +9,8 @@ import numpy as np
 
 from sepconvert.data import Dataset, input_values
 from sepconvert.errors import ModelError
+from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.save import check_output
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
@@ -28,10 +28,10 @@ from sepconvert.workflows.input_ranges import range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import Settled, settle
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
-from sepconvert.workflows.modules import ModuleSide, module_side, save_with_modules, sidecars, why_no_modules
+from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import check_runs, naming, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
-from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.outputs import Outputs, check_model_name
 from sepconvert.workflows.plan_record import with_measured
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
@@ -79,7 +79,8 @@ class RewriteResult:
         Raises:
             OutputError: it cannot be written there, or a file exists and ``force`` is not set.
         """
-        return save_with_modules(self.model, self._modules, Path(path), force=force)
+        with staged() as stage:
+            return stage_with_modules(stage, self.model, self._modules, Path(path), force=force)
 
 
 def rewrite(
@@ -164,10 +165,10 @@ def _run(request: Request) -> RewriteResult:
     source = find_source(
         request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
     )
+    if destination is not None:
+        check_model_name(destination)
     written = [] if destination is None else [destination, *sidecars(source, destination)]
-    for path in written:
-        check_output(path, next(iter(source.files), None), force=outputs.force)
-    outputs.check(*source.files, *written)
+    outputs.check(*source.files, also=written)
     request.measure.check()
     check_tuning(request)
     named = [request.data, request.training_data, request.test_data]
@@ -199,11 +200,12 @@ def _run(request: Request) -> RewriteResult:
         ],
     )
     result, modules = settled.applied.opened, module_side(source, opened, settled.applied)
-    if destination is not None:
-        file = save_with_modules(result.model, modules, destination, force=outputs.force)
-        after = replace(result.totals, file_bytes=file.bytes)
-        record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
-    outputs.write(record)
+    with staged() as stage:
+        if destination is not None:
+            file = stage_with_modules(stage, result.model, modules, destination, force=outputs.force)
+            after = replace(result.totals, file_bytes=file.bytes)
+            record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
+        outputs.stage(stage, record)
     forget(destination)
     return RewriteResult(record, result.model, destination, modules, why_no_modules(source))
 

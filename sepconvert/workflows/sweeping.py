@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset, input_values
 from sepconvert.errors import NothingToDoError, UsageError
+from sepconvert.files import staged
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.save import file_size
 from sepconvert.planning.latency_table import table_to_json
@@ -24,7 +25,7 @@ from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.opened import check_runs, naming, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
-from sepconvert.workflows.outputs import Outputs, check_target, write_text
+from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
@@ -117,10 +118,8 @@ def sweep(
     )
     source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     table = None if export_table is None else Path(export_table)
-    outputs.check(*source.files, *([] if table is None else [table]))
+    outputs.check(*source.files, also=[] if table is None else [table])
     measure.check()
-    if table is not None:
-        check_target(table, force=outputs.force)
     opened, (calibration, test) = open_with_data(source, reading, [data, test_data])
     check_runs(opened)
     assert calibration is not None
@@ -152,9 +151,10 @@ def sweep(
             *range_warnings(opened, test or calibration, values),
         ],
     )
-    if table is not None:
-        write_text(table, times)
-    outputs.write(record)
+    with staged() as stage:
+        if table is not None:
+            stage.write(table, times)
+        outputs.stage(stage, record)
     return record
 
 
