@@ -43,6 +43,8 @@ class ErrorCurve:
     def __post_init__(self) -> None:
         if not self.ranks or len(self.ranks) != len(self.errors) or list(self.ranks) != sorted(set(self.ranks)):
             raise ValueError("an error curve needs one error for each of its ascending ranks")
+        if self.ranks[0] < 1 or min(self.errors) < 0:
+            raise ValueError("ranks start at 1, errors at 0")
 
     def at(self, rank: int) -> float:
         """Error at a rank: never rising; beyond the known ranks the nearest slope goes on, but not above 1.

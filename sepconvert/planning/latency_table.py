@@ -7,13 +7,15 @@ interleaved run, because only their ratio survives a machine that is faster one 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from sepconvert.errors import DataError
+from sepconvert.files import read_regular
+from sepconvert.record.plain import from_json
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 
@@ -139,18 +141,10 @@ def table_from_json(text: str, origin: str) -> Table:
         DataError: the text is not a table of this schema; the message names ``origin``.
     """
     try:
-        data = json.loads(text)
-        if data["schema"] != SCHEMA:
-            raise DataError(f"{origin} has latency-table schema {data['schema']}, this version reads {SCHEMA}.")
-        return Table(
-            Setting(**data["setting"]),
-            tuple(_site_from_plain(item) for item in data["sites"]),
-            tuple(WholeModel(**item) for item in data["models"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{origin} is not a latency table ({type(error).__name__}: {error}); make one with sweep --export-table."
-        ) from None
+        plain: _PlainTable = from_json(_PlainTable, text, range(SCHEMA, SCHEMA + 1))
+        return Table(plain.setting, tuple(_site_from_plain(item) for item in plain.sites), plain.models)
+    except ValueError as error:
+        raise DataError(f"{origin} is not a latency table ({error}); make one with sweep --export-table.") from None
 
 
 def read_table(path: Path) -> Table:
@@ -160,7 +154,7 @@ def read_table(path: Path) -> Table:
         DataError: it cannot be read or is no table.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); make a latency table with sweep --export-table.") from None
     return table_from_json(text, str(path))
@@ -185,31 +179,41 @@ def _site_to_plain(times: SiteTimes) -> dict[str, Any]:
     return {"workload": asdict(times.workload), "passing": times.passing, "times": rows}
 
 
-def _site_from_plain(data: Mapping[str, Any]) -> SiteTimes:
-    pairs, source = {}, {}
-    for row in data["times"]:
-        way = Scheme(str(row["form"]), int(row["rank"]), str(row["lowering"]))
-        pairs[way] = Pair(_positive(row["ms"]), _positive(row["dense_ms"]))
-        source[way] = str(row["source"])
-    passing = float(data["passing"])
-    if not 0 <= passing < float("inf"):
-        raise ValueError(f"{passing} is not a share of a time")
-    return SiteTimes(_workload(data["workload"]), pairs, source, passing)
+@dataclass(frozen=True, slots=True)
+class _PlainTime:
+    """A row of a table's JSON."""
+
+    form: str
+    rank: int
+    lowering: str
+    ms: float
+    dense_ms: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if min(self.ms, self.dense_ms) <= 0:
+            raise ValueError(f"{min(self.ms, self.dense_ms)} is not a time")
 
 
-def _workload(data: Mapping[str, Any]) -> Workload:
-    plain = dict(data)
-    raw = plain.pop("geometry")
-    geometry = {name: _tuple(value) for name, value in raw.items()}
-    return Workload(ConvGeometry(**geometry), **plain)
+@dataclass(frozen=True, slots=True)
+class _PlainSite:
+    workload: Workload
+    times: tuple[_PlainTime, ...]
+    passing: float
+
+    def __post_init__(self) -> None:
+        if not self.times or self.passing < 0:
+            raise ValueError(f"a site has {len(self.times)} times and a share of {self.passing} that passes values")
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+@dataclass(frozen=True, slots=True)
+class _PlainTable:
+    setting: Setting
+    sites: tuple[_PlainSite, ...]
+    models: tuple[WholeModel, ...]
 
 
-def _positive(value: Any) -> float:
-    number = float(value)
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{value} is not a time")
-    return number
+def _site_from_plain(site: _PlainSite) -> SiteTimes:
+    ways = {Scheme(row.form, row.rank, row.lowering): row for row in site.times}
+    pairs = {way: Pair(row.ms, row.dense_ms) for way, row in ways.items()}
+    return SiteTimes(site.workload, pairs, {way: row.source for way, row in ways.items()}, site.passing)

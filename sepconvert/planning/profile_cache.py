@@ -5,7 +5,8 @@ A profile holds for one model (all its bytes), one set of inputs, and the code t
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from sepconvert.errors import DataError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.record.plain import from_json
+from sepconvert.separable.forms import FORMS
 
 Profiles = Mapping[str, SiteProfile]
 
@@ -42,16 +45,25 @@ def profiles_to_json(profiles: Profiles) -> str:
     return json.dumps({output: _to_plain(profile) for output, profile in profiles.items()})
 
 
-def profiles_from_json(text: str, origin: str) -> dict[str, SiteProfile]:
-    """Read profiles back.
+def profiles_from_json(text: str, origin: str, outputs: Collection[str]) -> dict[str, SiteProfile]:
+    """Read the profiles of sites back, named by their outputs.
 
     Raises:
-        DataError: the text holds none; the message names ``origin``.
+        DataError: the text does not hold just them; the message names ``origin``.
     """
     try:
-        return {output: _from_plain(item) for output, item in json.loads(text).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{origin} holds no profiles ({type(error).__name__}: {error}); remove it.") from None
+        plain: dict[str, _PlainProfile] = from_json(dict[str, _PlainProfile], text)
+        if plain.keys() != set(outputs):
+            raise ValueError(f"it holds {len(plain)} sites, not the {len(outputs)} of the model")
+        return {output: _from_plain(item) for output, item in plain.items()}
+    except ValueError as error:
+        raise DataError(f"{origin} holds no profiles ({error}); remove it.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainProfile:
+    curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
+    sensitivity: float | None
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
@@ -61,13 +73,10 @@ def _to_plain(profile: SiteProfile) -> dict[str, Any]:
     }
 
 
-def _from_plain(data: Mapping[str, Any]) -> SiteProfile:
-    curves = {
-        form: ErrorCurve(tuple(map(int, ranks)), tuple(map(float, errors)))
-        for form, (ranks, errors) in data["curves"].items()
-    }
-    sensitivity = data["sensitivity"]
-    return SiteProfile(curves, None if sensitivity is None else float(sensitivity))
+def _from_plain(plain: _PlainProfile) -> SiteProfile:
+    if not plain.curves.keys() <= FORMS.keys():
+        raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
+    return SiteProfile({form: ErrorCurve(*curve) for form, curve in plain.curves.items()}, plain.sensitivity)
 
 
 def _code() -> str:

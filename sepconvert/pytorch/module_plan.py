@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
+from sepconvert.files import read_regular
 from sepconvert.graph.rewrite import Replacement
+from sepconvert.record.plain import from_json
 from sepconvert.separable.forms import FORMS, cli_name, form_from_cli, layers_at
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layers
 from sepconvert.separable.scheme import Scheme
 
 SCHEMA = 1
+MOST_RANKS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +67,18 @@ class ModulePlan:
             ModelError: the text is no plan; the message names ``origin``.
         """
         try:
-            data = json.loads(text)
-            if data["schema"] != SCHEMA:
-                raise ModelError(f"{origin} has plan schema {data['schema']}, this version reads {SCHEMA}.")
-            sites = {str(path): _layers(entry) for path, entry in data["sites"].items()}
-            return ModulePlan(sites, tuple(str(path) for path in data["biases"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found: _PlainPlan = from_json(_PlainPlan, text, range(SCHEMA, SCHEMA + 1))
+            return ModulePlan({path: _layers(layers) for path, layers in found.sites.items()}, found.biases)
+        except (ValueError, KeyError) as error:
             raise ModelError(
-                f"{origin} is not a plan ({type(error).__name__}: {error}); pass the .plan.json that 'sepconvert "
-                "rewrite' wrote."
+                f"{origin} is not a plan ({error}); pass the .plan.json that 'sepconvert rewrite' wrote."
             ) from None
 
     @staticmethod
     def read(path: Path) -> "ModulePlan":
         """Read a plan from a file."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{path} cannot be read ({error}); pass the .plan.json of a rewrite.") from None
         return ModulePlan.from_json(text, str(path))
@@ -91,9 +90,23 @@ def _plain(layers: NewLayers) -> dict[str, Any]:
     return asdict(layers.scheme) | named | {"bias": layers.bias, "first_kernel": first}
 
 
-def _layers(entry: Mapping[str, Any]) -> NewLayers:
-    first = entry["first_kernel"]
-    scheme = Scheme(form_from_cli(str(entry["form"])), int(entry["rank"]), str(entry["lowering"]))
-    if scheme.rank < 1:
-        raise ValueError(f"form {scheme.form} at rank {scheme.rank}")
-    return NewLayers(scheme, bool(entry["bias"]), None if first is None else tuple(int(side) for side in first))
+@dataclass(frozen=True, slots=True)
+class _PlainLayers:
+    form: str
+    rank: int
+    lowering: str
+    bias: bool
+    first_kernel: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainPlan:
+    sites: dict[str, _PlainLayers]
+    biases: tuple[str, ...]
+
+
+def _layers(plain: _PlainLayers) -> NewLayers:
+    """A plan's layers; no layer has as many channels as ``MOST_RANKS``."""
+    if not 1 <= plain.rank <= MOST_RANKS:
+        raise ValueError(f"rank {plain.rank} is none of {plain.form}")
+    return NewLayers(Scheme(form_from_cli(plain.form), plain.rank, plain.lowering), plain.bias, plain.first_kernel)

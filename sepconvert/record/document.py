@@ -1,14 +1,13 @@
 """The whole record and its versioned JSON."""
 
 import json
-import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sepconvert.errors import ModelError
+from sepconvert.files import read_regular
 from sepconvert.record.measured import (
     Environment,
     Fidelity,
@@ -29,6 +28,7 @@ from sepconvert.record.network import (
     Skip,
     TotalsPair,
 )
+from sepconvert.record.plain import from_json
 from sepconvert.record.summary import fidelity_rows, latency_row, site_line, summary_html, total_rows
 
 SCHEMA = 2  # its history is in the docstring of ``sepconvert.record``
@@ -86,62 +86,17 @@ class Record:
             ModelError: the text is not a record of a known schema; the message names ``origin``.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ModelError(
-                f"{origin} is not JSON ({error.msg} at line {error.lineno}); pass a file written by --json."
-            ) from None
-        if not isinstance(data, dict) or "schema" not in data:
-            raise ModelError(f"{origin} is not a sepconvert record (no 'schema'); pass a file written by --json.")
-        if data["schema"] not in range(1, SCHEMA + 1):
-            raise ModelError(
-                f"{origin} has record schema {data['schema']}, this version reads 1 to {SCHEMA}; make the record again."
-            )
-        try:
-            return typing.cast(Record, _build(Record, data))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ModelError(f"{origin} is a damaged record ({error}); make it again with --json.") from None
+            return typing.cast(Record, from_json(Record, text, range(1, SCHEMA + 1)))
+        except ValueError as error:
+            raise ModelError(f"{origin} is no record, or a damaged one ({error}); make it with --json.") from None
 
     @staticmethod
     def read(path: Path) -> "Record":
         """Read a record from a file."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
         except OSError as error:
             raise ModelError(f"{path} cannot be read ({error.strerror}); pass a file written by --json.") from None
         except UnicodeDecodeError:
             raise ModelError(f"{path} is not a text file; pass a record written by --json.") from None
         return Record.from_json(text, str(path))
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Rebuild nested dataclasses from plain JSON by their type hints."""
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
-        return _build(options[0], value) if len(options) == 1 else value
-    if origin is list:
-        (item,) = typing.get_args(kind)
-        return [_build(item, v) for v in value]
-    if origin is dict:
-        return dict(value)
-    if is_dataclass(kind):
-        return _build_dataclass(kind, value)
-    if value is None and kind is not Any:
-        raise ValueError(f"null where {kind} was expected")
-    return value
-
-
-def _build_dataclass(kind: Any, value: Mapping[str, Any]) -> Any:
-    hints = typing.get_type_hints(kind)
-    known = {}
-    for f in fields(kind):
-        if not f.init:
-            continue  # follows from the others
-        if f.name in value:
-            known[f.name] = _build(hints[f.name], value[f.name])
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise KeyError(f"{kind.__name__} lacks '{f.name}'")
-    return kind(**known)

@@ -44,7 +44,8 @@ def _cached(case: Case, inputs: Dataset, warn: Callable[[str], None]) -> Mapping
         return _from_data(case, inputs)
     files = DiskCache(default_folder() / "profiles", warn)
     key = profile_key(digest(case.opened.model), case.sites, case.request.forms, inputs, EFFORT, case.request.seed)
-    known = files.read(key, profiles_from_json)
+    outputs = [site.output for site in case.sites]
+    known = files.read(key, lambda text, origin: profiles_from_json(text, origin, outputs))
     if known is not None:
         return known
     found = _from_data(case, inputs)

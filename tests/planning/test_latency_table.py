@@ -164,7 +164,7 @@ def test_a_cache_that_cannot_be_written_is_only_warned_about(tmp_path: Path) -> 
     warnings: list[str] = []
     LatencyCache(SETTING, blocked, warnings.append).store(times())
     assert len(warnings) == 2  # neither read nor written
-    assert "cannot be written" in warnings[1]
+    assert "could not be written" in warnings[1]
 
 
 def _store_many(folder: Path, start: float) -> None:

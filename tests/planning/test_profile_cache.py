@@ -38,13 +38,13 @@ def case(sample_models_dir: Path) -> Case:
 
 
 def test_profiles_survive_their_json() -> None:
-    assert profiles_from_json(profiles_to_json(FOUND), "file") == FOUND
+    assert profiles_from_json(profiles_to_json(FOUND), "file", list(FOUND)) == FOUND
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": {}}', FALLING_RANKS])
 def test_what_holds_no_profiles_is_refused_by_name(text: str) -> None:
     with pytest.raises(DataError, match="file holds no profiles"):
-        profiles_from_json(text, "file")
+        profiles_from_json(text, "file", list(FOUND))
 
 
 def test_the_key_depends_on_everything_a_profile_depends_on(case: Case) -> None:
