@@ -4,11 +4,22 @@ Every message is one sentence (or two short ones) that names the input, says wha
 command line prints the message on stderr without a traceback and ends with ``exit_code``.
 """
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+def visible(text: str) -> str:
+    """Spell control characters out: names in a model may hold newlines, or orders to the terminal."""
+    return text.translate(_CONTROLS)
+
 
 class SepconvertError(Exception):
     """Base of all errors that are the input's, not the program's."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message, in one line."""
+        return visible(super().__str__())
 
 
 class UsageError(SepconvertError):

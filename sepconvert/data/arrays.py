@@ -1,8 +1,9 @@
 """``.npz`` and ``.npy`` files, and arrays already in memory."""
 
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from sepconvert.data.matching import (
 )
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.errors import DataError
+from sepconvert.files import need_regular
 from sepconvert.record import InputInfo
 
 LABELS = "y"
+MOST_BYTES = 4 << 30  # what one source of inputs may bring into memory
 
 
 def load_npz(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) -> Dataset:
@@ -44,10 +47,8 @@ def load_npy(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) ->
     if len(inputs) != 1:
         names = ", ".join(f"'{info.name}'" for info in inputs)
         raise DataError(f"{path} holds one array but the model has the inputs {names}; give an .npz with one for each.")
-    try:
+    with _reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise _damaged(path, error) from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError(f"{path} is an .npz file; give it that suffix.")
@@ -55,25 +56,62 @@ def load_npy(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) ->
 
 
 def read_npz(path: Path) -> Feeds:
-    """Read all arrays of an ``.npz``; pickled objects are refused, since unpickling runs code."""
+    """Read all arrays of an ``.npz``; pickled objects are refused, since unpickling runs code.
+
+    Raises:
+        DataError: the file is damaged, encrypted, or would unpack to more than ``MOST_BYTES``.
+    """
+    with _reading(path), path.open("rb") as stream:  # numpy forgets to close a file of its own where the zip is damaged
+        if stream.read(6) == b"\x93NUMPY":
+            raise DataError(f"{path} is an .npy file; give it that suffix.")
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            size = sum(_declared_bytes(archive, member) for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise DataError(
+                f"{path} would unpack to {size / 1e9:,.1f} GB, more than the {MOST_BYTES >> 30} GB that are read into "
+                "memory; give fewer samples, or an .npy, which stays on disk."
+            )
+        stream.seek(0)
+        file = np.load(stream, allow_pickle=False)
+        return {name: file[name] for name in file.files}
+
+
+def _declared_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Bytes that a member's array takes, by its header alone: a few compressed bytes may declare petabytes."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        held = member.file_size - stream.tell()
+    declared = prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
+    if declared != held:
+        raise ValueError(f"'{member.filename}' declares {declared} bytes, but holds {held}")
+    return declared
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever numpy and zipfile make of a file that is none of theirs into one sentence."""
     try:
-        # An open file of our own: numpy forgets to close its one where the zip is damaged.
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise DataError(f"{path} is an .npy file; give it that suffix.")
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, OSError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        need_regular(path)
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # among others of the tokenizer, which reads headers, and "password required"
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    if "pickle" in str(error) or "object" in str(error).lower():
+    if "pickle" in str(error) or "Python objects" in str(error):
         return DataError(
             f"{path} holds pickled objects or is no numpy file, and unpickling would run code; "
             "save plain arrays of numbers with numpy.savez or numpy.save."
         )
-    return DataError(f"{path} is damaged or no numpy file ({error}); make it again with numpy.savez or numpy.save.")
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return DataError(f"{path} is damaged or no numpy file ({reason}); make it again with numpy.savez or numpy.save.")
 
 
 def from_arrays(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.data.arrays import LABELS, check_labels
+from sepconvert.data.arrays import LABELS, MOST_BYTES, check_labels
 from sepconvert.data.dataset import Dataset, Feeds, make_dataset
 from sepconvert.data.matching import (
     check_dtype,
@@ -28,7 +28,6 @@ from sepconvert.data.preprocess import Preprocess
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
-MOST_BYTES = 4 << 30  # what a callable may yield in all: one that never ends must not fill the memory
 _LONGEST = 200  # characters of a user's own error that are passed on
 
 

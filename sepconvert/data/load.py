@@ -30,6 +30,8 @@ def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preproc
         return load_images(path, inputs, options)
     if path.is_file():
         return _load_file(path, inputs, options)
+    if path.exists():
+        raise DataError(f"{path} is a device, pipe or socket, not a file; save what comes out of it first.")
     if ":" in str(spec):
         from sepconvert.data.callables import load_yielded
 

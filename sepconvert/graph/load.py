@@ -11,6 +11,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.files import need_regular
+from sepconvert.graph.attributes import check_attributes
 from sepconvert.graph.external import read_on_demand
 from sepconvert.graph.tensors import check_tensor, tensor_protos
 from sepconvert.graph.weightless import weightless_copy
@@ -79,6 +81,7 @@ def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) ->
     label = "The model" if path is None else str(path)
     try:
         _check_versions(proto, label)
+        check_attributes(proto, label)
         external = _check_tensors(proto, path, label)
         model = _to_ir(proto, label)
         if path is not None:
@@ -94,6 +97,7 @@ def _read(path: Path) -> bytes:
     if path.is_dir():
         raise ModelError(f"{path} is a folder; pass the .onnx file in it.")
     try:
+        need_regular(path)
         size = path.stat().st_size
         if size > PROTOBUF_LIMIT:
             raise ModelError(
@@ -143,22 +147,11 @@ def _check_versions(proto: onnx.ModelProto, label: str) -> None:
 
 def _check_tensors(proto: onnx.ModelProto, path: Path | None, label: str) -> set[Path]:
     """Check every stored tensor's size; return the external files."""
-    if _has_sparse_tensors(proto):
+    if proto.graph.sparse_initializer:  # onnx-ir drops them silently
         raise ModelError(f"{label} has sparse tensors, which are not supported; make them dense and save it again.")
     folder = None if path is None else path.parent
     files = (check_tensor(tensor, folder, label) for tensor in tensor_protos(proto))
     return {file for file in files if file is not None}
-
-
-def _has_sparse_tensors(proto: onnx.ModelProto) -> bool:
-    # onnx-ir drops sparse initializers silently; nodes with a sparse attribute cannot be read at all.
-    if proto.graph.sparse_initializer:
-        return True
-    return any(
-        attribute.type in (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
-        for node in proto.graph.node
-        for attribute in node.attribute
-    )
 
 
 def _to_ir(proto: onnx.ModelProto, label: str) -> ir.Model:

@@ -6,6 +6,7 @@ floating-point weight that nothing else uses. Questions are asked in the order b
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import onnx_ir as ir
 
@@ -20,6 +21,10 @@ from sepconvert.graph.weights import Origin, is_shared, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
 from sepconvert.separable.geometry import ConvGeometry
+
+AUTO_PADS = ("", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+MOST_CHECKED = 1 << 24
+"""Values of the input on which a site's rewrite is checked against the original."""
 
 _BY_OPERATOR = {
     "ConvTranspose": ("transposed", "A transposed convolution upsamples; the separable forms do not apply to it."),
@@ -95,7 +100,7 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     if shape is None or None in shape:
         return _skip(node, "dynamic-weight", "The shape of its weight is unknown, so there is nothing to factorise.")
     geometry = conv_geometry(node, tuple(int(d) for d in shape if d is not None), shapes)
-    reason = _not_standard(geometry, _group(node))
+    reason = _not_standard(geometry, _group(node)) or _unwieldy(geometry)
     if reason is not None:
         return _skip(node, *reason)
     if is_shared(weight):
@@ -129,6 +134,19 @@ def _not_standard(geometry: ConvGeometry, group: int) -> tuple[str, str] | None:
     return None
 
 
+def _unwieldy(geometry: ConvGeometry) -> tuple[str, str] | None:
+    """Why a rewrite could not be checked: even the smallest input on which all taps meet values is too large."""
+    axes = [geometry.along(axis) for axis in range(len(geometry.kernel))]
+    positions = prod(axis.reach + 2 * axis.stride + axis.begin + axis.end + 4 for axis in axes)
+    values = max(geometry.in_channels, geometry.out_channels) * positions
+    if values <= MOST_CHECKED:
+        return None
+    return "far-reaching", (
+        f"Its dilation, stride or pads reach so far that checking a rewrite would take {values:,} values; it is left "
+        "as it is."
+    )
+
+
 def _keep_reason(geometry: ConvGeometry) -> str | None:
     if geometry.in_channels == 1:
         return "one input channel: nothing to separate"
@@ -141,7 +159,7 @@ def conv_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> Con
     """Read a Conv's attributes; ``in_channels`` is per group."""
     _check_weight(node, weight, shapes)
     sides = len(weight) - 2
-    return ConvGeometry(
+    geometry = ConvGeometry(
         in_channels=weight[1],
         out_channels=weight[0],
         kernel=weight[2:],
@@ -153,6 +171,24 @@ def conv_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> Con
         out_spatial=_spatial(shapes, node.outputs[0]),
         images=_images(shapes, node.inputs[0]),
     )
+    _check_steps(node, geometry)
+    return geometry
+
+
+def _check_steps(node: ir.Node, geometry: ConvGeometry) -> None:
+    what = f"Conv '{_name(node)}' has"
+    if min(*geometry.stride, *geometry.dilation) < 1 or min(geometry.pads) < 0:
+        raise ModelError(
+            f"{what} strides {list(geometry.stride)}, dilations {list(geometry.dilation)} and pads "
+            f"{list(geometry.pads)}, of which one is too small; export the model again."
+        )
+    if geometry.auto_pad not in AUTO_PADS:
+        raise ModelError(f"{what} auto_pad '{geometry.auto_pad}', which is none of ONNX's; export the model again.")
+    if geometry.auto_pad not in ("", "NOTSET") and any(geometry.pads):
+        raise ModelError(
+            f"{what} auto_pad '{geometry.auto_pad}' beside pads {list(geometry.pads)}, and runtimes differ on which "
+            "counts; keep one of them."
+        )
 
 
 def _check_weight(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> None:
@@ -197,12 +233,12 @@ def _auto_pad(node: ir.Node) -> str:
 
 
 def _spatial(shapes: Shapes, value: ir.Value | None) -> tuple[int, ...] | None:
-    """Return the spatial size of a value that is known altogether (an open batch leaves the cost open too)."""
+    """Return the spatial size of a value where it is known (an open batch leaves the cost open too)."""
     shape = _shape(shapes, value)
-    if shape is None:
+    if not shape or shape[0] is None:
         return None
-    known = tuple(dim for dim in shape if dim is not None)
-    return known[2:] if len(known) == len(shape) else None
+    known = tuple(dim for dim in shape[2:] if dim is not None)
+    return known if len(known) == len(shape) - 2 else None
 
 
 def _images(shapes: Shapes, value: ir.Value | None) -> int:

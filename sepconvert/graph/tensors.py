@@ -10,7 +10,18 @@ import onnx_ir as ir
 
 from sepconvert.errors import ModelError
 
-_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+# The field that a type's numbers stand in where they are not raw bytes; those of all others in int32_data.
+_FIELD_OF = {
+    ir.DataType.FLOAT: "float_data",
+    ir.DataType.COMPLEX64: "float_data",
+    ir.DataType.DOUBLE: "double_data",
+    ir.DataType.COMPLEX128: "double_data",
+    ir.DataType.INT64: "int64_data",
+    ir.DataType.UINT32: "uint64_data",
+    ir.DataType.UINT64: "uint64_data",
+    ir.DataType.STRING: "string_data",
+}
 
 
 def tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -53,19 +64,24 @@ def check_tensor(tensor: onnx.TensorProto, folder: Path | None, label: str) -> P
         raise ModelError(f"{label}: tensor '{name}' has an unknown element type; export the model again.")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"{label}: tensor '{name}' has a negative dimension; export the model again.")
-    if dtype == ir.DataType.STRING:
-        return None
-    expected = -(-prod(tensor.dims) * dtype.bitwidth // 8)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    if tensor.HasField("segment"):
+        raise ModelError(f"{label}: tensor '{name}' is a segment of a larger one; save the model again in one piece.")
+    expected = -(-prod(tensor.dims) * dtype.bitwidth // 8) if dtype != ir.DataType.STRING else 0
+    if tensor.data_location == onnx.TensorProto.EXTERNAL and dtype != ir.DataType.STRING:
         return _check_external(tensor, expected, folder, label)
-    if tensor.HasField("raw_data"):
+    if dtype != ir.DataType.STRING and tensor.HasField("raw_data"):
         if len(tensor.raw_data) != expected:
             raise ModelError(
                 f"{label}: tensor '{name}' holds {len(tensor.raw_data)} bytes instead of {expected}; "
                 "export the model again."
             )
-    elif _stored_numbers(tensor) < -(-prod(tensor.dims) * min(dtype.bitwidth, 8) // 8):
-        raise ModelError(f"{label}: tensor '{name}' holds fewer numbers than its shape says; export the model again.")
+    elif _stored(tensor, dtype) != _entries(tensor, dtype):
+        raise ModelError(
+            f"{label}: tensor '{name}' holds {_stored(tensor, dtype)} numbers instead of {_entries(tensor, dtype)}; "
+            "export the model again."
+        )
+    if not all(_is_text(text) for text in tensor.string_data):
+        raise ModelError(f"{label}: tensor '{name}' holds a text that is not UTF-8; export the model again.")
     return None
 
 
@@ -77,9 +93,28 @@ def _element_type(tensor: onnx.TensorProto) -> ir.DataType | None:
     return None if dtype == ir.DataType.UNDEFINED else dtype
 
 
-def _stored_numbers(tensor: onnx.TensorProto) -> int:
-    # Types below 8 bits are packed, several to one number.
-    return sum(len(getattr(tensor, field)) for field in _TYPED_FIELDS)
+def _stored(tensor: onnx.TensorProto, dtype: ir.DataType) -> int:
+    """Entries of the field that the type's numbers belong in; -1 if others hold some too."""
+    field = _FIELD_OF.get(dtype, "int32_data")
+    if any(len(getattr(tensor, other)) for other in _TYPED_FIELDS if other != field):
+        return -1
+    return len(getattr(tensor, field))
+
+
+def _entries(tensor: onnx.TensorProto, dtype: ir.DataType) -> int:
+    """How many entries a tensor's numbers take: complex ones two each, several of less than a byte one."""
+    count = int(prod(tensor.dims))
+    if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+        return 2 * count
+    return count if dtype == ir.DataType.STRING or dtype.bitwidth >= 8 else -(-count * dtype.bitwidth // 8)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_external(tensor: onnx.TensorProto, expected: int, folder: Path | None, label: str) -> Path:
@@ -108,9 +143,14 @@ def _contained(folder: Path, location: str, what: str) -> Path:
     if not location:
         raise ModelError(f"{what} names no external data file; save the model again.")
     root = folder.resolve()
-    file = (root / location).resolve()
-    if Path(location).is_absolute() or not file.is_relative_to(root):
-        if (root / location).is_symlink():
+    try:
+        file = (root / location).resolve()
+        # Not the resolved one's: a way through folders that do not exist ends here, as it does for who opens it.
+        status = (root / location).stat() if file.is_relative_to(root) else None
+    except (OSError, RuntimeError, ValueError):
+        raise ModelError(f"{what}: external data file '{location}' is missing; copy it beside the model.") from None
+    if status is None or Path(location).is_absolute():
+        if status is None and (root / location).is_symlink():
             raise ModelError(
                 f"{what} lives in '{location}', a link that leads outside the model's folder, which is refused for "
                 f"safety; copy the files that the links stand for into one folder (cp -L {root}/* FOLDER)."
@@ -119,10 +159,6 @@ def _contained(folder: Path, location: str, what: str) -> Path:
             f"{what} lives in '{location}', outside the model's folder, which is refused for safety; "
             "copy the file beside the model and save the model again."
         )
-    try:
-        status = file.stat()
-    except OSError:
-        raise ModelError(f"{what}: external data file '{location}' is missing; copy it beside the model.") from None
     if not stat.S_ISREG(status.st_mode):
         raise ModelError(f"{what}: external data '{location}' is not a file; copy the data file beside the model.")
     if status.st_nlink > 1:

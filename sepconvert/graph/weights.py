@@ -88,7 +88,8 @@ def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
         value_name: an initializer, or the output of a node that depends on constants alone.
 
     Raises:
-        ModelError: the value is not a constant of the main graph, cannot be evaluated, or holds NaN or infinity.
+        ModelError: the value is not a constant of the main graph, cannot be evaluated, or holds NaN, infinity or
+            values whose squares are (in half precision, those of float32 are meant).
     """
     value = find_value(model, value_name)
     if value is None or origin_of(value, model.ir.ir_version) is Origin.DYNAMIC:
@@ -99,7 +100,17 @@ def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
             f"Weight '{value_name}' holds NaN or infinite values, from which nothing can be computed; "
             "train or export the model again."
         )
+    largest = float(np.abs(array).max(initial=0)) if array.dtype.kind in "fV" else 0.0
+    if largest > (_LARGEST["float64"] if array.dtype == np.float64 else _LARGEST["float32"]):
+        raise ModelError(
+            f"Weight '{value_name}' holds values up to {largest:.1e}, whose products overflow; train or export the "
+            "model again."
+        )
     return array
+
+
+# No trained network comes near them, and sums of their squares are still finite.
+_LARGEST = {"float32": 1e15, "float64": 1e150}
 
 
 def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:

@@ -43,8 +43,11 @@ def squared_singular_values(matrices: NDArray[np.floating]) -> NDArray[np.float6
     Computed in the matrices' own precision, at least float32: good to about 1e-6 of the largest then.
     """
     matrices = matrices.astype(np.result_type(matrices.dtype, np.float32), copy=False)
-    values: NDArray[np.float64] = np.linalg.eigvalsh(_gram(matrices)).astype(np.float64)[:, ::-1]
-    return np.maximum(values, 0.0)
+    # Squares of large values do not fit their type. A power of two changes no digit.
+    power = int(np.frexp(np.abs(matrices).max(initial=0))[1])
+    values = np.linalg.eigvalsh(_gram(np.ldexp(matrices, -power))).astype(np.float64)[:, ::-1]
+    squared: NDArray[np.float64] = np.ldexp(np.maximum(values, 0.0), 2 * power)
+    return squared
 
 
 def truncate(matrices: NDArray[np.floating], rank: int) -> Halves:

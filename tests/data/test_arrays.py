@@ -1,10 +1,13 @@
+import os
+import struct
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from sepconvert.data import Dataset, Preprocess, load_data
+from sepconvert.data import Dataset, Preprocess, arrays, load_data
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
@@ -132,6 +135,68 @@ def test_a_flipped_byte_in_a_compressed_npz_is_named(tmp_path: Path, images: np.
     (tmp_path / "d.npz").write_bytes(data)
     with pytest.raises(DataError, match=r"d\.npz is damaged"):
         load_data(tmp_path / "d.npz", [IMAGE])
+
+
+def packed(path: Path, header: bytes, data: bytes = bytes(1680)) -> Path:
+    """An ``.npz`` of one array with a header of one's own."""
+    length = struct.pack("<H", len(header))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + length + header + data)
+    return path
+
+
+HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': %s}\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER % b"(3, 1000000000000000)",
+        HEADER % b"(7, 3, 4, 6)",
+        HEADER % b"(-7, 3, 4, 5)",
+        HEADER % b"(7, 3, 4, 5L",
+        HEADER % (b"(" * 3000),
+        b"{'descr': 'nonsense', 'fortran_order': False, 'shape': (7, 3, 4, 5)}\n",
+        b"{'descr': ('<f4', (10**9,)), 'fortran_order': False, 'shape': (7,)}\n",
+        b"\xff\xfe",
+        b"",
+    ],
+    ids=["petabytes", "too many", "negative", "cut off", "deep", "no type", "nested type", "no text", "empty"],
+)
+def test_a_header_that_its_file_does_not_bear_out_is_refused_before_anything_is_unpacked(
+    tmp_path: Path, header: bytes
+) -> None:
+    with pytest.raises(DataError, match=r"d\.npz is damaged") as caught:
+        load_data(packed(tmp_path / "d.npz", header), [IMAGE])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_unpacks_to_more_than_memory_should_hold_is_refused_by_its_declared_size(
+    tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, pixels=np.zeros((7, 3, 4, 5), np.float32))
+    monkeypatch.setattr(arrays, "MOST_BYTES", 7 * 3 * 4 * 5 * 4)
+    assert load_data(path, [IMAGE]).count == 7
+    monkeypatch.setattr(arrays, "MOST_BYTES", 7 * 3 * 4 * 5 * 4 - 1)
+    with pytest.raises(DataError, match="would unpack to"):
+        load_data(path, [IMAGE])
+
+
+def test_an_encrypted_member_is_one_sentence(tmp_path: Path, images: np.ndarray) -> None:
+    data = bytearray(save(tmp_path, x=images).read_bytes())
+    for start, offset in ((data.find(b"PK\x03\x04"), 6), (data.find(b"PK\x01\x02"), 8)):
+        data[start + offset] |= 1  # the flag of an encrypted member, in its own header and in the directory's
+    (tmp_path / "d.npz").write_bytes(data)
+    with pytest.raises(DataError, match=r"d\.npz is damaged .*encrypted"):
+        load_data(tmp_path / "d.npz", [IMAGE])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_a_pipe_is_refused_rather_than_read_without_end(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"d{suffix}")
+    with pytest.raises(DataError, match="is a device, pipe or socket"):
+        load_data(tmp_path / f"d{suffix}", [IMAGE])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
