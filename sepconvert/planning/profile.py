@@ -9,9 +9,13 @@ Sites do not depend on each other, so joblib spreads them over processes, or ove
 a distributed backend (``joblib.parallel_config``).
 """
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Thread
+from time import sleep
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +75,8 @@ def profile_network(
     with warnings.catch_warnings():
         # joblib replaces processes whose memory has grown by 300 MB, as it does with wide sites; nothing is lost by it.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        found = Parallel(n_jobs=_processes(jobs))(delayed(profile_site)(task) for task in walk.tasks(dataset))
+        spread = Parallel(n_jobs=_processes(jobs), **_ending_with_parent())
+        found = spread(delayed(profile_site)(task) for task in walk.tasks(dataset))
     return {site.output: profile for site, profile in zip(sites, moderated(found), strict=True)}
 
 
@@ -84,6 +89,25 @@ def _processes(jobs: int | None) -> int | None:
         return jobs
     cores: int = cpu_count()
     return min(cores, MOST_JOBS)
+
+
+def _ending_with_parent() -> dict[str, Any]:
+    """What joblib's own processes are told at their start; other backends look after theirs."""
+    from joblib.parallel import LokyBackend, get_active_backend
+
+    backend, _ = get_active_backend()
+    return {"initializer": _watch, "initargs": (os.getpid(),)} if isinstance(backend, LokyBackend) else {}
+
+
+def _watch(parent: int) -> None:
+    """End this process soon after its parent: one that was killed could not tell it to."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            sleep(0.5)
+        os._exit(1)
+
+    Thread(target=look, daemon=True).start()
 
 
 def profile_site(task: SiteTask) -> SiteProfile:

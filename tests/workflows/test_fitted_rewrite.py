@@ -67,7 +67,9 @@ def test_four_inputs_are_warned_about_and_lose_no_more_than_none(sample_models_d
     assert drop(fitted) <= drop(plain)
 
 
-@pytest.mark.parametrize(("how", "expected", "after"), [(signal.SIGINT, 130, 1.0), (signal.SIGTERM, 143, 4.0)])
+@pytest.mark.parametrize(
+    ("how", "expected", "after"), [(signal.SIGINT, 130, 1.0), (signal.SIGTERM, 143, 4.0), (signal.SIGKILL, -9, 4.0)]
+)
 def test_a_signal_in_the_middle_of_a_rewrite_leaves_nothing_behind(
     sample_models_dir: Path,
     tmp_path: Path,
