@@ -1,6 +1,7 @@
 """The command line: one module per command, each parses, calls one workflow and prints. No logic and no numbers."""
 
 import gc
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -53,9 +54,30 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 50)
     signal.signal(signal.SIGTERM, _end)
     try:
-        app()
+        _run()
     except SepconvertError as error:
-        typer.echo(f"sepconvert: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except MemoryError:
+        _fail("The memory does not suffice for this model or these inputs; give smaller or fewer inputs.", 1)
+    except OSError as error:
+        # What is a file of the user's has a sentence of its own: this is stdout, or a temporary folder.
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - what stdout still holds must not fail again at the end
+            os.dup2(nowhere.fileno(), 1)
+        where = error.filename or "stdout or the temporary folder"
+        _fail(f"{where} could not be used ({error.strerror or error}); free some space or choose another place.", 1)
     except KeyboardInterrupt:  # a second one, or one that Typer was not there to see
         sys.exit(130)
+
+
+def _run() -> None:
+    try:
+        app()
+    except SystemExit:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # at the end of the interpreter a full disk is a traceback
+        raise
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"sepconvert: {message}", err=True)
+    sys.exit(code)

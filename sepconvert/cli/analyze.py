@@ -45,7 +45,7 @@ def analyze(
     """
     from sepconvert import workflows
 
-    with show_progress(quiet) as progress:
+    with show_progress(quiet, json_) as progress:
         record = workflows.analyze(
             model,
             data=data,

@@ -47,7 +47,7 @@ def compare(
     from sepconvert.workflows.comparison import check_gate, parse_gate
 
     gate = parse_gate(fail_above)
-    with show_progress(quiet) as progress:
+    with show_progress(quiet, json_) as progress:
         record = workflows.compare(
             before,
             after,

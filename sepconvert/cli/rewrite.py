@@ -185,7 +185,7 @@ def rewrite(
     )
     if not fine_tune and tuning != workflows.FineTune():
         raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
-    with telling_interruptions(), show_progress(quiet) as progress:
+    with telling_interruptions(), show_progress(quiet, json_) as progress:
         result = workflows.rewrite(
             model,
             output or default_output(model),

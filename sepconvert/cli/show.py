@@ -1,8 +1,9 @@
 """What every command shows: its record at the end, progress meanwhile."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,29 @@ if TYPE_CHECKING:
 def show_record(record: "Record", json: str | None, html: Path | None, quiet: bool) -> None:
     """Print the record as JSON on stdout where ``--json -`` asks for it, and for people on stderr unless ``quiet``."""
     if json == "-":
-        typer.echo(record.to_json(), nl=False)
+        # Bytes: JSON is UTF-8 whatever the terminal's encoding, and names of files may be no text.
+        rest = record.to_json().encode("utf-8", "backslashreplace")
+        while rest:  # an unbuffered stdout (PYTHONUNBUFFERED) may take a part and not complain
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.flush()
     if not quiet:
         from sepconvert.terminal.record import print_record
 
         print_record(record, html)
+
+
+@contextmanager
+def _others_to_stderr() -> Iterator[None]:
+    """Send what user code, a library or a process of theirs prints to stderr: stdout is the record's alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager
@@ -35,10 +54,14 @@ def telling_interruptions() -> Iterator[None]:
         raise
 
 
-def show_progress(quiet: bool) -> AbstractContextManager[Progress]:
-    """A progress bar where somebody watches, else nothing."""
-    if quiet or not sys.stderr.isatty():
-        return nullcontext(silent)
-    from sepconvert.terminal.progress import progress_bar
+@contextmanager
+def show_progress(quiet: bool, json: str | None) -> Iterator[Progress]:
+    """A progress bar where somebody watches, else nothing; and stdout kept free for the record of ``--json -``."""
+    with _others_to_stderr() if json == "-" else nullcontext():
+        if quiet or not sys.stderr.isatty():
+            yield silent
+            return
+        from sepconvert.terminal.progress import progress_bar
 
-    return progress_bar()
+        with progress_bar() as tell:
+            yield tell

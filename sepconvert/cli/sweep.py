@@ -54,7 +54,7 @@ def sweep(
     """
     from sepconvert import workflows
 
-    with show_progress(quiet) as progress:
+    with show_progress(quiet, json_) as progress:
         record = workflows.sweep(
             model,
             data=data,

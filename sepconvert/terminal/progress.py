@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.console import Console
 from rich.table import Column
 
 from sepconvert.progress import Progress
+from sepconvert.terminal.names import plain_console
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
 
@@ -21,14 +21,15 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    stage_column = Column(width=36, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("{task.description}", table_column=Column(width=36, no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=stage_column),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Bar(*columns, console=console, transient=True, auto_refresh=False, speed_estimate_period=600) as bar:
         task, stage, drawn = bar.add_task("", visible=False), "", 0.0
 

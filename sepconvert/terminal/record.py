@@ -14,6 +14,7 @@ from rich.text import Text
 from sepconvert.record import Latency, Record, SiteRecord, Totals
 from sepconvert.report import claims, figures
 from sepconvert.report.verdict import judge
+from sepconvert.terminal.names import Visible, plain_console
 from sepconvert.terminal.times import render_times
 
 _NARROW = 80
@@ -23,8 +24,8 @@ _COLOURS = {claims.GOOD: "green", claims.MIXED: "yellow", claims.BAD: "red"}
 
 def print_record(record: Record, page: Path | None, console: Console | None = None) -> None:
     """Print what a person wants to know first; with ``page``, its path is the last line."""
-    console = console or Console(stderr=True, highlight=False)
-    console.print(render(record, console.width))
+    console = console or plain_console(stderr=True)
+    console.print(Visible(render(record, console.width)))
     if page is not None:
         console.print(f"Report: {page}", soft_wrap=True)
 

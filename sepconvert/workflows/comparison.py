@@ -1,5 +1,6 @@
 """Two models on the same inputs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +172,7 @@ def parse_gate(text: str | None) -> Gate:
             limits[name] = float(value)
         except ValueError:
             name = ""
-        if name not in ("error", "latency") or not limits[name] >= 0 or (name, limits[name]) == ("latency", 0):
+        if name not in ("error", "latency") or not 0 <= limits[name] < math.inf or (name, limits[name]) == ("latency", 0):
             raise UsageError(f"--fail-above {text} is not understood; write for example error=0.01,latency=1.0.")
     return Gate(limits.get("error"), limits.get("latency"))
 
