@@ -1,6 +1,7 @@
 """Random inputs, for when there is no data."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from sepconvert.errors import DataError
 from sepconvert.number_types import is_float
 from sepconvert.record import InputInfo
 
+MOST_BYTES = 1 << 30  # per input
+
 
 def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Generator) -> Dataset:
     """Draw ``count`` samples: normal floats, bytes 0–255, other integers and booleans 0 or 1 (valid as indices).
@@ -18,7 +21,8 @@ def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Genera
     Dimensions come from ``used_shape``, else from the static declared ones.
 
     Raises:
-        DataError: a dimension other than the batch is unknown, or an input takes no numbers.
+        DataError: a dimension other than the batch is unknown, an input takes no numbers, or all of them more than
+            ``MOST_BYTES``.
     """
     origin = f"random inputs ({_kinds(inputs)}, seeded), {count} samples"
     constant = frozenset(info.name for info in inputs if not info.declared_shape)
@@ -28,6 +32,12 @@ def random_inputs(inputs: Sequence[InputInfo], count: int, rng: np.random.Genera
     for info in inputs:
         shape = () if info.name in constant else (total, *_sample_shape(info))
         dtype = input_dtype(info, origin)
+        size = prod(shape) * dtype.itemsize
+        if size > MOST_BYTES:
+            raise DataError(
+                f"Random inputs {show(shape)} for '{info.name}' take {size / 1e9:,.0f} GB; pass smaller sizes with "
+                "--input, or --data."
+            )
         if is_float(dtype):
             arrays[info.name] = rng.standard_normal(shape, np.float32).astype(dtype)
         else:
