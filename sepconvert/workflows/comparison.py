@@ -172,7 +172,11 @@ def parse_gate(text: str | None) -> Gate:
             limits[name] = float(value)
         except ValueError:
             name = ""
-        if name not in ("error", "latency") or not 0 <= limits[name] < math.inf or (name, limits[name]) == ("latency", 0):
+        if (
+            name not in ("error", "latency")
+            or not 0 <= limits[name] < math.inf
+            or (name, limits[name]) == ("latency", 0)
+        ):
             raise UsageError(f"--fail-above {text} is not understood; write for example error=0.01,latency=1.0.")
     return Gate(limits.get("error"), limits.get("latency"))
 
