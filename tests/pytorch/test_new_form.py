@@ -94,7 +94,7 @@ def test_every_command_takes_a_form_from_outside(
     run(monkeypatch, capsys, "analyze", *model, "--json", tmp_path / "a.json")
     curves = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["sites"][0]["error_by_rank"]
     assert "pw-conv-pw" in {point["form"] for point in curves}
-    module = sepconvert.rebuild(small, tmp_path / "new.plan.json", tmp_path / "new.safetensors")
+    module = sepconvert.rebuild(small, plan=tmp_path / "new.plan.json", weights=tmp_path / "new.safetensors")
     assert type(module.get_submodule(f"{rewritten[0].name}.core")) is torch.nn.Conv2d
 
 

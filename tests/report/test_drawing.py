@@ -53,7 +53,7 @@ def test_many_branches_are_drawn_as_three_and_counted_in_words(records: Any) -> 
 
 def test_boxes_stay_inside_the_drawing_and_apart(records: Any) -> None:
     for rank in range(1, 6):
-        site = replace(records.site(0, 8, 14), form="dw-pw", rank=rank, lowering="branches")
+        site = replace(records.site(0, 8, 14), form="dw-pw", rank=rank, lowering="branches" if rank > 1 else "stacked")
         drawing = drawn(site)
         boxes = [box for box in drawing.boxes if box.kind != "note"]
         for i, a in enumerate(boxes):

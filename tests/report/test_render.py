@@ -12,7 +12,7 @@ from sepconvert.report import trials
 from sepconvert.report.page import render
 from sepconvert.report.verdict import judge
 
-UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, None, [])
+UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, [])
 
 
 @pytest.mark.parametrize("command", ["analyze", "rewrite", "compare", "sweep"])

@@ -267,4 +267,4 @@ def test_analyze_times_each_site_and_names_a_candidate(vgg: Path) -> None:
     text = StringIO()
     Console(file=text, width=80).print(render(record))
     assert "GFLOP/s" in text.getvalue()
-    assert f"{eligible[0].latency_share:.1%}" in text.getvalue()
+    assert f"{100 * eligible[0].latency_share:.1f} %" in text.getvalue()
