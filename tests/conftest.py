@@ -16,6 +16,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from sepconvert import cli
+from tests.commands import Done, Run
+
 # Tests run side by side already (pytest-xdist): a process for every core in each of them would only be in the way.
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
@@ -152,3 +155,21 @@ def fashion_mnist() -> Path:
     if not (FASHION_MNIST / "t10k-images-idx3-ubyte.gz").exists():
         pytest.skip("Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)")
     return FASHION_MNIST
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command in this process."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["sepconvert", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call

@@ -1,7 +1,5 @@
 """Real PyTorch weights through the command line: state_dict → analyze → rewrite → ONNX → compare → module."""
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,30 +9,23 @@ import pytest
 import torch
 
 import sepconvert
-from sepconvert import cli
+from tests.commands import Run
 from tests.pytorch.nets import Crepe, ONet
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
-Run = Callable[..., tuple[int, Any, str]]
+Told = Callable[..., tuple[int, Any, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
     """Run a command in the temporary folder; give its exit code, its record and what it printed for people."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, Any, str]:
-        monkeypatch.setattr(sys, "argv", ["sepconvert", *map(str, arguments), "--json", "-"])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, json.loads(captured.out) if captured.out else None, captured.err
+        done = run(*arguments, "--json", "-")
+        return done.code, done.record, done.err
 
     return call
 
@@ -63,7 +54,7 @@ def tones(count: int, seed: int) -> np.ndarray:
     return (frames / frames.std(axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) -> None:
+def test_o_net_goes_all_the_way(run: Told, onet_weights: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "calibration.npz", x=crops(192, seed=0))
     np.savez(tmp_path / "test.npz", x=crops(64, seed=1))
     model = ("tests.pytorch.nets:ONet", "--weights", onet_weights, "--input", "x:1x3x48x48")
@@ -88,7 +79,7 @@ def test_o_net_goes_all_the_way(run: Run, onet_weights: Path, tmp_path: Path) ->
     assert_agrees(module.eval(), tmp_path / "ONet.sep.onnx", crops(8, seed=2))
 
 
-def test_crepe_goes_all_the_way(run: Run, crepe_weights: Path, tmp_path: Path) -> None:
+def test_crepe_goes_all_the_way(run: Told, crepe_weights: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "calibration.npz", frames=tones(96, seed=0))
     np.savez(tmp_path / "test.npz", frames=tones(64, seed=1))
     model = ("tests.pytorch.nets:Crepe", "--weights", crepe_weights, "--input", "frames:1x1024")
@@ -132,7 +123,7 @@ def assert_agrees(module: torch.nn.Module, path: Path, x: np.ndarray) -> None:
         (("absent.onnx", "--weights", "w.pt"), "--weights are for a pkg.module:factory"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_sentence(run: Run, arguments: tuple[str, ...], message: str | None) -> None:
+def test_what_is_wrong_is_told_in_one_sentence(run: Told, arguments: tuple[str, ...], message: str | None) -> None:
     if message is None:
         with pytest.raises(TypeError):  # an error in the user's own code keeps its traceback
             run("analyze", *arguments)
@@ -143,7 +134,7 @@ def test_what_is_wrong_is_told_in_one_sentence(run: Run, arguments: tuple[str, .
     assert len(err.strip().splitlines()) == 1
 
 
-def test_weights_that_do_not_fit_name_their_keys(run: Run, onet_weights: Path) -> None:
+def test_weights_that_do_not_fit_name_their_keys(run: Told, onet_weights: Path) -> None:
     code, _, err = run("analyze", "tests.pytorch.nets:Small", "--weights", onet_weights, "--input", "x:1x3x48x48")
     assert code == 1
     assert "missing first.weight" in err

@@ -1,7 +1,5 @@
 """A form from a file outside the package goes all the way, once it stands in the table."""
 
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 import torch
 
 import sepconvert
-from sepconvert import cli
 from sepconvert.record import Record
 from sepconvert.separable.forms import FORMS, cost_of, layers_at, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
@@ -17,6 +14,7 @@ from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_sha
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows import Measure, Planning
 from tests import tucker
+from tests.commands import Run
 from tests.pytorch.nets import small
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
@@ -57,24 +55,13 @@ def test_ranks_of_a_form_whose_cost_is_not_in_proportion_to_them() -> None:
 
 
 def test_every_command_takes_a_form_from_outside(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    files: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     model = ["tests.pytorch.nets:small", "--weights", files / "small.pt", "--input", "x:1x3x20x24"]
     budget = ["--form", "pw-conv-pw", "--macs", "0.7", "--data", files / "data.npz", "--jobs", "1", "--no-cache"]
-    shown = run(
-        monkeypatch,
-        capsys,
-        "rewrite",
-        *model,
-        *budget,
-        "-o",
-        tmp_path / "new.onnx",
-        "--json",
-        tmp_path / "r.json",
-        "--html",
-        tmp_path / "r.html",
-    )
+    written = ["-o", tmp_path / "new.onnx", "--json", tmp_path / "r.json", "--html", tmp_path / "r.html"]
+    shown = run("rewrite", *model, *budget, *written).err
     record = Record.read(tmp_path / "r.json")
     rewritten = [site for site in record.sites if site.status == "rewritten"]
     assert {site.form for site in rewritten} == {"pw-conv-pw"}
@@ -91,20 +78,10 @@ def test_every_command_takes_a_form_from_outside(
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert f"pw-conv-pw, rank {rewritten[0].rank}" in page
     assert page.count("<figcaption>After</figcaption>") == len(rewritten)
-    run(monkeypatch, capsys, "analyze", *model, "--json", tmp_path / "a.json")
-    curves = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["sites"][0]["error_by_rank"]
+    curves = run("analyze", *model, "--json", "-").record["sites"][0]["error_by_rank"]
     assert "pw-conv-pw" in {point["form"] for point in curves}
     module = sepconvert.rebuild(small, plan=tmp_path / "new.plan.json", weights=tmp_path / "new.safetensors")
     assert type(module.get_submodule(f"{rewritten[0].name}.core")) is torch.nn.Conv2d
-
-
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """Run a command that must succeed; give what it says to people."""
-    monkeypatch.setattr(sys, "argv", ["sepconvert", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    return capsys.readouterr().err
 
 
 def test_a_plan_by_measured_latency_and_the_module_it_gives(files: Path) -> None:

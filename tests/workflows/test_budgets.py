@@ -1,10 +1,10 @@
 """Budgets end to end: what was asked is met or refused with one sentence, and predictions are called so."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -26,17 +26,9 @@ UNTIMED = Measure(latency=False)
 
 
 @pytest.fixture(scope="module")
-def few(sample_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def few(first_images: Callable[[int], str]) -> str:
     """A hundred calibration inputs: enough to plan with, quick to fit to."""
-    path = tmp_path_factory.mktemp("data") / "few.npz"
-    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
-        np.savez(path, image=arrays["image"][:100])
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def vgg(sample_models_dir: Path) -> Path:
-    return sample_models_dir / "fashion_vgg.onnx"
+    return first_images(100)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +31,9 @@ QUICK = Measure(latency=False)
 
 
 @pytest.fixture(scope="module")
-def few(sample_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def few(first_images: Callable[[int], str]) -> str:
     """256 unlabelled images."""
-    path = tmp_path_factory.mktemp("data") / "few.npz"
-    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
-        np.savez(path, image=arrays["image"][:256])
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def resnet(sample_models_dir: Path) -> Path:
-    return sample_models_dir / "fashion_resnet.onnx"
+    return first_images(256)
 
 
 def run(model: Path, output: Path | None, data: str, wanted: FineTune, **options: object) -> Record:

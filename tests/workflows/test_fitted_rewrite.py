@@ -2,9 +2,9 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import sepconvert
@@ -44,25 +44,20 @@ def test_factors_fitted_to_data_keep_the_accuracy_that_plain_ones_lose(sample_mo
     assert drop(plain) >= drop(fitted) + 10
 
 
-def test_the_same_seed_gives_the_same_fit(sample_models_dir: Path, tmp_path: Path) -> None:
-    small = tmp_path / "few.npz"
-    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
-        np.savez(small, image=arrays["image"][:128])
-    records = [
-        run(sample_models_dir / "fashion_resnet.onnx", sample_models_dir, form="pw-dw", rank=2, data=str(small), seed=1)
-        for _ in range(2)
-    ]
+def test_the_same_seed_gives_the_same_fit(
+    sample_models_dir: Path, resnet: Path, first_images: Callable[[int], str]
+) -> None:
+    few = first_images(128)
+    records = [run(resnet, sample_models_dir, form="pw-dw", rank=2, data=few, seed=1) for _ in range(2)]
     assert records[0].sites == records[1].sites
     assert records[0].fidelity == records[1].fidelity
 
 
-def test_four_inputs_are_warned_about_and_lose_no_more_than_none(sample_models_dir: Path, tmp_path: Path) -> None:
-    few = tmp_path / "few.npz"
-    with np.load(sample_models_dir / "fashion_calibration.npz") as arrays:
-        np.savez(few, image=arrays["image"][:4])
-    model = sample_models_dir / "fashion_vgg.onnx"
-    fitted = run(model, sample_models_dir, form="dw-pw", rank=2, data=str(few))
-    plain = run(model, sample_models_dir, form="dw-pw", rank=2)
+def test_four_inputs_are_warned_about_and_lose_no_more_than_none(
+    sample_models_dir: Path, vgg: Path, first_images: Callable[[int], str]
+) -> None:
+    fitted = run(vgg, sample_models_dir, form="dw-pw", rank=2, data=first_images(4))
+    plain = run(vgg, sample_models_dir, form="dw-pw", rank=2)
     assert any("would do" in warning for warning in fitted.warnings)
     assert drop(fitted) <= drop(plain)
 
