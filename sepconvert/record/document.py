@@ -29,7 +29,7 @@ from sepconvert.record.network import (
     TotalsPair,
 )
 from sepconvert.record.plain import from_json
-from sepconvert.record.summary import fidelity_rows, latency_row, site_line, summary_html, total_rows
+from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html
 
 SCHEMA = 2  # its history is in the docstring of ``sepconvert.record``
 
@@ -71,7 +71,7 @@ class Record:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         files = [self.source] if self.output is None else [self.source, self.output]
-        figures = [*total_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
+        figures = [*cost_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
         return summary_html(files, site_line(self.sites, self.skipped), figures, self.warnings)
 
     def to_json(self) -> str:

@@ -44,7 +44,7 @@ def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:
     return f"sites: {states}; {len(skipped)} other convolutions skipped"
 
 
-def total_rows(totals: TotalsPair) -> list[list[str]]:
+def cost_rows(totals: TotalsPair) -> list[list[str]]:
     """Rows of the table: parameters, MACs and FLOPs before and after."""
     before, after = totals.before, totals.after
     rows = []

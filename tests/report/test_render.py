@@ -62,7 +62,7 @@ def test_the_share_of_a_survey_is_that_of_its_eligible_sites(records: Any) -> No
     macs = record.totals.before.macs
     kept = [replace(site, status="kept", reason="one input channel") for site in rest]
     shown = judge(replace(record, sites=[replace(first, status="eligible", macs=macs // 4), *kept])).headline
-    assert "they hold 25" in shown
+    assert "it holds 25" in shown
 
 
 def test_an_interval_stands_in_the_row_of_its_figure(records: Any) -> None:

@@ -16,7 +16,7 @@ from sepconvert.errors import ModelError, UsageError
 from sepconvert.workflows.comparison import parse_gate
 from tests.graph.models import model, weight
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def named_model(folder: Path, first: str, second: str, file: str = "m.onnx") -> Path:
