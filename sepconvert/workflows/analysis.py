@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record
 from sepconvert.workflows.describe import begin_record, describe_sites
+from sepconvert.workflows.input_warnings import data_warnings
 from sepconvert.workflows.measure import measure_latency
-from sepconvert.workflows.model_and_data import data_warnings, open_with_data
-from sepconvert.workflows.opened import naming, select_sites
+from sepconvert.workflows.opened import naming, open_with_data, select_sites
 from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request

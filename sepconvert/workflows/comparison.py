@@ -13,10 +13,9 @@ from sepconvert.number_types import FLOATS
 from sepconvert.progress import Progress, silent
 from sepconvert.record import SLOWER, Latency, Record, TotalsPair, tell_apart
 from sepconvert.workflows.describe import begin_record, describe_sites
-from sepconvert.workflows.input_ranges import range_warnings
+from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.model_and_data import data_warnings, open_with_data, shapes_for
-from sepconvert.workflows.opened import OpenedModel, naming, survey_model
+from sepconvert.workflows.opened import OpenedModel, naming, open_with_data, shapes_for, survey_model
 from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request

@@ -9,9 +9,8 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
-from sepconvert.workflows.case import Case
 from sepconvert.workflows.meet_budget import Settled
-from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.resume import Packed, pack, unpack
 

@@ -12,7 +12,7 @@ from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.site import without_data
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
-from sepconvert.workflows.case import Case
+from sepconvert.workflows.opened import Case
 
 WITHOUT_DATA = (
     "The factors approximate the weights without seeing data, which usually costs accuracy; pass --data with a few "

@@ -1,11 +1,13 @@
-"""A model with its shapes, its sites and its totals: what every workflow starts from."""
+"""A model with its shapes, its sites, its totals and the inputs given for it: what every workflow starts from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from types import MappingProxyType
 
+from sepconvert.data import Dataset, load_data
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import LoadedModel
@@ -13,6 +15,8 @@ from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
 from sepconvert.record import ModelFile, Totals
+from sepconvert.workflows.options import Reading
+from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource
 
 _NOT_RUN = ("float64", "bfloat16")
@@ -31,6 +35,20 @@ class OpenedModel:
     def file(self) -> ModelFile:
         """The model file as the record names it."""
         return ModelFile(self.model.label, self.model.sha256, self.model.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What was asked, the model opened, the sites that may be rewritten, and inputs.
+
+    ``calibration`` are inputs to fit to, ``sample`` those to time with; either may be None.
+    """
+
+    request: Request
+    opened: OpenedModel
+    sites: Sequence[ConvSite]
+    calibration: Dataset | None
+    sample: Dataset | None
 
 
 def open_model(
@@ -79,6 +97,39 @@ def check_runs(opened: OpenedModel) -> None:
             f"{opened.model.label} computes in {lacking}, for which onnxruntime has no Conv on the CPU; convert it to "
             "float32 and export it again (a PyTorch module: module.float())."
         )
+
+
+def open_with_data(
+    source: ModelSource, reading: Reading, named: Sequence[Path | str | None]
+) -> tuple[OpenedModel, list[Dataset | None]]:
+    """Open a model and inputs for it.
+
+    Args:
+        source: where the model is from.
+        reading: sizes of dynamic inputs (those that are not given come from a sample of the first data there is), and
+            how integer arrays and images become inputs.
+        named: data as on the command line, None where none is given.
+
+    Returns:
+        The model, and a dataset or None for each of ``named``.
+
+    Raises:
+        ModelError: the model cannot be read or exported, or is invalid.
+        DataError: data cannot be read or does not fit the model's inputs.
+    """
+    given = reading.input_shapes
+    opened = open_model(source, given, reading.input_types)
+    found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
+    sample = next((dataset for dataset in found if dataset is not None), None)
+    if sample is not None:
+        opened = survey_model(source, opened.model, shapes_for(given, sample))
+    return opened, found
+
+
+def shapes_for(given: Mapping[str, Sequence[int]], dataset: Dataset | None) -> dict[str, tuple[int, ...]]:
+    """Shapes to count and time with: those given, else those of one sample of the data."""
+    sampled = {} if dataset is None else dataset.shapes()
+    return sampled | {name: tuple(shape) for name, shape in given.items()}
 
 
 @contextmanager

@@ -28,8 +28,7 @@ from sepconvert.planning.speedup import plan_speedup
 from sepconvert.planning.within_budget import Choices, plan_cost
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
-from sepconvert.workflows.case import Case
-from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from sepconvert.graph.runnable import digest
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder
-from sepconvert.workflows.case import Case
+from sepconvert.workflows.opened import Case
 
 FEWEST_BATCHES = 4  # of calibration inputs, below which the weights tell more
 

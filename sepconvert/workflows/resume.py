@@ -17,8 +17,8 @@ from sepconvert.graph.dense import refittable_layers
 from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.scheme import Scheme
-from sepconvert.workflows.case import Case
 from sepconvert.workflows.meet_budget import Settled
+from sepconvert.workflows.opened import Case
 from sepconvert.workflows.write_factors import apply_fits
 
 ERRORS = ("error_weights", "error_calibration", "error_heldout")

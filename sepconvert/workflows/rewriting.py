@@ -14,7 +14,6 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.case import Case
 from sepconvert.workflows.describe import begin_record
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
@@ -24,12 +23,11 @@ from sepconvert.workflows.fine_tune import (
     training_variants,
     tune_settled,
 )
-from sepconvert.workflows.input_ranges import range_warnings
+from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import Settled, settle
-from sepconvert.workflows.model_and_data import data_warnings, open_with_data
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
-from sepconvert.workflows.opened import check_runs, naming, select_sites
+from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
 from sepconvert.workflows.plan_record import with_measured

@@ -10,8 +10,7 @@ from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name, cost_of
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.workflows.case import Case
-from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 

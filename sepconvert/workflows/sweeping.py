@@ -16,14 +16,12 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.case import Case
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.input_ranges import range_warnings
+from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
-from sepconvert.workflows.model_and_data import data_warnings, open_with_data
-from sepconvert.workflows.opened import check_runs, naming, select_sites
+from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.plan_record import worst_error

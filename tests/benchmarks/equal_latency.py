@@ -30,11 +30,9 @@ from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.scheme import Scheme
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.case import Case
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity
-from sepconvert.workflows.model_and_data import open_with_data
-from sepconvert.workflows.opened import select_sites
+from sepconvert.workflows.opened import Case, open_with_data, select_sites
 from sepconvert.workflows.options import Reading
 from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner

@@ -1,6 +1,6 @@
 """Write the pages in ``reports/`` anew from their records: run by hand after a change of the page.
 
-    python -m tests.benchmarks.pages
+python -m tests.benchmarks.pages
 """
 
 from pathlib import Path

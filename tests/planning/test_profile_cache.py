@@ -14,8 +14,7 @@ from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
 from sepconvert.workflows import profiles as workflow
-from sepconvert.workflows.case import Case
-from sepconvert.workflows.opened import open_model
+from sepconvert.workflows.opened import Case, open_model
 from sepconvert.workflows.options import Measure, Planning
 from sepconvert.workflows.profiles import find_profiles
 from sepconvert.workflows.request import Request

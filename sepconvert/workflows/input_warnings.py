@@ -1,8 +1,8 @@
-"""Do the inputs have the values that the model was trained on? Its first BatchNorm remembers those that it saw.
+"""What the inputs give cause to say: too little variety, inputs seen before, values that the model was not trained on.
 
-A BatchNorm keeps the mean and variance of each channel from training. Inputs that were prepared as in training give
-about the same ones; a wrong ``--scale``, or ``--mean`` and ``--std`` left away, gives others by far. A model whose
-BatchNorms were folded into its convolutions remembers nothing.
+The model's first BatchNorm remembers the mean and variance of each channel from training. Inputs that were prepared as
+in training give about the same ones. A wrong ``--scale``, or ``--mean`` and ``--std`` left away, gives others by far. A
+model whose BatchNorms were folded into its convolutions remembers nothing.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.data import Dataset
+from sepconvert.data import Dataset, count_overlap
 from sepconvert.graph.heads import expose
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.trained_range import first_trained_range
@@ -76,3 +76,23 @@ def _values_of(opened: OpenedModel, dataset: Dataset, name: str) -> NDArray[np.f
             break
         found.append(values)
     return np.concatenate(found) if found else None
+
+
+def data_warnings(calibration: Dataset | None, test: Dataset | None, training: Dataset | None = None) -> list[str]:
+    """What the data itself gives cause to say: samples left out, test inputs that calibration or training has seen."""
+    known = [dataset for dataset in (calibration, test, training) if dataset is not None]
+    warnings = list(dict.fromkeys(warning for dataset in known for warning in dataset.warnings))
+    for dataset, what in ((calibration, "calibration"), (training, "training")):
+        if dataset is not None and not dataset.varies:
+            warnings.append(
+                f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
+                "others; check the files and how they are read."
+            )
+        if dataset is None or test is None:
+            continue
+        shared = count_overlap(dataset, test)
+        if shared:
+            warnings.append(
+                f"{shared} of {test.count} test inputs are {what} inputs too; fidelity on those is no evidence."
+            )
+    return warnings
