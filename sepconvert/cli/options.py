@@ -99,7 +99,7 @@ Exclude = Annotated[
 Form = Annotated[
     str,
     typer.Option(
-        help="dw-pw, pw-dw, pw-dw-pw or spatial; auto = the depthwise forms; any = auto and spatial.",
+        help="dw-pw, pw-dw, pw-dw-pw or spatial; auto = the depthwise forms; any = every form.",
         metavar="NAME",
         autocompletion=complete_forms,
     ),
