@@ -164,7 +164,7 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "weights.bin").symlink_to(tmp_path / "outside.bin")
-    assert "a link that leads out of the model's folder" in refusal(
+    assert "a link that leads outside the model's folder" in refusal(
         write(folder / "m.onnx", with_location("weights.bin"))
     )
 

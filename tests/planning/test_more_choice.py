@@ -43,7 +43,7 @@ def _damage(sites: list[ConvSite], forms: tuple[str, ...], profiles: Profiles, r
     choices = Choices(tuple(sites), tuple(map(tuple, options_by_cost(sites, forms, profiles))), {})
     total = sum(site.geometry.dense_cost.macs or 0 for site in sites)
     try:
-        return plan_cost(choices, "macs", total, ratio).damage
+        return plan_cost(choices, "macs", total, ratio).predicted["damage"]
     except NothingToDoError:
         return np.inf
 
