@@ -26,6 +26,7 @@ class PageView:
     sweep_device: str | None
     layers: LayerTable
     spectrum_form: str
+    forms: Pairs
     has_network: bool
     network_key: Pairs
     skips: tuple[SkipGroup, ...]
@@ -70,6 +71,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         sweep_device=record.sweep.device if record.sweep else None,
         layers=table,
         spectrum_form=record.forms[0].name if record.forms else "",
+        forms=_forms(record),
         has_network=record.graph is not None and bool(record.graph.nodes),
         network_key=_network_key(record),
         skips=group_skips(record),
@@ -97,6 +99,16 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
 def file_name(path: str) -> str:
     """Return the last part of a path of either system, or the path where there is none."""
     return PureWindowsPath(path).name or PurePosixPath(path).name or path
+
+
+def _forms(record: Record) -> Pairs:
+    """The separable forms that the page names, with the words on what they are."""
+    named = {site.form for site in record.sites}
+    named |= {point.form for site in record.sites for point in site.error_by_rank or []}
+    named |= {site.best_candidate.get("form") for site in record.sites if site.best_candidate}
+    if record.sweep is not None:
+        named |= {point.form for point in (*record.sweep.points, *record.sweep.baselines)}
+    return tuple((form.name, form.words) for form in record.forms if form.name in named)
 
 
 def _network_key(record: Record) -> Pairs:

@@ -9,8 +9,10 @@ import pytest
 
 from sepconvert.record import Plan, Totals, TotalsPair
 from sepconvert.report import trials
+from sepconvert.report.layers import tabulate
 from sepconvert.report.page import render
 from sepconvert.report.verdict import judge
+from sepconvert.report.view import view
 
 UNKNOWN_TOTALS = Totals(None, None, None, None, None, None, [])
 
@@ -54,6 +56,16 @@ def test_a_budget_stands_beside_what_came_of_it(records: Any) -> None:
     (macs, share) = trials.plan_rows(record)
     assert (macs.label, macs.asked, macs.measured) == ("MACs, new/old", "0.550", "0.480")
     assert (share.asked, share.measured) == ("evenly", "")
+
+
+def test_the_forms_that_a_page_names_are_explained_in_the_order_of_the_table(records: Any) -> None:
+    record = records.rewrite()
+    assert [name for name, _ in view(record, tabulate(record), ()).forms] == ["dw-pw", "pw-dw"]
+    sites = [replace(site, form="spatial", error_by_rank=None) for site in record.sites]
+    alone = replace(record, sites=sites)
+    assert view(alone, tabulate(alone), ()).forms == (
+        ("spatial", next(form.words for form in record.forms if form.name == "spatial")),
+    )
 
 
 def test_the_share_of_a_survey_is_that_of_its_eligible_sites(records: Any) -> None:
