@@ -6,12 +6,12 @@ is warmed up on the very shape that is timed; fast models are looped so that a s
 samples are kept.
 """
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from time import perf_counter
+from timeit import Timer
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from sepconvert.runtime.sessions import open_session
 Feeds = Mapping[str, NDArray[Any]]
 
 _LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
-_MOST_ROUNDS = 400
+_LEAST_ROUNDS, _MOST_ROUNDS = 20, 400
 _ATTEMPTS = 2  # what is unstable or not decided gets as many epochs again
 _EPOCHS = 12
 _FEWEST_EPOCHS = 4  # with fewer, the t interval over the epochs is too wide to say anything
@@ -54,8 +54,6 @@ def time_pair(
     device: str = "cpu",
     threads: int = 1,
     seconds: float = 3.0,
-    least_rounds: int = 20,
-    feeds_after: Feeds | None = None,
     progress: Progress = silent,
 ) -> Latency:
     """Time two models against each other (or one alone) on one device.
@@ -63,15 +61,13 @@ def time_pair(
     Args:
         before: the original model.
         after: the rewritten one, or None.
-        feeds: inputs of the models, also the shape they are timed at.
+        feeds: inputs of the models, also the shape they are timed at; adapted where a single input of ``after`` has
+            another name or an input another float type.
         rng: order of the runs, and the bootstrap.
         device: a name from ``devices.DEVICES``.
         threads: threads inside an operator.
-        seconds: time to spend on samples, warm-up and loading aside; more where ``least_rounds`` need it, and as much
-            again where the result is not stable.
-        least_rounds: fewest samples of each model.
-        feeds_after: inputs of ``after``; None for the same, adapted where a single input has another name or an input
-            another float type.
+        seconds: time to spend on samples, warm-up and loading aside; more where twenty samples of each model need it,
+            and as much again where the result is not stable.
         progress: told of every epoch, never while something is timed.
 
     Returns:
@@ -83,13 +79,11 @@ def time_pair(
     """
     target = find_device(device)
     models = [before] if after is None else [before, after]
-    inputs = [feeds]
-    if after is not None:
-        inputs.append(_adapt(before, after, feeds) if feeds_after is None else feeds_after)
+    inputs = [feeds] if after is None else [feeds, _adapt(before, after, feeds)]
     verified, warnings = _prove(models, inputs, target, threads)
     epochs: list[Samples] = []
     for _ in range(_ATTEMPTS):
-        epochs += _sample_epochs(models, inputs, target, threads, seconds, least_rounds, rng, progress)
+        epochs += _sample_epochs(models, inputs, target, threads, seconds, rng, progress)
         speedup, low, high, unstable = _summed_up(epochs, rng)
         scatter = None if after is None else ratio_scatter(epochs)
         undecided = tell_apart(speedup, [low, high], scatter) == NONE and not low <= 1 <= high
@@ -145,7 +139,6 @@ def _sample_epochs(
     device: Device,
     threads: int,
     seconds: float,
-    least_rounds: int,
     rng: np.random.Generator,
     progress: Progress,
 ) -> list[Samples]:
@@ -156,7 +149,7 @@ def _sample_epochs(
         progress(f"Latency on {device.name}", len(epochs), wanted)
         start = perf_counter()
         with _running(models, inputs, device, threads, rng) as runners:
-            missing = least_rounds - sum(len(samples) for samples in epochs)
+            missing = _LEAST_ROUNDS - sum(len(samples) for samples in epochs)
             rounds = (max(ceil(missing / (wanted - len(epochs))), 1), _MOST_ROUNDS // wanted)
             samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
         epochs.append(samples)
@@ -198,31 +191,12 @@ def _sample(
     rounds = int(min(max(seconds / each, fewest), most))
     samples = np.empty((rounds, len(runners)))
     end = perf_counter() + _MOST_OVERRUN * seconds
-    with _no_collection():
-        for done, row in enumerate(samples):
-            if done >= fewest and perf_counter() > end:
-                return samples[:done]
-            for place in rng.permutation(len(runners)):
-                row[place] = _time(runners[place], loops[place], settle[place])
+    timers = [Timer(runner) for runner in runners]  # they keep the garbage collector out of the samples
+    for done, row in enumerate(samples):
+        if done >= fewest and perf_counter() > end:
+            return samples[:done]
+        for place in rng.permutation(len(runners)):
+            if settle[place]:
+                runners[place]()
+            row[place] = timers[place].timeit(loops[place]) / loops[place] * 1e3
     return samples
-
-
-def _time(runner: Runner, loops: int, settle: bool) -> float:
-    if settle:
-        runner()
-    start = perf_counter()
-    for _ in range(loops):
-        runner()
-    return (perf_counter() - start) / loops * 1e3
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of the samples, as timeit does."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -24,10 +24,8 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
         return verdicts[len(seen) - 1]
 
     monkeypatch.setattr(timing, "judge_stability", judge)
-    latency = time_pair(
-        conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), seconds=0.0, least_rounds=12
-    )
-    assert seen == [12, 24][: len(verdicts)]
+    latency = time_pair(conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), seconds=0.0)
+    assert seen == [20, 40][: len(verdicts)]
     assert len(latency.before.samples_ms) == seen[-1]
     assert [warning for warning in latency.warnings if warning in verdicts[-1]] == verdicts[-1]
     assert latency.stable is not bool(verdicts[-1])
@@ -36,13 +34,13 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
 def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], tmp_path: Path) -> None:
     small, large = conv_net(width=4, size=16), tmp_path / "large.onnx"
     large.write_bytes(conv_net(width=64, size=16))
-    latency = time_pair(large, small, FEEDS, rng=np.random.default_rng(0), seconds=0.05, least_rounds=12)
+    latency = time_pair(large, small, FEEDS, rng=np.random.default_rng(0), seconds=0.05)
     assert latency.after is not None
     assert latency.speedup_ci95 is not None
     assert (latency.device, latency.provider, latency.provider_verified) == ("cpu", "CPUExecutionProvider", True)
     assert latency.threads == 1
     assert latency.input_shapes == {"x": [1, 3, 16, 16]}
-    assert len(latency.before.samples_ms) == len(latency.after.samples_ms) >= 12
+    assert len(latency.before.samples_ms) == len(latency.after.samples_ms) >= 20
     assert latency.before.p10_ms <= latency.before.median_ms <= latency.before.p90_ms
     ratios = np.array(latency.before.samples_ms) / np.array(latency.after.samples_ms)
     assert latency.speedup == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)  # samples are rounded
@@ -51,9 +49,9 @@ def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], t
 
 
 def test_one_model_alone_has_no_speed_up(conv_net: Callable[..., bytes]) -> None:
-    latency = time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.02, least_rounds=4)
+    latency = time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.02)
     assert (latency.after, latency.speedup, latency.speedup_ci95) == (None, None, None)
-    assert len(latency.before.samples_ms) >= 4
+    assert len(latency.before.samples_ms) >= 20
     assert min(latency.before.samples_ms) > 0
 
 
@@ -66,27 +64,13 @@ def test_a_single_input_of_another_name_is_found(conv_net: Callable[..., bytes])
         FEEDS,
         rng=np.random.default_rng(0),
         seconds=0.02,
-        least_rounds=4,
-    )
-    assert latency.after is not None
-
-
-def test_inputs_of_another_shape_can_be_given_for_the_second_model(conv_net: Callable[..., bytes]) -> None:
-    latency = time_pair(
-        conv_net(size=16),
-        conv_net(size=8),
-        FEEDS,
-        feeds_after={"x": np.zeros((1, 3, 8, 8), np.float32)},
-        rng=np.random.default_rng(0),
-        seconds=0.02,
-        least_rounds=4,
     )
     assert latency.after is not None
 
 
 def test_the_garbage_collector_is_as_it_was(conv_net: Callable[..., bytes]) -> None:
     assert gc.isenabled()
-    time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.01, least_rounds=4)
+    time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.01)
     assert gc.isenabled()
 
 
