@@ -68,15 +68,10 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
 
 def available_devices() -> list[str]:
     """Return the device names whose provider the installed onnxruntime has, ``cpu`` first."""
-    present = set(installed_providers())
-    return [name for name, device in DEVICES.items() if device.provider in present]
-
-
-def installed_providers() -> list[str]:
-    """Return the execution providers of the installed onnxruntime."""
     import onnxruntime
 
-    return list(onnxruntime.get_available_providers())
+    present = onnxruntime.get_available_providers()
+    return [name for name, device in DEVICES.items() if device.provider in present]
 
 
 def find_device(name: str) -> Device:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
@@ -34,13 +33,10 @@ def adapt_feeds(feeds: Mapping[str, NDArray[Any]], renamed: Mapping[str, TensorI
     for name, array in feeds.items():
         info = renamed[name]
         same = array.dtype.name == info.dtype
-        adapted[info.name] = array if same else array.astype(_float_type(info, array))
+        if not same and not {info.dtype, array.dtype.name} <= FLOATS:
+            raise ModelError(
+                f"Input '{info.name}' is {array.dtype} before but {info.dtype} after; compare two versions of one "
+                "model."
+            )
+        adapted[info.name] = array if same else array.astype(numpy_dtype(info.dtype))
     return adapted
-
-
-def _float_type(info: TensorInfo, array: NDArray[Any]) -> np.dtype[Any]:
-    if not {info.dtype, array.dtype.name} <= FLOATS:
-        raise ModelError(
-            f"Input '{info.name}' is {array.dtype} before but {info.dtype} after; compare two versions of one model."
-        )
-    return numpy_dtype(info.dtype)

@@ -25,15 +25,13 @@ _HEAVY = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedG
 
 @dataclass(frozen=True, slots=True)
 class ProviderProof:
-    """How many nodes ran on which provider.
+    """Whether a model ran where it should.
 
     ``verified``: the asked provider ran nodes, and no convolution or matrix product ran elsewhere. ``warnings`` names
     the operators that did run elsewhere.
     """
 
-    provider: str
     verified: bool
-    nodes: Mapping[str, int]
     warnings: tuple[str, ...] = ()
 
 
@@ -91,4 +89,4 @@ def judge(ran: list[tuple[str, str]], device: str, provider: str) -> ProviderPro
         named = ", ".join(f"{count} {operator}" for operator, count in sorted(elsewhere.items()))
         where = "the CPU" if set(nodes) <= {provider, CPU_PROVIDER} else "other providers"
         warnings = (f"{provider} refused some nodes, which ran on {where}: {named}.",)
-    return ProviderProof(provider, not heavy, dict(nodes), warnings)
+    return ProviderProof(not heavy, warnings)

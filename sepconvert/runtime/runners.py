@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.runtime.failures import model_errors
-from sepconvert.runtime.sessions import Session, quiet_run
+from sepconvert.runtime.sessions import Session, quiet_run, to_ort_value
 
 Runner = Callable[[], object]
 
@@ -35,7 +34,7 @@ def bind_runner(session: Session, feeds: Mapping[str, NDArray[Any]], memory: str
     """Return a runner whose inputs and outputs are bound in ``memory`` (``cpu``, ``cuda``)."""
     binding = session.raw.io_binding()
     for name, array in feeds.items():
-        binding.bind_ortvalue_input(name, _to_device(array, memory))
+        binding.bind_ortvalue_input(name, to_ort_value(array, memory))
     for info in session.outputs:
         binding.bind_output(info.name, memory)
     options, run = quiet_run(), session.raw.run_with_iobinding
@@ -46,16 +45,6 @@ def bind_runner(session: Session, feeds: Mapping[str, NDArray[Any]], memory: str
         binding.synchronize_outputs()
 
     return run_and_wait
-
-
-def _to_device(array: NDArray[Any], memory: str) -> Any:
-    from onnxruntime import OrtValue
-
-    if array.dtype.name == "bfloat16":
-        if memory != "cpu":
-            return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), 16, memory, 0)
-        return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), 16)
-    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), memory, 0)
 
 
 def warm_up(runner: Runner, *, accelerator: bool) -> float:

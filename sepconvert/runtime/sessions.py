@@ -20,7 +20,6 @@ from sepconvert.runtime.failures import model_errors
 
 Arrays = dict[str, NDArray[Any]]
 
-_FOLDER = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # onnxruntime's severity FATAL
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
@@ -56,12 +55,11 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A model ready to run. ``provider`` is the first one onnxruntime enabled; ``device`` is what was asked for."""
+    """A model ready to run on ``device``, whose provider is the first one that onnxruntime enabled."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     device: Device
-    provider: str
     threads: int
     raw: Any
 
@@ -91,45 +89,27 @@ class Session:
 
     def _run_bfloat16(self, feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Arrays:
         """Run through OrtValues: onnxruntime's numpy bridge does not know bfloat16."""
-        from onnxruntime import OrtValue
-
-        values = {}
-        for name, array in feeds.items():
-            if array.dtype.name == "bfloat16":
-                bits = np.ascontiguousarray(array).view(np.uint16)
-                values[name] = OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _BFLOAT16)
-            else:
-                values[name] = OrtValue.ortvalue_from_numpy(array)
+        values = {name: to_ort_value(array) for name, array in feeds.items()}
         results = self.raw.run_with_ort_values(names, values, quiet_run())
         return {name: _to_numpy(value) for name, value in zip(names, results, strict=True)}
 
 
-def open_session(
-    model: bytes | Path,
-    *,
-    device: str = "cpu",
-    threads: int = 1,
-    optimise: bool = True,
-    external_folder: Path | None = None,
-) -> Session:
+def open_session(model: bytes | Path, *, device: str = "cpu", threads: int = 1, optimise: bool = True) -> Session:
     """Load a model into onnxruntime.
 
     Args:
-        model: the serialised model, or the path of one (needed above protobuf's 2 GB).
+        model: the serialised model, or the path of one (needed above protobuf's 2 GB); ``ModelBytes`` say where their
+            external data lies.
         device: a name from ``devices.DEVICES``.
         threads: threads inside an operator; operators run one after the other.
         optimise: apply all of onnxruntime's graph optimisations (False: run the graph as it is written).
-        external_folder: where external data of model *bytes* lies (a path knows its own folder).
 
     Raises:
         DeviceError: the device is unknown or missing, or did not come up (onnxruntime would fall back to the CPU).
         ModelError: onnxruntime refuses the model.
     """
     target = find_device(device)
-    options = session_options(threads, optimise=optimise)
-    if external_folder is not None:
-        options.add_session_config_entry(_FOLDER, str(external_folder))
-    return start_session(model, target, options, threads)
+    return start_session(model, target, session_options(threads, optimise=optimise), threads)
 
 
 def session_options(threads: int, *, optimise: bool = True) -> Any:
@@ -154,7 +134,7 @@ def start_session(model: bytes | Path, device: Device, options: Any, threads: in
 
     source = str(model) if isinstance(model, Path) else model
     if isinstance(model, ModelBytes) and model.folder is not None:
-        options.add_session_config_entry(_FOLDER, str(model.folder))
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.folder))
         # Packed for the processor, every weight would be in memory twice.
         options.add_session_config_entry("session.disable_prepacking", str(int(model.large)))
     if device.name == "dml":
@@ -172,7 +152,6 @@ def start_session(model: bytes | Path, device: Device, options: Any, threads: in
         inputs=tuple(_describe(arg) for arg in raw.get_inputs()),
         outputs=tuple(_describe(arg) for arg in raw.get_outputs()),
         device=device,
-        provider=device.provider,
         threads=threads,
         raw=raw,
     )
@@ -183,14 +162,10 @@ def run_model(
     feeds: Mapping[str, NDArray[Any]],
     outputs: Sequence[str] | None = None,
     *,
-    device: str = "cpu",
-    threads: int = 1,
     optimise: bool = True,
-    external_folder: Path | None = None,
 ) -> Arrays:
     """Open a model, run it once, close it; arguments and errors as in ``open_session`` and ``Session.run``."""
-    session = open_session(model, device=device, threads=threads, optimise=optimise, external_folder=external_folder)
-    return session.run(feeds, outputs)
+    return open_session(model, optimise=optimise).run(feeds, outputs)
 
 
 def quiet_run() -> Any:
@@ -200,6 +175,16 @@ def quiet_run() -> Any:
     options = onnxruntime.RunOptions()
     options.log_severity_level = _SILENT
     return options
+
+
+def to_ort_value(array: NDArray[Any], memory: str = "cpu") -> Any:
+    """Return an ``OrtValue`` in ``memory``; of bfloat16 on the host, where a bound input is fetched from."""
+    from onnxruntime import OrtValue
+
+    values = np.ascontiguousarray(array)
+    if array.dtype.name == "bfloat16":
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(values.view(np.uint16), _BFLOAT16)
+    return OrtValue.ortvalue_from_numpy(values, memory, 0)
 
 
 def _describe(arg: Any) -> TensorInfo:

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from sepconvert.errors import DeviceError, ModelError
+from sepconvert.model_bytes import ModelBytes
 from sepconvert.runtime.sessions import open_session, run_model
 
 
@@ -14,7 +15,7 @@ def test_a_session_describes_its_inputs_and_outputs(conv_net: Callable[..., byte
     session = open_session(conv_net())
     assert [(i.name, i.dtype, i.shape) for i in session.inputs] == [("x", "float32", ("N", 3, 8, 8))]
     assert [(o.name, o.dtype, o.shape) for o in session.outputs] == [("logits", "float32", ("N", 5))]
-    assert session.provider == "CPUExecutionProvider"
+    assert session.device.provider == "CPUExecutionProvider"
 
 
 def test_a_model_runs_from_bytes_and_from_a_path_alike(conv_net: Callable[..., bytes], tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_external_data_of_model_bytes_is_found_in_the_given_folder(
     model, x = onnx.load_from_string(conv_net()), np.ones((1, 3, 8, 8), np.float32)
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     raw = (tmp_path / "m.onnx").read_bytes()
-    result = run_model(raw, {"x": x}, external_folder=tmp_path)
+    result = run_model(ModelBytes(raw, tmp_path), {"x": x})
     np.testing.assert_array_equal(result["logits"], run_model(conv_net(), {"x": x})["logits"])
 
 

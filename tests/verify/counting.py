@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.model_bytes import ModelBytes
 from sepconvert.runtime.sessions import run_model
 
 COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -56,7 +57,7 @@ def _shapes_by_running(
 ) -> dict[str, tuple[int, ...]]:
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - present))
-    arrays = run_model(proto.SerializeToString(), feeds, sorted(wanted), external_folder=path.parent)
+    arrays = run_model(ModelBytes(proto.SerializeToString(), path.parent), feeds, sorted(wanted))
     return {name: array.shape for name, array in arrays.items()}
 
 
