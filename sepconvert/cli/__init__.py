@@ -37,9 +37,9 @@ def root(
 ) -> None:
     """Print the version when asked."""
     if version:
-        from sepconvert.terminal.machine import version_line
+        from sepconvert.workflows.diagnosis import runtime_versions
 
-        typer.echo(version_line(__version__))
+        typer.echo(f"sepconvert {__version__} ({runtime_versions()})")
         raise typer.Exit
 
 

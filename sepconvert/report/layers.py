@@ -101,7 +101,7 @@ def _error_heading(sites: list[SiteRecord]) -> str:
     return kinds.pop() if len(kinds) == 1 else "Error" if kinds else ""
 
 
-def _error(site: SiteRecord) -> float | None:
+def telling_error(site: SiteRecord) -> float | None:
     """Return the error that says most about new inputs."""
     return next((e for e in (site.error_heldout, site.error_calibration, site.error_weights) if e is not None), None)
 
@@ -113,7 +113,7 @@ def display_name(site: SiteRecord, repeated: set[str]) -> str:
 
 def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -> LayerRow:
     rewritten = site.status == "rewritten"
-    error = _error(site)
+    error = telling_error(site)
     kernel = figures.dimensions(site.kernel)
     none = Cell("–", None)
     return LayerRow(
@@ -165,7 +165,7 @@ def _label(site: SiteRecord) -> str:
 def _geometry(site: SiteRecord) -> Pairs:
     pads = site.auto_pad if site.auto_pad != "NOTSET" else _pads(site.pads)
     spatial = f"{figures.dimensions(site.in_spatial)} → {figures.dimensions(site.out_spatial)}"
-    pairs = [
+    return (
         ("Output value", site.output),
         ("Kernel", figures.dimensions(site.kernel)),
         ("Channels", f"{site.in_channels} → {site.out_channels}"),
@@ -174,8 +174,7 @@ def _geometry(site: SiteRecord) -> Pairs:
         ("Dilation", figures.dimensions(site.dilation)),
         ("Padding", pads),
         ("Number type", site.dtype),
-    ]
-    return tuple(pairs)
+    )
 
 
 def _pads(pads: list[int]) -> str:

@@ -4,13 +4,25 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.table import Column
 
 from sepconvert.errors import visible
+from sepconvert.report import figures
 
 
 def plain_console(*, stderr: bool) -> Console:
     """A console to which ``[x]`` and ``:x:`` in a name are no markup."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain(text: str) -> str:
+    """Put ordinary spaces for the narrow ones of the page: not every terminal has them."""
+    return text.replace(figures.SPACE, " ")
+
+
+def numbers(*headings: str, no_wrap: bool = True) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(heading, justify="right", no_wrap=no_wrap) for heading in headings]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from sepconvert.record import Latency, Record, SiteRecord, Totals
+from sepconvert.record import Latency, Record, SiteRecord
 from sepconvert.report import claims, figures
+from sepconvert.report.layers import telling_error
 from sepconvert.report.verdict import judge
-from sepconvert.terminal.names import Visible, plain_console
+from sepconvert.terminal.names import Visible, numbers, plain, plain_console
 from sepconvert.terminal.times import render_times
 
 _NARROW = 80
@@ -33,7 +34,7 @@ def print_record(record: Record, page: Path | None, console: Console | None = No
 def render(record: Record, width: int = _NARROW) -> RenderableType:
     """Return the record as something Rich can print on ``width`` columns."""
     sections: list[Sequence[RenderableType]] = [
-        [_title(record), *_verdict(record)],
+        [_title(record), _verdict(record)],
         [_totals(record)],
         [] if record.command == "compare" else [*_sites(record, width), _skips(record)],
         _tuning(record),
@@ -51,46 +52,34 @@ def render(record: Record, width: int = _NARROW) -> RenderableType:
     return Group(*parts)
 
 
-def plain(text: str) -> str:
-    """Put ordinary spaces for the narrow ones of the page: not every terminal has them."""
-    return text.replace(figures.SPACE, " ")
-
-
 def _title(record: Record) -> Text:
-    names = [Path(record.source.path).name]
-    if record.output is not None:
-        names.append(Path(record.output.path).name)
-    return Text(" -> ".join(names), style="bold")
+    files = [record.source] if record.output is None else [record.source, record.output]
+    return Text(" -> ".join(Path(file.path).name for file in files), style="bold")
 
 
-def _verdict(record: Record) -> list[RenderableType]:
+def _verdict(record: Record) -> Text:
     verdict = judge(record)
-    return [Text(plain(verdict.headline), style=_COLOURS.get(verdict.tone, ""))]
+    return Text(plain(verdict.headline), style=_COLOURS.get(verdict.tone, ""))
 
 
 def _totals(record: Record) -> RenderableType:
     before, after = record.totals.before, record.totals.after
-    table = Table(box=None, pad_edge=False, show_header=after is not None)
-    table.add_column("")
-    table.add_column("before", justify="right")
-    if after is not None:
-        table.add_column("after", justify="right")
-        table.add_column("after/before", justify="right")
-    rows: list[tuple[str, Callable[[Totals], int | None], Callable[[int | None], str]]] = [
-        ("Parameters", lambda t: t.params, figures.count),
-        ("MACs per sample", lambda t: t.macs, figures.count),
-        ("FLOPs (2·MACs)", lambda t: t.flops, figures.count),
-        ("  MACs in convolutions", lambda t: t.conv_macs, figures.count),
-        ("  MACs in sites", lambda t: t.site_macs, figures.count),
-        ("Model file", lambda t: t.file_bytes, figures.size),
+    headings = ["before"] if after is None else ["before", "after", "after/before"]
+    columns = numbers(*headings, no_wrap=False)
+    table = Table("", *columns, box=None, pad_edge=False, show_header=after is not None)
+    rows: list[tuple[str, str, Callable[[int | None], str]]] = [
+        ("Parameters", "params", figures.count),
+        ("MACs per sample", "macs", figures.count),
+        ("FLOPs (2·MACs)", "flops", figures.count),
+        ("  MACs in convolutions", "conv_macs", figures.count),
+        ("  MACs in sites", "site_macs", figures.count),
+        ("Model file", "file_bytes", figures.size),
     ]
-    for label, figure, show in rows:
-        if after is not None and figure(after) is None and figure(before) is not None and record.command == "compare":
+    for label, field, show in rows:
+        old, new = getattr(before, field), getattr(after, field, None)
+        if after is not None and new is None and old is not None and record.command == "compare":
             continue  # which of the other model's layers stand for a site is not known
-        cells = [label, plain(show(figure(before)))]
-        if after is not None:
-            cells += [plain(show(figure(after))), _ratio(figure(before), figure(after))]
-        table.add_row(*cells)
+        table.add_row(label, plain(show(old)), *(() if after is None else (plain(show(new)), _ratio(old, new))))
     uncounted = after.uncounted if after is not None else before.uncounted
     if not uncounted:
         return table
@@ -104,27 +93,23 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     if not sites:
         return []
     rewritten = any(site.status == "rewritten" for site in sites)
-    pairs: list[tuple[str, Callable[[SiteRecord], int | None], Callable[[SiteRecord], int | None]]] = [
-        ("MACs", lambda s: s.macs, lambda s: s.macs_after),
-        ("Parameters", lambda s: s.params, lambda s: s.params_after),
-    ]
-    shown = pairs if width >= _WIDE else pairs[:1]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Site", overflow="ellipsis", no_wrap=True, max_width=max(30, width - 50 - 26 * (len(shown) - 1)))
-    for heading in ("Channels", "Kernel"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading, _, _ in shown:
-        for column in (heading, "after") if rewritten else (heading,):
-            table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("Becomes" if rewritten else "Status")
-    if rewritten:
-        table.add_column("Error", justify="right", no_wrap=True)
+    shown = {"MACs": "macs", "Parameters": "params"} if width >= _WIDE else {"MACs": "macs"}
+    headings = [part for name in shown for part in ((name, "after") if rewritten else (name,))]
+    fields = [part for name in shown.values() for part in ((name, f"{name}_after") if rewritten else (name,))]
+    room = max(30, width - 50 - 26 * (len(shown) - 1))
+    table = Table(
+        Column("Site", overflow="ellipsis", no_wrap=True, max_width=room),
+        *numbers("Channels", "Kernel", *headings),
+        *(["Becomes", *numbers("Error")] if rewritten else ["Status"]),
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     letters = {form.name: form.letter for form in record.forms}
     for site in sites:
-        numbers = [f(site) for _, before, after in shown for f in ((before, after) if rewritten else (before,))]
         cells = [site.name, f"{site.in_channels}>{site.out_channels}", "x".join(map(str, site.kernel))]
-        cells += [plain(figures.count(number)) for number in numbers]
-        cells += [_becomes(site, letters), _error(site)] if rewritten else [site.status]
+        cells += [plain(figures.count(getattr(site, field))) for field in fields]
+        cells += [_becomes(site, letters), figures.error(telling_error(site), "")] if rewritten else [site.status]
         table.add_row(*cells)
     return [Text(_site_title(sites), style="bold"), table, *_kept(sites)]
 
@@ -156,13 +141,6 @@ def _becomes(site: SiteRecord, letters: Mapping[str, str]) -> str:
     return f"{site.form}{'' if site.rank is None else f' {letters[site.form]}={site.rank}'}{way}"
 
 
-def _error(site: SiteRecord) -> str:
-    for error in (site.error_heldout, site.error_calibration, site.error_weights):
-        if error is not None:
-            return figures.error(error)
-    return ""
-
-
 def _skips(record: Record) -> Text:
     if not record.skipped:
         return Text("Skipped: nothing")
@@ -187,13 +165,12 @@ def _fidelity(record: Record) -> list[RenderableType]:
     found = record.fidelity
     if found is None:
         return []
-    table = Table(box=None, pad_edge=False)
-    table.add_column("Output", overflow="ellipsis", no_wrap=True, max_width=24)
-    for heading in ("relative error", "before activation", "largest |diff|"):
-        table.add_column(heading, justify="right")
+    columns = numbers("relative error", "before activation", "largest |diff|", no_wrap=False)
+    output_column = Column("Output", overflow="ellipsis", no_wrap=True, max_width=24)
+    table = Table(output_column, *columns, box=None, pad_edge=False)
     for output in found.outputs:
         values = (output.relative_error, output.pre_activation_relative_error, output.max_abs)
-        table.add_row(output.name, *("-" if value is None else figures.error(value) for value in values))
+        table.add_row(output.name, *(figures.error(value, "-") for value in values))
     parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
     parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
     if found.top1_before is not None and found.top1_after is not None:

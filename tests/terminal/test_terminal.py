@@ -15,7 +15,8 @@ from rich.console import Console
 import sepconvert
 from sepconvert.record import Record
 from sepconvert.report.verdict import judge
-from sepconvert.terminal.record import plain, render
+from sepconvert.terminal.names import plain
+from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure
 from sepconvert.workflows.describe import upgraded
 
