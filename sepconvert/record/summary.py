@@ -1,5 +1,6 @@
 """A record as a short HTML fragment, for notebooks: the figures first, every value escaped."""
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
@@ -37,9 +38,7 @@ def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence
 
 def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:
     """Count the sites by what became of them."""
-    counts: dict[str, int] = {}
-    for site in sites:
-        counts[site.status] = counts.get(site.status, 0) + 1
+    counts = Counter(site.status for site in sites)
     states = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
     return f"sites: {states}; {len(skipped)} other convolutions skipped"
 
@@ -71,14 +70,11 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
 def latency_row(timing: Latency) -> list[str]:
     """Row of the table: one device's medians."""
     label = f"ms on {timing.device}, {timing.threads} thread" + ("s" if timing.threads > 1 else "")
+    before = _figure(timing.before.median_ms)
     if timing.after is None or timing.speedup is None:
-        return [label, _figure(timing.before.median_ms), "", ""]
-    return [
-        label,
-        _figure(timing.before.median_ms),
-        _figure(timing.after.median_ms),
-        _told(timing.speedup, timing.difference, timing.stable),
-    ]
+        return [label, before, "", ""]
+    told = _told(timing.speedup, timing.difference, timing.stable)
+    return [label, before, _figure(timing.after.median_ms), told]
 
 
 def _told(speedup: float, difference: str | None, stable: bool) -> str:

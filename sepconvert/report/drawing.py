@@ -24,20 +24,13 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrow:
-    """A connection as an SVG path."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class Drawing:
-    """Boxes and arrows in a viewport; ``text`` says the same to a screen reader."""
+    """Boxes and arrows (SVG paths) in a viewport; ``text`` says the same to a screen reader."""
 
     width: int
     height: int
     boxes: tuple[Box, ...]
-    arrows: tuple[Arrow, ...]
+    arrows: tuple[str, ...]
     text: str
 
 
@@ -56,7 +49,7 @@ def draw_after(site: SiteRecord) -> Drawing | None:
     if site.status != "rewritten" or layers is None:
         return None
     join = [] if layers.join is None else [("join", layers.join.capitalize(), "")]
-    return _assemble([*map(_part, layers.branch)], layers.copies, [*join, *map(_part, layers.tail)])
+    return _assemble(list(map(_part, layers.branch)), layers.copies, [*join, *map(_part, layers.tail)])
 
 
 def _part(layer: LayerRecord) -> Part:
@@ -71,18 +64,17 @@ def _assemble(branch: list[Part], copies: int, tail: list[Part]) -> Drawing:
     height = shown * _HEIGHT + (shown - 1) * _GAP_Y + (18 if copies > shown else 0)
     middle = height // 2
     boxes: list[Box] = []
-    arrows: list[Arrow] = []
+    arrows: list[str] = []
     x = 14
-    ends = [(x - 8, middle)]
+    ends = [(x - 8, middle)] * shown
     rows = [_HEIGHT // 2 + i * (_HEIGHT + _GAP_Y) for i in range(shown)]
     if copies > shown:
         rows[-1] += 18
-    ends *= shown
     for part in branch:
         x, ends = _add_column(boxes, arrows, x, rows, ends, part)
     for part in tail:
         x, ends = _add_column(boxes, arrows, x, [middle], ends, part)
-    arrows += [Arrow(f"M{ex} {ey}H{ex + 18}") for ex, ey in ends]
+    arrows += [f"M{ex} {ey}H{ex + 18}" for ex, ey in ends]
     if copies > shown:
         boxes.append(Box(40, rows[-2] + _HEIGHT // 2, _WIDTH, 28, "note", f"⋮ {copies} branches", ""))
     words = [" → ".join(" ".join(part[1:]).strip() for part in [*branch, *tail])]
@@ -92,7 +84,7 @@ def _assemble(branch: list[Part], copies: int, tail: list[Part]) -> Drawing:
 
 
 def _add_column(
-    boxes: list[Box], arrows: list[Arrow], x: int, rows: list[int], starts: list[tuple[int, int]], part: Part
+    boxes: list[Box], arrows: list[str], x: int, rows: list[int], starts: list[tuple[int, int]], part: Part
 ) -> tuple[int, list[tuple[int, int]]]:
     kind, title, detail = part
     width = _JOIN_WIDTH if kind == "join" else _WIDTH
@@ -101,6 +93,6 @@ def _add_column(
     targets = rows if len(rows) == len(starts) else rows * len(starts)  # else all run into one
     for (sx, sy), y in zip(starts, targets, strict=True):
         end, half = x + _GAP_X - 2, (sx + x + _GAP_X) // 2
-        arrows.append(Arrow(f"M{sx} {sy}H{end}" if sy == y else f"M{sx} {sy}C{half} {sy} {half} {y} {end} {y}"))
+        arrows.append(f"M{sx} {sy}H{end}" if sy == y else f"M{sx} {sy}C{half} {sy} {half} {y} {end} {y}")
     right = x + _GAP_X + width
     return right, [(right, y) for y in rows]

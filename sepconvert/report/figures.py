@@ -5,6 +5,7 @@ space keeps a number and its unit on one line.
 """
 
 import math
+from collections.abc import Sequence
 
 SPACE = "\u202f"
 UNKNOWN = "unknown"
@@ -150,7 +151,7 @@ def interval(bounds: list[float] | None) -> str | None:
     return f"{low} to {high}"
 
 
-def dimensions(values: list[int] | list[int | None] | None, missing: str = UNKNOWN) -> str:
+def dimensions(values: Sequence[int | str | None] | None, missing: str = UNKNOWN) -> str:
     """Return sides or a shape: ``3×3``, ``1×3×224×224``; an unknown side is ``?``."""
     if values is None:
         return missing

@@ -16,14 +16,6 @@ _LARGEST_SHIFT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node stands."""
-
-    column: int
-    lane: int
-
-
-@dataclass(frozen=True, slots=True)
 class Bus:
     """A value that is used later: ``targets`` are the consumers that are more than one column away."""
 
@@ -34,9 +26,9 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The whole network: places in the order of the graph's nodes, direct edges, and buses."""
+    """The whole network: places (column, lane) in the order of the graph's nodes, direct edges, and buses."""
 
-    places: tuple[Place, ...]
+    places: tuple[tuple[int, int], ...]
     direct: tuple[tuple[int, int], ...]
     buses: tuple[Bus, ...]
 
@@ -55,7 +47,7 @@ def lay_out(graph: NetworkGraph) -> Strip:
     lanes = _lanes(order, columns, after, before)
     direct = tuple((a, b) for a, b in edges if columns[b] - columns[a] == 1)
     buses = _buses(order, columns, after)
-    return Strip(tuple(Place(columns[i], lanes[i]) for i in range(size)), direct, buses)
+    return Strip(tuple((columns[i], lanes[i]) for i in range(size)), direct, buses)
 
 
 def _topological(size: int, after: dict[int, list[int]], before: dict[int, list[int]]) -> list[int]:

@@ -11,14 +11,14 @@ def environment_pairs(record: Record) -> Pairs:
     """Return where and with what the record was made."""
     env = record.environment
     versions = ", ".join(f"{name} {version}" for name, version in env.versions.items() if name != record.tool.name)
-    pairs = [
+    pairs = (
         ("Processor", f"{env.cpu}, {figures.plural(env.cores, 'core')}"),
         ("Threads for timing", str(env.threads)),
         ("Devices", ", ".join(env.devices)),
         ("System", f"{env.platform}, Python {env.python}"),
         ("Versions", f"{record.tool.name} {record.tool.version}, {versions}"),
         ("Made", env.time),
-    ]
+    )
     return tuple((label, value) for label, value in pairs if value)
 
 
@@ -36,7 +36,7 @@ def input_pairs(record: Record) -> Pairs:
     """Return the model's inputs with the shape that was counted and timed."""
     pairs = []
     for item in record.inputs:
-        declared = "×".join("?" if side is None else str(side) for side in item.declared_shape) or "scalar"
+        declared = figures.dimensions(item.declared_shape)
         used = figures.dimensions(item.used_shape, "an unknown shape")
         pairs.append((item.name, f"{item.dtype}, declared {declared}, counted at {used}"))
     return tuple(pairs)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _BREAK_AFTER = re.compile(r"(?<=[/._:\-])(?=[^/._:\-])")
-_STYLES = ("page.css",)
 _SCRIPTS = ("core.js", "table.js", "charts.js", "network.js")
 
 
@@ -34,7 +33,7 @@ def render(record: Record) -> str:
             data=collect(record, table),
             charts=specs,
             # Our own files, the same for every page: the only text that is not escaped.
-            style=Markup("\n".join(_own(name) for name in _STYLES)),
+            style=Markup(_own("page.css")),
             script=Markup("\n".join(_own(name) for name in _SCRIPTS)),
             vega=charts.runtime() if specs else "",
         )

@@ -168,12 +168,7 @@ def _network(record: Record, table: LayerTable) -> dict[str, Any] | None:
     nodes = []
     for node, place in zip(record.graph.nodes, strip.places, strict=True):
         row, skip = sites.get(node.output), skips.get(node.output)
-        described: dict[str, Any] = {
-            "op": node.op,
-            "status": node.status,
-            "name": node.output,
-            "place": [place.column, place.lane],
-        }
+        described: dict[str, Any] = {"op": node.op, "status": node.status, "name": node.output, "place": list(place)}
         if row is not None:
             described |= {"status": row.status, "name": row.name, "n": row.number}
             described |= {"kernel": row.kernel, "label": row.label, "reason": row.reason or ""}

@@ -26,7 +26,6 @@ _KIND_TITLES = {
 class SkipGroup:
     """Skipped nodes of one kind; ``reason`` is theirs in common, or None where the members give their own."""
 
-    kind: str
     title: str
     reason: str | None
     members: tuple[Skip, ...]
@@ -40,5 +39,5 @@ def group_skips(record: Record) -> tuple[SkipGroup, ...]:
         members = tuple(skip for skip in record.skipped if skip.kind == kind)
         reasons = {skip.reason for skip in members}
         common = reasons.pop() if len(reasons) == 1 else None
-        groups.append(SkipGroup(kind, _KIND_TITLES.get(kind, kind.capitalize()), common, members))
+        groups.append(SkipGroup(_KIND_TITLES.get(kind, kind.capitalize()), common, members))
     return tuple(groups)
