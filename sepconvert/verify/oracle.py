@@ -30,21 +30,18 @@ from sepconvert.graph.uses import find_value
 from sepconvert.graph.weights import Origin, origin_of, read_constant
 from sepconvert.number_types import numpy_dtype, rounded
 from sepconvert.record import SelfCheck
-from sepconvert.separable.factors import Factors
+from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import reconstruct
 from sepconvert.verify.rounding import ARITHMETICS, Arithmetic, magnitudes, roundings, underflows
 
 Array = NDArray[np.floating]
 Run = Callable[[Array], Array]
-# Makes the dense and the chain model in the site's dtype, from the dense kernel (M, C, *k) and the bias (M,).
-Models = Callable[[ConvSite, Array, Array | None], tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class SiteCheck:
     """Worst deviation of one site's chain, relative to the magnitudes that were summed, and the bound on it."""
 
-    output: str
     max_relative: float
     tolerance: float
     passed: bool
@@ -70,12 +67,7 @@ def check_rewrite(
     """
     checks = []
     for replacement in replacements:
-        bias = _own_bias(model, replacement.site, rng) if replacement.bias is None else replacement.bias
-
-        def models(site: ConvSite, kernel: Array, held: Array | None) -> tuple[bytes, bytes]:
-            return extract_convolution(model.ir, site, kernel, held), extract_chain(rewritten.model.ir, site, held)
-
-        check = _check(replacement, bias, models, rng)
+        check = _check(model, rewritten, replacement, rng)
         if not check.passed:
             raise VerificationError(_complaint(replacement, check))
         checks.append(check)
@@ -105,28 +97,28 @@ def _closeness(check: SiteCheck) -> float:
     return check.max_relative / check.tolerance
 
 
-def _check(replacement: Replacement, bias: Array | None, models: Models, rng: np.random.Generator) -> SiteCheck:
-    site, factors = replacement.site, replacement.factors.astype(np.float64)
-    held = None if bias is None else rounded(bias, site.dtype).astype(np.float64)
-    terms = roundings(replacement.layers, site.geometry)
-    checks = [
-        _check_in(arithmetic, replace(site, dtype=arithmetic.dtype), factors, held, terms, models, rng)
-        for arithmetic in ARITHMETICS[site.dtype]
-    ]
+def _check(model: LoadedModel, rewritten: Rewritten, replacement: Replacement, rng: np.random.Generator) -> SiteCheck:
+    dtype, bias = replacement.site.dtype, replacement.bias
+    if bias is None:
+        bias = _own_bias(model, replacement.site, rng)
+    held = None if bias is None else rounded(bias, dtype).astype(np.float64)
+    checks = [_check_in(kind, model, rewritten, replacement, held, rng) for kind in ARITHMETICS[dtype]]
     return max(checks, key=_closeness)
 
 
 def _check_in(
     arithmetic: Arithmetic,
-    site: ConvSite,
-    factors: Factors,
+    model: LoadedModel,
+    rewritten: Rewritten,
+    replacement: Replacement,
     bias: Array | None,
-    terms: int,
-    models: Models,
     rng: np.random.Generator,
 ) -> SiteCheck:
+    site = replace(replacement.site, dtype=arithmetic.dtype)
+    factors = replacement.factors.astype(np.float64)
+    terms = roundings(replacement.layers, site.geometry)
     kernel = reconstruct(factors)
-    dense, chain = models(site, kernel, bias)
+    dense, chain = extract_convolution(model.ir, site, kernel, bias), extract_chain(rewritten.model.ir, site, bias)
     inputs = _inputs(site, kernel, bias, arithmetic, rng)
     try:
         engine, expected, found = _run_both(arithmetic.dtype, dense, chain, inputs)
@@ -135,9 +127,9 @@ def _check_in(
     largest = max(float(np.abs(x).max()) for x in inputs)
     tolerance = arithmetic.tolerance(terms)
     magnitude = magnitudes(factors) * largest + (0 if bias is None else np.abs(bias))
-    magnitude = magnitude + underflows(factors, terms, arithmetic) * max(1.0, largest) / tolerance
+    magnitude += underflows(factors, terms, arithmetic) * max(1.0, largest) / tolerance
     worst = max(_deviation(one, other, magnitude) for one, other in zip(expected, found, strict=True))
-    return SiteCheck(site.output, worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
+    return SiteCheck(worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
 
 
 def _run_both(dtype: str, dense: bytes, chain: bytes, inputs: Sequence[Array]) -> tuple[str, list[Array], list[Array]]:
@@ -156,8 +148,6 @@ def _run_both(dtype: str, dense: bytes, chain: bytes, inputs: Sequence[Array]) -
 
 
 def _in_onnxruntime(model: bytes) -> Run:
-    from sepconvert.runtime.sessions import open_session
-
     session = open_session(model, optimise=False)
     return lambda x: session.run({INPUT: x})[OUTPUT]
 
