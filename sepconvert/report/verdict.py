@@ -35,12 +35,7 @@ def _judge_change(record: Record) -> Verdict:
         sentences.insert(0, "Both model files hold the same bytes.")
     if record.sites and record.command != "compare":  # which layers of the other model stand for a site is not known
         sentences.append(claims.layers(record).sentence)
-    tuning = claims.tuning(record)
-    if tuning is not None:
-        sentences.append(tuning.sentence)
-    cost = claims.cost(record)
-    if cost is not None:
-        sentences.append(cost.sentence)
+    sentences += [claim.sentence for claim in (claims.tuning(record), claims.cost(record)) if claim is not None]
     return Verdict(_capital("; ".join(headline)), tuple(_capital(s) for s in sentences), _worst([*speeds, quality]))
 
 

@@ -174,15 +174,9 @@ def _fidelity(record: Record) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
     parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
     if found.top1_before is not None and found.top1_after is not None:
-        parts.append(
-            Text(
-                plain(
-                    f"Top-1 (the original's first): {figures.percent(found.top1_before, decimals=2)} -> "
-                    f"{figures.percent(found.top1_after, decimals=2)} "
-                    f"({figures.points(found.top1_after - found.top1_before)})"
-                )
-            )
-        )
+        before, after = (figures.percent(share, decimals=2) for share in (found.top1_before, found.top1_after))
+        change = figures.points(found.top1_after - found.top1_before)
+        parts.append(Text(plain(f"Top-1 (the original's first): {before} -> {after} ({change})")))
     if found.top1_agreement is not None:
         parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
     return parts
