@@ -33,7 +33,6 @@ class Step:
 
     node: PlainNode
     function: Callable[..., Any] | None
-    learns: bool
     numbers: frozenset[int]
     bodies: tuple[Body, Body] | None = None
 
@@ -97,17 +96,12 @@ def _about(node: PlainNode, operator: Operator) -> Iterator[str]:
 def _step(node: PlainNode, wide: bool) -> Step:
     if node.op_type == "If":
         bodies = (_body(node.bodies["then_branch"], wide), _body(node.bodies["else_branch"], wide))
-        return Step(node, None, False, frozenset({0}), bodies)
+        return Step(node, None, frozenset({0}), bodies)
     operator = OPERATORS[node.op_type]
     surroundings = {"opset": node.opset, "results": _results(node), "wide": wide}
-    given = {name: surroundings[name] for name in operator.wanted if name in surroundings}
+    given = {name: surroundings[name] for name in operator.wanted}
     attributes = {name: _value(value, node) for name, value in node.attributes.items() if name in operator.attributes}
-    return Step(
-        node=node,
-        function=partial(operator.function, **attributes, **given),
-        learns="learning" in operator.wanted,
-        numbers=operator.numbers,
-    )
+    return Step(node, partial(operator.function, **attributes, **given), operator.numbers)
 
 
 def _results(node: PlainNode) -> int:

@@ -56,25 +56,20 @@ def check_parity(model: LoadedModel, graph: TrainableGraph, feeds: Arrays) -> Pa
 
     Args:
         model: runs in onnxruntime.
-        graph: made from ``model``; its mode does not change.
+        graph: made from ``model``.
         feeds: one batch of the model's inputs.
 
     Raises:
         VerificationError: a node computes something else; the message names the first one.
     """
     model = inlined(model)
-    training = graph.training
-    graph.eval()
-    try:
-        outputs = _compare_outputs(model, graph, feeds)
-        steps = {name: step for step in graph.steps for name in step.node.outputs}
-        suspicious = any(difference > _ROUNDINGS * unit * (depth + 1) for difference, unit, depth in outputs.values())
-        if suspicious:
-            for start in range(0, len(graph.steps), _AT_ONCE):
-                _check_nodes(model, graph, feeds, graph.steps[start : start + _AT_ONCE], steps)
-        return Parity({name: difference for name, (difference, _, _) in outputs.items()}, suspicious)
-    finally:
-        graph.train(training)
+    outputs = _compare_outputs(model, graph, feeds)
+    steps = {name: step for step in graph.steps for name in step.node.outputs}
+    suspicious = any(difference > _ROUNDINGS * unit * (depth + 1) for difference, unit, depth in outputs.values())
+    if suspicious:
+        for start in range(0, len(graph.steps), _AT_ONCE):
+            _check_nodes(model, graph, feeds, graph.steps[start : start + _AT_ONCE], steps)
+    return Parity({name: difference for name, (difference, _, _) in outputs.items()}, suspicious)
 
 
 def _compare_outputs(model: LoadedModel, graph: TrainableGraph, feeds: Arrays) -> dict[str, tuple[float, float, int]]:

@@ -26,9 +26,9 @@ Values = MutableMapping[str, Value]
 class TrainableGraph(nn.Module):
     """An ONNX model that torch can train; made by ``from_model``.
 
-    Nothing is dropped by Dropout, in training mode either. BatchNormalization uses its stored statistics, in training
-    mode too, unless ``update_statistics`` was called. Keys of the ``state_dict`` are the names of the graph's constants
-    with ``%`` and ``.`` written as ``%25`` and ``%2E``, because torch allows no dots in them, after ``weights.=``.
+    Nothing is dropped by Dropout, and BatchNormalization uses its stored statistics, in training mode too. Keys of the
+    ``state_dict`` are the names of the graph's constants with ``%`` and ``.`` written as ``%25`` and ``%2E``, because
+    torch allows no dots in them, after ``weights.=``.
     """
 
     def __init__(self, model: LoadedModel, graph: PlainGraph, steps: Sequence[Step], weights: "Weights", wide: bool):
@@ -40,7 +40,6 @@ class TrainableGraph(nn.Module):
         self._graph = graph
         self.steps = tuple(steps)
         self._wide = wide
-        self._updates_statistics = False
         used = {name for step in steps for name in step.reads} | set(graph.outputs)
         kept = {name: to_tensor(a, name) for name, a in graph.constants.items() if name in used - weights.names.keys()}
         self._host = {name: tensor.to(widened(tensor.dtype, wide)) for name, tensor in kept.items()}
@@ -66,7 +65,8 @@ class TrainableGraph(nn.Module):
         graph = plain_graph(model)
         steps = bind(graph, wide=wide)
         weights = _floating_constants(graph, steps)
-        statistics = {name for step in steps if step.learns for name in step.node.inputs[3:5]}
+        normalisations = [step.node for step in steps if step.node.op_type == "BatchNormalization"]
+        statistics = {name for node in normalisations for name in node.inputs[3:5]}
         chosen = weights.keys() - statistics if trainable is None else set(trainable)
         wrong = sorted(chosen - (weights.keys() - statistics))
         if wrong:
@@ -82,23 +82,6 @@ class TrainableGraph(nn.Module):
         """Return the trainable tensors by the names of the graph's constants."""
         found = self.weights.by_name()
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, nn.Parameter)}
-
-    def update_statistics(self, update: bool = True) -> None:
-        """Let BatchNormalization normalise by each batch and move its running statistics, in training mode only.
-
-        Raises:
-            ModelError: a node's statistics are computed by the graph, so there is nothing to update.
-        """
-        if update:
-            for step in self.steps:
-                fixed = (
-                    [name for name in step.node.inputs[3:5] if name not in self.weights.names] if step.learns else []
-                )
-                if fixed:
-                    raise ModelError(
-                        f"The statistics '{fixed[0]}' of {step.node.label} are no stored constant; keep them frozen."
-                    )
-        self._updates_statistics = update
 
     def forward(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Compute values of the graph.
@@ -142,10 +125,7 @@ class TrainableGraph(nn.Module):
             return self._branch(step, values)
         assert step.function is not None
         arguments = _on_one_device([_find(values, name) for name in step.node.inputs], step.numbers)
-        if step.learns:
-            result = step.function(*arguments, learning=self._updates_statistics and self.training)
-        else:
-            result = step.function(*arguments)
+        result = step.function(*arguments)
         return result if isinstance(result, tuple) else (result,)
 
     def _branch(self, step: Step, values: Values) -> Sequence[Value]:

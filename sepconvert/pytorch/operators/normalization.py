@@ -25,20 +25,15 @@ def batch_norm(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
     training_mode: int = 0,
-    learning: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-    """BatchNormalization: x (N, C, …), all others (C,).
-
-    Normalises with the stored statistics; with the batch's own where the statistics are ``learning``: then ``mean`` and
-    ``variance`` themselves move towards the batch's by ``1 − momentum``, as torch does (with the unbiased variance).
-    """
+    """BatchNormalization with the stored statistics: x (N, C, …), all others (C,)."""
     if training_mode:
         return _training(x, scale, bias, mean, variance, epsilon, momentum)
     if x.dtype == scale.dtype == mean.dtype:
-        return F.batch_norm(x, mean, variance, scale, bias, learning, 1 - momentum, epsilon)
+        return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
     wide = x.to(torch.promote_types(scale.dtype, mean.dtype))
     scale, bias = scale.to(wide.dtype), bias.to(wide.dtype)
-    return F.batch_norm(wide, mean, variance, scale, bias, learning, 1 - momentum, epsilon).to(x.dtype)
+    return F.batch_norm(wide, mean, variance, scale, bias, eps=epsilon).to(x.dtype)
 
 
 def _training(

@@ -2,11 +2,10 @@
 
 An operator is a function whose signature is its specification: positional parameters are the ONNX inputs in order (one
 that may be left out has the default None; ``*rest`` takes any number), keyword parameters are the ONNX attributes with
-their defaults. Four keywords are no attributes but what the function asks of its surroundings:
+their defaults. Three keywords are no attributes but what the function asks of its surroundings:
 
 * ``opset``: the version of the operator set, where behaviour differs between versions;
 * ``results``: how many outputs the node names, where more work is done for more of them;
-* ``learning``: True while the statistics of BatchNormalization are to be updated;
 * ``wide``: True if half-precision graphs are computed in float32 (see ``TrainableGraph``).
 
 A node with an attribute that is in neither the signature nor ``choices`` nor ``fixed`` is refused.
@@ -22,7 +21,7 @@ from torch import Tensor
 Results = Tensor | list[Tensor] | tuple[Tensor, ...]
 Function = Callable[..., Results]
 
-SURROUNDINGS = frozenset({"opset", "results", "learning", "wide"})
+SURROUNDINGS = frozenset({"opset", "results", "wide"})
 
 
 @dataclass(frozen=True, slots=True)
