@@ -1,13 +1,12 @@
 """Activation functions, softmax and its relatives."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 COERCING = 13
 """Before this opset, Softmax and LogSoftmax see a matrix: all axes from ``axis`` on are one."""
@@ -89,25 +88,23 @@ def log_softmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
     return _along(torch.log_softmax, x, axis, opset)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Celu": operator(celu),
-        "Elu": operator(elu),
-        "Gelu": operator(gelu, approximate=("none", "tanh")),
-        "HardSigmoid": operator(hard_sigmoid),
-        "HardSwish": operator(lambda x: F.hardswish(x)),
-        "LeakyRelu": operator(leaky_relu),
-        "LogSoftmax": operator(log_softmax),
-        "Mish": operator(lambda x: F.mish(x)),
-        "PRelu": operator(prelu),
-        "Relu": operator(lambda x: torch.relu(x)),
-        "Selu": operator(selu),
-        "Shrink": operator(shrink),
-        "Sigmoid": operator(lambda x: torch.sigmoid(x)),
-        "Softmax": operator(softmax),
-        "Softplus": operator(softplus),
-        "Softsign": operator(lambda x: F.softsign(x)),
-        "Swish": operator(swish),
-        "ThresholdedRelu": operator(thresholded_relu),
-    }
-)
+OPERATORS = {
+    "Celu": operator(celu),
+    "Elu": operator(elu),
+    "Gelu": operator(gelu, approximate=("none", "tanh")),
+    "HardSigmoid": operator(hard_sigmoid),
+    "HardSwish": operator(lambda x: F.hardswish(x)),
+    "LeakyRelu": operator(leaky_relu),
+    "LogSoftmax": operator(log_softmax),
+    "Mish": operator(lambda x: F.mish(x)),
+    "PRelu": operator(prelu),
+    "Relu": operator(lambda x: torch.relu(x)),
+    "Selu": operator(selu),
+    "Shrink": operator(shrink),
+    "Sigmoid": operator(lambda x: torch.sigmoid(x)),
+    "Softmax": operator(softmax),
+    "Softplus": operator(softplus),
+    "Softsign": operator(lambda x: F.softsign(x)),
+    "Swish": operator(swish),
+    "ThresholdedRelu": operator(thresholded_relu),
+}

@@ -1,7 +1,6 @@
 """Convolutions in one, two and three dimensions."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.scalars import ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 from sepconvert.pytorch.operators.windows import padded, windows
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -116,10 +115,8 @@ def col2im(
     return padded(y, cut).reshape(x.shape[0], channels, *size)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Conv": operator(convolve, fixed=("kernel_shape",), auto_pad=AUTO_PADS),
-        "ConvTranspose": operator(convolve_transposed, fixed=("kernel_shape",), auto_pad=AUTO_PADS),
-        "Col2Im": operator(col2im, numbers=(1, 2)),
-    }
-)
+OPERATORS = {
+    "Conv": operator(convolve, fixed=("kernel_shape",), auto_pad=AUTO_PADS),
+    "ConvTranspose": operator(convolve_transposed, fixed=("kernel_shape",), auto_pad=AUTO_PADS),
+    "Col2Im": operator(col2im, numbers=(1, 2)),
+}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -140,7 +139,7 @@ _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Xor": torch.logical_xor,
 }
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
+OPERATORS = (
     {name: _one(function) for name, function in _UNARY.items()}
     | {name: _two(function) for name, function in _BINARY.items()}
     | {

@@ -1,13 +1,10 @@
 """Gathering, scattering and choosing elements by their positions."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 
 from sepconvert.pytorch.operators.scalars import ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 _REDUCTION_NAMES = ("none", *_REDUCTIONS)
@@ -85,16 +82,14 @@ def non_zero(x: Tensor) -> Tensor:
     return x.nonzero().T
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Compress": operator(compress),
-        "Gather": operator(gather),
-        "GatherElements": operator(gather_elements),
-        "GatherND": operator(gather_nd),
-        "NonZero": operator(non_zero),
-        "OneHot": operator(one_hot, numbers=(1,)),
-        "Scatter": operator(scatter_elements),
-        "ScatterElements": operator(scatter_elements, reduction=_REDUCTION_NAMES),
-        "ScatterND": operator(scatter_nd, reduction=_REDUCTION_NAMES),
-    }
-)
+OPERATORS = {
+    "Compress": operator(compress),
+    "Gather": operator(gather),
+    "GatherElements": operator(gather_elements),
+    "GatherND": operator(gather_nd),
+    "NonZero": operator(non_zero),
+    "OneHot": operator(one_hot, numbers=(1,)),
+    "Scatter": operator(scatter_elements),
+    "ScatterElements": operator(scatter_elements, reduction=_REDUCTION_NAMES),
+    "ScatterND": operator(scatter_nd, reduction=_REDUCTION_NAMES),
+}

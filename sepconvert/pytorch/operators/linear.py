@@ -1,13 +1,10 @@
 """Matrix products."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 
 def gemm(
@@ -36,10 +33,8 @@ def einsum(*xs: Tensor, equation: str) -> Tensor:
     return torch.einsum(equation.replace(" ", ""), *xs)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Einsum": operator(einsum),
-        "Gemm": operator(gemm),
-        "MatMul": operator(lambda a, b: torch.matmul(a, b)),
-    }
-)
+OPERATORS = {
+    "Einsum": operator(einsum),
+    "Gemm": operator(gemm),
+    "MatMul": operator(lambda a, b: torch.matmul(a, b)),
+}

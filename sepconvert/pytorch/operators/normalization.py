@@ -1,7 +1,6 @@
 """Normalisation over batches, groups, layers and neighbouring channels."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.dtypes import TYPES
 from sepconvert.pytorch.operators.scalars import is_half
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 PER_CHANNEL = 21
 """Before this opset, GroupNormalization has one scale and bias per group."""
@@ -118,15 +117,13 @@ def mean_variance_normalize(x: Tensor, *, axes: Sequence[int] = (0, 2, 3)) -> Te
     return (x - mean) / (deviation + 1e-9)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "BatchNormalization": operator(batch_norm, spatial=(1,)),
-        "GroupNormalization": operator(group_norm, stash_type=TYPES),
-        "InstanceNormalization": operator(instance_norm),
-        "LRN": operator(local_response_norm),
-        "LayerNormalization": operator(layer_norm, stash_type=TYPES),
-        "LpNormalization": operator(lp_normalize, p=(1, 2)),
-        "MeanVarianceNormalization": operator(mean_variance_normalize),
-        "RMSNormalization": operator(rms_norm, stash_type=TYPES),
-    }
-)
+OPERATORS = {
+    "BatchNormalization": operator(batch_norm, spatial=(1,)),
+    "GroupNormalization": operator(group_norm, stash_type=TYPES),
+    "InstanceNormalization": operator(instance_norm),
+    "LRN": operator(local_response_norm),
+    "LayerNormalization": operator(layer_norm, stash_type=TYPES),
+    "LpNormalization": operator(lp_normalize, p=(1, 2)),
+    "MeanVarianceNormalization": operator(mean_variance_normalize),
+    "RMSNormalization": operator(rms_norm, stash_type=TYPES),
+}

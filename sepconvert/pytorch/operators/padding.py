@@ -1,14 +1,13 @@
 """Padding by a constant, by reflection, by the edge, or around."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.scalars import axes_of, ints, scalar
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 from sepconvert.pytorch.operators.windows import padded
 
 
@@ -69,6 +68,4 @@ def _positions(side: int, before: int, after: int, mode: str) -> Tensor:
     return torch.minimum(at, period - at)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {"Pad": operator(pad, numbers=(1, 2, 3), mode=("constant", "reflect", "edge", "wrap"))}
-)
+OPERATORS = {"Pad": operator(pad, numbers=(1, 2, 3), mode=("constant", "reflect", "edge", "wrap"))}

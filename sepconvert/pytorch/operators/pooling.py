@@ -1,7 +1,6 @@
 """Pooling over windows and over everything."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.convolution import AUTO_PADS
 from sepconvert.pytorch.operators.scalars import ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 from sepconvert.pytorch.operators.windows import Windows, padded, windows
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -163,12 +162,10 @@ def global_max_pool(x: Tensor) -> Tensor:
     return x.amax(_spatial(x), keepdim=True)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "AveragePool": operator(average_pool, auto_pad=AUTO_PADS),
-        "GlobalAveragePool": operator(global_average_pool),
-        "GlobalMaxPool": operator(global_max_pool),
-        "MaxPool": operator(max_pool, auto_pad=AUTO_PADS),
-        "MaxUnpool": operator(max_unpool, numbers=(2,)),
-    }
-)
+OPERATORS = {
+    "AveragePool": operator(average_pool, auto_pad=AUTO_PADS),
+    "GlobalAveragePool": operator(global_average_pool),
+    "GlobalMaxPool": operator(global_max_pool),
+    "MaxPool": operator(max_pool, auto_pad=AUTO_PADS),
+    "MaxUnpool": operator(max_unpool, numbers=(2,)),
+}

@@ -4,16 +4,15 @@ What torch has too (standard activations, nothing special) runs in its fused ker
 Layout 0: x (time, batch, inputs), states (directions, batch, H); with layout 1 the batch comes first in both.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.cells import ACTIVATIONS, Cell, RecurrentLayer, State, gru_cell, lstm_cell, rnn_cell
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 _DIRECTIONS = ("forward", "reverse", "bidirectional")
 
@@ -195,9 +194,7 @@ def gru(
     return node.stepwise(gru_cell(bool(linear_before_reset)))
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        name: operator(function, fixed=("hidden_size",), activations=ACTIVATIONS, direction=_DIRECTIONS)
-        for name, function in (("GRU", gru), ("LSTM", lstm), ("RNN", rnn))
-    }
-)
+OPERATORS = {
+    name: operator(function, fixed=("hidden_size",), activations=ACTIVATIONS, direction=_DIRECTIONS)
+    for name, function in (("GRU", gru), ("LSTM", lstm), ("RNN", rnn))
+}

@@ -1,7 +1,6 @@
 """Reductions, cumulative sums, and the largest elements."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -122,21 +121,19 @@ def top_k(
     return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "ArgMax": _extreme(smallest=False),
-        "ArgMin": _extreme(smallest=True),
-        "CumSum": operator(cumulative_sum, numbers=(1,)),
-        "ReduceL1": _reduction(lambda x, axes: _sum(x.abs(), axes)),
-        "ReduceL2": _reduction(_l2),
-        "ReduceLogSum": _reduction(lambda x, axes: _sum(x, axes).log()),
-        "ReduceLogSumExp": _reduction(_log_sum_exp),
-        "ReduceMax": _reduction(_largest),
-        "ReduceMean": _reduction(_mean),
-        "ReduceMin": _reduction(_smallest),
-        "ReduceProd": _reduction(_product),
-        "ReduceSum": _reduction(_sum),
-        "ReduceSumSquare": _reduction(lambda x, axes: _sum(x * x, axes)),
-        "TopK": operator(top_k, numbers=(1,), fixed=("sorted",)),
-    }
-)
+OPERATORS = {
+    "ArgMax": _extreme(smallest=False),
+    "ArgMin": _extreme(smallest=True),
+    "CumSum": operator(cumulative_sum, numbers=(1,)),
+    "ReduceL1": _reduction(lambda x, axes: _sum(x.abs(), axes)),
+    "ReduceL2": _reduction(_l2),
+    "ReduceLogSum": _reduction(lambda x, axes: _sum(x, axes).log()),
+    "ReduceLogSumExp": _reduction(_log_sum_exp),
+    "ReduceMax": _reduction(_largest),
+    "ReduceMean": _reduction(_mean),
+    "ReduceMin": _reduction(_smallest),
+    "ReduceProd": _reduction(_product),
+    "ReduceSum": _reduction(_sum),
+    "ReduceSumSquare": _reduction(lambda x, axes: _sum(x * x, axes)),
+    "TopK": operator(top_k, numbers=(1,), fixed=("sorted",)),
+}

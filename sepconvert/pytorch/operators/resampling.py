@@ -5,7 +5,6 @@ depend on the sizes alone.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.pytorch.operators.scalars import floats, ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 from sepconvert.pytorch.operators.taps import AxisSampling, taps_of
 
 
@@ -156,16 +155,14 @@ _COORDINATES = (
 )
 _MODES = ("nearest", "linear", "cubic")
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Resize": operator(
-            resize,
-            numbers=(1, 2, 3),
-            coordinate_transformation_mode=_COORDINATES,
-            keep_aspect_ratio_policy=("stretch", "not_larger", "not_smaller"),
-            mode=_MODES,
-            nearest_mode=("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
-        ),
-        "Upsample": operator(upsample, numbers=(1,), mode=("nearest", "linear")),
-    }
-)
+OPERATORS = {
+    "Resize": operator(
+        resize,
+        numbers=(1, 2, 3),
+        coordinate_transformation_mode=_COORDINATES,
+        keep_aspect_ratio_policy=("stretch", "not_larger", "not_smaller"),
+        mode=_MODES,
+        nearest_mode=("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+    ),
+    "Upsample": operator(upsample, numbers=(1,), mode=("nearest", "linear")),
+}

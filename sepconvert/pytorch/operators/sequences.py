@@ -3,14 +3,11 @@
 Inside the trainable graph a sequence is a list.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 
 from sepconvert.pytorch.operators.scalars import ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 
 def split_to_sequence(x: Tensor, given: Tensor | None = None, *, axis: int = 0, keepdims: int = 1) -> list[Tensor]:
@@ -32,12 +29,10 @@ def concat_from_sequence(sequence: list[Tensor], *, axis: int, new_axis: int = 0
     return torch.stack(sequence, axis) if new_axis else torch.cat(sequence, axis)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "ConcatFromSequence": operator(concat_from_sequence),
-        "SequenceAt": operator(sequence_at, numbers=(1,)),
-        "SequenceConstruct": operator(lambda *xs: list(xs)),
-        "SequenceLength": operator(lambda sequence: torch.tensor(len(sequence))),
-        "SplitToSequence": operator(split_to_sequence, numbers=(1,)),
-    }
-)
+OPERATORS = {
+    "ConcatFromSequence": operator(concat_from_sequence),
+    "SequenceAt": operator(sequence_at, numbers=(1,)),
+    "SequenceConstruct": operator(lambda *xs: list(xs)),
+    "SequenceLength": operator(lambda sequence: torch.tensor(len(sequence))),
+    "SplitToSequence": operator(split_to_sequence, numbers=(1,)),
+}

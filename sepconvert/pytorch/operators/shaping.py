@@ -1,7 +1,6 @@
 """Shapes: reading them, making them, changing them."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.dtypes import TYPES, widened
 from sepconvert.pytorch.operators.scalars import axes_of, ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 
 def shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
@@ -182,26 +181,24 @@ def reverse_sequence(x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_ax
     return x.gather(time_axis, order.reshape(*order.shape, *(1,) * (x.ndim - 2)).expand(x.shape))
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "Concat": operator(concat),
-        "ConstantOfShape": operator(filled, numbers=(0,)),
-        "DepthToSpace": operator(depth_to_space, mode=("DCR", "CRD")),
-        "Expand": operator(expand, numbers=(1,)),
-        "EyeLike": operator(eye_like, dtype=TYPES),
-        "Flatten": operator(flatten),
-        "Range": operator(arange, numbers=(0, 1, 2)),
-        "Reshape": operator(reshape, numbers=(1,)),
-        "ReverseSequence": operator(reverse_sequence, numbers=(1,)),
-        "Shape": operator(shape),
-        "Size": operator(size),
-        "Slice": operator(slice_, numbers=(1, 2, 3, 4)),
-        "SpaceToDepth": operator(space_to_depth, mode=("DCR", "CRD")),
-        "Split": operator(split, numbers=(1,)),
-        "Squeeze": operator(squeeze, numbers=(1,)),
-        "Tile": operator(tile, numbers=(1,)),
-        "Transpose": operator(transpose),
-        "Trilu": operator(triangle, numbers=(1,)),
-        "Unsqueeze": operator(unsqueeze, numbers=(1,)),
-    }
-)
+OPERATORS = {
+    "Concat": operator(concat),
+    "ConstantOfShape": operator(filled, numbers=(0,)),
+    "DepthToSpace": operator(depth_to_space, mode=("DCR", "CRD")),
+    "Expand": operator(expand, numbers=(1,)),
+    "EyeLike": operator(eye_like, dtype=TYPES),
+    "Flatten": operator(flatten),
+    "Range": operator(arange, numbers=(0, 1, 2)),
+    "Reshape": operator(reshape, numbers=(1,)),
+    "ReverseSequence": operator(reverse_sequence, numbers=(1,)),
+    "Shape": operator(shape),
+    "Size": operator(size),
+    "Slice": operator(slice_, numbers=(1, 2, 3, 4)),
+    "SpaceToDepth": operator(space_to_depth, mode=("DCR", "CRD")),
+    "Split": operator(split, numbers=(1,)),
+    "Squeeze": operator(squeeze, numbers=(1,)),
+    "Tile": operator(tile, numbers=(1,)),
+    "Transpose": operator(transpose),
+    "Trilu": operator(triangle, numbers=(1,)),
+    "Unsqueeze": operator(unsqueeze, numbers=(1,)),
+}

@@ -1,15 +1,12 @@
 """Sampling images on grids, in boxes, and choosing among boxes."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sepconvert.errors import ModelError
 from sepconvert.pytorch.operators.scalars import ints, scalar
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 _GRID_MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
@@ -116,20 +113,18 @@ def _bins(start: Tensor, extent: Tensor, bins: int, ratio: int, length: int) -> 
     return weights.reshape(bins, samples, length).mean(1)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "AffineGrid": operator(affine_grid, numbers=(1,)),
-        "GridSample": operator(
-            grid_sample,
-            mode=("linear", "bilinear", "nearest", "cubic", "bicubic"),
-            padding_mode=("zeros", "border", "reflection"),
-        ),
-        "NonMaxSuppression": operator(non_max_suppression, numbers=(2, 3, 4)),
-        "RoiAlign": operator(
-            roi_align,
-            numbers=(2,),
-            coordinate_transformation_mode=("half_pixel", "output_half_pixel"),
-            mode=("avg",),
-        ),
-    }
-)
+OPERATORS = {
+    "AffineGrid": operator(affine_grid, numbers=(1,)),
+    "GridSample": operator(
+        grid_sample,
+        mode=("linear", "bilinear", "nearest", "cubic", "bicubic"),
+        padding_mode=("zeros", "border", "reflection"),
+    ),
+    "NonMaxSuppression": operator(non_max_suppression, numbers=(2, 3, 4)),
+    "RoiAlign": operator(
+        roi_align,
+        numbers=(2,),
+        coordinate_transformation_mode=("half_pixel", "output_half_pixel"),
+        mode=("avg",),
+    ),
+}

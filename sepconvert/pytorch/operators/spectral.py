@@ -1,13 +1,10 @@
 """Fourier transforms: the front ends of audio networks."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 
 from sepconvert.pytorch.operators.scalars import ints
-from sepconvert.pytorch.operators.specification import Operator, operator
+from sepconvert.pytorch.operators.specification import operator
 
 
 def _complex(x: Tensor) -> Tensor:
@@ -55,9 +52,7 @@ def stft(
     return torch.view_as_real(y[..., : size // 2 + 1] if onesided else y)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "DFT": operator(dft, numbers=(1, 2)),
-        "STFT": operator(stft, numbers=(1, 3)),
-    }
-)
+OPERATORS = {
+    "DFT": operator(dft, numbers=(1, 2)),
+    "STFT": operator(stft, numbers=(1, 3)),
+}

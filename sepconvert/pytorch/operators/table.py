@@ -22,25 +22,23 @@ from sepconvert.pytorch.operators import (
 )
 from sepconvert.pytorch.operators.specification import Operator
 
-_MODULES = (
-    activations,
-    convolution,
-    elementwise,
-    indexing,
-    linear,
-    normalization,
-    padding,
-    pooling,
-    recurrent,
-    reduction,
-    resampling,
-    sequences,
-    shaping,
-    spatial,
-    spectral,
-)
-
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {name: entry for module in _MODULES for name, entry in module.OPERATORS.items()}
+    {
+        **activations.OPERATORS,
+        **convolution.OPERATORS,
+        **elementwise.OPERATORS,
+        **indexing.OPERATORS,
+        **linear.OPERATORS,
+        **normalization.OPERATORS,
+        **padding.OPERATORS,
+        **pooling.OPERATORS,
+        **recurrent.OPERATORS,
+        **reduction.OPERATORS,
+        **resampling.OPERATORS,
+        **sequences.OPERATORS,
+        **shaping.OPERATORS,
+        **spatial.OPERATORS,
+        **spectral.OPERATORS,
+    }
 )
 """By operator type, in the standard ONNX domain."""
