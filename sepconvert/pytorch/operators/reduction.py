@@ -1,6 +1,7 @@
 """Reductions, cumulative sums, and the largest elements."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -38,10 +39,7 @@ def _sum(x: Tensor, axes: list[int]) -> Tensor:
 def _mean(x: Tensor, axes: list[int]) -> Tensor:
     if x.is_floating_point():
         return x.mean(axes, keepdim=True) if axes else x
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
-    return torch.div(_sum(x, axes), count, rounding_mode="trunc")
+    return torch.div(_sum(x, axes), prod(x.shape[axis] for axis in axes), rounding_mode="trunc")
 
 
 def _product(x: Tensor, axes: list[int]) -> Tensor:
@@ -50,40 +48,21 @@ def _product(x: Tensor, axes: list[int]) -> Tensor:
     return x
 
 
-def _largest(x: Tensor, axes: list[int]) -> Tensor:
-    if any(x.shape[axis] == 0 for axis in axes):
-        return x.new_full(_kept(x, axes), _lowest(x.dtype))
-    return x.amax(axes, keepdim=True) if axes else x
+def _most(largest: bool) -> Reduce:
+    """The largest or smallest element; of none, the type's lowest or highest value."""
 
+    def find(x: Tensor, axes: list[int]) -> Tensor:
+        if all(x.shape[axis] for axis in axes):
+            return (x.amax if largest else x.amin)(axes, keepdim=True)
+        kept = [1 if axis in axes else side for axis, side in enumerate(x.shape)]
+        if x.dtype == torch.bool:
+            return x.new_full(kept, not largest)
+        if x.dtype.is_floating_point:
+            return x.new_full(kept, -torch.inf if largest else torch.inf)
+        bounds = torch.iinfo(x.dtype)
+        return x.new_full(kept, bounds.min if largest else bounds.max)
 
-def _smallest(x: Tensor, axes: list[int]) -> Tensor:
-    if any(x.shape[axis] == 0 for axis in axes):
-        return x.new_full(_kept(x, axes), _highest(x.dtype))
-    return x.amin(axes, keepdim=True) if axes else x
-
-
-def _kept(x: Tensor, axes: list[int]) -> list[int]:
-    return [1 if axis in axes else side for axis, side in enumerate(x.shape)]
-
-
-def _lowest(dtype: torch.dtype) -> float | int | bool:
-    if dtype == torch.bool:
-        return False
-    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
-
-
-def _highest(dtype: torch.dtype) -> float | int | bool:
-    if dtype == torch.bool:
-        return True
-    return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
-
-
-def _l2(x: Tensor, axes: list[int]) -> Tensor:
-    return _sum(x * x, axes).sqrt().to(x.dtype)
-
-
-def _log_sum_exp(x: Tensor, axes: list[int]) -> Tensor:
-    return torch.logsumexp(x, axes, keepdim=True) if axes else x
+    return find
 
 
 def _extreme(smallest: bool) -> Operator:
@@ -126,12 +105,12 @@ OPERATORS = {
     "ArgMin": _extreme(smallest=True),
     "CumSum": operator(cumulative_sum, numbers=(1,)),
     "ReduceL1": _reduction(lambda x, axes: _sum(x.abs(), axes)),
-    "ReduceL2": _reduction(_l2),
+    "ReduceL2": _reduction(lambda x, axes: _sum(x * x, axes).sqrt().to(x.dtype)),
     "ReduceLogSum": _reduction(lambda x, axes: _sum(x, axes).log()),
-    "ReduceLogSumExp": _reduction(_log_sum_exp),
-    "ReduceMax": _reduction(_largest),
+    "ReduceLogSumExp": _reduction(lambda x, axes: torch.logsumexp(x, axes, keepdim=True) if axes else x),
+    "ReduceMax": _reduction(_most(largest=True)),
     "ReduceMean": _reduction(_mean),
-    "ReduceMin": _reduction(_smallest),
+    "ReduceMin": _reduction(_most(largest=False)),
     "ReduceProd": _reduction(_product),
     "ReduceSum": _reduction(_sum),
     "ReduceSumSquare": _reduction(lambda x, axes: _sum(x * x, axes)),
