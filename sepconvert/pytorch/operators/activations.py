@@ -1,6 +1,7 @@
 """Activation functions, softmax and its relatives."""
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor
@@ -12,39 +13,9 @@ COERCING = 13
 """Before this opset, Softmax and LogSoftmax see a matrix: all axes from ``axis`` on are one."""
 
 
-def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
-    """Slope alpha below zero."""
-    return F.leaky_relu(x, alpha)
-
-
-def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """A slope below zero that broadcasts to x."""
-    return torch.where(x < 0, slope * x, x)
-
-
-def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Return alpha·(exp(x) − 1) below zero."""
-    return F.elu(x, alpha)
-
-
-def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Return alpha·(exp(x/alpha) − 1) below zero."""
-    return F.celu(x, alpha)
-
-
 def selu(x: Tensor, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323) -> Tensor:
     """A scaled ELU."""
     return gamma * F.elu(x, alpha)
-
-
-def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
-    """Return x·Φ(x), exactly or by the formula with tanh."""
-    return F.gelu(x, approximate=approximate)
-
-
-def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    """A line between 0 and 1."""
-    return torch.clamp(alpha * x + beta, 0, 1)
 
 
 def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
@@ -58,24 +29,11 @@ def softplus(x: Tensor) -> Tensor:
     return F.softplus(x, threshold=40)
 
 
-def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Return x·sigmoid(alpha·x)."""
-    return x * torch.sigmoid(alpha * x)
-
-
-def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Return x above alpha and 0 below."""
-    return torch.where(x > alpha, x, torch.zeros_like(x))
-
-
 def _along(function: Callable[[Tensor, int], Tensor], x: Tensor, axis: int | None, opset: int) -> Tensor:
     if opset >= COERCING:
         return function(x, -1 if axis is None else axis)
     start = (1 if axis is None else axis) % max(x.ndim, 1)
-    rows = 1
-    for side in x.shape[:start]:
-        rows *= side
-    return function(x.reshape(rows, -1), 1).reshape(x.shape)
+    return function(x.reshape(prod(x.shape[:start]), -1), 1).reshape(x.shape)
 
 
 def softmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
@@ -89,15 +47,15 @@ def log_softmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
 
 
 OPERATORS = {
-    "Celu": operator(celu),
-    "Elu": operator(elu),
-    "Gelu": operator(gelu, approximate=("none", "tanh")),
-    "HardSigmoid": operator(hard_sigmoid),
+    "Celu": operator(lambda x, *, alpha=1.0: F.celu(x, alpha)),
+    "Elu": operator(lambda x, *, alpha=1.0: F.elu(x, alpha)),
+    "Gelu": operator(lambda x, *, approximate="none": F.gelu(x, approximate=approximate), approximate=("none", "tanh")),
+    "HardSigmoid": operator(lambda x, *, alpha=0.2, beta=0.5: torch.clamp(alpha * x + beta, 0, 1)),
     "HardSwish": operator(lambda x: F.hardswish(x)),
-    "LeakyRelu": operator(leaky_relu),
+    "LeakyRelu": operator(lambda x, *, alpha=0.01: F.leaky_relu(x, alpha)),
     "LogSoftmax": operator(log_softmax),
     "Mish": operator(lambda x: F.mish(x)),
-    "PRelu": operator(prelu),
+    "PRelu": operator(lambda x, slope: torch.where(x < 0, slope * x, x)),
     "Relu": operator(lambda x: torch.relu(x)),
     "Selu": operator(selu),
     "Shrink": operator(shrink),
@@ -105,6 +63,6 @@ OPERATORS = {
     "Softmax": operator(softmax),
     "Softplus": operator(softplus),
     "Softsign": operator(lambda x: F.softsign(x)),
-    "Swish": operator(swish),
-    "ThresholdedRelu": operator(thresholded_relu),
+    "Swish": operator(lambda x, *, alpha=1.0: x * torch.sigmoid(alpha * x)),
+    "ThresholdedRelu": operator(lambda x, *, alpha=1.0: torch.where(x > alpha, x, torch.zeros_like(x))),
 }

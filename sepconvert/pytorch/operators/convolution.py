@@ -1,6 +1,7 @@
 """Convolutions in one, two and three dimensions."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -102,9 +103,7 @@ def col2im(
     """Sum columns (N, C·taps, L) into an image, by a transposed convolution with one-hot kernels."""
     size, block = ints(image_shape), ints(block_shape)
     over = windows(size, block, strides, dilations, pads, "NOTSET")
-    taps = 1
-    for side in block:
-        taps *= side
+    taps = prod(block)
     channels = x.shape[1] // taps
     columns = x.reshape(x.shape[0] * channels, taps, *over.outputs(size, ceil=False))
     kernel = torch.eye(taps, dtype=x.dtype, device=x.device).reshape(taps, 1, *block)

@@ -27,21 +27,6 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b) if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
-def power(base: Tensor, exponent: Tensor) -> Tensor:
-    """The result has the base's type, whatever the exponent's."""
-    return torch.pow(base, exponent).to(base.dtype)
-
-
-def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
-    """The sign is the divisor's, or with ``fmod`` the dividend's."""
-    return torch.fmod(a, b) if fmod else torch.remainder(a, b)
-
-
-def mean(*xs: Tensor) -> Tensor:
-    """The mean of any number of tensors."""
-    return reduce(torch.add, xs) / len(xs)
-
-
 def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
     """Find infinities of the signs asked for."""
     none = torch.zeros_like(x, dtype=torch.bool)
@@ -66,19 +51,9 @@ def clip(
     return x
 
 
-def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Choose element by element."""
-    return torch.where(condition, a, b)
-
-
 def cast(x: Tensor, *, to: int, wide: bool = False) -> Tensor:
     """Convert to another type; floats are cut off towards zero on the way to integers."""
     return x.to(widened(TYPES[to], wide))
-
-
-def cast_like(x: Tensor, target: Tensor) -> Tensor:
-    """Convert to the type of another tensor."""
-    return x.to(target.dtype)
 
 
 def dropout(
@@ -134,7 +109,7 @@ _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "LessOrEqual": torch.le,
     "Mul": torch.mul,
     "Or": torch.logical_or,
-    "Pow": power,
+    "Pow": lambda base, exponent: torch.pow(base, exponent).to(base.dtype),
     "Sub": torch.sub,
     "Xor": torch.logical_xor,
 }
@@ -144,16 +119,16 @@ OPERATORS = (
     | {name: _two(function) for name, function in _BINARY.items()}
     | {
         "Cast": operator(cast, fixed=_CAST_ONLY_FOR_8_BITS, to=TYPES),
-        "CastLike": operator(cast_like, fixed=_CAST_ONLY_FOR_8_BITS),
+        "CastLike": operator(lambda x, target: x.to(target.dtype), fixed=_CAST_ONLY_FOR_8_BITS),
         "Clip": operator(clip),
         "Dropout": operator(dropout, fixed=("ratio", "seed")),
         "Identity": operator(lambda x: x),
         "IsInf": operator(is_inf),
         "Max": _many(torch.maximum),
-        "Mean": operator(mean),
+        "Mean": operator(lambda *xs: reduce(torch.add, xs) / len(xs)),
         "Min": _many(torch.minimum),
-        "Mod": operator(modulo),
+        "Mod": operator(lambda a, b, *, fmod=0: torch.fmod(a, b) if fmod else torch.remainder(a, b)),
         "Sum": _many(torch.add),
-        "Where": operator(where),
+        "Where": operator(lambda condition, a, b: torch.where(condition, a, b)),
     }
 )

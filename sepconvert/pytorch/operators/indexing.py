@@ -23,11 +23,6 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     return x.index_select(axis, flat).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-def gather_elements(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
-    """Take one element for each index."""
-    return x.gather(axis, _positive(indices, x.shape[axis]))
-
-
 def gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
     """Take slices by index tuples, the last axis of ``indices``; the first ``batch_dims`` axes run along."""
     batch, depth = x.shape[:batch_dims], indices.shape[-1]
@@ -77,17 +72,12 @@ def compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor
     return x.reshape(-1)[kept] if axis is None else x.index_select(axis, kept)
 
 
-def non_zero(x: Tensor) -> Tensor:
-    """Positions of non-zero elements, one column each."""
-    return x.nonzero().T
-
-
 OPERATORS = {
     "Compress": operator(compress),
     "Gather": operator(gather),
-    "GatherElements": operator(gather_elements),
+    "GatherElements": operator(lambda x, indices, *, axis=0: x.gather(axis, _positive(indices, x.shape[axis]))),
     "GatherND": operator(gather_nd),
-    "NonZero": operator(non_zero),
+    "NonZero": operator(lambda x: x.nonzero().T),
     "OneHot": operator(one_hot, numbers=(1,)),
     "Scatter": operator(scatter_elements),
     "ScatterElements": operator(scatter_elements, reduction=_REDUCTION_NAMES),

@@ -28,13 +28,8 @@ def gemm(
     return y + (c if beta == 1 else (beta * c).to(a.dtype))
 
 
-def einsum(*xs: Tensor, equation: str) -> Tensor:
-    """Sum of products by an equation."""
-    return torch.einsum(equation.replace(" ", ""), *xs)
-
-
 OPERATORS = {
-    "Einsum": operator(einsum),
+    "Einsum": operator(lambda *xs, equation: torch.einsum(equation.replace(" ", ""), *xs)),
     "Gemm": operator(gemm),
     "MatMul": operator(lambda a, b: torch.matmul(a, b)),
 }

@@ -45,11 +45,6 @@ def _training(
     return y, mean * momentum + centre * (1 - momentum), variance * momentum + spread * (1 - momentum)
 
 
-def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> Tensor:
-    """InstanceNormalization: each channel of each sample by its own mean and variance."""
-    return torch.group_norm(x, x.shape[1], scale, bias, epsilon)
-
-
 def group_norm(
     x: Tensor,
     scale: Tensor,
@@ -120,7 +115,9 @@ def mean_variance_normalize(x: Tensor, *, axes: Sequence[int] = (0, 2, 3)) -> Te
 OPERATORS = {
     "BatchNormalization": operator(batch_norm, spatial=(1,)),
     "GroupNormalization": operator(group_norm, stash_type=TYPES),
-    "InstanceNormalization": operator(instance_norm),
+    "InstanceNormalization": operator(
+        lambda x, scale, bias, *, epsilon=1e-5: torch.group_norm(x, x.shape[1], scale, bias, epsilon)
+    ),
     "LRN": operator(local_response_norm),
     "LayerNormalization": operator(layer_norm, stash_type=TYPES),
     "LpNormalization": operator(lp_normalize, p=(1, 2)),

@@ -1,6 +1,7 @@
 """Pooling over windows and over everything."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -70,9 +71,7 @@ def _with_indices(x: Tensor, over: Windows, ceil: bool) -> tuple[Tensor, Tensor]
 def _over_everything(indices: Tensor, shape: Sequence[int], by_columns: bool) -> Tensor:
     """Turn row-major positions within a channel into positions in the whole tensor."""
     sizes = shape[2:]
-    inside = 1
-    for side in sizes:
-        inside *= side
+    inside = prod(sizes)
     if by_columns:
         flat, stride = torch.zeros_like(indices), inside
         rest = indices
@@ -148,24 +147,10 @@ def max_unpool(
     return padded(y, [(0, asked - have) for asked, have in zip(ints(output_shape)[2:], implied, strict=True)])
 
 
-def _spatial(x: Tensor) -> list[int]:
-    return list(range(2, x.ndim))
-
-
-def global_average_pool(x: Tensor) -> Tensor:
-    """The mean over all spatial axes, which stay with length 1."""
-    return x.mean(_spatial(x), keepdim=True)
-
-
-def global_max_pool(x: Tensor) -> Tensor:
-    """The maximum over all spatial axes, which stay with length 1."""
-    return x.amax(_spatial(x), keepdim=True)
-
-
 OPERATORS = {
     "AveragePool": operator(average_pool, auto_pad=AUTO_PADS),
-    "GlobalAveragePool": operator(global_average_pool),
-    "GlobalMaxPool": operator(global_max_pool),
+    "GlobalAveragePool": operator(lambda x: x.mean(tuple(range(2, x.ndim)), keepdim=True)),
+    "GlobalMaxPool": operator(lambda x: x.amax(tuple(range(2, x.ndim)), keepdim=True)),
     "MaxPool": operator(max_pool, auto_pad=AUTO_PADS),
     "MaxUnpool": operator(max_unpool, numbers=(2,)),
 }

@@ -19,11 +19,6 @@ def split_to_sequence(x: Tensor, given: Tensor | None = None, *, axis: int = 0, 
     return list(torch.split(x, lengths if given.ndim else lengths[0], axis))
 
 
-def sequence_at(sequence: list[Tensor], position: Tensor) -> Tensor:
-    """One tensor, counted from the end if negative."""
-    return sequence[ints(position)[0]]
-
-
 def concat_from_sequence(sequence: list[Tensor], *, axis: int, new_axis: int = 0) -> Tensor:
     """Join along an axis, or stack along a new one."""
     return torch.stack(sequence, axis) if new_axis else torch.cat(sequence, axis)
@@ -31,7 +26,7 @@ def concat_from_sequence(sequence: list[Tensor], *, axis: int, new_axis: int = 0
 
 OPERATORS = {
     "ConcatFromSequence": operator(concat_from_sequence),
-    "SequenceAt": operator(sequence_at, numbers=(1,)),
+    "SequenceAt": operator(lambda sequence, position: sequence[ints(position)[0]], numbers=(1,)),
     "SequenceConstruct": operator(lambda *xs: list(xs)),
     "SequenceLength": operator(lambda sequence: torch.tensor(len(sequence))),
     "SplitToSequence": operator(split_to_sequence, numbers=(1,)),

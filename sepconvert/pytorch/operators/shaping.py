@@ -1,6 +1,7 @@
 """Shapes: reading them, making them, changing them."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -16,11 +17,6 @@ def shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
     return torch.tensor(list(x.shape)[start:end], dtype=torch.int64)
 
 
-def size(x: Tensor) -> Tensor:
-    """The number of elements, as a tensor that stays on the host."""
-    return torch.tensor(x.numel(), dtype=torch.int64)
-
-
 def reshape(x: Tensor, given: Tensor, *, allowzero: int = 0) -> Tensor:
     """A 0 keeps the size of that axis, unless ``allowzero``."""
     sizes = ints(given)
@@ -32,14 +28,6 @@ def reshape(x: Tensor, given: Tensor, *, allowzero: int = 0) -> Tensor:
 def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     """Without ``perm`` all axes are reversed."""
     return x.permute(tuple(reversed(range(x.ndim))) if perm is None else tuple(perm))
-
-
-def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
-    """A matrix whose rows are the axes before ``axis``."""
-    rows = 1
-    for side in x.shape[: axis + x.ndim if axis < 0 else axis]:
-        rows *= side
-    return x.reshape(rows, x.numel() // rows if rows else 0)
 
 
 def squeeze(x: Tensor, given: Tensor | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
@@ -58,11 +46,6 @@ def unsqueeze(x: Tensor, given: Tensor | None = None, *, axes: Sequence[int] | N
     added = axes_of(given, axes, x.ndim + count) or []
     sides = iter(x.shape)
     return x.reshape([1 if axis in added else next(sides) for axis in range(x.ndim + count)])
-
-
-def concat(*xs: Tensor, axis: int) -> Tensor:
-    """Join along an axis."""
-    return torch.cat(xs, axis)
 
 
 def split(
@@ -112,19 +95,8 @@ def slice_(
 
 def expand(x: Tensor, given: Tensor) -> Tensor:
     """Broadcast to a shape; both may have the larger side."""
-    return x.broadcast_to(_broadcast(x.shape, ints(given)))
-
-
-def _broadcast(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    """The shape two shapes broadcast to; torch checks that they do."""
-    rank = max(len(one), len(other))
-    pairs = zip((1,) * (rank - len(one)) + tuple(one), (1,) * (rank - len(other)) + tuple(other), strict=True)
-    return [b if a == 1 else a for a, b in pairs]
-
-
-def tile(x: Tensor, repeats: Tensor) -> Tensor:
-    """Repeat along each axis."""
-    return x.repeat(ints(repeats))
+    sides = torch.broadcast_shapes(x.shape, ints(given))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return x.broadcast_to(sides)
 
 
 def filled(given: Tensor, *, value: Tensor | None = None, wide: bool = False) -> Tensor:
@@ -182,22 +154,22 @@ def reverse_sequence(x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_ax
 
 
 OPERATORS = {
-    "Concat": operator(concat),
+    "Concat": operator(lambda *xs, axis: torch.cat(xs, axis)),
     "ConstantOfShape": operator(filled, numbers=(0,)),
     "DepthToSpace": operator(depth_to_space, mode=("DCR", "CRD")),
     "Expand": operator(expand, numbers=(1,)),
     "EyeLike": operator(eye_like, dtype=TYPES),
-    "Flatten": operator(flatten),
+    "Flatten": operator(lambda x, *, axis=1: x.reshape(prod(x.shape[:axis]), prod(x.shape[axis:]))),
     "Range": operator(arange, numbers=(0, 1, 2)),
     "Reshape": operator(reshape, numbers=(1,)),
     "ReverseSequence": operator(reverse_sequence, numbers=(1,)),
     "Shape": operator(shape),
-    "Size": operator(size),
+    "Size": operator(lambda x: torch.tensor(x.numel())),
     "Slice": operator(slice_, numbers=(1, 2, 3, 4)),
     "SpaceToDepth": operator(space_to_depth, mode=("DCR", "CRD")),
     "Split": operator(split, numbers=(1,)),
     "Squeeze": operator(squeeze, numbers=(1,)),
-    "Tile": operator(tile, numbers=(1,)),
+    "Tile": operator(lambda x, repeats: x.repeat(ints(repeats)), numbers=(1,)),
     "Transpose": operator(transpose),
     "Trilu": operator(triangle, numbers=(1,)),
     "Unsqueeze": operator(unsqueeze, numbers=(1,)),

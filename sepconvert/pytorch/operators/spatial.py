@@ -21,11 +21,6 @@ def grid_sample(
     return F.grid_sample(x, grid, name, padding_mode, bool(align_corners))
 
 
-def affine_grid(theta: Tensor, size: Tensor, *, align_corners: int = 0) -> Tensor:
-    """AffineGrid in two or three dimensions."""
-    return F.affine_grid(theta, ints(size), bool(align_corners))
-
-
 def non_max_suppression(
     boxes: Tensor,
     scores: Tensor,
@@ -114,7 +109,9 @@ def _bins(start: Tensor, extent: Tensor, bins: int, ratio: int, length: int) -> 
 
 
 OPERATORS = {
-    "AffineGrid": operator(affine_grid, numbers=(1,)),
+    "AffineGrid": operator(
+        lambda theta, size, *, align_corners=0: F.affine_grid(theta, ints(size), bool(align_corners)), numbers=(1,)
+    ),
     "GridSample": operator(
         grid_sample,
         mode=("linear", "bilinear", "nearest", "cubic", "bicubic"),
