@@ -72,8 +72,8 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
             raise OSError(0, str(error)) from None
 
 
-def read_progressed(path: Path) -> Progressed:
-    """Read the plain part alone.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
 
     Raises:
         ModelError: there is no such file, or it is no checkpoint of fine-tuning.
@@ -82,30 +82,17 @@ def read_progressed(path: Path) -> Progressed:
 
     if not path.is_file():
         raise ModelError(f"There is no {path} to resume from; leave --resume away.")
-    try:
-        with safe_open(path, "pt") as file:
-            return Progressed(**json.loads((file.metadata() or {})[_KEY]))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _damaged(path, error) from None
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a whole checkpoint.
-
-    Raises:
-        ModelError: as ``read_progressed``.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    progressed = read_progressed(path)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
     try:
-        for key, tensor in load_file(path).items():
-            part, _, name = key.partition("/")
-            parts[part][name] = tensor
-    except (SafetensorError, KeyError, OSError) as error:
-        raise _damaged(path, error) from None
+        with safe_open(path, "pt") as file:
+            progressed = Progressed(**json.loads((file.metadata() or {})[_KEY]))
+            for key in file.keys():  # noqa: SIM118  # the file itself cannot be iterated over
+                part, _, name = key.partition("/")
+                parts[part][name] = file.get_tensor(key)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(
+            f"{path} is no checkpoint of fine-tuning, or is damaged ({error}); remove it and start anew."
+        ) from None
     return Checkpoint(progressed, **parts)
 
 
@@ -113,11 +100,7 @@ def read_start(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what a training began with: how the model was rewritten, and the arrays for it.
 
     Raises:
-        ModelError: as ``read_progressed``.
+        ModelError: as ``read_checkpoint``.
     """
     found = read_checkpoint(path)
     return found.progressed.plan, {name: tensor.numpy() for name, tensor in found.start.items()}
-
-
-def _damaged(path: Path, error: Exception) -> ModelError:
-    return ModelError(f"{path} is no checkpoint of fine-tuning, or is damaged ({error}); remove it and start anew.")
