@@ -1,15 +1,11 @@
-"""PyTorch's complaints as one sentence, and its chatter kept from the user."""
+"""PyTorch's chatter is kept from the user."""
 
 import contextlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-_LONGEST = 200  # characters of PyTorch's own text that are passed on
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
