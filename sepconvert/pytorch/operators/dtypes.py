@@ -32,12 +32,12 @@ TYPES: Mapping[int, torch.dtype] = MappingProxyType(
     }
 )
 
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def widened(dtype: torch.dtype, wide: bool) -> torch.dtype:
     """Return float32 in the place of a half-precision type, if ``wide``."""
-    return torch.float32 if wide and dtype in _HALVES else dtype
+    return torch.float32 if wide and dtype in HALVES else dtype
 
 
 def to_tensor(array: NDArray[Any], name: str) -> Tensor:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepconvert.pytorch.operators.dtypes import TYPES
-from sepconvert.pytorch.operators.scalars import is_half
+from sepconvert.pytorch.operators.dtypes import HALVES, TYPES
 from sepconvert.pytorch.operators.specification import operator
 
 PER_CHANNEL = 21
@@ -76,7 +75,7 @@ def layer_norm(
     if results == 1 and scale.shape == x.shape[start:] and (bias is None or bias.shape == scale.shape):
         return F.layer_norm(x, x.shape[start:], scale, bias, epsilon)
     axes = list(range(start, x.ndim))
-    wide = x.to(TYPES[stash_type]) if is_half(x.dtype) else x
+    wide = x.to(TYPES[stash_type]) if x.dtype in HALVES else x
     mean = wide.mean(axes, keepdim=True)
     inverse = torch.rsqrt(wide.var(axes, unbiased=False, keepdim=True) + epsilon)
     y = ((wide - mean) * inverse).to(x.dtype) * scale
@@ -86,7 +85,7 @@ def layer_norm(
 def rms_norm(x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
     """RMSNormalization over all axes from ``axis`` on."""
     axes = list(range(axis % max(x.ndim, 1), x.ndim))
-    wide = x.to(TYPES[stash_type]) if is_half(x.dtype) else x
+    wide = x.to(TYPES[stash_type]) if x.dtype in HALVES else x
     return (wide * torch.rsqrt(wide.square().mean(axes, keepdim=True) + epsilon)).to(x.dtype) * scale
 
 

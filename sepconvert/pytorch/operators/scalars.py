@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 
@@ -27,8 +26,3 @@ def axes_of(given: Tensor | None, attribute: Sequence[int] | None, rank: int) ->
         return None
     axes = ints(given) if given is not None else list(attribute or ())
     return [axis % rank if rank else 0 for axis in axes]
-
-
-def is_half(dtype: torch.dtype) -> bool:
-    """Tell whether sums need a wider type."""
-    return dtype in (torch.float16, torch.bfloat16)
