@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy._core.multiarray import _reconstruct, scalar
 
-_SHOWN = 4
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _OLD_PICKLES = 5  # magic number, protocol, system, the object, names of its storages
 # What PyTorch's restricted loader builds tensors from.
@@ -78,10 +77,10 @@ def foreign(names: Iterable[str], *, torchscript: bool = False) -> list[str]:
     ]
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], shown: int = 4) -> str:
     """A few names for a message, and how many more there are."""
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _one_pickle(data: bytes) -> tuple[list[str], int]:

@@ -166,8 +166,7 @@ def _materialised(module: nn.Module, own: Mapping[str, Any], origin: str) -> nn.
 
 
 def _complaint(what: str, keys: list[str]) -> str:
-    rest = len(keys) - _SHOWN
-    return f"{what} {', '.join(keys[:_SHOWN])}" + (f" and {rest} more" if rest > 0 else "") if keys else ""
+    return f"{what} {listed(keys, _SHOWN)}" if keys else ""
 
 
 def _size(tensor: torch.Tensor) -> str:
