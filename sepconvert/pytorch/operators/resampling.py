@@ -103,10 +103,6 @@ def upsample(x: Tensor, given: Tensor | None = None, *, scales: Sequence[float] 
             mode=mode,
             coordinates="asymmetric",
             rounding="floor",
-            cubic=-0.75,
-            exclude_outside=False,
-            antialias=False,
-            crop=(0.0, 1.0),
         )
         for axis, (side, factor) in enumerate(zip(x.shape, factors, strict=True))
     }

@@ -24,10 +24,10 @@ class AxisSampling:
     mode: str
     coordinates: str
     rounding: str
-    cubic: float
-    exclude_outside: bool
-    antialias: bool
-    crop: tuple[float, float]
+    cubic: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+    crop: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
