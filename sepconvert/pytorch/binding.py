@@ -100,17 +100,17 @@ def _step(node: PlainNode, wide: bool) -> Step:
     operator = OPERATORS[node.op_type]
     surroundings = {"opset": node.opset, "results": _results(node), "wide": wide}
     given = {name: surroundings[name] for name in operator.wanted}
-    attributes = {name: _value(value, node) for name, value in node.attributes.items() if name in operator.attributes}
+    attributes = {
+        name: to_tensor(value, node.label) if isinstance(value, np.ndarray) else value
+        for name, value in node.attributes.items()
+        if name in operator.attributes
+    }
     return Step(node, partial(operator.function, **attributes, **given), operator.numbers)
 
 
 def _results(node: PlainNode) -> int:
     """How many outputs are named, up to the last one that is."""
     return max((index + 1 for index, name in enumerate(node.outputs) if name), default=0)
-
-
-def _value(value: Any, node: PlainNode) -> Any:
-    return to_tensor(value, node.label) if isinstance(value, np.ndarray) else value
 
 
 def _body(graph: PlainGraph, wide: bool) -> Body:

@@ -6,7 +6,6 @@ their archives hold: ``archive_format`` and ``models/`` (torch.export), ``code/`
 """
 
 import zipfile
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
@@ -76,7 +75,7 @@ def _kind_of_zip(path: Path) -> Kind:
             entries = archive_entries(archive, path)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelError(f"{path} is a damaged zip archive ({error}); export or download the model again.") from None
-    folders = _folders(entries)
+    folders = {entry.split("/", 1)[0] for entry in entries if "/" in entry}
     if "archive_format" in entries and "models" in folders:
         return Kind.PT2
     if "code" in folders:
@@ -92,7 +91,3 @@ def _kind_of_zip(path: Path) -> Kind:
         f"{path} is a zip archive that PyTorch did not write ({', '.join(sorted(entries)[:3])} …); pass an .onnx, a "
         ".pt2, a TorchScript file, or pkg.module:factory."
     )
-
-
-def _folders(entries: Iterable[str]) -> set[str]:
-    return {entry.split("/", 1)[0] for entry in entries if "/" in entry}

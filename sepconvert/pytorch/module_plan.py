@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class ModulePlan:
     """New layers by the path of the module they replace; paths of dense convolutions that got a bias."""
 
     sites: Mapping[str, NewLayers]
-    biases: tuple[str, ...] = field(default=())
+    biases: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""

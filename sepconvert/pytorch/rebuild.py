@@ -105,10 +105,11 @@ def rebuild(
             "program; pass the nn.Module itself, called once before."
         )
     module = copied(found) if given is model else found
-    read = plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan))
-    state, origin = (weights, "The state_dict") if isinstance(weights, Mapping) else (None, str(weights))
-    module = replace_modules(module, read)
-    load_state(module, read_state(Path(str(weights))) if state is None else state, origin)
+    module = replace_modules(module, plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan)))
+    if isinstance(weights, Mapping):
+        load_state(module, weights, "The state_dict")
+    else:
+        load_state(module, read_state(Path(weights)), str(weights))
     return module
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,8 @@ def replace_modules(module: nn.Module, plan: ModulePlan) -> nn.Module:
             new = separable(conv, layers)
         except ValueError as error:
             raise ModelError(f"The plan does not fit '{path}' ({error}); rewrite the model again.") from None
-        for alias in list(_paths_of(module, conv)):
+        aliases = [alias for alias, inner in module.named_modules(remove_duplicate=False) if inner is conv]
+        for alias in aliases:
             if not alias:
                 return new
             parent, _, name = alias.rpartition(".")
@@ -118,10 +119,6 @@ def _convolution(module: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
             "rebuild with the model that was rewritten, as it was."
         )
     return found
-
-
-def _paths_of(module: nn.Module, wanted: nn.Module) -> Iterator[str]:
-    return (path for path, inner in module.named_modules(remove_duplicate=False) if inner is wanted)
 
 
 def _add_bias(conv: nn.Conv1d | nn.Conv2d) -> None:
