@@ -29,15 +29,6 @@ LABELS = "y"
 MOST_BYTES = 4 << 30  # what one source of inputs may bring into memory
 
 
-def load_npz(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) -> Dataset:
-    """Read arrays named after the inputs (``x`` for a single one), and labels ``y`` unless an input has that name.
-
-    Raises:
-        DataError: the file is damaged, holds pickled objects, or its arrays do not fit the inputs.
-    """
-    return from_arrays(read_npz(path), inputs, preprocess, str(path))
-
-
 def load_npy(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) -> Dataset:
     """Read one array for the model's only input; it stays on disk until it is used.
 
@@ -117,7 +108,13 @@ def _damaged(path: Path, error: Exception) -> DataError:
 def from_arrays(
     arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo], preprocess: Preprocess, origin: str
 ) -> Dataset:
-    """Make a dataset of arrays with a leading sample axis; see ``load_npz`` for names, labels and errors."""
+    """Make a dataset of arrays with a leading sample axis.
+
+    They are named after the inputs (``x`` for a single one); ``y`` are labels, unless an input has that name.
+
+    Raises:
+        DataError: the arrays do not fit the inputs.
+    """
     given = dict(arrays)
     takes_labels = LABELS not in {info.name for info in inputs}
     raw_labels = given.pop(LABELS, None) if takes_labels else None

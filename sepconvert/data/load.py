@@ -29,7 +29,15 @@ def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preproc
 
         return load_images(path, inputs, options)
     if path.is_file():
-        return _load_file(path, inputs, options)
+        from sepconvert.data.arrays import from_arrays, load_npy, read_npz
+
+        if path.suffix.lower() == ".npz":
+            return from_arrays(read_npz(path), inputs, options, str(path))
+        if path.suffix.lower() == ".npy":
+            return load_npy(path, inputs, options)
+        raise DataError(
+            f"{path} is none of the known kinds; give an .npz, an .npy, a folder of images, or pkg.module:callable."
+        )
     if path.exists():
         raise DataError(f"{path} is a device, pipe or socket, not a file; save what comes out of it first.")
     if ":" in str(spec):
@@ -37,16 +45,3 @@ def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preproc
 
         return load_yielded(str(spec), inputs, options)
     raise DataError(f"{path} does not exist; give an .npz, an .npy, a folder of images, or pkg.module:callable.")
-
-
-def _load_file(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) -> Dataset:
-    from sepconvert.data.arrays import load_npy, load_npz
-
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return load_npz(path, inputs, preprocess)
-    if suffix == ".npy":
-        return load_npy(path, inputs, preprocess)
-    raise DataError(
-        f"{path} is none of the known kinds; give an .npz, an .npy, a folder of images, or pkg.module:callable."
-    )
