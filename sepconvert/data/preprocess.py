@@ -1,5 +1,6 @@
 """How raw values become the model's inputs: ``(x·scale − mean) / std``, image size and channel layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,34 +101,27 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def channel_axis(info: InputInfo, preprocess: Preprocess) -> int | None:
-    """Return the axis of the channels of an input, or None where the shape does not say and no layout is given."""
-    shape = info.declared_shape
-    if len(shape) != 4:
-        return 1 if len(shape) > 1 else None
-    if preprocess.layout is not None:
-        return 1 if preprocess.layout == "nchw" else 3
-    first, last = shape[1] in _IMAGE_CHANNELS, shape[3] in _IMAGE_CHANNELS
-    if first != last:
-        return 1 if first else 3
-    if isinstance(shape[1], int) and isinstance(shape[3], int) and not first:
-        return 1  # many channels, as inside a network: onnx's own layout
-    return None
-
-
 def need_channel_axis(info: InputInfo, preprocess: Preprocess) -> int:
     """Return the axis of the channels of an input.
 
     Raises:
         DataError: the shape does not say and no layout is given.
     """
-    axis = channel_axis(info, preprocess)
-    if axis is None:
-        raise DataError(
-            f"Where the channels of input '{info.name}' are cannot be told from its shape {show(info.declared_shape)}; "
-            "pass --layout nchw or --layout nhwc."
-        )
-    return axis
+    shape = info.declared_shape
+    if len(shape) > 1 and len(shape) != 4:
+        return 1
+    if len(shape) == 4:
+        if preprocess.layout is not None:
+            return 1 if preprocess.layout == "nchw" else 3
+        first, last = shape[1] in _IMAGE_CHANNELS, shape[3] in _IMAGE_CHANNELS
+        if first != last:
+            return 1 if first else 3
+        if isinstance(shape[1], int) and isinstance(shape[3], int) and not first:
+            return 1  # many channels, as inside a network: onnx's own layout
+    raise DataError(
+        f"Where the channels of input '{info.name}' are cannot be told from its shape {show(shape)}; "
+        "pass --layout nchw or --layout nhwc."
+    )
 
 
 def normalise(values: NDArray[Any], info: InputInfo, preprocess: Preprocess) -> NDArray[np.floating]:
@@ -163,7 +157,6 @@ def _broadcast(
     return array.reshape(shape)
 
 
-def show(shape: object) -> str:
+def show(shape: Sequence[object]) -> str:
     """Write a shape as ``(N, 3, 224, 224)``; unnamed dynamic dimensions are ``?``."""
-    assert isinstance(shape, list | tuple)
     return "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"
