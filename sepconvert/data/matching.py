@@ -99,30 +99,29 @@ def check_shape(shape: Sequence[int], info: InputInfo, origin: str) -> None:
         DataError: the rank or a static dimension differs, or a dimension is zero.
     """
     declared = info.declared_shape
-    fits = len(shape) == len(declared) and all(
-        not isinstance(want, int) or want == have for want, have in zip(declared[1:], shape[1:], strict=True)
-    )
-    if not fits:
+    if not _fits(shape, declared):
         raise DataError(
-            f"{origin}: array for input '{info.name}' has shape {show(list(shape))} but the model takes "
-            f"{show(declared)}{_hint(shape, info)}."
+            f"{origin}: array for input '{info.name}' has shape {show(shape)} but the model takes "
+            f"{show(declared)}{_hint(shape, declared)}."
         )
     if 0 in shape[1:]:
         raise DataError(
-            f"{origin}: array for input '{info.name}' has shape {show(list(shape))}, which is empty; give real samples."
+            f"{origin}: array for input '{info.name}' has shape {show(shape)}, which is empty; give real samples."
         )
 
 
-def _hint(shape: Sequence[int], info: InputInfo) -> str:
-    declared = info.declared_shape
+def _fits(shape: Sequence[int], declared: Sequence[object]) -> bool:
+    return len(shape) == len(declared) and all(
+        not isinstance(want, int) or want == have for want, have in zip(declared[1:], shape[1:], strict=True)
+    )
+
+
+def _hint(shape: Sequence[int], declared: Sequence[object]) -> str:
     if len(shape) + 1 == len(declared):
         return "; add the leading batch dimension"
     if len(shape) == len(declared) == 4:
         for order, layout in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
-            moved = [shape[axis] for axis in order]
-            if all(
-                not isinstance(want, int) or want == have for want, have in zip(declared[1:], moved[1:], strict=True)
-            ):
+            if _fits([shape[axis] for axis in order], declared):
                 return f"; the array seems to be {layout}, transpose it with np.transpose(a, {order})"
     return "; give arrays of that shape"
 
@@ -165,15 +164,12 @@ def input_dtype(info: InputInfo, origin: str) -> np.dtype[Any]:
 def convert(batch: NDArray[Any], info: InputInfo, preprocess: Preprocess) -> NDArray[Any]:
     """Normalise a batch where the input is floating, and cast it to the input's dtype (contiguous, native order)."""
     dtype = input_dtype(info, "data")
-    if is_float(dtype) and preprocess.given and _takes_normalisation(info, preprocess):
+    # Values per channel are for images (or signals); numbers beside them, such as a threshold, stay as they are.
+    meant = preprocess.per_channel is None or len(info.declared_shape) > 2
+    if is_float(dtype) and preprocess.given and meant:
         batch = normalise(batch, info, preprocess)
     with np.errstate(over="ignore"):  # an overflow becomes Inf, which check_values reports with its input's name
         return np.ascontiguousarray(batch, dtype=dtype).reshape(batch.shape)
-
-
-def _takes_normalisation(info: InputInfo, preprocess: Preprocess) -> bool:
-    """Values per channel are for images (or signals); numbers beside them, such as a threshold, stay as they are."""
-    return preprocess.per_channel is None or len(info.declared_shape) > 2
 
 
 def check_values(source: ArraySource, count: int, origin: str) -> None:

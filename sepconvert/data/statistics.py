@@ -1,6 +1,6 @@
 """What values the inputs have: a wrong ``--scale`` or a forgotten ``--mean`` shows there and nowhere else."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ class _Moments:
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
-    rows: int = field(default=0)
+    rows: int = 0
 
     def add(self, values: NDArray[np.float64], rows: int) -> None:
         self.lowest = min(self.lowest, float(values.min()))
