@@ -60,27 +60,24 @@ def _with_indices(x: Tensor, over: Windows, ceil: bool) -> tuple[Tensor, Tensor]
     pads = over.overhang(x.shape[2:], ceil)
     wide = padded(x, pads, -torch.inf)
     values, found = _MAX_INDICES[_dimensions(x)](wide, over.kernel, over.strides, (0,) * len(pads), over.dilations)
-    flat, stride = torch.zeros_like(found), 1
-    for side, have, (before, _) in reversed(list(zip(x.shape[2:], wide.shape[2:], pads, strict=True))):
-        flat = flat + (found % have - before) * stride
-        found = torch.div(found, have, rounding_mode="floor")
-        stride *= side
-    return values, flat
+    places = torch.unravel_index(found, wide.shape[2:])
+    return values, _position([place - before for place, (before, _) in zip(places, pads, strict=True)], x.shape[2:])
+
+
+def _position(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Row-major position from the places along axes of these sizes."""
+    flat = torch.zeros_like(places[0])
+    for place, side in zip(places, sizes, strict=True):
+        flat = flat * side + place
+    return flat
 
 
 def _over_everything(indices: Tensor, shape: Sequence[int], by_columns: bool) -> Tensor:
     """Turn row-major positions within a channel into positions in the whole tensor."""
     sizes = shape[2:]
-    inside = prod(sizes)
     if by_columns:
-        flat, stride = torch.zeros_like(indices), inside
-        rest = indices
-        for side in reversed(sizes):
-            stride //= side
-            flat = flat + (rest % side) * stride
-            rest = torch.div(rest, side, rounding_mode="floor")
-        indices = flat
-    planes = torch.arange(shape[0] * shape[1], device=indices.device) * inside
+        indices = _position(torch.unravel_index(indices, tuple(sizes))[::-1], sizes[::-1])
+    planes = torch.arange(shape[0] * shape[1], device=indices.device) * prod(sizes)
     return indices + planes.reshape(shape[0], shape[1], *(1,) * len(sizes))
 
 
