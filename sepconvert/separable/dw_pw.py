@@ -6,17 +6,17 @@ r = min(K, M).
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.definite import cholesky, inverse_of_lower
-from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
 
 NAME = "dw_pw"
@@ -103,19 +103,16 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     return np.ascontiguousarray(mixed.swapaxes(0, 1)).reshape(len(pointwise), channels, *factors.kernel)
 
 
-class DwPwSearch:
+class DwPwSearch(EliminatedSearch):
     """Fit the taps, the pointwise factor eliminated."""
 
     def __init__(self, problem: Problem, rank: int) -> None:
         """Prepare the search for factors of one rank."""
-        self._problem = problem
-        self._rank = rank
+        super().__init__(problem, rank)
         _, channels, taps = problem.original.shape
         self._shape = (channels, rank, taps)
         self._rows = problem.gram.reshape(channels, taps, -1)
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
-        self._total = problem.zero_objective
-        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
 
     @property
     def solved(self) -> bool:
@@ -154,40 +151,32 @@ class DwPwSearch:
     def point(self, factors: Factors) -> NDArray[np.floating]:
         """The taps, each filter as long as its component is strong."""
         taps = factors.arrays["depthwise"].reshape(self._shape).astype(self._problem.dtype)
-        features = self._features(taps)
+        _, features = self._features(taps)
         strength = strengths(self._solve(taps, features).last)
         taps = taps * strength.reshape(*self._shape[:2], 1)
         features = features * strength[:, None]
         point: NDArray[np.floating] = taps.ravel()
-        self._last.put(point, (features, self._solve(taps, features)))
+        self._remember(point, taps, features)
         return point
 
-    def evaluate(self, point: NDArray[np.floating]) -> Value:
-        """Relative objective and its gradient with respect to the taps."""
-        features, solution = self._last.at(point, self._solved_at)
+    def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:  # noqa: ARG002
         channels, rank, _ = self._shape
         mix = penalised(solution.mix).reshape(channels, rank, -1)
         last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
-        gradient = 2 * (mix @ features - last @ self._target) / self._problem.energy
-        return Value((self._total - solution.captured) / self._problem.energy, gradient.ravel().astype(point.dtype))
+        return (2 * (mix @ features - last @ self._target) / self._problem.energy).ravel()
 
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """Taps and the pointwise factor that is best for them."""
         taps = point.reshape(self._shape)
-        mixing = self._last.at(point, self._solved_at)[1].last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
+        mixing = self._at(point)[1].last.reshape(-1, *self._shape[:2]).swapaxes(0, 1)
         halves = balanced(mixing.astype(np.float64), taps.astype(np.float64))
         return assemble(halves.right, halves.left.swapaxes(0, 1), self._problem.geometry.kernel)
 
-    def _features(self, taps: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Φ S by channel of S's columns: (C, C·r, K)."""
+    def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The taps, and Φ S by channel of S's columns: (C, C·r, K)."""
         channels, rank, width = self._shape
-        return np.ascontiguousarray((taps @ self._rows).reshape(channels * rank, channels, width).swapaxes(0, 1))
-
-    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
-        """Φ S and the pointwise factor that is best for it."""
         taps = point.reshape(self._shape)
-        features = self._features(taps)
-        return features, self._solve(taps, features)
+        return taps, np.ascontiguousarray((taps @ self._rows).reshape(channels * rank, channels, width).swapaxes(0, 1))
 
     def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         across = taps.swapaxes(1, 2)

@@ -7,17 +7,17 @@ see zeros.
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.cp import Refined, refine
-from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.triplets import Triplets, by_input, by_output, exact, khatri_rao
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
 from sepconvert.separable.whiten import kronecker
@@ -145,21 +145,13 @@ def _start_error(tensor: NDArray[np.float64], start: Triplets) -> float:
     return max(0.0, 1 - float(np.vdot(norms, norms)) / energy) if energy else 0.0
 
 
-class PwDwPwSearch:
+class PwDwPwSearch(EliminatedSearch):
     """Fit ``reduce`` and the taps, ``expand`` eliminated."""
 
     def __init__(self, problem: Problem, rank: int) -> None:
         """Prepare the search for factors of one rank."""
-        self._problem = problem
-        self._rank = rank
+        super().__init__(problem, rank)
         self._target = problem.target.reshape(len(problem.target), -1)
-        self._total = problem.zero_objective
-        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
-
-    @property
-    def solved(self) -> bool:
-        """Never: a canonical polyadic decomposition has no closed form."""
-        return False
 
     @property
     def work(self) -> float:
@@ -192,28 +184,24 @@ class PwDwPwSearch:
         dtype = self._problem.dtype
         reduce = _unit(factors.arrays["reduce"].astype(dtype))
         taps = _unit(factors.arrays["depthwise"].reshape(self._rank, -1).astype(dtype))
-        columns, features = self._features(reduce, taps)
+        columns, features = self._features(np.concatenate([reduce.ravel(), taps.ravel()]))
         strength = strengths(self._solve(columns, features).last)[:, None]
         point = np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
-        features = features * strength**2
-        self._last.put(point, (features, self._solve(columns * strength**2, features)))
+        self._remember(point, columns * strength**2, features * strength**2)
         return point
 
-    def evaluate(self, point: NDArray[np.floating]) -> Value:
-        """Relative objective and its gradient."""
+    def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         reduce, taps = self._split(point)
-        features, solution = self._last.at(point, self._solved_at)
         slope = penalised(solution.mix) @ features - solution.last.T @ self._target
         slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
         across = reduce[:, None, :] @ slope
-        gradient = np.concatenate([down.ravel(), across.ravel()]) * (2 / self._problem.energy)
-        return Value((self._total - solution.captured) / self._problem.energy, gradient.astype(point.dtype))
+        return np.concatenate([down.ravel(), across.ravel()]) * (2 / self._problem.energy)
 
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """``reduce``, the taps and the ``expand`` that is best for them."""
         reduce, taps = self._split(point)
-        last = self._last.at(point, self._solved_at)[1].last
+        last = self._at(point)[1].last
         wide = Triplets(last.astype(np.float64), taps.astype(np.float64), reduce.astype(np.float64))
         return assemble(wide.evened(), self._problem.geometry.kernel)
 
@@ -221,18 +209,11 @@ class PwDwPwSearch:
         border = self._rank * self._problem.original.shape[1]
         return point[:border].reshape(self._rank, -1), point[border:].reshape(self._rank, -1)
 
-    def _features(
-        self, reduce: NDArray[np.floating], taps: NDArray[np.floating]
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Φ and Φ S, both (R, CK)."""
-        columns = khatri_rao(reduce, taps)
+        columns = khatri_rao(*self._split(point))
         shaped = columns.reshape(self._rank, *self._problem.original.shape[1:])
         return columns, self._problem.times_gram(shaped).reshape(self._rank, -1)
-
-    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
-        """Φ S and what ``expand`` is best for it."""
-        columns, features = self._features(*self._split(point))
-        return features, self._solve(columns, features)
 
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         gram = features @ columns.T

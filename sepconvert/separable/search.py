@@ -10,9 +10,9 @@ component in proportion. Measured on four layers of a ResNet-50 this matters mor
 end where 15 do with it.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 from sepconvert.separable.definite import solve_left
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.problem import inner
+from sepconvert.separable.problem import Problem, inner
 
 # Bounds the components' energies (Phan et al., ECCV 2020): together they may be this many times 1/PENALTY the error.
 PENALTY = 1e-6
 # Features of components that vanish keep this share of the typical length, so that they can come back.
 SMALLEST_STRENGTH = 1e-3
-
-Solution = TypeVar("Solution")
 
 
 class Search(Protocol):
@@ -62,30 +60,6 @@ class Search(Protocol):
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """The factors of a point, norms shared evenly."""
         ...
-
-
-class LastSolved(Generic[Solution]):
-    """Remembers the solution at the last point: a start is looked at to scale it, and a descent ends where it looked.
-
-    Solve a scaled start anew: the regularisation is not scale-free, and in float32 it is as large as small errors are.
-    """
-
-    def __init__(self) -> None:
-        self._known: tuple[NDArray[np.floating], Solution] | None = None
-
-    def at(self, point: NDArray[np.floating], solve: Callable[[NDArray[np.floating]], Solution]) -> Solution:
-        """What ``solve`` gives at a point, which must not be written to afterwards.
-
-        ``solve`` is not kept: a method of the search that owns this would keep its matrices from being freed.
-        """
-        if self._known is None or self._known[0] is not point:
-            self.put(point, solve(point))
-        assert self._known is not None
-        return self._known[1]
-
-    def put(self, point: NDArray[np.floating], solution: Solution) -> None:
-        """Remember a solution that was come by otherwise."""
-        self._known = point, solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +98,51 @@ def strengths(last: NDArray[np.floating]) -> NDArray[np.floating]:
     lengths: NDArray[np.floating] = np.sqrt(np.einsum("mn,mn->n", last, last))
     typical = float(np.sqrt(np.mean(lengths**2)))
     return np.maximum(lengths, SMALLEST_STRENGTH * typical) if typical > 0 else np.ones_like(lengths)
+
+
+class EliminatedSearch(ABC):
+    """A search over all factors but the last, which is solved for at every point.
+
+    The solution at the last point is remembered: a start is looked at to scale it, and a descent ends where it looked.
+    A scaled start is solved anew: the regularisation is not scale-free, and in float32 it is as large as small errors
+    are.
+    """
+
+    def __init__(self, problem: Problem, rank: int) -> None:
+        """Prepare the search for factors of one rank."""
+        self._problem = problem
+        self._rank = rank
+        self._known: tuple[NDArray[np.floating], NDArray[np.floating], Eliminated] | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Not by the starts, unless a form knows better."""
+        return False
+
+    def evaluate(self, point: NDArray[np.floating]) -> Value:
+        """Relative objective and its gradient."""
+        features, solution = self._at(point)
+        value = (self._problem.zero_objective - solution.captured) / self._problem.energy
+        return Value(value, self._gradient(point, features, solution).astype(point.dtype))
+
+    def _at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
+        """Φ S and the best last factor at a point, which must not be written to afterwards."""
+        if self._known is None or self._known[0] is not point:
+            return self._remember(point, *self._features(point))
+        return self._known[1:]
+
+    def _remember(
+        self, point: NDArray[np.floating], columns: NDArray[np.floating], features: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], Eliminated]:
+        self._known = point, features, self._solve(columns, features)
+        return self._known[1:]
+
+    @abstractmethod
+    def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Φ (or what it is made of) and Φ S."""
+
+    @abstractmethod
+    def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated: ...
+
+    @abstractmethod
+    def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any: ...

@@ -8,16 +8,16 @@ the optimum (Jaderberg et al., BMVC 2014; Tai et al., ICLR 2016).
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import CONV, Layer, Layers
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, LastSolved, eliminate, penalised, strengths
+from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.truncated import (
     Halves,
     balanced,
@@ -178,7 +178,7 @@ def _axis_of(first: tuple[int, ...], kernel: tuple[int, ...]) -> int:
     return 0 if first == split_kernel(kernel, 0)[0] else 1
 
 
-class SpatialSearch:
+class SpatialSearch(EliminatedSearch):
     """Fit the first factor, the second eliminated, for one order of the two.
 
     Taps are reordered so that a patch is (C·k1) × k2, k1 the kernel's side along the axis that runs first.
@@ -186,8 +186,7 @@ class SpatialSearch:
 
     def __init__(self, problem: Problem, rank: int, axis: int) -> None:
         """Prepare the search for factors of one rank that start with ``axis``."""
-        self._problem = problem
-        self._rank = rank
+        super().__init__(problem, rank)
         self._axis = axis
         sides = _sides(problem.geometry.kernel)
         outputs, channels, taps = problem.original.shape
@@ -197,13 +196,6 @@ class SpatialSearch:
         self._rows = problem.prepared((NAME, "rows", axis), self._ordered_rows)
         target = problem.target[:, :, self._order].reshape(outputs, self._tall, self._wide)
         self._target = np.ascontiguousarray(target.transpose(2, 0, 1))
-        self._total = problem.zero_objective
-        self._last: LastSolved[tuple[NDArray[np.floating], Eliminated]] = LastSolved()
-
-    @property
-    def solved(self) -> bool:
-        """Never: the moments are no Kronecker product."""
-        return False
 
     @property
     def work(self) -> float:
@@ -256,48 +248,40 @@ class SpatialSearch:
     def point(self, factors: Factors) -> NDArray[np.floating]:
         """The first factor, each filter as long as its component is strong."""
         first = factors.arrays["first"].reshape(self._rank, -1).astype(self._problem.dtype)
-        features = self._features(first)
+        _, features = self._features(first)
         strength = strengths(self._solve(first, features).last.reshape(-1, self._rank))[:, None]
         first = first * strength
         features = features * strength[:, :, None]
         point: NDArray[np.floating] = first.ravel()
-        self._last.put(point, (features, self._solve(first, features)))
+        self._remember(point, first, features)
         return point
 
-    def evaluate(self, point: NDArray[np.floating]) -> Value:
-        """Relative objective and its gradient."""
-        features, solution = self._last.at(point, self._solved_at)
+    def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         mix = penalised(solution.mix).reshape(self._wide, self._rank, -1)
         last = solution.last.reshape(-1, self._wide, self._rank)
         slope = np.zeros((self._rank, self._tall), dtype=point.dtype)
         for column in range(self._wide):
             here = np.ascontiguousarray(features[:, :, :, column]).reshape(-1, self._tall)
             slope += mix[column] @ here - last[:, column].T @ self._target[column]
-        gradient = slope.ravel() * (2 / self._problem.energy)
-        return Value((self._total - solution.captured) / self._problem.energy, gradient.astype(point.dtype))
+        return slope.ravel() * (2 / self._problem.energy)
 
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """The first factor and the second that is best for it."""
         first = point.reshape(self._rank, self._tall)
-        last = self._last.at(point, self._solved_at)[1].last
+        last = self._at(point)[1].last
         second = last.reshape(-1, self._wide, self._rank).transpose(2, 0, 1).reshape(self._rank, -1)
         halves = balanced(first.T[None].astype(np.float64), second[None].astype(np.float64))
         return assemble(halves.left[0].T, halves.right[0], self._axis, self._problem.geometry)
 
-    def _features(self, first: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Φ S for the features (j, q): (k2, R, C·k1, k2)."""
+    def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The first factor, and Φ S for the features (j, q): (k2, R, C·k1, k2)."""
+        first = point.reshape(self._rank, self._tall)
         if not self._problem.per_channel:
             product: NDArray[np.floating] = first @ self._rows
-            return product.reshape(self._wide, self._rank, self._tall, self._wide)
+            return first, product.reshape(self._wide, self._rank, self._tall, self._wide)
         channels = self._rows.shape[1]
         by_channel: NDArray[np.floating] = first.reshape(self._rank, channels, -1).swapaxes(0, 1) @ self._rows
-        return by_channel.swapaxes(1, 2).reshape(self._wide, self._rank, self._tall, self._wide)
-
-    def _solved_at(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], Eliminated]:
-        """Φ S and the second factor that is best for it."""
-        first = point.reshape(self._rank, self._tall)
-        features = self._features(first)
-        return features, self._solve(first, features)
+        return first, by_channel.swapaxes(1, 2).reshape(self._wide, self._rank, self._tall, self._wide)
 
     def _solve(self, first: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         """Second factor (M, k2·R)."""
