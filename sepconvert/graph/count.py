@@ -16,9 +16,9 @@ import onnx
 
 from sepconvert.graph.contractions import CONVOLUTIONS, contraction_macs, is_contraction
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import CONV_LIKE, bodies, depending_nodes, operator_name
+from sepconvert.graph.notation import CONV_LIKE, bodies, depending_nodes, known_shapes, operator_name
 from sepconvert.graph.params import count_params
-from sepconvert.graph.shapes import Shapes, typed_values
+from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.without_macs import WITHOUT_MACS
 from sepconvert.record import Totals, Uncounted
 
@@ -34,7 +34,7 @@ def macs_by_output(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | Non
     None where they are unknown. The insides of functions and subgraphs are not listed.
     """
     own = {output.name for node in model.ir.graph for output in node.outputs}
-    known = _known(shapes.graph, {})
+    known = known_shapes(shapes.graph)
     return {
         node.output[0]: _per_sample(contraction_macs(node, known), shapes.batch)
         for node in depending_nodes(shapes.graph, _fed(shapes))
@@ -81,7 +81,7 @@ class _Tally:
 
 def _tally(graph: onnx.GraphProto, varying: set[str], outer: Known) -> _Tally:
     """Count one graph in the order of its nodes; ``outer`` are the shapes of the values around it."""
-    known = _known(graph, outer)
+    known = {**outer, **known_shapes(graph)}
     tally = _Tally()
     for node in depending_nodes(graph, varying):
         tally.add(_count_node(node, known, varying))
@@ -124,16 +124,6 @@ def _contractions_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 def _fed(shapes: Shapes) -> set[str]:
     return {info.name for info in shapes.inputs}
-
-
-def _known(graph: onnx.GraphProto, outer: Known) -> Known:
-    """Return the fully known shapes of a graph's values and of those around it."""
-    known = dict(outer)
-    for name, _, shape in typed_values(graph):
-        sizes = tuple(dim for dim in shape or () if dim is not None)
-        if shape is not None and len(sizes) == len(shape):
-            known[name] = sizes
-    return known
 
 
 def _sum(parts: Collection[int | None]) -> int | None:

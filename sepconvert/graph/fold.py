@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from sepconvert.graph.notation import known_shapes
+
 SMALL = 64
 """Values with more elements are not followed: they are data, not shapes."""
 
@@ -37,7 +39,7 @@ def known_values(proto: onnx.ModelProto) -> Known:
     Returns:
         Arrays by value name: all outputs of each node that can be evaluated.
     """
-    shapes = _static_shapes(proto.graph)
+    shapes = known_shapes(proto.graph)
     known = _small_constants(proto.graph)
     found: Known = {}
     for node in proto.graph.node:
@@ -54,16 +56,6 @@ def replace_nodes(graph: onnx.GraphProto, values: Known) -> None:
     del graph.node[:]
     graph.node.extend(kept)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
-
-
-def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for values in (graph.input, graph.value_info, graph.output):
-        for value in values:
-            kind = value.type.tensor_type
-            if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-                found[value.name] = tuple(d.dim_value for d in kind.shape.dim)
-    return found
 
 
 def _small_constants(graph: onnx.GraphProto) -> Known:

@@ -91,3 +91,25 @@ def dtype_name(elem_type: int) -> str:
         return str(ir.DataType(elem_type).numpy().name)
     except (ValueError, TypeError):
         return "unknown"
+
+
+def typed_values(graph: onnx.GraphProto) -> Iterator[tuple[str, int, tuple[int | None, ...] | None]]:
+    """Yield name, ONNX element type and shape of every tensor whose type is known."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor.data_type, tuple(tensor.dims)
+    for values in (graph.input, graph.value_info, graph.output):
+        for value in values:
+            if value.type.HasField("tensor_type"):
+                kind = value.type.tensor_type
+                dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+                yield value.name, kind.elem_type, dims if kind.HasField("shape") else None
+
+
+def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """Return the shapes of a graph's values that are fully known."""
+    known = {}
+    for name, _, shape in typed_values(graph):
+        sizes = tuple(dim for dim in shape or () if dim is not None)
+        if shape is not None and len(sizes) == len(shape):
+            known[name] = sizes
+    return known

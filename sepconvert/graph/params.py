@@ -1,6 +1,6 @@
 """Count a model's parameters without reading them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import prod
 
 import onnx_ir as ir
@@ -30,24 +30,15 @@ def count_params(model: LoadedModel, shapes: Shapes) -> int:
 
 
 def _stored(graph: ir.Graph, ir_version: int) -> Iterator[ir.Value]:
-    yield from _used(graph.initializers.values())
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        if node.op_type == "Constant" or _is_fixed_fill(node, ir_version):
-            yield from _used(node.outputs)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _used(attribute.as_graph().initializers.values())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for body in attribute.as_graphs():
-                    yield from _used(body.initializers.values())
+    for part in (graph, *graph.subgraphs()):
+        makers = (node for node in part if node.op_type == "Constant" or _is_fixed_fill(node, ir_version))
+        for value in (*part.initializers.values(), *(value for node in makers for value in node.outputs)):
+            if value.uses() or value.is_graph_output():
+                yield value
 
 
 def _is_fixed_fill(node: ir.Node, ir_version: int) -> bool:
     return node.op_type == "ConstantOfShape" and origin_of(node.outputs[0], ir_version) is Origin.CONSTANT
-
-
-def _used(values: Iterable[ir.Value]) -> Iterator[ir.Value]:
-    return (value for value in values if value.uses() or value.is_graph_output())
 
 
 def _elements(value: ir.Value, shapes: Shapes) -> int:

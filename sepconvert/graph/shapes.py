@@ -5,7 +5,7 @@ whose sizes the graph computes from other shapes, those integer sub-graphs are f
 again, until nothing new becomes known.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import depending_nodes, dtype_name
+from sepconvert.graph.notation import depending_nodes, dtype_name, typed_values
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
@@ -196,15 +196,3 @@ def _collect(graph: onnx.GraphProto) -> tuple[dict[str, Shape | None], dict[str,
         for name in node.output:
             shapes.setdefault(name, None)
     return shapes, dtypes
-
-
-def typed_values(graph: onnx.GraphProto) -> Iterator[tuple[str, int, Shape | None]]:
-    """Yield name, ONNX element type and shape of every tensor whose type is known."""
-    for tensor in graph.initializer:
-        yield tensor.name, tensor.data_type, tuple(tensor.dims)
-    for values in (graph.input, graph.value_info, graph.output):
-        for value in values:
-            if value.type.HasField("tensor_type"):
-                kind = value.type.tensor_type
-                dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-                yield value.name, kind.elem_type, dims if kind.HasField("shape") else None

@@ -16,7 +16,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import CONV_LIKE
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.uses import computed_nodes
+from sepconvert.graph.uses import computed_nodes, inner_graphs
 from sepconvert.graph.weights import Origin, is_shared, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
@@ -253,18 +253,10 @@ def _shape(shapes: Shapes, value: ir.Value | None) -> Shape | None:
 
 def _in_subgraphs(node: ir.Node, model: ir.Model) -> Iterator[Skip]:
     reason = f"It is inside the body of {node.op_type} '{_name(node)}', which is left alone."
-    for body in _bodies(node):
+    for body in inner_graphs(node):
         for inner in ir.traversal.RecursiveGraphIterator(body):
             if is_conv_like(inner, model):
                 yield _skip(inner, "subgraph", reason)
-
-
-def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def _in_functions(model: ir.Model) -> Iterator[Skip]:

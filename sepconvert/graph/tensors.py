@@ -1,7 +1,7 @@
 """Walk and check the tensors stored in a model file, without reading external data."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.notation import bodies
 
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 # The field that a type's numbers stand in where they are not raw bytes; those of all others in int32_data.
@@ -26,29 +27,20 @@ _FIELD_OF = {
 
 def tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield every tensor of the model: initializers and attributes, in subgraphs and functions too."""
-    yield from _graph_tensors(proto.graph)
-    for function in proto.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
+    yield from proto.graph.initializer
+    for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
+        yield from _node_tensors(nodes)
 
 
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from _node_tensors(node)
-
-
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.TENSOR:
-            yield attribute.t
-        elif attribute.type == onnx.AttributeProto.TENSORS:
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
             yield from attribute.tensors
-        elif attribute.type == onnx.AttributeProto.GRAPH:
-            yield from _graph_tensors(attribute.g)
-        elif attribute.type == onnx.AttributeProto.GRAPHS:
-            for graph in attribute.graphs:
-                yield from _graph_tensors(graph)
+        for body in bodies(node):
+            yield from body.initializer
+            yield from _node_tensors(body.node)
 
 
 def check_tensor(tensor: onnx.TensorProto, folder: Path | None, label: str) -> Path | None:

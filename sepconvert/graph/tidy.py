@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.uses import node_inputs
+from sepconvert.graph.uses import inner_graphs, node_inputs
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 
 SHOWN = 3  # dead nodes named in a note
@@ -14,7 +14,6 @@ SHOWN = 3  # dead nodes named in a note
 # What PyTorch's exporter puts around the zero that it writes for a missing bias.
 _WRAPPINGS = frozenset({"Expand", "Cast", "CastLike", "Identity", "Reshape"})
 _BIASED = frozenset({"Conv", "ConvTranspose"})
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def without_zero_biases(model: LoadedModel) -> LoadedModel:
@@ -84,7 +83,7 @@ def discard_unused(model: ir.Model, value: ir.Value) -> None:
         return
     used = any(output.uses() or output.is_graph_output() for output in producer.outputs)
     # A node with a subgraph may read values that it does not list: it stays.
-    if used or producer.graph is not graph or any(attr.type in _GRAPHS for attr in producer.attributes.values()):
+    if used or producer.graph is not graph or any(True for _ in inner_graphs(producer)):
         return
     inputs = [value for value in producer.inputs if value is not None]
     graph.remove(producer, safe=True)

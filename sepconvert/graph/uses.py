@@ -44,12 +44,17 @@ def node_inputs(node: ir.Node) -> Iterator[ir.Value]:
     for value in node.inputs:
         if value is not None:
             yield value
+    for graph in inner_graphs(node):
+        yield from _captured(graph, node.graph)
+
+
+def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """Yield the graphs inside a control-flow node."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
-            yield from _captured(attribute.as_graph(), node.graph)
+            yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            for graph in attribute.as_graphs():
-                yield from _captured(graph, node.graph)
+            yield from attribute.as_graphs()
 
 
 def _captured(graph: ir.Graph, outer: object) -> Iterator[ir.Value]:

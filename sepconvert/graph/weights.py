@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.uses import find_value
+from sepconvert.graph.uses import find_value, inner_graphs
 from sepconvert.number_types import is_float
 
 _RANDOM = frozenset(
@@ -60,13 +60,9 @@ def _own_origin(value: ir.Value, ir_version: int) -> Origin:
         return Origin.OVERRIDABLE if overridable else Origin.CONSTANT
     if node.op_type in ("DequantizeLinear", "DynamicQuantizeLinear"):
         return Origin.QUANTIZED
-    if node.domain != "" or node.op_type in _RANDOM or _has_subgraph(node):
+    if node.domain != "" or node.op_type in _RANDOM or any(True for _ in inner_graphs(node)):
         return Origin.DYNAMIC
     return Origin.CONSTANT
-
-
-def _has_subgraph(node: ir.Node) -> bool:
-    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
 
 
 def is_shared(value: ir.Value) -> bool:
