@@ -61,7 +61,7 @@ def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[st
         macs=macs,
         flops=None if macs is None else 2 * macs,
         conv_macs=_per_sample(tally.conv_macs, shapes.batch),
-        site_macs=_sum([by_output.get(name) for name in site_outputs]),
+        site_macs=sum_known([by_output.get(name) for name in site_outputs]),
         file_bytes=model.bytes,
         uncounted=[Uncounted(op, count) for op, count in sorted(tally.uncounted.items())],
     )
@@ -74,8 +74,8 @@ class _Tally:
     uncounted: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "_Tally") -> None:
-        self.macs = _sum([self.macs, other.macs])
-        self.conv_macs = _sum([self.conv_macs, other.conv_macs])
+        self.macs = sum_known([self.macs, other.macs])
+        self.conv_macs = sum_known([self.conv_macs, other.conv_macs])
         self.uncounted += other.uncounted
 
 
@@ -126,7 +126,8 @@ def _fed(shapes: Shapes) -> set[str]:
     return {info.name for info in shapes.inputs}
 
 
-def _sum(parts: Collection[int | None]) -> int | None:
+def sum_known(parts: Collection[int | None]) -> int | None:
+    """Add up figures; None where one of them is unknown."""
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) == len(parts) else None
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,23 +161,14 @@ def _to_ir(proto: onnx.ModelProto, label: str) -> ir.Model:
 
 
 def _anchor_external_data(model: ir.Model, path: Path) -> None:
-    folder = path.parent.absolute()
-    for graph in _graphs(model):
-        ir.external_data.set_base_dir(graph, folder)
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        ir.external_data.set_base_dir(graph, path.parent.absolute())
     read_on_demand(model)
-
-
-def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    yield model.graph
-    for function in model.functions.values():
-        yield function.graph
 
 
 def _check_graph(model: ir.Model, label: str) -> None:
     try:
         onnx.checker.check_model(weightless_copy(model))
-    except ir.serde.SerdeError as error:
+    except (ir.serde.SerdeError, onnx.checker.ValidationError) as error:
         # Names that are not text are only noticed when they are written again.
-        raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None
-    except onnx.checker.ValidationError as error:
         raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None

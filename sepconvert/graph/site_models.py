@@ -50,7 +50,18 @@ def dense_site_model(
     site: ConvSite, kernel: NDArray[np.floating], bias: NDArray[np.floating] | None, around: Surroundings
 ) -> bytes:
     """Serialise the site's own convolution with the given kernel (M, C, *k) and bias (M,), rounded to its dtype."""
-    return site_model(site, around, lambda source, unique: _dense_chain(site, kernel, bias, source, unique))
+
+    def dense(source: ir.Value, unique: Namer) -> Chain:
+        geometry = site.geometry
+        weights = [constant_value(unique("weight"), rounded(kernel, site.dtype))]
+        if bias is not None:
+            weights.append(constant_value(unique("bias"), rounded(bias, site.dtype)))
+        padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
+        attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
+        node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
+        return Chain((node,), tuple(weights))
+
+    return site_model(site, around, dense)
 
 
 def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | None, around: Surroundings) -> bytes:
@@ -61,10 +72,14 @@ def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | No
         bias: the site's own bias (M,), which stays where the replacement brings none; None without one.
         around: opset, sizes and what follows.
     """
-    chosen = bias if replacement.bias is None else replacement.bias
-    return site_model(
-        replacement.site, around, lambda source, unique: _lowered_chain(replacement, chosen, source, unique)
-    )
+    site, chosen = replacement.site, bias if replacement.bias is None else replacement.bias
+
+    def lowered(source: ir.Value, unique: Namer) -> Chain:
+        held = None if chosen is None else constant_value(unique("bias"), rounded(chosen, site.dtype))
+        chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
+        return chain if held is None else Chain(chain.nodes, (*chain.weights, held))
+
+    return site_model(site, around, lowered)
 
 
 def passing_model(channels: int, axes: int, dtype: str, around: Surroundings) -> bytes:
@@ -102,29 +117,3 @@ def _model(in_channels: int, out_channels: int, axes: int, dtype: str, around: S
     graph.extend([*store_constants(graph, around.ir_version, chain.weights, unique), *nodes])
     data: bytes = ir.to_proto(ir.Model(graph, ir_version=around.ir_version)).SerializeToString()
     return data
-
-
-def _dense_chain(
-    site: ConvSite,
-    kernel: NDArray[np.floating],
-    bias: NDArray[np.floating] | None,
-    source: ir.Value,
-    unique: Namer,
-) -> Chain:
-    geometry = site.geometry
-    weights = [constant_value(unique("weight"), rounded(kernel, site.dtype))]
-    if bias is not None:
-        weights.append(constant_value(unique("bias"), rounded(bias, site.dtype)))
-    padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
-    attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
-    node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
-    return Chain((node,), tuple(weights))
-
-
-def _lowered_chain(
-    replacement: Replacement, bias: NDArray[np.floating] | None, source: ir.Value, unique: Namer
-) -> Chain:
-    site = replacement.site
-    held = None if bias is None else constant_value(unique("bias"), rounded(bias, site.dtype))
-    chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
-    return chain if held is None else Chain(chain.nodes, (*chain.weights, held))

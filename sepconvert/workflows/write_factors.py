@@ -7,9 +7,9 @@ import numpy as np
 
 from sepconvert.errors import VerificationError
 from sepconvert.fitting.results import NetworkFit, SiteFit
-from sepconvert.graph.count import count_totals, macs_by_output
+from sepconvert.graph.count import count_totals, macs_by_output, sum_known
 from sepconvert.graph.parts import with_kernels
-from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
+from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
@@ -48,7 +48,8 @@ def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
     emitted = [name for names in rewritten.emitted.values() for name in names]
     totals = count_totals(model, shapes, [*kept, *emitted])
-    macs = _site_macs(rewritten, macs_by_output(model, shapes))
+    counted = macs_by_output(model, shapes)
+    macs = {output: sum_known([counted.get(name) for name in names]) for output, names in rewritten.emitted.items()}
     for replacement in replacements:
         _check_cost(replacement, macs[replacement.site.output])
     after = OpenedModel(model, shapes, Survey((), ()), totals)
@@ -63,16 +64,6 @@ def _check_cost(replacement: Replacement, found: int | None) -> None:
             f"Site {site.name} was written with {found} MACs instead of the planned {planned}: "
             "this is a bug of sepconvert, please report it."
         )
-
-
-def _site_macs(rewritten: Rewritten, macs: Mapping[str, int | None]) -> dict[str, int | None]:
-    """MACs of the nodes that stand in each site's place, counted from the written graph."""
-    counted: dict[str, int | None] = {}
-    for output, names in rewritten.emitted.items():
-        parts = [macs.get(name) for name in names]
-        known = [part for part in parts if part is not None]
-        counted[output] = sum(known) if len(known) == len(parts) else None
-    return counted
 
 
 def _used_shapes(opened: OpenedModel) -> dict[str, list[int]]:
