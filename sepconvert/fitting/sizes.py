@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import prod
 
+from sepconvert.graph.notation import is_full
 from sepconvert.graph.segments import NO_ARRAY
 from sepconvert.graph.shapes import Shapes
 
@@ -17,12 +18,8 @@ def value_sizes(shapes: Shapes) -> Callable[[str], int]:
 
     An unknown size counts as the largest known one, a sequence or map as ``NO_ARRAY``.
     """
-    known: dict[str, int] = {}
-    for name, shape in shapes.shapes.items():
-        if shape is not None and name not in shapes.constants:
-            sides = [side for side in shape if side is not None]
-            if len(sides) == len(shape):
-                known[name] = 4 * prod(sides) // shapes.batch
+    full = ((name, shape) for name, shape in shapes.shapes.items() if is_full(shape) and name not in shapes.constants)
+    known = {name: 4 * prod(shape) // shapes.batch for name, shape in full}
     largest = max(known.values(), default=1)
     known |= dict.fromkeys(shapes.no_tensors, NO_ARRAY)
     return lambda name: known.get(name, largest)

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from sepconvert.errors import ModelError
 from sepconvert.graph.inputs import Shape
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.shapes import Shapes, infer_shapes, is_full
+from sepconvert.graph.notation import is_full
+from sepconvert.graph.shapes import Shapes, infer_shapes
 
 _TWO, _THREE = 2, 3
 
@@ -30,7 +31,7 @@ def batch_axes(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | None]:
     if not moving:
         return _fixed_axes(shapes)
     found = _named_axes(model, {str(info.declared_shape[0]) for info in moving if info.declared_shape[0] is not None})
-    if any(info.used_shape is None or None in info.used_shape for info in shapes.inputs):
+    if not all(is_full(info.used_shape) for info in shapes.inputs):
         return found
     names = {info.name for info in moving}
     sizes = {info.name: [size or 0 for size in info.used_shape or ()] for info in shapes.inputs}

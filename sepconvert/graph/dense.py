@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.inputs import Shape
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import is_full
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import conv_geometry
@@ -42,9 +42,9 @@ def _geometry(node: ir.Node, shapes: Shapes) -> ConvGeometry | None:
     if node.domain not in ("", "ai.onnx") or len(node.inputs) < 2 or node.inputs[1] is None:
         return None
     sides = shapes.shapes.get(str(node.inputs[1].name))
-    if sides is None or None in sides:
+    if not is_full(sides):
         return None
-    weight = tuple(int(side) for side in sides if side is not None)
+    weight = tuple(sides)
     if node.op_type == "Conv":
         plain = len(weight) in (3, 4) and set(weight[2:]) == {1} and node.attributes.get_int("group", 1) == 1
         return conv_geometry(node, weight, shapes) if plain else None
@@ -53,23 +53,23 @@ def _geometry(node: ir.Node, shapes: Shapes) -> ConvGeometry | None:
     return _gemm_geometry(node, weight, shapes) if node.op_type == "Gemm" else None
 
 
-def _gemm_geometry(node: ir.Node, weight: Shape, shapes: Shapes) -> ConvGeometry | None:
+def _gemm_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> ConvGeometry | None:
     """A Gemm that computes ``x Wᵀ + b``, its bias one number per output; None for any other."""
     ints, floats = node.attributes.get_int, node.attributes.get_float
     if floats("alpha", 1.0) != 1 or floats("beta", 1.0) != 1 or ints("transA", 0) != 0 or ints("transB", 0) != 1:
         return None
     if len(node.inputs) < 3 or node.inputs[2] is None or shapes.shapes.get(str(node.inputs[2].name)) != weight[:1]:
         return None
-    outputs, channels = (int(side) for side in weight if side is not None)
+    outputs, channels = weight
     return _single_position(channels, outputs)
 
 
-def _matmul_geometry(node: ir.Node, weight: Shape, shapes: Shapes) -> ConvGeometry | None:
+def _matmul_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> ConvGeometry | None:
     """A MatMul that computes ``x W`` row by row; None for any other."""
     rows = shapes.shapes.get(str(node.inputs[0].name)) if node.inputs[0] is not None else None
     if rows is None or len(rows) != 2 or len(weight) != 2:
         return None
-    channels, outputs = (int(side) for side in weight if side is not None)
+    channels, outputs = weight
     return _single_position(channels, outputs)
 
 

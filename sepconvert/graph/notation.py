@@ -1,9 +1,9 @@
 """Read nodes of an ONNX graph: attributes with their defaults, operator names, einsum equations."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import onnx
 import onnx_ir as ir
@@ -107,9 +107,9 @@ def typed_values(graph: onnx.GraphProto) -> Iterator[tuple[str, int, tuple[int |
 
 def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """Return the shapes of a graph's values that are fully known."""
-    known = {}
-    for name, _, shape in typed_values(graph):
-        sizes = tuple(dim for dim in shape or () if dim is not None)
-        if shape is not None and len(sizes) == len(shape):
-            known[name] = sizes
-    return known
+    return {name: tuple(shape) for name, _, shape in typed_values(graph) if is_full(shape)}
+
+
+def is_full(shape: Sequence[int | None] | None) -> TypeGuard[Sequence[int]]:
+    """Tell whether every dimension is known."""
+    return shape is not None and None not in shape

@@ -16,7 +16,7 @@ from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import depending_nodes, dtype_name, typed_values
+from sepconvert.graph.notation import depending_nodes, dtype_name, is_full, typed_values
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
@@ -98,11 +98,6 @@ def _unresolved(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> t
         f"The shape of '{first.output[0]}' ({first.op_type}){more} depends on data or on an operator without shape "
         "inference, so figures that depend on it are unknown.",
     )
-
-
-def is_full(shape: Shape | None) -> bool:
-    """Tell whether every dimension is known."""
-    return shape is not None and None not in shape
 
 
 def _batch(infos: Sequence[InputInfo], graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> int:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sepconvert.errors import ModelError
 from sepconvert.graph.inputs import Shape
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import CONV_LIKE
+from sepconvert.graph.notation import CONV_LIKE, is_full
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import computed_nodes, inner_graphs
@@ -97,9 +97,9 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     if origin is not Origin.CONSTANT:
         return _skip(node, *_BY_ORIGIN[origin])
     shape = shapes.shapes.get(str(weight.name))
-    if shape is None or None in shape:
+    if not is_full(shape):
         return _skip(node, "dynamic-weight", "The shape of its weight is unknown, so there is nothing to factorise.")
-    geometry = conv_geometry(node, tuple(int(d) for d in shape if d is not None), shapes)
+    geometry = conv_geometry(node, tuple(shape), shapes)
     reason = _not_standard(geometry, _group(node)) or _unwieldy(geometry)
     if reason is not None:
         return _skip(node, *reason)
@@ -238,8 +238,8 @@ def _spatial(shapes: Shapes, value: ir.Value | None) -> tuple[int, ...] | None:
     shape = _shape(shapes, value)
     if not shape or shape[0] is None:
         return None
-    known = tuple(dim for dim in shape[2:] if dim is not None)
-    return known if len(known) == len(shape) - 2 else None
+    sides = shape[2:]
+    return tuple(sides) if is_full(sides) else None
 
 
 def _images(shapes: Shapes, value: ir.Value | None) -> int:

@@ -5,6 +5,7 @@ import numpy as np
 from sepconvert.data import Dataset, random_inputs
 from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import expose, pre_activations
+from sepconvert.graph.notation import is_full
 from sepconvert.graph.runnable import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
@@ -33,7 +34,7 @@ def measure_fidelity(
     from sepconvert.verify import fidelity
 
     if dataset is None:
-        if not _known(before):
+        if not all(is_full(info.used_shape) for info in before.shapes.inputs):
             return None, ["Fidelity was not measured: an input's size is unknown; pass --input or --data."]
         dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
     pre, pre_after = pre_activations(before.model), pre_activations(after.model)
@@ -91,10 +92,3 @@ def measure_latency(
         time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng, progress=progress)
         for device in measure.devices
     ]
-
-
-def _known(opened: OpenedModel) -> bool:
-    return all(
-        info.used_shape is not None and all(size is not None for size in info.used_shape)
-        for info in opened.shapes.inputs
-    )

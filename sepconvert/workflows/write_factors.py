@@ -8,6 +8,7 @@ import numpy as np
 from sepconvert.errors import VerificationError
 from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.graph.count import count_totals, macs_by_output, sum_known
+from sepconvert.graph.notation import is_full
 from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
@@ -44,7 +45,8 @@ def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     rewritten = rewrite_model(opened.model, replacements)
     check = check_rewrite(opened.model, rewritten, replacements, np.random.default_rng(seed))
     model = with_kernels(rewritten.model, fit.dense) if fit.dense else rewritten.model
-    shapes = infer_shapes(model, _used_shapes(opened))
+    sizes = {info.name: info.used_shape for info in opened.shapes.inputs if is_full(info.used_shape)}
+    shapes = infer_shapes(model, sizes)
     kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
     emitted = [name for names in rewritten.emitted.values() for name in names]
     totals = count_totals(model, shapes, [*kept, *emitted])
@@ -64,16 +66,6 @@ def _check_cost(replacement: Replacement, found: int | None) -> None:
             f"Site {site.name} was written with {found} MACs instead of the planned {planned}: "
             "this is a bug of sepconvert, please report it."
         )
-
-
-def _used_shapes(opened: OpenedModel) -> dict[str, list[int]]:
-    """Input shapes the original was counted with, where they are fully known."""
-    shapes = {}
-    for info in opened.shapes.inputs:
-        sizes = [size for size in info.used_shape or () if size is not None]
-        if info.used_shape is not None and len(sizes) == len(info.used_shape):
-            shapes[info.name] = sizes
-    return shapes
 
 
 def describe_result(
