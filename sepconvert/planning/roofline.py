@@ -56,9 +56,9 @@ def candidate_ms(geometry: ConvGeometry, scheme: Scheme, dtype: str = "float32",
     return _time(steps(geometry, scheme), dtype, machine)
 
 
-def rest_ms(macs: int, machine: Machine = NOMINAL) -> float:
+def rest_ms(macs: int) -> float:
     """Roofline time of layers that are not looked at one by one: their multiply-adds at the core's peak."""
-    return macs / machine.macs_per_ms
+    return macs / NOMINAL.macs_per_ms
 
 
 def steps(geometry: ConvGeometry, scheme: Scheme) -> list[NodeCost]:

@@ -86,22 +86,19 @@ def cut_behind(
     return runnable(part), tuple(sorted({*fed, site.output}))
 
 
-def measure_effect(
-    replay: Replay, difference: NDArray[np.floating], shift: NDArray[np.floating], threads: int = 1
-) -> Effect | None:
+def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDArray[np.floating]) -> Effect | None:
     """Perturb one site and compare the network's outputs.
 
     Args:
         replay: the network behind the site, and inputs.
         difference: (M, C, *kernel), Ŵ − W.
         shift: (M,), b̂ − b.
-        threads: of the runtime.
 
     Returns:
         The effect; None where the site's error is zero or no observed value varies over the inputs.
     """
-    error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around), threads=threads)
-    rest = None if replay.rest is None else open_session(replay.rest, threads=threads)
+    error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around))
+    rest = None if replay.rest is None else open_session(replay.rest)
     own = _ScaledError(replay.row_scale)
     outputs = {name: Deviation() for name in replay.observed}
     for x, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):

@@ -64,7 +64,7 @@ def plan_share(
     if best > target:
         raise NothingToDoError(
             f"--{unit} {target:g} is out of reach: with rank 1 at every site the model keeps {best:.3f} of its {unit}, "
-            f"because the rest is in layers that are no sites; ask for {_round_up(best):g} or more."
+            f"because the rest is in layers that are no sites; ask for {round_up(best):g} or more."
         )
     for _ in range(30):
         middle = (low + high) / 2
@@ -143,5 +143,6 @@ def _unit(cost: Cost, unit: str) -> int:
     return cost.macs if cost.macs is not None else 0
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
+    """Round a ratio up to three digits, so that asking for it is not refused again."""
     return -(-value * 1000 // 1) / 1000

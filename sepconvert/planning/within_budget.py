@@ -7,6 +7,7 @@ from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
+from sepconvert.planning.uniform import round_up
 from sepconvert.separable.forms import cost_of
 
 KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"
@@ -64,7 +65,7 @@ def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkP
         best = 1 + error.best / total
         raise NothingToDoError(
             f"--{unit} {ratio:g} is out of reach: with the smallest candidate at every site the model keeps {best:.3f} "
-            f"of its {unit}, because the rest is in layers that are no sites; ask for {_up(best):g} or more."
+            f"of its {unit}, because the rest is in layers that are no sites; ask for {round_up(best):g} or more."
         ) from None
     planned = choices.planned(found.picks)
     predicted = {"damage": found.totals["damage"], unit: 1 + found.totals[unit] / total}
@@ -105,7 +106,3 @@ def sources(planned: Sequence[PlannedSite]) -> str | None:
     """Name where the times behind a prediction are from, as one word or several; None where nothing was timed."""
     found = {site.option.source for site in planned if site.option.source is not None}
     return ", ".join(sorted(found)) or None
-
-
-def _up(value: float) -> float:
-    return -(-value * 1000 // 1) / 1000
