@@ -88,8 +88,8 @@ def estimate(problem: Problem, form: str, rank: int, evaluations: int) -> Factor
     searches = FORMS[form].search(problem, rank) if rank < FORMS[form].full_rank(problem.geometry) else []
     opened = _open(searches, ())
     if opened.points:
-        descended = _descend(opened.points, evaluations)
-        scaled = descended.start.search.factors(descended.descent.point)
+        start = opened.best_start
+        scaled = start.search.factors(_descend(start, evaluations).point)
     elif opened.solved:
         scaled = opened.solved[0]
     else:
@@ -161,8 +161,8 @@ def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluat
     history: tuple[float, ...] = ()
     used = 0
     if opened.points:
-        descended = _descend(opened.points, evaluations)
-        start, descent = descended.start, descended.descent
+        start = opened.best_start
+        descent = _descend(start, evaluations)
         found = start.search.factors(descent.point)
         # Each given kernel has a start that is no worse, to rounding.
         surely_best = descent.history[-1] < CLEARLY * start.value.value
@@ -180,24 +180,19 @@ class _Start:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class _Descended:
-    """The best start and the way down from it."""
-
-    start: _Start
-    descent: Descent
-
-
-def _descend(points: Sequence[_Start], evaluations: int | None) -> _Descended:
-    start = min(points, key=_value)
+def _descend(start: _Start, evaluations: int | None) -> Descent:
     allowed = default_evaluations(start.search.work) if evaluations is None else evaluations
-    return _Descended(start, descend(start.search.evaluate, start.point, allowed, TOLERANCE, here=start.value))
+    return descend(start.search.evaluate, start.point, allowed, TOLERANCE, here=start.value)
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     points: list[_Start]
     solved: list[Factors]
+
+    @property
+    def best_start(self) -> _Start:
+        return min(self.points, key=lambda start: start.value.value)
 
 
 def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
@@ -218,10 +213,6 @@ def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
 def _start(search: Search, factors: Factors) -> _Start:
     point = search.point(factors)
     return _Start(search, point, search.evaluate(point))
-
-
-def _value(start: _Start) -> float:
-    return start.value.value
 
 
 def _padded(factors: Factors, rank: int) -> Factors:

@@ -7,6 +7,7 @@ see zeros.
 """
 
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,9 @@ def factorise(
     ]
     work = _work(tensor, rank)
     first = [refine(work, start.triplets, FIRST_ROUNDS) for start in starts]
-    better = refine(work, min(first, key=_error).triplets, MORE_ROUNDS)
+    better = refine(work, min(first, key=attrgetter("error")).triplets, MORE_ROUNDS)
     # The penalty that bounds the norms can cost more than the rounds gain where a start is all but exact.
-    best = min((better, *first, *starts), key=_error)
+    best = min((better, *first, *starts), key=attrgetter("error"))
     return assemble(best.triplets, geometry.kernel)
 
 
@@ -128,10 +129,6 @@ def reconstruct(factors: Factors) -> NDArray[np.float64]:
     triplets = Triplets(arrays["expand"], arrays["depthwise"].reshape(factors.rank, -1), arrays["reduce"])
     dense = triplets.dense()
     return dense.reshape(*dense.shape[:2], *factors.kernel)
-
-
-def _error(refined: Refined) -> float:
-    return refined.error
 
 
 def _start_error(tensor: NDArray[np.float64], start: Triplets) -> float:

@@ -11,7 +11,7 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import plan_rank, plan_share
-from sepconvert.planning.within_budget import plan_error
+from sepconvert.planning.within_budget import plan_cost, plan_error
 from sepconvert.record import Latency, Plan
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
@@ -55,7 +55,8 @@ def settle(case: Case, planner: Planner) -> Settled:
         return _settle_speedup(case, planner, budget.value)
     if budget.name == "max_error":
         return _settle_error(case, planner, budget.value)
-    return _settle_plan(case, planner, planner.by_cost(budget.name, budget.value))
+    unit, ratio = budget.name, budget.value
+    return _settle_plan(case, planner, plan_cost(planner.choices_by_cost, unit, planner.total(unit), ratio))
 
 
 def _settle_uniform(case: Case, planner: Planner) -> Settled:

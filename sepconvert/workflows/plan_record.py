@@ -14,11 +14,7 @@ def describe_plan(network: NetworkPlan, *, from_data: bool) -> Plan:
     ``from_data`` says what a damage is: an error of the output, or a share of the weights.
     """
     predicted = dict(network.predicted)
-    damage = predicted.pop("damage")
-    if from_data:
-        predicted["max_error"] = damage
-    else:
-        predicted["dropped_weights"] = damage
+    predicted["max_error" if from_data else "dropped_weights"] = predicted.pop("damage")
     measured: dict[str, Any] | None = None
     if network.timed is not None:
         measured = {

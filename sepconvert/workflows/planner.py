@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
-from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.disk_cache import default_folder
@@ -25,7 +24,7 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import Format, WholeModelTiming
 from sepconvert.planning.speedup import plan_speedup
-from sepconvert.planning.within_budget import Choices, plan_cost
+from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -43,15 +42,6 @@ class Planner:
         self.case, self.request = case, case.request
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
-
-    def by_cost(self, unit: str, ratio: float) -> NetworkPlan:
-        """Plan for ``--macs`` or ``--params``.
-
-        Raises:
-            NothingToDoError: the ratio is out of reach.
-            ModelError: the model's total is unknown.
-        """
-        return plan_cost(self.choices_by_cost, unit, self.total(unit), ratio)
 
     def total(self, unit: str) -> int:
         """The whole model's MACs or parameters.
@@ -190,11 +180,11 @@ class Planner:
     def _timer(self) -> "ArchitectureTimer":
         from sepconvert.planning.architecture import ArchitectureTimer
 
-        measure = self.request.measure
-        gains = {site.output: kernel_gain(weight) for site, weight in self._weights()}
-        return ArchitectureTimer(
-            self.case.opened.model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed
-        )
+        model, measure = self.case.opened.model, self.request.measure
+        gains = {
+            site.output: kernel_gain(read_constant(model, site.weight).astype(np.float64)) for site in self.case.sites
+        }
+        return ArchitectureTimer(model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed)
 
     @cached_property
     def _whole(self) -> WholeModelTiming:
@@ -216,10 +206,6 @@ class Planner:
         if inputs is None:
             inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(self.request.seed))
         return next(iter(inputs.batches(1)))
-
-    def _weights(self) -> Iterator[tuple[ConvSite, NDArray[np.float64]]]:
-        for site in self.case.sites:
-            yield site, read_constant(self.case.opened.model, site.weight).astype(np.float64)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from sepconvert.data import Dataset
@@ -62,7 +63,7 @@ def _timed(record: SiteRecord, geometry: ConvGeometry, options: Sequence[SiteOpt
     if not candidates:
         return replace(record, latency_ms=dense, reason=reasons.get(record.output, record.reason))
     fast = [option for option in candidates if (option.ms or 0.0) * WORTH_A_LOOK <= dense]
-    best = min(fast, key=_error) if fast else min(candidates, key=_ms)
+    best = min(fast, key=attrgetter("error")) if fast else min(candidates, key=lambda option: option.ms or 0.0)
     scheme = best.scheme
     assert scheme is not None
     macs = cost_of(scheme.form, geometry, scheme.rank).macs
@@ -79,11 +80,3 @@ def _timed(record: SiteRecord, geometry: ConvGeometry, options: Sequence[SiteOpt
 
 def _with_share(record: SiteRecord, whole_ms: float) -> SiteRecord:
     return record if record.latency_ms is None else replace(record, latency_share=record.latency_ms / whole_ms)
-
-
-def _error(option: SiteOption) -> float:
-    return option.error
-
-
-def _ms(option: SiteOption) -> float:
-    return option.ms or 0.0

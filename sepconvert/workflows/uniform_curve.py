@@ -4,7 +4,6 @@ Speed falls as the share grows, so a few shares are timed with random weights an
 between them (linear in the logarithms); the finished model is measured like any other.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +24,11 @@ class UniformCurve:
         """Time ``SHARES``, the cheapest first; ``form`` is a key of ``FORMS``."""
         self._planner = planner
         self._form = form
-        self._speedups = [self._speedup(share) for share in self._shares()]
+        self._speedups = []
+        for index, share in enumerate(SHARES):
+            planner.case.request.progress(f"Time uniform {cli_name(form)}", index, len(SHARES))
+            self._speedups.append(planner.time_architecture(self._planned(share)).speedup)
+        planner.case.request.progress(f"Time uniform {cli_name(form)}", len(SHARES), len(SHARES))
 
     def plans(self, speedup: float) -> tuple[float, list[SitePlan]] | None:
         """The share that is predicted to give a speed-up, and its plan; None where the form cannot give it."""
@@ -35,15 +38,6 @@ class UniformCurve:
             return None
         share = float(np.exp(np.interp(-wanted, -logs, np.log(SHARES))))
         return share, self._uniform(share)
-
-    def _shares(self) -> Iterator[float]:
-        for index, share in enumerate(SHARES):
-            self._planner.case.request.progress(f"Time uniform {cli_name(self._form)}", index, len(SHARES))
-            yield share
-        self._planner.case.request.progress(f"Time uniform {cli_name(self._form)}", len(SHARES), len(SHARES))
-
-    def _speedup(self, share: float) -> float:
-        return self._planner.time_architecture(self._planned(share)).speedup
 
     def _planned(self, share: float) -> list[PlannedSite]:
         planned = []
