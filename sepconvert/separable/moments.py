@@ -7,7 +7,6 @@ convolution will see, as (M, CK): what an asymmetric fit needs, without the cros
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,28 +53,6 @@ class PatchMoments:
     def per_channel(self) -> bool:
         """Whether only the blocks within a channel are known."""
         return self.covariance.ndim == 3
-
-    def merged(self, other: Self) -> "PatchMoments":
-        """Moments of both sets of patches together (Chan et al., 1979)."""
-        total = self.count + other.count
-        if total == 0:
-            return self
-        ours, theirs = self.count / total, other.count / total
-        shift = other.mean - self.mean
-        target_shift = other.target_mean - self.target_mean
-        between = ours * theirs
-        cross = None
-        if self.cross is not None and other.cross is not None:
-            cross = ours * self.cross + theirs * other.cross + between * np.outer(target_shift, shift)
-        return PatchMoments(
-            total,
-            self.mean + theirs * shift,
-            ours * self.covariance + theirs * other.covariance + between * _outer(shift, self.covariance.shape),
-            self.target_mean + theirs * target_shift,
-            cross,
-            ours * self.target_variance + theirs * other.target_variance + between * target_shift**2,
-            self.note or other.note,
-        )
 
 
 class MomentAccumulator:
@@ -227,18 +204,11 @@ def fitted_bias(moments: PatchMoments, kernel: NDArray[np.floating]) -> NDArray[
     return bias
 
 
-def _outer(vector: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The outer product of a vector with itself: all of it, or the blocks of (C, K, K)."""
-    if len(shape) == 2:
-        return np.outer(vector, vector)
-    blocks = vector.reshape(shape[0], shape[1])
-    return blocks[:, :, None] * blocks[:, None, :]
-
-
 def _subtract_outer(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> None:
     """Subtract the outer product of a vector with itself in place, without holding all of it."""
     if matrix.ndim == 3:
-        matrix -= _outer(vector, matrix.shape)
+        blocks = vector.reshape(matrix.shape[:2])
+        matrix -= blocks[:, :, None] * blocks[:, None, :]
         return
     for first in range(0, len(matrix), 256):
         matrix[first : first + 256] -= np.outer(vector[first : first + 256], vector)

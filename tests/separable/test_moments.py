@@ -43,23 +43,6 @@ def test_moments_equal_those_of_all_patches_at_once(seed, chunks):
     np.testing.assert_allclose(moments.target_variance, np.diag(joint)[width:], atol=1e-11)
 
 
-@settings(deadline=None, max_examples=30)
-@given(seed=seeds, border=st.integers(1, 5))
-def test_merged_moments_are_those_of_the_union(seed, border):
-    rng = np.random.default_rng(seed)
-    geometry = plain(3, 4, (3, 2))
-    activations, outputs = stream(rng)
-    positions = sample_positions(6, (8, 7), 20, rng)
-    whole = accumulated(geometry, activations, outputs, positions)
-    parts = [
-        accumulated(geometry, activations[p], outputs[p], positions[p]) for p in (slice(border), slice(border, None))
-    ]
-    merged = parts[0].merged(parts[1])
-    assert merged.count == whole.count
-    for name in ("mean", "covariance", "target_mean", "cross", "target_variance"):
-        np.testing.assert_allclose(getattr(merged, name), getattr(whole, name), atol=1e-11)
-
-
 def test_inputs_far_from_zero_lose_no_digits():
     geometry = plain(3, 4, (3, 3))
     geometry = geometry.__class__(3, 4, (3, 3), (1, 1), (1, 1), (0, 0, 0, 0))
@@ -100,8 +83,6 @@ def test_above_the_memory_budget_only_blocks_are_kept_and_it_says_so():
     for channel in range(3):
         own = slice(6 * channel, 6 * channel + 6)
         np.testing.assert_allclose(blocks.covariance[channel], full.covariance[own, own], atol=1e-11)
-    merged = blocks.merged(blocks)
-    np.testing.assert_allclose(merged.covariance, blocks.covariance, atol=1e-12)
 
 
 def test_wide_patches_are_accumulated_in_float32_blocks_to_float32_accuracy():
