@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.site_models import Surroundings
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import Effort, Format, WholeModelTiming, time_passing, time_share, time_ways
+from sepconvert.planning.site_timing import ANY, Effort, WholeModelTiming, time_passing, time_share, time_ways
 from sepconvert.separable.scheme import Scheme
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
@@ -32,7 +33,7 @@ class TimeSources:
     table: Table | None = None
     cache: LatencyCache | None = None
     timing: bool = True
-    written: Format = field(default_factory=Format)
+    written: Surroundings = ANY
     whole: WholeModelTiming | None = None
     effort: Effort = field(default_factory=Effort)
 

@@ -44,12 +44,8 @@ class Effort:
     most_rounds: int = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """Versions that the stand-alone models are written in: those of the model the site is in."""
-
-    opset: int = 17
-    ir_version: int = 9
+ANY = Surroundings(opset=17, ir_version=9)
+"""Versions that stand-alone models are written in where no model is given whose sites they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ def time_ways(
     device: str,
     threads: int,
     rng: np.random.Generator,
-    written: Format = Format(),
+    written: Surroundings = ANY,
     effort: Effort = Effort(),
 ) -> dict[Scheme, Pair]:
     """Time every way to write a site, and the dense convolution with it.
@@ -103,7 +99,7 @@ def time_share(
     device: str,
     threads: int,
     rng: np.random.Generator,
-    written: Format = Format(),
+    written: Surroundings = ANY,
     effort: Effort = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200),
 ) -> float:
     """Time of the dense convolution as a share of the whole model's, from one interleaved run.
@@ -123,7 +119,7 @@ def time_passing(
     device: str,
     threads: int,
     rng: np.random.Generator,
-    written: Format = Format(),
+    written: Surroundings = ANY,
     effort: Effort = Effort(),
 ) -> float:
     """Of the time of a model of one dense convolution, the share that goes into taking its input and giving its output.
@@ -141,17 +137,12 @@ def time_passing(
 class _Bench:
     """The models that are timed for one workload, with random weights, and what they are fed."""
 
-    def __init__(self, workload: Workload, rng: np.random.Generator, written: Format) -> None:
+    def __init__(self, workload: Workload, rng: np.random.Generator, written: Surroundings) -> None:
         geometry = workload.geometry
         self._workload = workload
         self._site = ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, geometry)
-        self._around = Surroundings(
-            written.opset,
-            written.ir_version,
-            workload.batch * geometry.images,
-            geometry.in_spatial,
-            workload.following,
-        )
+        images = workload.batch * geometry.images
+        self._around = replace(written, batch=images, spatial=geometry.in_spatial, following=workload.following)
         self._rng = rng
         self.feeds = {INPUT: _random_values(workload, geometry.in_channels, geometry.in_spatial, rng)}
         self._bias = rng.standard_normal(geometry.out_channels)

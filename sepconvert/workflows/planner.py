@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
+from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.disk_cache import default_folder
@@ -22,7 +23,7 @@ from sepconvert.planning.latency_table import Table, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
-from sepconvert.planning.site_timing import Format, WholeModelTiming
+from sepconvert.planning.site_timing import WholeModelTiming
 from sepconvert.planning.speedup import plan_speedup
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
@@ -126,7 +127,7 @@ class Planner:
         table = None if planning.latency_table is None else read_table(Path(planning.latency_table))
         folder, warn = default_folder() / "latency", self.warnings.append
         cache = LatencyCache(setting, folder, warn) if planning.cache else None
-        written = Format(model.opset_imports[""], model.ir_version)
+        written = Surroundings.of(model)
         whole = self._whole if measure.latency else None
         sources = TimeSources(setting, table, cache, measure.latency, written, whole)
         return Latencies(sources, self.request.seed, warn)

@@ -20,9 +20,9 @@ from sepconvert.planning import architecture
 from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import (
+    ANY,
     CANDIDATES_ALIVE,
     Effort,
-    Format,
     ratio_in_rounds,
     time_interleaved,
     time_passing,
@@ -43,21 +43,21 @@ LINE = ConvGeometry(8, 8, (5,), (1,), (2,), (4, 4)).at((40,))
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_form_and_lowering_can_be_timed(geometry: ConvGeometry, dtype: str) -> None:
     ways = [Scheme(form, rank, how) for form in FORMS for rank in (1, 2) for how in lowerings(form, rank)]
-    found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
     assert list(found) == ways
     assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.values())
 
 
 def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> None:
     ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 8)]
-    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
     assert alive.most <= 1 + CANDIDATES_ALIVE
     assert alive.now == 0
 
 
 def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
     ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 6)]
-    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
     assert counted_sessions == ["cpu"] * (1 + len(ways))
 
 
@@ -70,7 +70,7 @@ def test_a_model_that_passes_a_value_has_its_shape_and_computes_nothing_but_a_re
 
 
 def test_passing_values_is_timed_beside_the_dense_convolution(counted_sessions: list[str], alive: Alive) -> None:
-    share = time_passing(Workload(LINE, "float16", 2), "cpu", 1, np.random.default_rng(0), Format(), QUICK)
+    share = time_passing(Workload(LINE, "float16", 2), "cpu", 1, np.random.default_rng(0), ANY, QUICK)
     assert share > 0
     assert counted_sessions == ["cpu"] * 3
     assert (alive.most, alive.now) == (3, 0)
