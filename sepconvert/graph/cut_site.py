@@ -9,11 +9,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import VerificationError
-from sepconvert.graph.chain import Chain, constant_value
+from sepconvert.graph.chain import Chain
 from sepconvert.graph.names import Namer
-from sepconvert.graph.site_models import Surroundings, site_model
+from sepconvert.graph.site_models import Surroundings, rounded_value, site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.number_types import rounded
 
 
 def extract_convolution(
@@ -23,9 +22,9 @@ def extract_convolution(
     node = _producer(model, site)
 
     def build(source: ir.Value, unique: Namer) -> Chain:
-        weights = [_rounded(unique("weight"), kernel, site)]
+        weights = [rounded_value(unique("weight"), kernel, site)]
         if bias is not None:
-            weights.append(_rounded(unique("bias"), bias, site))
+            weights.append(rounded_value(unique("bias"), bias, site))
         copy = ir.Node("", "Conv", [source, *weights], node.attributes.values(), name="original")
         return Chain((copy,), tuple(weights))
 
@@ -51,7 +50,8 @@ def extract_chain(model: ir.Model, site: ConvSite, bias: NDArray[np.floating] | 
         for node in nodes:
             for index, value in enumerate(node.inputs):
                 if value is not None and value.name not in values:
-                    held = _rounded(unique(str(value.name)), _read(value, bias if index == 2 else None, site), site)
+                    array = _read(value, bias if index == 2 else None, site)
+                    held = rounded_value(unique(str(value.name)), array, site)
                     values[str(value.name)] = held
                     weights.append(held)
             inputs = [None if value is None else values[str(value.name)] for value in node.inputs]
@@ -61,10 +61,6 @@ def extract_chain(model: ir.Model, site: ConvSite, bias: NDArray[np.floating] | 
         return Chain(tuple(copies), tuple(weights))
 
     return site_model(site, Surroundings.of(model), build)
-
-
-def _rounded(name: str, array: NDArray[np.floating], site: ConvSite) -> ir.Value:
-    return constant_value(name, rounded(array, site.dtype))
 
 
 def _producer(model: ir.Model, site: ConvSite) -> ir.Node:

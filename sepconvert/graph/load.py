@@ -66,14 +66,13 @@ def load_model(path: Path) -> LoadedModel:
     return _build(proto, path, sha256, size)
 
 
-def load_bytes(data: bytes, path: Path | None = None) -> LoadedModel:
-    """Read and check a serialized model; external data is looked for beside ``path``.
+def load_bytes(data: bytes) -> LoadedModel:
+    """Read and check a serialized model; external data is refused.
 
     Raises:
         ModelError: as ``load_model``.
     """
-    proto = _parse(data, "The model" if path is None else str(path))
-    return _build(proto, path, hashlib.sha256(data).hexdigest(), len(data))
+    return _build(_parse(data, "The model"), None, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) -> LoadedModel:

@@ -53,9 +53,9 @@ def dense_site_model(
 
     def dense(source: ir.Value, unique: Namer) -> Chain:
         geometry = site.geometry
-        weights = [constant_value(unique("weight"), rounded(kernel, site.dtype))]
+        weights = [rounded_value(unique("weight"), kernel, site)]
         if bias is not None:
-            weights.append(constant_value(unique("bias"), rounded(bias, site.dtype)))
+            weights.append(rounded_value(unique("bias"), bias, site))
         padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
         attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
         node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
@@ -75,7 +75,7 @@ def lowered_site_model(replacement: Replacement, bias: NDArray[np.floating] | No
     site, chosen = replacement.site, bias if replacement.bias is None else replacement.bias
 
     def lowered(source: ir.Value, unique: Namer) -> Chain:
-        held = None if chosen is None else constant_value(unique("bias"), rounded(chosen, site.dtype))
+        held = None if chosen is None else rounded_value(unique("bias"), chosen, site)
         chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
         return chain if held is None else Chain(chain.nodes, (*chain.weights, held))
 
@@ -92,6 +92,11 @@ def passing_model(channels: int, axes: int, dtype: str, around: Surroundings) ->
         return Chain((ir.node("Relu", [source], name=unique("passing")),), ())
 
     return _model(channels, channels, axes, dtype, around, relu)
+
+
+def rounded_value(name: str, array: NDArray[np.floating], site: ConvSite) -> ir.Value:
+    """A constant in the site's dtype that belongs to no graph yet."""
+    return constant_value(name, rounded(array, site.dtype))
 
 
 def site_model(site: ConvSite, around: Surroundings, build: Build) -> bytes:

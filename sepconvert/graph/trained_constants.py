@@ -12,8 +12,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import FLOAT_TYPES
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _SCALED = frozenset({"BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"})
 
 
@@ -43,14 +42,9 @@ def _candidates(node: ir.Node, emitted: Collection[str] | None) -> list[ir.Value
     inputs = [*node.inputs, None, None, None]
     if node.op_type in _SCALED:
         return inputs[1:3]
-    found = []
-    if node.op_type in _WEIGHTED and (emitted is None or node.outputs[0].name in emitted):
-        found.append(inputs[1])
-    if node.op_type in _BIASED:
-        found.append(inputs[_BIASED[node.op_type]])
-    if node.op_type == "Add":
-        found += _added_biases(node)
-    return found
+    if node.op_type in _LAYERS:
+        return inputs[1:3] if emitted is None or node.outputs[0].name in emitted else inputs[2:3]
+    return _added_biases(node) if node.op_type == "Add" else []
 
 
 def _added_biases(node: ir.Node) -> list[ir.Value | None]:
