@@ -124,7 +124,10 @@ class _Walk:
             try:
                 self._walk(original, segments)
             except ModelError as error:
-                warnings.append(self._give_up(str(error)))
+                left = [plan for plan in self._plans if plan.site.output not in self._found]
+                rest = _all_without_data(self._model, left, self._rng, str(error))
+                self._found |= rest.sites
+                warnings += rest.warnings
         return NetworkFit(self._found, tuple(warnings), self._seconds, spool.peak_bytes, spool.spilled_bytes)
 
     def _walk(self, original: Stream, segments: Sequence[Segment]) -> None:
@@ -193,13 +196,6 @@ class _Walk:
         elif change is not None and change.kernel is not None:
             part = with_kernels(part, {change.site.output: (change.kernel, change.bias)})
         return open_session(runnable(part), threads=self._settings.threads)
-
-    def _give_up(self, why: str) -> str:
-        """Settle the sites that are left without data."""
-        left = [plan for plan in self._plans if plan.site.output not in self._found]
-        rest = _all_without_data(self._model, left, self._rng, why)
-        self._found |= rest.sites
-        return rest.warnings[0]
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -133,15 +133,12 @@ def try_schemes(site: SiteData, schemes: Sequence[Scheme], ridges: Sequence[floa
 
 def try_dense(site: SiteData, ridges: Sequence[float]) -> list[Trial]:
     """Try the original kernel with a new bias, and dense kernels refitted at several ridges."""
-    return [site.judged(site.weight, None), *_dense_trials(site, ridges)]
 
-
-def _dense_trials(site: SiteData, ridges: Sequence[float]) -> list[Trial]:
     def attempt(ridge: float) -> Trial:
         return site.judged(dense_kernel(site.problem(ridge)), ridge)
 
     middle = len(ridges) // 2
-    return search(ridges, middle, attempt(ridges[middle]), attempt)
+    return [site.judged(site.weight, None), *search(ridges, middle, attempt(ridges[middle]), attempt)]
 
 
 def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable[[float], Trial]) -> list[Trial]:

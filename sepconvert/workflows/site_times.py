@@ -6,7 +6,6 @@ from operator import attrgetter
 from typing import Any
 
 from sepconvert.data import Dataset
-from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name, cost_of
@@ -28,7 +27,8 @@ def time_sites(
         least twice as fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
     """
     eligible = {record.output for record in records if record.status == "eligible"}
-    sites = [site for site in opened.found.sites if site.output in eligible and _sized(site)]
+    sized = (site for site in opened.found.sites if site.geometry.in_positions and site.geometry.out_positions)
+    sites = [site for site in sized if site.output in eligible]
     if not sites:
         return list(records), []
     planner = Planner(Case(request, opened, sites, None, dataset))
@@ -50,10 +50,6 @@ def with_times(records: Sequence[SiteRecord], planned: Sequence[PlannedSite]) ->
         else record
         for record in records
     ]
-
-
-def _sized(site: ConvSite) -> bool:
-    return bool(site.geometry.in_positions and site.geometry.out_positions)
 
 
 def _timed(record: SiteRecord, geometry: ConvGeometry, options: Sequence[SiteOption], reasons: Any) -> SiteRecord:
