@@ -40,10 +40,15 @@ def without_dead_nodes(model: LoadedModel) -> LoadedModel:
     copy = model.ir.clone()
     dead = [node for graph in copy.graphs() for node in _dead_nodes(graph)]
     left = list(dict.fromkeys(value for node in dead for value in node_inputs(node)))
-    # Backwards, so that the readers of a value go before what makes it.
-    for node in reversed(dead):
+    # All let go of what they read before any of them goes: a branch of a dead If reads what a dead node makes.
+    for node in dead:
+        inside = [each for graph in inner_graphs(node) for each in ir.traversal.RecursiveGraphIterator(graph)]
+        for reader in (node, *inside):
+            for index in range(len(reader.inputs)):
+                reader.replace_input_with(index, None)
+    for node in dead:
         assert node.graph is not None
-        node.graph.remove(node, safe=True)
+        node.graph.remove(node)
     for value in left:
         discard_unused(copy, value)
     named = [f"{node.op_type} '{node.name or node.outputs[0].name}'" for node in dead if node.op_type != "Constant"]

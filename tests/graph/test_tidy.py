@@ -1,5 +1,6 @@
 """What reaches no output is left out, and said."""
 
+import numpy as np
 from onnx import helper
 
 from sepconvert.graph.count import count_totals
@@ -76,3 +77,17 @@ def test_a_convolution_of_constants_is_no_site_and_does_not_change_what_a_batch_
     assert [site.output for site in found.sites] == ["t"]
     assert [skip.kind for skip in found.skips] == ["constant"]
     assert count_totals(loaded, shapes, ["t"]).macs == 8 * 36 * 72
+
+
+def test_a_dead_branch_inside_a_dead_if_does_not_hold_what_it_reads() -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["r"], ["n"])], "branch", [], [helper.make_tensor_value_info("n", 1, None)]
+    )
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="dead"),
+        helper.make_node("If", ["c"], ["d"], name="dead too", then_branch=branch, else_branch=branch),
+        helper.make_node("Relu", ["x"], ["y"]),
+    ]
+    tidy = without_dead_nodes(load(model(nodes, {"x": [1, 8, 6, 6]}, tensors={"c": np.array(True)})))
+    assert [node.op_type for node in tidy.ir.graph] == ["Relu"]
+    assert not tidy.ir.graph.initializers
