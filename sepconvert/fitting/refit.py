@@ -32,7 +32,7 @@ from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
-from sepconvert.graph.runnable import runnable
+from sepconvert.graph.save import runnable
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.progress import Progress, silent

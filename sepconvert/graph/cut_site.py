@@ -9,8 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import VerificationError
-from sepconvert.graph.chain import Chain
-from sepconvert.graph.names import Namer
+from sepconvert.graph.lower import Chain, Namer
 from sepconvert.graph.site_models import Surroundings, rounded_value, site_model
 from sepconvert.graph.sites import ConvSite
 

@@ -11,9 +11,8 @@ from google.protobuf.message import DecodeError
 
 from sepconvert.errors import ModelError, one_line
 from sepconvert.files import need_regular
-from sepconvert.graph.attributes import check_attributes
 from sepconvert.graph.external import read_on_demand
-from sepconvert.graph.tensors import check_tensor, tensor_protos
+from sepconvert.graph.tensors import check_attributes, check_tensor, tensor_protos
 from sepconvert.graph.weightless import weightless_copy
 
 OLDEST_OPSET = 7

@@ -19,10 +19,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.chain import Chain, constant_value, store_constants
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.lower import lower
-from sepconvert.graph.names import Namer, fresh_names, names_in
+from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, names_in, store_constants
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.tidy import discard_unused
 from sepconvert.number_types import rounded

@@ -2,9 +2,15 @@
 
 Weights go into the model file itself, or, above 1.5 GB (protobuf ends at 2 GB), into ``<name>.data`` beside it; the
 source's external data is carried along either way.
+
+For a runtime, up to 256 MB everything goes into bytes. Above, weights stay in the files they are in; what is in memory
+alone and too large for the bytes is written to a temporary folder, which goes with them.
 """
 
 import hashlib
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +22,7 @@ from sepconvert.errors import ModelError, VerificationError, one_line
 from sepconvert.files import Stage, check_outputs, staged, writing
 from sepconvert.graph.external import all_tensors, load_external
 from sepconvert.graph.load import LoadedModel
+from sepconvert.model_bytes import ModelBytes
 from sepconvert.record import ModelFile
 
 INLINE_LIMIT = 1_500_000_000  # bytes of tensors above which they go into a file of their own
@@ -151,3 +158,59 @@ def _describe(written: list[Path], path: Path) -> ModelFile:
     with written[0].open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ModelFile(str(path), digest, sum(file.stat().st_size for file in written))
+
+
+INSIDE = 256 << 20
+"""Bytes of weights up to which they are copied into the serialised model."""
+
+
+def runnable(model: LoadedModel) -> ModelBytes:
+    """Serialise a model so that a runtime can open it; ``model`` itself stays as it is."""
+    tensors = list(all_tensors(model.ir))
+    total = sum(tensor.nbytes for tensor in tensors)
+    if total <= INSIDE:
+        return ModelBytes(model_bytes(model))
+    files = [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor) and _is_large(tensor)]
+    folders = {Path(tensor.base_dir) for tensor in files}
+    inside = total - sum(tensor.nbytes for tensor in files)
+    copy, large = model.ir.clone(), total > INLINE_LIMIT
+    load_external(copy, initializers=False)
+    if len(folders) != 1 or inside > INSIDE:
+        return _in_temporary_folder(copy, large=large)
+    (folder,) = folders
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and not _is_large(tensor):
+                value.const_value = ir.Tensor(tensor.numpy(), name=tensor.name, dtype=tensor.dtype)
+    return ModelBytes(ir.to_proto(copy).SerializeToString(), folder, large=large)
+
+
+def digest(model: LoadedModel) -> str:
+    """SHA-256 over a model's graph and all its weights, wherever they lie."""
+    copy = model.ir.clone()
+    found = hashlib.sha256()
+    for tensor in all_tensors(copy):
+        if isinstance(tensor, ir.ExternalTensor):
+            found.update(tensor.tobytes())
+    found.update(ir.to_proto(copy).SerializeToString())
+    return found.hexdigest()
+
+
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    # Runtimes must be able to read shapes and axes when they infer shapes.
+    return tensor.nbytes > SMALL
+
+
+class _Folder:
+    """A temporary folder that goes with the last reference to it, or with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="sepconvert-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _in_temporary_folder(copy: ir.Model, *, large: bool) -> ModelBytes:
+    kept = _Folder()
+    ir.external_data.unload_from_model(copy, kept.path, "weights", size_threshold_bytes=SMALL)
+    return ModelBytes(ir.to_proto(copy).SerializeToString(), kept.path, large=large, kept=kept)

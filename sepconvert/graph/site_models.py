@@ -11,9 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.chain import Chain, constant_value, store_constants
-from sepconvert.graph.lower import lower
-from sepconvert.graph.names import Namer, fresh_names
+from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, store_constants
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
 from sepconvert.number_types import numpy_dtype, rounded

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
-from sepconvert.graph.runnable import runnable
+from sepconvert.graph.save import runnable
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
 from sepconvert.runtime.intervals import ratio_interval

@@ -11,9 +11,8 @@
 from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable.forms import FORMS, scheme_for
+from sepconvert.separable.forms import FORMS, max_useful_rank, scheme_for
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.separable.scheme import Scheme
 
 POINTS = 10  # ranks per form

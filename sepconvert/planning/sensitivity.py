@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import ValueType, extract
-from sepconvert.graph.runnable import runnable
+from sepconvert.graph.save import runnable
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import Arrays, open_session
-from sepconvert.verify.by_sample import Axes, by_sample
-from sepconvert.verify.deviation import Deviation
+from sepconvert.verify.deviation import Axes, Deviation, by_sample
 
 
 @dataclass(frozen=True, slots=True)

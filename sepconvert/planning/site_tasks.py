@@ -16,7 +16,7 @@ from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import pre_activations
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import ValueType
-from sepconvert.graph.runnable import runnable
+from sepconvert.graph.save import runnable
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.site_models import Surroundings
@@ -31,7 +31,7 @@ from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import PatchMoments
-from sepconvert.verify.by_sample import Axes
+from sepconvert.verify.deviation import Axes
 
 PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
 """Forms whose fits probe a site's sensitivity, whichever forms may be chosen.

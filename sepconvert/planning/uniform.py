@@ -9,9 +9,17 @@ from collections.abc import Sequence
 from sepconvert.errors import NothingToDoError
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.sites import ConvSite
-from sepconvert.separable.forms import FORMS, YARDSTICK, cli_name, cost_of, scheme_for
+from sepconvert.separable.forms import (
+    FORMS,
+    YARDSTICK,
+    break_even,
+    cli_name,
+    cost_of,
+    max_useful_rank,
+    rank_for_share,
+    scheme_for,
+)
 from sepconvert.separable.geometry import Cost
-from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 
 # Where the rank is a number of channels, vector units want whole blocks of them (onnxruntime's CPU kernels multiples
 # of 4): with half of its MACs a VGG took 1.5 times as long as the dense one at 63, 87, ... channels, 0.63 times as long

@@ -6,8 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sepconvert.runtime.failures import model_errors
-from sepconvert.runtime.sessions import Session, quiet_run, to_ort_value
+from sepconvert.runtime.sessions import Session, model_errors, quiet_run, to_ort_value
 
 Runner = Callable[[], object]
 

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.cp import Refined, refine
+from sepconvert.separable.cp import Refined, Triplets, by_input, by_output, exact, khatri_rao, refine
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
-from sepconvert.separable.triplets import Triplets, by_input, by_output, exact, khatri_rao
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
 from sepconvert.separable.whiten import kronecker
 

@@ -6,6 +6,7 @@ batches it is the mean over the positions too. The denominator is accumulated by
 and LeVeque (1979): the textbook Σy² − Nȳ² would cancel where the mean is large.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log10, prod, sqrt
 from typing import Any
@@ -157,3 +158,19 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
     if dtype.name == "bfloat16":
         return 2.0**-8
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+
+
+Axes = Mapping[str, int | None]
+
+
+def by_sample(name: str, array: NDArray[Any], rows: int, axes: Axes) -> NDArray[Any]:
+    """Return a value (…) with its samples first, or as one sample (1, …) where it answers for the whole batch.
+
+    Args:
+        name: of the value.
+        array: what the model gives for one batch.
+        rows: samples in the batch.
+        axes: the axis of the samples by name, None for none; where nothing is known, the first axis if it has as many.
+    """
+    axis = axes[name] if name in axes else (0 if array.ndim and len(array) == rows else None)
+    return array[np.newaxis] if axis is None else np.moveaxis(array, axis, 0)

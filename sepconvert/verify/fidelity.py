@@ -18,8 +18,7 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, OutputFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
-from sepconvert.verify.by_sample import Axes, by_sample
-from sepconvert.verify.deviation import Deviation, Figures
+from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
 

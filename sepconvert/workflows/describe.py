@@ -12,11 +12,17 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.outline import condense
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
+from sepconvert.planning.plans import NetworkPlan
 from sepconvert.record import (
+    FASTER,
     SCHEMA,
+    SLOWER,
+    Fidelity,
     FormRecord,
+    Latency,
     LayerRecord,
     LayersRecord,
+    Plan,
     RankError,
     Record,
     SiteRecord,
@@ -24,10 +30,9 @@ from sepconvert.record import (
     TotalsPair,
 )
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.separable.forms import FORMS, STACKED, YARDSTICK, cli_name, form_from_cli, layers_at
+from sepconvert.separable.forms import FORMS, STACKED, YARDSTICK, cli_name, form_from_cli, layers_at, max_useful_rank
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layer, Layers
-from sepconvert.separable.ranks import max_useful_rank
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.request import Request
@@ -169,3 +174,39 @@ def _ladder(form: str, site: ConvSite) -> list[int]:
 
 def _listed(sizes: tuple[int, ...] | None) -> list[int] | None:
     return None if sizes is None else list(sizes)
+
+
+def describe_plan(network: NetworkPlan, *, from_data: bool) -> Plan:
+    """The plan as the record tells it; predicted figures are named as what they predict.
+
+    ``from_data`` says what a damage is: an error of the output, or a share of the weights.
+    """
+    predicted = dict(network.predicted)
+    predicted["max_error" if from_data else "dropped_weights"] = predicted.pop("damage")
+    measured: dict[str, Any] | None = None
+    if network.timed is not None:
+        measured = {
+            "architecture_speedup": network.timed.speedup,
+            "architecture_speedup_low": network.timed.low,
+            "architecture_speedup_high": network.timed.high,
+            "architectures": network.attempts,
+        }
+    return Plan(dict(network.budget) | {"share": "planned"}, predicted, measured)
+
+
+def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | None) -> Plan:
+    """Add what the finished model measured: its speed-up where one is certain, its worst output's error."""
+    measured = dict(plan.measured or {})
+    if latency and latency[0].difference in (FASTER, SLOWER) and latency[0].after is not None:
+        measured |= {"speedup": latency[0].speedup, "latency_ms": latency[0].after.median_ms}
+    error = worst_error(fidelity)
+    if error is not None and "max_error" not in measured:
+        measured["max_error"] = error
+    return replace(plan, measured=measured or None)
+
+
+def worst_error(fidelity: Fidelity | None) -> float | None:
+    """The largest decisive error over the outputs; None where none is known."""
+    errors = [output.decisive_error for output in fidelity.outputs] if fidelity is not None else []
+    known = [error for error in errors if error is not None]
+    return max(known, default=None)

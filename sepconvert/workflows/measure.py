@@ -6,7 +6,7 @@ from sepconvert.data import Dataset, random_inputs
 from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import expose, pre_activations
 from sepconvert.graph.notation import is_full
-from sepconvert.graph.runnable import runnable
+from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
 from sepconvert.workflows.opened import OpenedModel

@@ -13,12 +13,11 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost, plan_error
 from sepconvert.record import Latency, Plan
-from sepconvert.workflows.fit import fit_plans
+from sepconvert.workflows.describe import describe_plan, worst_error
+from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.opened import Case
-from sepconvert.workflows.plan_record import describe_plan, worst_error
 from sepconvert.workflows.planner import Planner
-from sepconvert.workflows.write_factors import Applied, apply_fits
 
 SPEEDUP_ATTEMPTS = 2
 ERROR_ATTEMPTS = 4

@@ -10,9 +10,9 @@ from sepconvert.files import Stage, check_outputs
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import stage_model
 from sepconvert.record import ModelFile
+from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.sources import ModelSource, call_factory, need_torch
-from sepconvert.workflows.write_factors import Applied
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.rebuild import NewSite, Rebuilt

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sepconvert.data import Dataset
-from sepconvert.graph.runnable import digest
+from sepconvert.graph.save import digest
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder

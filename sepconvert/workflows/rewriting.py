@@ -14,7 +14,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.describe import begin_record
+from sepconvert.workflows.describe import begin_record, with_measured
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
@@ -23,6 +23,7 @@ from sepconvert.workflows.fine_tune import (
     training_variants,
     tune_settled,
 )
+from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import Settled, settle
@@ -30,12 +31,10 @@ from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stag
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
-from sepconvert.workflows.plan_record import with_measured
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
-from sepconvert.workflows.write_factors import describe_result, with_refit
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module

@@ -17,20 +17,18 @@ from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.commands import rewrite_command
-from sepconvert.workflows.describe import begin_record, describe_sites
-from sepconvert.workflows.fit import fit_plans
+from sepconvert.workflows.describe import begin_record, describe_sites, worst_error
+from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
-from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve, share_label
-from sepconvert.workflows.write_factors import apply_fits
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module

@@ -30,16 +30,15 @@ from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.scheme import Scheme
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.fit import fit_plans
+from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.opened import Case, open_with_data, select_sites
 from sepconvert.workflows.options import Reading
-from sepconvert.workflows.plan_record import worst_error
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.uniform_curve import UniformCurve
-from sepconvert.workflows.write_factors import apply_fits
 
 ORIGINAL, FASTEST, PLANNED = "original", "fastest", "planned"
 EFFORT = Effort(seconds=20, fewest_rounds=8, most_rounds=400)

@@ -27,11 +27,10 @@ from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import fit
-from sepconvert.separable.forms import reconstruct
+from sepconvert.separable.forms import rank_for_share, reconstruct
 from sepconvert.separable.moments import MomentAccumulator, fitted_bias
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
-from sepconvert.separable.ranks import rank_for_share
 
 RATIOS = (1, 2, 4, 8, 16, 32)
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)

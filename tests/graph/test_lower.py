@@ -4,8 +4,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sepconvert.graph.lower import lower
-from sepconvert.graph.names import fresh_names
+from sepconvert.graph.lower import fresh_names, lower
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import FORMS, cost_of, lowerings
 from sepconvert.separable.geometry import ConvGeometry

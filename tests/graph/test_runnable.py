@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepconvert.graph import runnable as module
+from sepconvert.graph import save as module
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.runnable import digest, runnable
-from sepconvert.graph.save import model_bytes
+from sepconvert.graph.save import digest, model_bytes, runnable
 from sepconvert.runtime.sessions import run_model
 from tests.graph.models import conv_model, load, save_with_external_data, weight
 

@@ -9,9 +9,8 @@ from sepconvert.planning.candidates import (
     rank_ladder,
     site_candidates,
 )
-from sepconvert.separable.forms import FORMS, cost_of
+from sepconvert.separable.forms import FORMS, cost_of, max_useful_rank
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.ranks import max_useful_rank
 
 
 def square(channels: int, outputs: int, size: int | None = 14, kernel: int = 3) -> ConvGeometry:

@@ -9,7 +9,7 @@ import pytest
 
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.errors import DataError
-from sepconvert.graph.runnable import digest
+from sepconvert.graph.save import digest
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json

@@ -8,9 +8,16 @@ import torch
 
 import sepconvert
 from sepconvert.record import Record
-from sepconvert.separable.forms import FORMS, cost_of, layers_at, reconstruct
+from sepconvert.separable.forms import (
+    FORMS,
+    break_even,
+    cost_of,
+    layers_at,
+    max_useful_rank,
+    rank_for_share,
+    reconstruct,
+)
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows import Measure, Planning
 from tests import tucker

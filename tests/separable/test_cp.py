@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.separable.cp import PENALTY, refine
-from sepconvert.separable.triplets import Triplets, by_input
+from sepconvert.separable.cp import PENALTY, Triplets, by_input, refine
 from tests.separable.strategies import relative, seeds
 
 

@@ -8,9 +8,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.separable import dw_pw, pw_dw, pw_dw_pw, spatial
-from sepconvert.separable.forms import FORMS, cli_name, cost_of, form_from_cli, kernel_gain, reconstruct
+from sepconvert.separable.forms import (
+    FORMS,
+    break_even,
+    cli_name,
+    cost_of,
+    form_from_cli,
+    kernel_gain,
+    max_useful_rank,
+    rank_for_share,
+    reconstruct,
+)
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.ranks import break_even, max_useful_rank, rank_for_share
 from tests.separable.strategies import geometries, plain, relative, seeds, weight_of
 
 EXACT = 1e-24  # squared: (number of terms ~ 1e3 · float64 epsilon)², with room
