@@ -220,5 +220,5 @@ def test_fine_tuning_is_drawn_and_rings_the_step_whose_weights_were_kept(
     with browse(path) as opened:
         words = opened.page.locator("#chart-training text").all_text_contents()
         assert {"kept", "held-out inputs", "training batches"} <= set(words)
-        assert "23\u202fs" in opened.page.locator("#tuning").inner_text()
+        assert "23.3\u202fs" in opened.page.locator("#tuning").inner_text()
         assert opened.complaints == []
