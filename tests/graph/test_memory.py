@@ -7,25 +7,23 @@ from pathlib import Path
 from tests.graph.models import conv_model, sparse_external_model
 
 ANALYSE = """
-import resource, sys, time
+import resource, sys
 from pathlib import Path
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-start = time.process_time()
 model = load_model(Path(sys.argv[1]))
 shapes = infer_shapes(model)
 found = survey(model, shapes)
 totals = count_totals(model, shapes, [site.output for site in found.sites])
-seconds = time.process_time() - start
 status = Path("/proc/self/status")
 if status.exists():
     # Not ru_maxrss: on Linux it starts at the size of the process that started this one.
     peak = next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(found.sites), totals.params, totals.file_bytes, peak, seconds)
+print(len(found.sites), totals.params, totals.file_bytes, peak)
 for heavy in ("onnxruntime", "torch", "altair", "scipy", "networkx"):
     assert heavy not in sys.modules, heavy
 """
@@ -40,7 +38,7 @@ def analyse(path: Path) -> list[float]:
 def test_a_model_with_3_gb_of_external_weights_is_analysed_in_under_1_gb(tmp_path):
     stored = sparse_external_model(tmp_path / "m.onnx", convs=20, channels=2048)
     assert stored > 3e9
-    sites, params, file_bytes, peak, _ = analyse(tmp_path / "m.onnx")
+    sites, params, file_bytes, peak = analyse(tmp_path / "m.onnx")
     assert sites == 20
     assert params == stored / 4
     assert file_bytes == stored + (tmp_path / "m.onnx").stat().st_size
@@ -48,17 +46,12 @@ def test_a_model_with_3_gb_of_external_weights_is_analysed_in_under_1_gb(tmp_pat
 
 
 def test_peak_memory_is_at_most_three_times_the_file_and_200_mb(open_nsfw):
-    *_, peak, _ = analyse(open_nsfw)
+    *_, peak = analyse(open_nsfw)
     assert peak < 3 * open_nsfw.stat().st_size + 200e6
 
 
 def test_a_large_inline_model_needs_at_most_three_times_its_size_and_200_mb(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(conv_model((2048, 2048, 3, 3)).SerializeToString())
-    *_, peak, _ = analyse(path)
+    *_, peak = analyse(path)
     assert peak < 3 * path.stat().st_size + 200e6
-
-
-def test_open_nsfw_is_analysed_in_less_than_0_4_seconds_of_cpu_time(open_nsfw):
-    # The least of three, since other work on the machine slows shared cores down.
-    assert min(analyse(open_nsfw)[-1] for _ in range(3)) < 0.4
