@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.outline import condense
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
-from sepconvert.planning.plans import NetworkPlan
 from sepconvert.record import (
     FASTER,
     SCHEMA,
@@ -36,6 +35,9 @@ from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.request import Request
+
+if TYPE_CHECKING:
+    from sepconvert.planning.plans import NetworkPlan
 
 CURVE_POINTS = 16  # ranks per form in an error curve
 LARGEST_CURVE = 16_000_000  # weights; above, the curve is left out rather than read from disk
@@ -176,7 +178,7 @@ def _listed(sizes: tuple[int, ...] | None) -> list[int] | None:
     return None if sizes is None else list(sizes)
 
 
-def describe_plan(network: NetworkPlan, *, from_data: bool) -> Plan:
+def describe_plan(network: "NetworkPlan", *, from_data: bool) -> Plan:
     """The plan as the record tells it; predicted figures are named as what they predict.
 
     ``from_data`` says what a damage is: an error of the output, or a share of the weights.
