@@ -99,7 +99,7 @@ Exclude = Annotated[
 Form = Annotated[
     str,
     typer.Option(
-        help="dw-pw, pw-dw, pw-dw-pw or spatial; auto = the depthwise forms; any = every form.",
+        help="dw-pw, pw-dw, pw-dw-pw, spatial, conv-pw or pw-conv-pw; auto = the depthwise forms; any = every form.",
         metavar="NAME",
         autocompletion=complete_forms,
     ),

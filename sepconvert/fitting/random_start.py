@@ -2,7 +2,7 @@
 
 Layer-wise training ends in one place however it is done, since a layer's squared error is a quadratic form of its
 kernel: here it is descended from the drawn point itself, the last factor eliminated, rather than by thousands of
-stochastic steps. It gives every layer a signal of the right size and mean, without which a deep network of random
+stochastic steps; where a form's optimum has a closed form, that is where it ends. It gives every layer a signal of the right size and mean, without which a deep network of random
 layers learns slowly.
 """
 
@@ -44,6 +44,9 @@ def settle_drawn(plan: SitePlan, site: SiteData, drawn: Factors) -> SiteFit:
 
 def _descended(problem: Problem, drawn: Factors) -> Factors:
     module = FORMS[drawn.form]
+    best = module.optimum(problem, drawn.rank)
+    if best is not None:
+        return rows_scaled(best, module.LAST, 1 / problem.row_scale)
     scaled = rows_scaled(drawn, module.LAST, problem.row_scale)
     # A search that cannot extend these factors is for another order of theirs (``spatial``).
     searches = [way for way in module.search(problem, drawn.rank) if way.extended(scaled) is not None]

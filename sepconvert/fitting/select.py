@@ -229,7 +229,7 @@ def _anew(site: SiteData, data_free: Factors, ridge: float) -> Trial:
 def _short(problem: Problem, data_free: Factors) -> Factors:
     work = _work(problem, data_free)
     effort = int(np.clip(TRIAL_WORK / max(work, 1.0), FEWEST_TRIAL, default_evaluations(work)))
-    return fit(problem, data_free.form, data_free.rank, (), data_free, effort).factors
+    return fit(problem, data_free.form, data_free.rank, data_free, effort).factors
 
 
 def _work(problem: Problem, factors: Factors) -> float:

@@ -1,6 +1,6 @@
 """Times at every rank from times at a few.
 
-Within one form and lowering a site's time grows with the rank along a straight line, but in steps: kernels work on
+Within one form and lowering a site's time grows with its multiply-adds along a straight line, but in steps: kernels work on
 whole blocks of channels, and where a site has few ranks one step is 10 to 30 % of its time (a first convolution with
 7×7 taps was as fast at rank 8 as at 4). A single timing also errs by a few per cent, and a knapsack finds every
 candidate that happened to be timed too fast. So what is left beside the line counts as far as it is more than timings
@@ -15,6 +15,7 @@ import numpy as np
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.latencies import ROOFLINE
 from sepconvert.planning.latency_table import SiteTimes
+from sepconvert.separable.forms import cost_of
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 
@@ -37,25 +38,30 @@ class RankTimes:
     def ms(self, way: Scheme) -> float:
         """Time of a candidate of a form and lowering that some ranks were timed of; itself timed or not."""
         known = self._along(way)
-        ranks = np.array([other.rank for other in known], dtype=float)
+        sizes, size = np.array([self._size(other) for other in known]), self._size(way)
         ms = np.array([self.times.ms(other) for other in known])
         if len(known) == 1:
             return float(ms[0])
         from scipy.optimize import nnls
 
         # Relative deviations, no falling line and none through less than nothing.
-        (start, slope), _ = nnls(np.stack([1 / ms, ranks / ms], axis=1), np.ones(len(known)))
-        line = start + slope * ranks
+        (start, slope), _ = nnls(np.stack([1 / ms, sizes / sizes[-1] / ms], axis=1), np.ones(len(known)))
+        slope /= sizes[-1]
+        line = start + slope * sizes
         spread = float(np.sum(np.square(ms / line - 1))) / max(len(known) - 2, 1)
         share = max(0.0, 1 - TIMING_NOISE**2 / spread) if spread > 0 else 0.0
         # A rank is never slower than a larger one: it could be filled up to that.
         steps = np.minimum.accumulate((line + share * (ms - line))[::-1])[::-1]
-        end = min(max(way.rank, ranks[0]), ranks[-1])
-        return float(np.interp(end, ranks, steps) * (start + slope * way.rank) / (start + slope * end))
+        end = min(max(size, sizes[0]), sizes[-1])
+        return float(np.interp(end, sizes, steps) * (start + slope * size) / (start + slope * end))
 
     def source(self, way: Scheme) -> str:
         """Where a candidate's time is from: the source of the timed rank next to it."""
         return self.times.source[min(self._along(way), key=lambda other: abs(other.rank - way.rank))]
+
+    def _size(self, way: Scheme) -> float:
+        """Multiply-adds per sample."""
+        return float(cost_of(way.form, self.times.workload.geometry, way.rank).macs or 0)
 
     def _along(self, way: Scheme) -> list[Scheme]:
         """Find what was timed of the same kind; the roofline model's figures only where there are no others."""

@@ -133,6 +133,8 @@ def _whole_blocks(form: str, rank: int) -> int:
 
 
 def _refusal(site: ConvSite, form: str, rank: int) -> str:
+    if site.geometry.taps < FORMS[form].LEAST_TAPS:
+        return f"{cli_name(form)} is for kernels of {FORMS[form].LEAST_TAPS} taps or more"
     new, dense = cost_of(form, site.geometry, rank), site.geometry.dense_cost
     unit = "weights" if dense.macs is None else "MACs"
     return (

@@ -28,6 +28,7 @@ AUTO, CHANNELS, QUICK, BOUNDED = True, False, True, False
 LAST = "pointwise"
 COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
 ELIMINATED = True
+LEAST_TAPS = 2
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -115,11 +116,6 @@ class DwPwSearch(EliminatedSearch):
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
 
     @property
-    def solved(self) -> bool:
-        """Without correlations between channels the whitened SVD of every slice is the optimum."""
-        return self._problem.per_channel
-
-    @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
         channels, rank, taps = self._shape
@@ -127,17 +123,8 @@ class DwPwSearch(EliminatedSearch):
         return float(size * (self._rows[0].size + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs))
 
     def starts(self) -> list[Factors]:
-        """Per channel: the SVD of the slice whitened by its own block of the moments."""
-        _, channels, taps = self._problem.original.shape
-        depthwise = np.empty(self._shape)
-        pointwise = np.empty((channels, len(self._problem.original), self._rank))
-        for channel in range(channels):
-            block = self._rows[channel] if self.solved else self._rows[channel][:, channel * taps :][:, :taps]
-            factor = cholesky(block)
-            halves = truncate((self._problem.weight[:, channel] @ factor)[None], self._rank)
-            depthwise[channel] = halves.right[0] @ inverse_of_lower(factor)
-            pointwise[channel] = halves.left[0]
-        return [assemble(depthwise, pointwise.swapaxes(0, 1), self._problem.geometry.kernel)]
+        """Whitened channel by channel."""
+        return [_whitened(self._problem, self._rank)]
 
     def extended(self, factors: Factors) -> Factors:
         """Add the largest terms of what is left over."""
@@ -186,6 +173,26 @@ class DwPwSearch(EliminatedSearch):
         return eliminate((gram + gram.T) / 2, cross)
 
 
+def optimum(problem: Problem, rank: int) -> Factors | None:
+    """Without correlations between channels the whitened SVD of every slice is the optimum."""
+    return _whitened(problem, rank) if problem.per_channel else None
+
+
 def search(problem: Problem, rank: int) -> list[DwPwSearch]:
-    """The ways to search for factors of this rank."""
-    return [DwPwSearch(problem, rank)]
+    """The ways to search for factors of this rank, where correlations between channels are known."""
+    return [] if problem.per_channel else [DwPwSearch(problem, rank)]
+
+
+def _whitened(problem: Problem, rank: int) -> Factors:
+    """Per channel: the SVD of the slice whitened by its own block of the moments."""
+    outputs, channels, taps = problem.original.shape
+    depthwise = np.empty((channels, rank, taps))
+    pointwise = np.empty((channels, outputs, rank))
+    rows = problem.gram.reshape(channels, taps, -1)
+    for channel in range(channels):
+        block = rows[channel] if problem.per_channel else rows[channel][:, channel * taps :][:, :taps]
+        factor = cholesky(block)
+        halves = truncate((problem.weight[:, channel] @ factor)[None], rank)
+        depthwise[channel] = halves.right[0] @ inverse_of_lower(factor)
+        pointwise[channel] = halves.left[0]
+    return assemble(depthwise, pointwise.swapaxes(0, 1), problem.geometry.kernel)

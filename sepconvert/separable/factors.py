@@ -24,6 +24,8 @@ class Factors:
     ``pw_dw_pw``    ``reduce`` (R, C), ``depthwise`` (R, *k), ``expand`` (M, R)
     ``spatial``     ``first`` (R, C, *k1), ``second`` (M, R, *k2): k1 and k2 are the kernel with one side each set to
                     1, or (1-D) k and 1; which is which says what runs first
+    ``conv_pw``     ``reduce`` (R, C, *k), ``expand`` (M, R)
+    ``pw_conv_pw``  ``reduce`` (R1, C), ``core`` (R, R1, *k), ``expand`` (M, R)
     ==============  =============================================================================
     """
 

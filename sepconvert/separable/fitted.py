@@ -1,8 +1,8 @@
 """Factors fitted to the moments of a convolution's inputs: all forms under one objective.
 
-A fit starts from several factorisations (without data, whitened by the moments, and those it is given), descends from
-the best, and returns the best of everything it saw, the starts included: it is never worse than the data-free factors
-under its problem, and given the fit of a lower rank, never worse than that.
+Where a form's optimum has a closed form, a fit is that. Otherwise it starts from several factorisations (without data,
+and whitened by the moments), descends from the best, and returns the best of everything it saw, the starts included. It
+is never worse than the data-free factors under its problem.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.descent import Descent, Value, descend
-from sepconvert.separable.factors import Factors, joined, rows_scaled
+from sepconvert.separable.factors import Factors, rows_scaled
 from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
@@ -51,7 +51,6 @@ def fit(
     problem: Problem,
     form: str,
     rank: int,
-    starts: Sequence[Factors] = (),
     data_free: Factors | None = None,
     evaluations: int | None = None,
 ) -> FactorFit:
@@ -61,7 +60,6 @@ def fit(
         problem: what to fit to.
         form: key of ``FORMS``.
         rank: 1 … full rank. Full rank is exact and iterates nothing.
-        starts: further factors of this form to start from, of this rank or lower.
         data_free: what ``data_free_start`` gives, if it is at hand already.
         evaluations: of the objective at most; by default as many as fit into a fixed amount of work.
     """
@@ -69,14 +67,15 @@ def fit(
     rng = np.random.default_rng(0)  # the data-free factorisations draw nothing
     if rank >= module.full_rank(geometry):
         exact = module.factorise(problem.weight.reshape(geometry.weight_shape), rank, geometry, rng)
-        error = problem.scaled_error(reconstruct(exact).reshape(problem.original.shape))
-        return _finish(problem, exact, error, 0, ())
+        return _closed(problem, exact)
+    best = module.optimum(problem, rank)
+    if best is not None:
+        return _closed(problem, best)
     if data_free is None:
         weight = (problem.original / problem.row_scale[:, None, None]).reshape(geometry.weight_shape)
         data_free = data_free_start(form, weight, rank, geometry, problem.row_scale)
-    given = [rows_scaled(start, module.LAST, problem.row_scale) for start in (data_free, *starts)]
-    opened = _open(module.search(problem, rank), given)
-    return _best(problem, [_padded(factors, rank) for factors in given], opened, evaluations)
+    given = rows_scaled(data_free, module.LAST, problem.row_scale)
+    return _best(problem, given, _open(module.search(problem, rank), [given]), evaluations)
 
 
 def estimate(problem: Problem, form: str, rank: int, evaluations: int) -> Factors:
@@ -85,16 +84,16 @@ def estimate(problem: Problem, form: str, rank: int, evaluations: int) -> Factor
     Enough to tell candidates apart: the data-free factorisation, and what has to be added to the factors of a lower
     rank, cost more than a few evaluations and mostly lose against these starts.
     """
-    searches = FORMS[form].search(problem, rank) if rank < FORMS[form].full_rank(problem.geometry) else []
-    opened = _open(searches, ())
-    if opened.points:
-        start = opened.best_start
+    module = FORMS[form]
+    below = rank < module.full_rank(problem.geometry)
+    scaled = module.optimum(problem, rank) if below else None
+    if scaled is None:
+        points = _open(module.search(problem, rank), ()) if below else []
+        if not points:
+            return fit(problem, form, rank, evaluations=evaluations).factors
+        start = _best_start(points)
         scaled = start.search.factors(_descend(start, evaluations).point)
-    elif opened.solved:
-        scaled = opened.solved[0]
-    else:
-        return fit(problem, form, rank, evaluations=evaluations).factors
-    return rows_scaled(scaled, FORMS[form].LAST, 1 / problem.row_scale).astype(np.float64)
+    return rows_scaled(scaled, module.LAST, 1 / problem.row_scale).astype(np.float64)
 
 
 def data_free_start(
@@ -118,11 +117,11 @@ def improve(problem: Problem, factors: Factors, evaluations: int | None = None) 
     """
     module, rank = FORMS[factors.form], factors.rank
     searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
-    if not searches or any(search.solved for search in searches):
+    if not searches:
         return fit(problem, factors.form, rank, data_free=factors)
     scaled = rows_scaled(factors, module.LAST, problem.row_scale)
     points = [_start(search, start) for search in searches if (start := search.extended(scaled)) is not None]
-    return _best(problem, [scaled], _Opened(points, []), evaluations)
+    return _best(problem, scaled, points, evaluations)
 
 
 def at_ridges(problem: Problem, factors: Factors) -> Callable[[float], Factors]:
@@ -136,7 +135,7 @@ def at_ridges(problem: Problem, factors: Factors) -> Callable[[float], Factors]:
     """
     module, rank = FORMS[factors.form], factors.rank
     searches = module.search(problem, rank) if rank < module.full_rank(problem.geometry) else []
-    if not module.ELIMINATED or not searches or any(search.solved for search in searches):
+    if not module.ELIMINATED or not searches:
         return lambda share: improve(problem.at_ridge(share), factors, CARRIED).factors
     scaled = rows_scaled(factors, module.LAST, problem.row_scale)
     starts = [search.extended(scaled) for search in searches]
@@ -155,19 +154,19 @@ def default_evaluations(work: float) -> int:
     return int(np.clip(WORK / max(work, 1.0), FEWEST, MOST))
 
 
-def _best(problem: Problem, given: Sequence[Factors], opened: "_Opened", evaluations: int | None) -> FactorFit:
-    """The best of the given factors (row-scaled, all of one rank) and of a descent from the best start."""
-    candidates = [*given, *opened.solved]
+def _best(problem: Problem, given: Factors, points: Sequence["_Start"], evaluations: int | None) -> FactorFit:
+    """The better of the given factors (row-scaled) and of a descent from the best start."""
+    candidates = [given]
     history: tuple[float, ...] = ()
     used = 0
-    if opened.points:
-        start = opened.best_start
+    if points:
+        start = _best_start(points)
         descent = _descend(start, evaluations)
         found = start.search.factors(descent.point)
-        # Each given kernel has a start that is no worse, to rounding.
+        # The given kernel has a start that is no worse, to rounding.
         surely_best = descent.history[-1] < CLEARLY * start.value.value
-        candidates = [*opened.solved, found] if surely_best else [*candidates, found]
-        history, used = descent.history, descent.evaluations + len(opened.points) - 1
+        candidates = [found] if surely_best else [given, found]
+        history, used = descent.history, descent.evaluations + len(points) - 1
     errors = [problem.scaled_error(reconstruct(factors).reshape(problem.original.shape)) for factors in candidates]
     winner = int(np.argmin(errors))
     return _finish(problem, candidates[winner], errors[winner], used, history)
@@ -185,29 +184,17 @@ def _descend(start: _Start, evaluations: int | None) -> Descent:
     return descend(start.search.evaluate, start.point, allowed, TOLERANCE, here=start.value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    points: list[_Start]
-    solved: list[Factors]
-
-    @property
-    def best_start(self) -> _Start:
-        return min(self.points, key=lambda start: start.value.value)
+def _best_start(points: Sequence[_Start]) -> _Start:
+    return min(points, key=lambda start: start.value.value)
 
 
-def _open(searches: Sequence[Search], given: Sequence[Factors]) -> _Opened:
-    """All points to start from, evaluated; or the optimum where a form has a closed one."""
+def _open(searches: Sequence[Search], given: Sequence[Factors]) -> list[_Start]:
+    """All points to start from, evaluated."""
     points: list[_Start] = []
-    solved: list[Factors] = []
     for search in searches:
-        made = search.starts()
-        if search.solved:
-            solved.append(made[0])
-            continue
         extended = [factors for factors in map(search.extended, given) if factors is not None]
-        for factors in (*extended, *made):
-            points.append(_start(search, factors))
-    return _Opened(points, solved)
+        points += [_start(search, factors) for factors in (*extended, *search.starts())]
+    return points
 
 
 def _start(search: Search, factors: Factors) -> _Start:
@@ -215,18 +202,10 @@ def _start(search: Search, factors: Factors) -> _Start:
     return _Start(search, point, search.evaluate(point))
 
 
-def _padded(factors: Factors, rank: int) -> Factors:
-    """The same kernel at a higher rank: the missing components are zero."""
-    if factors.rank == rank:
-        return factors
-    axes = FORMS[factors.form].COMPONENT_AXES
-    missing = rank - factors.rank
-    shapes = {
-        name: tuple(missing if axis == axes[name] else side for axis, side in enumerate(array.shape))
-        for name, array in factors.arrays.items()
-    }
-    nothing = {name: np.zeros(shape) for name, shape in shapes.items()}
-    return joined(factors, Factors(factors.form, missing, factors.kernel, nothing), axes)
+def _closed(problem: Problem, scaled: Factors) -> FactorFit:
+    """A fit that nothing was iterated for."""
+    error = problem.scaled_error(reconstruct(scaled).reshape(problem.original.shape))
+    return _finish(problem, scaled, error, 0, ())
 
 
 def _finish(problem: Problem, scaled: Factors, error: float, evaluations: int, history: tuple[float, ...]) -> FactorFit:

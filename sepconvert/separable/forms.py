@@ -4,7 +4,7 @@ Everything that is special about a form stands in its own module; no other place
 that is put into ``FORMS`` is surveyed, planned, fitted, written, checked, timed, drawn and turned into modules.
 
 Ranks are compared by MACs, every factor counted at its own resolution, or by weights where the spatial size is unknown.
-The cost of a form grows at least in proportion to its rank.
+The cost of a form grows with its rank.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable import dw_pw, pw_dw, pw_dw_pw, spatial
+from sepconvert.separable import conv_pw, dw_pw, pw_conv_pw, pw_dw, pw_dw_pw, spatial
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.layers import CONCAT, Layers
@@ -43,15 +43,17 @@ class Form(Protocol):
     # The array whose first axis is the output channels; and, for each array, the axis that counts components.
     LAST: str
     COMPONENT_AXES: dict[str, int]
-    # Whether a fit solves for the last factor at every step.
+    # Whether a search solves for the last factor at every step.
     ELIMINATED: bool
+    # Fewest taps of a kernel that it is worth anything for: with fewer another form does the same for less.
+    LEAST_TAPS: int
 
     def layers(
         self, geometry: ConvGeometry, rank: int, lowering: str, first_kernel: tuple[int, ...] | None = None
     ) -> Layers:
         """The layers it stands for, named after the arrays of its factors; they cost the same in every lowering.
 
-        The cost grows at least in proportion to the rank. ``first_kernel`` is the kernel of the layer that runs first,
+        The cost grows with the rank, beyond all bounds. ``first_kernel`` is the kernel of the layer that runs first,
         where the form leaves that open; None takes the cheaper order.
         """
         ...
@@ -86,12 +88,19 @@ class Form(Protocol):
         """Return the equivalent dense kernel (M, C, *k)."""
         ...
 
+    def optimum(self, problem: Problem, rank: int) -> Factors | None:
+        """The best factors of this rank for a problem, below full rank; None where no closed form gives them.
+
+        Like those of a search they belong to the row-scaled problem.
+        """
+        ...
+
     def search(self, problem: Problem, rank: int) -> Sequence[Search]:
-        """The ways to fit factors of this rank to a problem; none where the data-free factors are all there is."""
+        """The ways to search for factors of this rank; without any, the optimum or the data-free factors count."""
         ...
 
 
-FORMS: dict[str, Form] = {form.NAME: form for form in (dw_pw, pw_dw, pw_dw_pw, spatial)}
+FORMS: dict[str, Form] = {form.NAME: form for form in (dw_pw, pw_dw, pw_dw_pw, spatial, conv_pw, pw_conv_pw)}
 # What a whole number means as the rank of several forms at once: the cost of this form at that rank.
 YARDSTICK = dw_pw.NAME
 
@@ -204,7 +213,12 @@ def break_even(form: str, geometry: ConvGeometry) -> float:
 
 
 def max_useful_rank(form: str, geometry: ConvGeometry) -> int:
-    """Largest rank that costs less than the dense convolution, at most the full rank; 0 if there is none."""
+    """Largest rank that costs less than the dense convolution, at most the full rank; 0 if there is none.
+
+    0 also where the kernel has too few taps for the form.
+    """
+    if geometry.taps < FORMS[form].LEAST_TAPS:
+        return 0
     dense, size = _sizes(form, geometry)
     return min(FORMS[form].full_rank(geometry), _largest(size, dense - 1))
 
@@ -222,7 +236,9 @@ def rank_for_share(form: str, geometry: ConvGeometry, share: float) -> int:
 def _largest(size: Callable[[int], int], limit: float) -> int:
     """Largest rank whose size is at most the limit."""
     low, high = 0, int(limit // size(1)) + 1
-    # The size of rank 1, times the rank, is often all there is: then the first look settles it.
+    # The size of rank 1, times the rank, is often all there is: then the first looks settle it.
+    while size(high) <= limit:
+        low, high = high, 2 * high
     middle = high - 1
     while high - low > 1:
         low, high = (middle, high) if size(middle) <= limit else (low, middle)

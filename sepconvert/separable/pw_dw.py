@@ -26,6 +26,7 @@ AUTO, CHANNELS, QUICK, BOUNDED = True, False, True, False
 LAST = "depthwise"
 COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
 ELIMINATED = False
+LEAST_TAPS = 2
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -119,11 +120,6 @@ class PwDwSearch:
         self._taps_back = self._whitening.taps_inverse.astype(problem.dtype)
 
     @property
-    def solved(self) -> bool:
-        """Never: the moments couple all input channels of an output channel's slice."""
-        return False
-
-    @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
         outputs, channels, taps = self._weight.shape
@@ -178,6 +174,11 @@ class PwDwSearch:
         pointwise = point[:border].reshape(-1, channels) @ self._mix_back
         depthwise = point[border:].reshape(-1, taps) @ self._taps_back
         return pointwise.reshape(outputs, self._rank, channels), depthwise.reshape(outputs, self._rank, taps)
+
+
+def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
+    """None: the factors have to be searched for."""
+    return None
 
 
 def search(problem: Problem, rank: int) -> list[PwDwSearch]:

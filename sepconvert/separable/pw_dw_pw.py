@@ -30,6 +30,7 @@ AUTO, CHANNELS, QUICK, BOUNDED = True, True, False, True
 LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "depthwise": 0, "expand": 1}
 ELIMINATED = True
+LEAST_TAPS = 2
 
 # Rounds of the alternation for each of the two starts, then for the better one.
 FIRST_ROUNDS = 3
@@ -214,6 +215,11 @@ class PwDwPwSearch(EliminatedSearch):
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         gram = features @ columns.T
         return eliminate((gram + gram.T) / 2, self._target @ columns.T)
+
+
+def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
+    """None: the factors have to be searched for."""
+    return None
 
 
 def search(problem: Problem, rank: int) -> list[PwDwPwSearch]:

@@ -21,6 +21,7 @@ from sepconvert.separable.definite import solve_left
 from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.problem import Problem, inner
+from sepconvert.separable.reduced_rank import leading
 
 # Bounds the components' energies (Phan et al., ECCV 2020): together they may be this many times 1/PENALTY the error.
 PENALTY = 1e-6
@@ -30,11 +31,6 @@ SMALLEST_STRENGTH = 1e-3
 
 class Search(Protocol):
     """The search for one form's factors of one rank; all factors here belong to the row-scaled problem."""
-
-    @property
-    def solved(self) -> bool:
-        """Whether the first of ``starts`` is the optimum already."""
-        ...
 
     @property
     def work(self) -> float:
@@ -71,8 +67,8 @@ class Eliminated:
     mix: NDArray[np.floating]
 
 
-def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating]) -> Eliminated:
-    """Solve for the last factor.
+def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating], rank: int | None = None) -> Eliminated:
+    """Solve for the last factor, of a rank at most ``rank`` where there is one (by reduced-rank regression).
 
     Args:
         gram: (n, n), Φ S Φᵀ; its diagonal is raised in place by ``PENALTY``.
@@ -83,6 +79,9 @@ def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating]) -> Elimin
     diagonal *= 1 + PENALTY
     diagonal += tiny
     last = np.ascontiguousarray(solve_left(gram, cross.T).T)
+    if rank is not None and rank < min(last.shape):
+        directions = leading(last @ cross.T, rank).astype(last.dtype)
+        last = directions @ (directions.T @ last)
     return Eliminated(last, inner(last, cross), last.T @ last)
 
 
@@ -113,11 +112,6 @@ class EliminatedSearch(ABC):
         self._problem = problem
         self._rank = rank
         self._known: tuple[NDArray[np.floating], NDArray[np.floating], Eliminated] | None = None
-
-    @property
-    def solved(self) -> bool:
-        """Not by the starts, unless a form knows better."""
-        return False
 
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""

@@ -35,6 +35,7 @@ AUTO, CHANNELS, QUICK, BOUNDED = False, True, False, False
 LAST = "second"
 COMPONENT_AXES = {"first": 0, "second": 1}
 ELIMINATED = True
+LEAST_TAPS = 2
 
 
 def full_rank(geometry: ConvGeometry) -> int:
@@ -289,6 +290,11 @@ class SpatialSearch(EliminatedSearch):
         gram = (first @ features).swapaxes(2, 3).reshape(size, size)
         cross = (self._target @ first.T).swapaxes(0, 1).reshape(-1, size)
         return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross))
+
+
+def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
+    """None: the factors have to be searched for."""
+    return None
 
 
 def search(problem: Problem, rank: int) -> list[SpatialSearch]:

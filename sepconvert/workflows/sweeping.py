@@ -62,7 +62,7 @@ def sweep(
         data: calibration inputs, as for ``rewrite``.
         test_data: inputs that fidelity is measured on; default ``data``.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
-        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``auto`` or ``any``.
+        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto`` or ``any``.
         budgets: speed-ups of the whole model (latency, old/new), each above 1.
         export_table: where to write the times of sites, for use on a machine that cannot measure them.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.

@@ -67,7 +67,9 @@ def unseen(model: LoadedModel, count: int = 30) -> np.ndarray:
 
 
 @pytest.mark.parametrize("build", [plain_chain, u_net, side_outputs])
-@pytest.mark.parametrize(("form", "rank"), [("dw_pw", 1), ("pw_dw_pw", 4), ("spatial", 3), ("pw_dw", 1)])
+@pytest.mark.parametrize(
+    ("form", "rank"), [("dw_pw", 1), ("pw_dw_pw", 4), ("spatial", 3), ("pw_dw", 1), ("conv_pw", 3), ("pw_conv_pw", 3)]
+)
 def test_fitted_networks_are_closer_to_the_original_on_unseen_images_than_data_free_ones(
     build: Callable[[int], LoadedModel], form: str, rank: int
 ) -> None:

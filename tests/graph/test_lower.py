@@ -70,6 +70,14 @@ DW, PW = ((5, 1, 3, 4), 5), ((6, 5, 1, 1), 1)
             [((1, 4), (1, 1), (1, 2), (0, 2, 0, 3)), ((3, 1), (2, 1), (1, 1), (0, 0, 1, 0))],
             [False, True],
         ),
+        ("conv_pw", "stacked", [((2, 5, 3, 4), 1), ((6, 2, 1, 1), 1)], [HELD, PLAIN], [False, True]),
+        (
+            "pw_conv_pw",
+            "stacked",
+            [((2, 5, 1, 1), 1), ((2, 2, 3, 4), 1), ((6, 2, 1, 1), 1)],
+            [PLAIN, HELD, PLAIN],
+            [False, False, True],
+        ),
     ],
 )
 def test_each_lowering_writes_these_nodes(form, lowering, nodes, attributes, bias):
@@ -160,7 +168,7 @@ def test_sums_are_added_two_by_two_and_only_one_branch_has_the_bias(rank, seed):
 
 
 def test_lowerings_that_would_coincide_are_listed_once():
-    assert [lowerings(form, 1) for form in sorted(FORMS)] == [("stacked",)] * 4
+    assert [lowerings(form, 1) for form in sorted(FORMS)] == [("stacked",)] * len(FORMS)
     assert set(lowerings("dw_pw", 2)) == {"stacked", "branches", "concat"}
     assert set(lowerings("pw_dw", 2)) == {"stacked", "branches"}
     assert lowerings("pw_dw_pw", 2) == lowerings("spatial", 2) == ("stacked",)

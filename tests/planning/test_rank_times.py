@@ -78,7 +78,7 @@ def test_rank_one_has_a_time_of_its_own() -> None:
     assert found.ms(Scheme("dw_pw", 3, "stacked")) == pytest.approx(1.2)
 
 
-@pytest.mark.parametrize("form", ["dw_pw", "pw_dw", "pw_dw_pw", "spatial"])
+@pytest.mark.parametrize("form", ["dw_pw", "pw_dw", "pw_dw_pw", "spatial", "conv_pw", "pw_conv_pw"])
 def test_what_is_timed_covers_all_ranks_and_does_not_depend_on_which_are_asked_for(form: str) -> None:
     geometry = WORKLOAD.geometry
     ladder = rank_ladder(form, geometry, 64)

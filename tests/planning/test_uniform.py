@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.uniform import CHANNEL_BLOCK, LEAST_ROUNDED, plan_rank, plan_share
-from sepconvert.separable.forms import cost_of, named
+from sepconvert.separable.forms import FORMS, cost_of, named
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.scheme import Scheme
 
@@ -53,7 +53,7 @@ def test_a_full_rank_above_break_even_is_there_when_growth_is_allowed() -> None:
 def test_with_several_forms_an_integer_rank_means_the_macs_of_dw_pw() -> None:
     plan = plan_rank(site(), named("any"), 2)
     reference = 2 * 64 * (9 + 64) * 16 * 16
-    assert {scheme.form for scheme in plan.schemes} == {"dw_pw", "pw_dw", "pw_dw_pw", "spatial"}
+    assert {scheme.form for scheme in plan.schemes} == set(FORMS)
     assert all((cost(scheme).macs or reference + 1) <= reference for scheme in plan.schemes)
 
 

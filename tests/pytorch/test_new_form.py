@@ -1,5 +1,6 @@
 """A form from a file outside the package goes all the way, once it stands in the table."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,24 @@ from sepconvert.separable.forms import (
     cost_of,
     layers_at,
     max_useful_rank,
-    rank_for_share,
     reconstruct,
 )
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows import Measure, Planning
-from tests import tucker
+from tests import pw_conv
 from tests.commands import Run
 from tests.pytorch.nets import small
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
-# Costs 8·(8 + 9·8 + 16)... of 8→16 channels, 3×3: rank r takes 8·min(r,8) + 9·min(r,8)·r + 16·r weights.
+# 8→16 channels, 3×3: rank R takes R·(8 + 9·16) weights of 9·8·16.
 NARROW = ConvGeometry(8, 16, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMS, tucker.NAME, tucker)
+    monkeypatch.setitem(FORMS, pw_conv.NAME, pw_conv)
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +47,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_form_is_nothing_but_its_file_and_its_place_in_the_table() -> None:
     package = Path(sepconvert.__file__).parent
-    assert not [
-        path for path in package.rglob("*.py") if "pw_conv_pw" in path.read_text() or "tucker" in path.read_text()
-    ]
+    assert not [path for path in package.rglob("*.py") if re.search(r"\bpw[_-]conv\b(?![_-])", path.read_text())]
 
 
-def test_ranks_of_a_form_whose_cost_is_not_in_proportion_to_them() -> None:
-    dense = 8 * 16 * 9
-    assert [cost_of(tucker.NAME, NARROW, rank).params for rank in (1, 2, 8, 9)] == [33, 84, 768, 856]
-    assert max_useful_rank(tucker.NAME, NARROW) == 12
-    assert cost_of(tucker.NAME, NARROW, 12).params == 1120 < dense <= cost_of(tucker.NAME, NARROW, 13).params
-    assert break_even(tucker.NAME, NARROW) == pytest.approx(12 + 32 / 88)
-    assert rank_for_share(tucker.NAME, NARROW, 768 / dense) == 8
+def test_costs_and_ranks_follow_from_its_layers() -> None:
+    assert [cost_of(pw_conv.NAME, NARROW, rank).params for rank in (1, 2, 7)] == [152, 304, 1064]
+    assert max_useful_rank(pw_conv.NAME, NARROW) == 7
+    assert break_even(pw_conv.NAME, NARROW) == pytest.approx(9 * 8 * 16 / 152)
 
 
 def test_every_command_takes_a_form_from_outside(
@@ -66,29 +61,29 @@ def test_every_command_takes_a_form_from_outside(
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     model = ["tests.pytorch.nets:small", "--weights", files / "small.pt", "--input", "x:1x3x20x24"]
-    budget = ["--form", "pw-conv-pw", "--macs", "0.7", "--data", files / "data.npz", "--jobs", "1", "--no-cache"]
+    budget = ["--form", "pw-conv", "--macs", "0.7", "--data", files / "data.npz", "--jobs", "1", "--no-cache"]
     written = ["-o", tmp_path / "new.onnx", "--json", tmp_path / "r.json", "--html", tmp_path / "r.html"]
     shown = run("rewrite", *model, *budget, *written).err
     record = Record.read(tmp_path / "r.json")
     rewritten = [site for site in record.sites if site.status == "rewritten"]
-    assert {site.form for site in rewritten} == {"pw-conv-pw"}
+    assert {site.form for site in rewritten} == {"pw-conv"}
     for site in rewritten:
         assert site.layers is not None
-        assert [layer.kind for layer in site.layers.branch] == ["pointwise", "conv", "pointwise"]
+        assert [layer.kind for layer in site.layers.branch] == ["pointwise", "conv"]
         assert site.error_heldout is not None
         assert site.error_by_rank is not None
-        assert f"pw-conv-pw R={site.rank}" in shown
+        assert f"pw-conv R={site.rank}" in shown
     assert record.self_check is not None
     assert record.self_check.sites == len(rewritten)
     assert record.latency[0].after is not None
-    assert [form.name for form in record.forms][-1] == "pw-conv-pw"
+    assert [form.name for form in record.forms][-1] == "pw-conv"
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert f"pw-conv-pw, rank {rewritten[0].rank}" in page
+    assert f"pw-conv, rank {rewritten[0].rank}" in page
     assert page.count("<figcaption>After</figcaption>") == len(rewritten)
     curves = run("analyze", *model, "--json", "-").record["sites"][0]["error_by_rank"]
-    assert "pw-conv-pw" in {point["form"] for point in curves}
+    assert "pw-conv" in {point["form"] for point in curves}
     module = sepconvert.rebuild(small, plan=tmp_path / "new.plan.json", weights=tmp_path / "new.safetensors")
-    assert type(module.get_submodule(f"{rewritten[0].name}.core")) is torch.nn.Conv2d
+    assert type(module.get_submodule(f"{rewritten[0].name}.expand")) is torch.nn.Conv2d
 
 
 def test_a_plan_by_measured_latency_and_the_module_it_gives(files: Path) -> None:
@@ -108,11 +103,10 @@ def test_a_plan_by_measured_latency_and_the_module_it_gives(files: Path) -> None
 
 
 def test_layers_and_factors_of_a_form_from_outside_agree() -> None:
-    factors = tucker.draw(NARROW, 5, np.random.default_rng(0))
-    found = layers_at(Scheme(tucker.NAME, 5, "stacked"), NARROW)
+    factors = pw_conv.draw(NARROW, 5, np.random.default_rng(0))
+    found = layers_at(Scheme(pw_conv.NAME, 5, "stacked"), NARROW)
     assert [layer.weight_shape(NARROW.kernel) for layer, _ in found.written] == [
         (5, 8, 1, 1),
-        (5, 5, 3, 3),
-        (16, 5, 1, 1),
+        (16, 5, 3, 3),
     ]
     assert reconstruct(factors).shape == NARROW.weight_shape

@@ -27,7 +27,8 @@ EXAMPLE = torch.zeros(1, 3, 20, 24)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 FORMS = [("dw-pw", "branches"), ("dw-pw", "concat"), ("dw-pw", "stacked"), ("pw-dw", "branches"), ("pw-dw", "stacked"),
-         ("pw-dw-pw", "stacked"), ("spatial", "stacked")]  # fmt: skip
+         ("pw-dw-pw", "stacked"), ("spatial", "stacked"), ("conv-pw", "stacked"),
+         ("pw-conv-pw", "stacked")]  # fmt: skip
 
 
 def images(count: int = 4, seed: int = 1) -> torch.Tensor:

@@ -68,16 +68,6 @@ def test_a_fit_is_never_worse_than_the_data_free_factors_under_its_problem(form,
     assert all(later <= earlier for earlier, later in zip(fitted.history, fitted.history[1:], strict=False))
 
 
-@settings(deadline=None, max_examples=40)
-@given(form=forms, case=cases(), data=st.data())
-def test_given_the_fit_of_the_rank_below_the_error_does_not_rise(form, case, data):
-    geometry, weight, moments = case
-    problem = make_problem(moments, weight, geometry, 1e-3)
-    rank = rank_between(data, form, geometry)
-    below = fit(problem, form, max(1, rank - 1))
-    assert fit(problem, form, rank, starts=[below.factors]).error <= below.error * (1 + ROUNDING) + ROUNDING
-
-
 @settings(deadline=None, max_examples=30)
 @given(form=forms, case=cases(), data=st.data())
 def test_an_improved_fit_is_never_worse_than_the_factors_it_starts_from(form, case, data):
@@ -342,7 +332,14 @@ def test_large_layers_are_fitted_in_float32_and_stay_monotone(form):
     rows, weight = patches_for(geometry, rng, 3000), weight_of(geometry, rng)
     problem = make_problem(moments_of(rows, rows @ weight.reshape(32, -1).T), weight, geometry, 1e-2)
     assert problem.dtype == np.float32
-    ranks = {"dw_pw": (1, 2), "pw_dw": (1, 2), "pw_dw_pw": (20, 40), "spatial": (10, 20)}[form]
+    ranks = {
+        "dw_pw": (1, 2),
+        "pw_dw": (1, 2),
+        "pw_dw_pw": (20, 40),
+        "spatial": (10, 20),
+        "conv_pw": (5, 10),
+        "pw_conv_pw": (8, 16),
+    }[form]
     low, high = (fit(problem, form, rank) for rank in ranks)
     free = FORMS[form].factorise(weight, ranks[0], geometry, rng)
     assert high.error < low.error < problem.error(reconstruct(free))

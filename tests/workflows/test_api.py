@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 QUICK = Measure(latency=False)
 
 
-@pytest.mark.parametrize("form", ["dw-pw", "pw-dw", "pw-dw-pw", "spatial"])
+@pytest.mark.parametrize("form", ["dw-pw", "pw-dw", "pw-dw-pw", "spatial", "conv-pw", "pw-conv-pw"])
 @pytest.mark.parametrize("name", ["open_nsfw", "fashion_resnet", "fashion_vgg"])
 def test_full_rank_that_ignores_break_even_gives_the_original_back(
     form: str, name: str, sample_models_dir: Path, request: pytest.FixtureRequest
