@@ -2,8 +2,8 @@
 
 Layer-wise training ends in one place however it is done, since a layer's squared error is a quadratic form of its
 kernel: here it is descended from the drawn point itself, the last factor eliminated, rather than by thousands of
-stochastic steps; where a form's optimum has a closed form, that is where it ends. It gives every layer a signal of the right size and mean, without which a deep network of random
-layers learns slowly.
+stochastic steps; where the optimum has a closed form, it ends there. It gives every layer a signal of the right size
+and mean, without which a deep network of random layers learns slowly.
 """
 
 import numpy as np

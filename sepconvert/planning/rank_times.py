@@ -1,10 +1,10 @@
 """Times at every rank from times at a few.
 
-Within one form and lowering a site's time grows with its multiply-adds along a straight line, but in steps: kernels work on
-whole blocks of channels, and where a site has few ranks one step is 10 to 30 % of its time (a first convolution with
-7×7 taps was as fast at rank 8 as at 4). A single timing also errs by a few per cent, and a knapsack finds every
-candidate that happened to be timed too fast. So what is left beside the line counts as far as it is more than timings
-of the same thing differ by (James & Stein, 1961), and is interpolated between the timed ranks.
+Within one form and lowering a site's time grows with the multiply-adds along a straight line, but in steps: kernels
+work on whole blocks of channels, and where a site has few ranks one step is 10 to 30 % of its time (a first
+convolution with 7×7 taps was as fast at rank 8 as at 4). A single timing also errs by a few per cent, and a knapsack
+finds every candidate that happened to be timed too fast. So what is left beside the line counts as far as it is more
+than timings of the same thing differ by (James & Stein, 1961), and is interpolated between the timed ranks.
 """
 
 from collections.abc import Iterable, Sequence

@@ -44,7 +44,7 @@ BLOCK, LEAST_ROUNDED = 4, 8
 def widths(geometry: ConvGeometry, rank: int) -> tuple[int, int]:
     """Inputs R1 and outputs R of the convolution in the middle; below full rank in blocks of 4 inputs."""
     inputs = max(1, round(rank * geometry.in_channels / geometry.out_channels))
-    if LEAST_ROUNDED <= inputs and rank < geometry.out_channels:
+    if inputs >= LEAST_ROUNDED and rank < geometry.out_channels:
         inputs -= inputs % BLOCK
     return inputs, rank
 

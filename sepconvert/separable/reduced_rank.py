@@ -1,7 +1,7 @@
 """Reduced-rank regression: the best kernel of a rank is a projection of the best kernel (Izenman, 1975).
 
-With the least-squares matrix W* and ``T = W* S``, the error of a matrix of rank R is least for the projection of W* onto
-the R leading eigenvectors V of ``T W*ᵀ``, which is the covariance of what W* gives: ``Ŵ = V Vᵀ W*``. What it loses is the
+With the least-squares matrix W* and ``T = W* S``, the error of a matrix of rank R is least for the projection of W*
+onto the R leading eigenvectors V of ``T W*ᵀ``, the covariance of what W* gives: ``Ŵ = V Vᵀ W*``. What it loses is the
 sum of the other eigenvalues, so one decomposition serves all ranks.
 """
 

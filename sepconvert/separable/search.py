@@ -73,6 +73,7 @@ def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating], rank: int
     Args:
         gram: (n, n), Φ S Φᵀ; its diagonal is raised in place by ``PENALTY``.
         cross: (M, n), (W*S) Φᵀ.
+        rank: None: of any rank.
     """
     diagonal = np.einsum("ii->i", gram)
     tiny = 16 * float(np.finfo(gram.dtype).eps) * float(diagonal.mean())

@@ -106,7 +106,8 @@ def rewrite(
         data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, or ``pkg.module:callable``.
         test_data: inputs that fidelity is measured on; default ``data``, else seeded random inputs.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
-        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto`` (the depthwise forms) or ``any``.
+        form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
+            (the depthwise forms) or ``any``.
         fine_tune: distil from the original after the rewrite, without labels if need be; True takes the defaults.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
         planning: which sites, how their factors are made and written, where times come from.

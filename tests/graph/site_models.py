@@ -94,7 +94,11 @@ def random_replacement(
 def site_geometries(draw: Any, largest: int = 6) -> ConvGeometry:
     """Geometries that a Conv can have: one or two axes, strides, dilations, asymmetric pads or an auto_pad."""
     kernel = draw(
-        st.one_of(st.tuples(st.integers(2, 6)), st.tuples(st.integers(1, 4), st.integers(2, 4)), st.just((3, 1)))
+        st.one_of(
+            st.tuples(st.integers(2, 6)),
+            st.tuples(st.integers(1, 4), st.integers(2, 4)),
+            st.sampled_from([(3, 1), (1, 1), (1,)]),
+        )
     )
     axes = len(kernel)
     auto_pad = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))

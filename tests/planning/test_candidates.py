@@ -54,6 +54,13 @@ def test_depthwise_ranks_are_small_integers() -> None:
     assert rank_ladder("dw_pw", square(64, 64)) == (1, 2, 3, 4)
 
 
+def test_a_pointwise_layer_has_candidates_of_the_form_that_makes_two_of_it_only() -> None:
+    found = site_candidates(site(square(64, 128, kernel=1)), list(FORMS))
+    assert {candidate.form for candidate in found} == {"conv_pw"}
+    # Break-even at 64·128 / (64 + 128).
+    assert max(candidate.rank for candidate in found) < 43
+
+
 def test_a_form_that_cannot_save_anything_has_no_candidates() -> None:
     # 1 → 64 channels: the pointwise half of dw_pw alone costs r·64 against 9·64.
     geometry = square(1, 64)

@@ -32,6 +32,13 @@ def test_times_on_a_line_give_every_rank_between_and_beyond() -> None:
         assert found.source(spatial(rank)) == "measured"
 
 
+def test_the_line_is_over_multiply_adds_where_they_are_not_in_proportion_to_the_rank() -> None:
+    ways = [Scheme("pw_conv_pw", rank, "stacked") for rank in (8, 16, 32, 24)]
+    # Of 64 → 64 channels at 14×14: 64·R + 9·R² + 64·R weights.
+    ms = [0.3 + 1e-5 * (128 * way.rank + 9 * way.rank**2) for way in ways]
+    assert timed(dict(zip(ways[:3], ms, strict=False))).ms(ways[3]) == pytest.approx(ms[3])
+
+
 def test_noise_of_single_times_is_averaged_out() -> None:
     rng = np.random.default_rng(0)
     ranks = (8, 16, 32, 48, 64)

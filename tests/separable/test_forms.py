@@ -203,6 +203,49 @@ def test_break_even_of_known_layers():
     assert max_useful_rank("dw_pw", plain(64, 1, (3, 3)).at((14, 14))) == 0
 
 
+def test_a_cost_that_grows_faster_or_slower_than_the_rank_has_its_break_even_found():
+    same = plain(64, 64, (3, 3))
+    # R·64 + 9·R² + R·64 against 9·64·64.
+    assert [cost_of("pw_conv_pw", same, rank).params for rank in (8, 16)] == [8 * 200, 16 * 272]
+    # 56·64 + 56·58·9 + 58·64 = 36528, and 37096 at R = 59, against 9·64·64 = 36864.
+    assert max_useful_rank("pw_conv_pw", same) == 58
+    # One input of the convolution in the middle: 1 + 9·R + 40·R against 9·40.
+    assert max_useful_rank("pw_conv_pw", plain(1, 40, (3, 3))) == 7
+    # 5·8 + 5·10·3 + 10·16 = 350 and 6·8 + 6·11·3 + 11·16 = 422 about 3·8·16 = 384.
+    assert break_even("pw_conv_pw", plain(8, 16, (3,))) == pytest.approx(10 + 34 / 72)
+
+
+def test_the_convolution_in_the_middle_is_as_slim_as_the_whole_is_and_has_blocks_of_inputs():
+    assert [pw_conv_pw.widths(plain(64, 128, (3, 3)), rank) for rank in (1, 8, 16, 20, 24, 127, 128)] == [
+        (1, 1),
+        (4, 8),
+        (8, 16),
+        (8, 20),
+        (12, 24),
+        (64, 127),
+        (64, 128),
+    ]
+    assert pw_conv_pw.widths(plain(3, 64, (3, 3)), 8) == (1, 8)
+
+
+@settings(deadline=None, max_examples=40)
+@given(geometry=geometries(), seed=seeds, data=st.data())
+def test_alternating_projections_leave_no_more_than_the_higher_order_svd(geometry, seed, data):
+    weight = weight_of(geometry, np.random.default_rng(seed))
+    rank = data.draw(st.integers(1, geometry.out_channels))
+    factors = pw_conv_pw.factorise(weight, rank, geometry, np.random.default_rng(0))
+    inputs = pw_conv_pw.widths(geometry, rank)[0]
+    flat = weight.reshape(*weight.shape[:2], -1)
+    reduce = np.linalg.svd(flat.swapaxes(0, 1).reshape(flat.shape[1], -1))[0][:, :inputs]
+    expand = np.linalg.svd(flat.reshape(len(flat), -1))[0][:, :rank]
+    projected = np.einsum("nm,mdk,dc->nck", expand @ expand.T, flat, reduce @ reduce.T)
+    left = relative(flat, projected)
+    assert relative(weight, reconstruct(factors)) <= left * (1 + 1e-9) + EXACT
+    for name in ("reduce", "expand"):
+        array = factors.arrays[name] if name == "reduce" else factors.arrays[name].T
+        np.testing.assert_allclose(array @ array.T, np.eye(len(array)), atol=1e-12)
+
+
 def test_pw_dw_pw_refinement_beats_both_of_its_starts():
     geometry = plain(16, 24, (3, 3))
     weight = weight_of(geometry, np.random.default_rng(3))
