@@ -24,6 +24,7 @@ LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "expand": 1}
 ELIMINATED = False
 LEAST_TAPS = 1
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, False
 
 
 def layers(geometry: ConvGeometry, rank: int, lowering: str, first_kernel: tuple[int, ...] | None = None) -> Layers:

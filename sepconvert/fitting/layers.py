@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.fitting.results import SitePlan
-from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import LINEAR, POINTWISE, ConvSite
+from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.separable.moments import fits_budget
 
+_FLOATS = frozenset({"float16", "float32"})
 COPIES = 10  # arrays as large as its weight that a layer's fit holds at once: kernel, moments, trials
 
 
@@ -39,6 +40,22 @@ def with_dense_layers(
     return sorted([*plans, *others], key=lambda plan: order[plan.site.output])
 
 
+def refittable_layers(model: LoadedModel, shapes: Shapes) -> list[ConvSite]:
+    """Return pointwise and linear layers, in the graph's order, whose weights can be replaced without another node.
+
+    They cost what they cost before, so refitting them to what the rewritten network feeds them is free at inference
+    time. A linear layer that has no bias would need an Add for one; one of a model that was exported from a module is
+    left alone where it became a MatMul.
+    """
+    return [site for site in survey(model, shapes).sites if _can_be_refitted(site, exported=model.is_exported)]
+
+
+def _can_be_refitted(site: ConvSite, *, exported: bool) -> bool:
+    if site.layer not in (POINTWISE, LINEAR) or not site.bias_is_fixed or site.dtype not in _FLOATS:
+        return False
+    return site.layer == POINTWISE or (site.bias is not None and not (exported and site.notation.operator == "MatMul"))
+
+
 def _fits(layer: ConvSite, memory_budget: int) -> bool:
     """Whether moments, and the copies of the weight that a fit makes in float64, keep within a budget."""
     return (
@@ -47,7 +64,10 @@ def _fits(layer: ConvSite, memory_budget: int) -> bool:
 
 
 def constant_bias(model: LoadedModel, site: ConvSite) -> NDArray[np.float64] | None:
-    """Return a layer's bias (M,), zeros where it has none; None where it is not fixed, and so must stay as it is."""
+    """Return a layer's bias (M,), zeros where it has none; None where it cannot have another.
+
+    That is where its bias is not fixed, or where its operator takes none.
+    """
     if site.bias is None:
-        return np.zeros(site.geometry.out_channels)
+        return None if site.notation.operator == "MatMul" else np.zeros(site.geometry.out_channels)
     return read_constant(model, site.bias).astype(np.float64) if site.bias_is_fixed else None

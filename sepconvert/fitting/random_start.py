@@ -12,9 +12,9 @@ from sepconvert.fitting.results import SiteFit, SitePlan
 from sepconvert.fitting.select import RIDGES, SiteData
 from sepconvert.fitting.site import moments_error
 from sepconvert.separable.descent import descend
-from sepconvert.separable.factors import Factors, rows_scaled
+from sepconvert.separable.factors import Factors, rows_scaled, side_by_side
 from sepconvert.separable.fitted import TOLERANCE, default_evaluations
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, draw
 from sepconvert.separable.problem import Problem
 
 
@@ -24,13 +24,14 @@ def with_random_start(plan: SitePlan, rng: np.random.Generator) -> SitePlan:
     Its cost grows in the finest steps, so it comes closest to the budget without exceeding it.
     """
     scheme = max(plan.schemes, key=lambda option: option.rank)
-    return SitePlan(plan.site, (scheme,), None, FORMS[scheme.form].draw(plan.site.geometry, scheme.rank, rng))
+    return SitePlan(plan.site, (scheme,), None, draw(scheme.form, plan.site.geometry, scheme.rank, rng))
 
 
 def settle_drawn(plan: SitePlan, site: SiteData, drawn: Factors) -> SiteFit:
     """Descend from ``drawn`` to what the site should compute; its error is judged on held-out inputs."""
     ridge = RIDGES[len(RIDGES) // 2]
-    trial = site.judged(_descended(site.problem(ridge), drawn), ridge)
+    parts = zip(site.problems(ridge), drawn.parts, strict=True)
+    trial = site.judged(side_by_side([_descended(problem, part) for problem, part in parts]), ridge)
     return SiteFit(
         plan.site,
         plan.schemes[0],

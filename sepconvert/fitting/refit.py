@@ -27,10 +27,10 @@ from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets
-from sepconvert.graph.dense import read_weight
 from sepconvert.graph.heads import answers_per_input
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import runnable
 from sepconvert.graph.segments import Segment, plan_segments
@@ -174,7 +174,7 @@ class _Walk:
                 wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout)
                 share = share_of(wanted, batch, self._batches)
                 outputs = target.corrected(truth, here)
-                sample.add(here[site.input], outputs, share, self._rng, heldout=batch.heldout)
+                sample.add(site.seen(here[site.input]), outputs, share, self._rng, heldout=batch.heldout)
         return sample
 
     def _settle(self, plan: SitePlan, target: SiteTarget, sample: SiteSample) -> SiteFit:
@@ -194,7 +194,7 @@ class _Walk:
         if isinstance(change, Replacement):
             part = rewrite_model(part, [change]).model
         elif change is not None and change.kernel is not None:
-            part = with_kernels(part, {change.site.output: (change.kernel, change.bias)})
+            part = with_kernels(part, [NewKernel(change.site, change.kernel, change.bias)])
         return open_session(runnable(part), threads=self._settings.threads)
 
     @contextmanager
@@ -211,7 +211,7 @@ def _all_without_data(model: LoadedModel, plans: Sequence[SitePlan], rng: np.ran
 
 
 def _weight(model: LoadedModel, plan: SitePlan) -> NDArray[np.float64]:
-    return read_weight(model, plan.site).astype(np.float64)
+    return read_kernel(model, plan.site).astype(np.float64)
 
 
 def _change(result: SiteFit) -> Replacement | SiteFit:
@@ -219,4 +219,4 @@ def _change(result: SiteFit) -> Replacement | SiteFit:
     factors = result.factors
     if factors is None:
         return result
-    return Replacement(result.site, factors, lowerings(factors.form, factors.rank)[0], result.bias)
+    return Replacement(result.site, factors, lowerings(factors.form, factors.rank, factors.groups)[0], result.bias)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.graph.parts import NewKernel
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.factors import Factors
@@ -17,7 +18,7 @@ class SitePlan:
     """A site and the schemes to choose from; without any it stays dense, and ``reason`` is the sentence that says why.
 
     ``start`` are random factors of the only scheme, to be trained on from where they are. Dense layers that are no
-    sites are described as sites without schemes (see ``graph.dense``).
+    sites are described as sites without schemes (see ``fitting.layers``).
     """
 
     site: ConvSite
@@ -95,6 +96,10 @@ class NetworkFit:
         return {o: found.reason for o, found in self.sites.items() if found.scheme is None and found.reason is not None}
 
     @property
-    def dense(self) -> Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]:
+    def dense(self) -> Mapping[str, NewKernel]:
         """New kernel and bias of layers that stay dense."""
-        return {o: (found.kernel, found.bias) for o, found in self.sites.items() if found.kernel is not None}
+        return {
+            output: NewKernel(found.site, found.kernel, found.bias)
+            for output, found in self.sites.items()
+            if found.kernel is not None
+        }

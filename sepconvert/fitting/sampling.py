@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.moments import MomentAccumulator, PatchMoments
+from sepconvert.separable.groups import GroupAccumulators, Moments
+from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 
 # A small ResNet at 1/4 of its sites' MACs: 0, 10, 30 and 100 gave errors of the logits of 0.0152, 0.0137, 0.0138 and
@@ -36,7 +37,7 @@ class Sampling:
         """Positions over all inputs that are fitted to (or held out)."""
         if heldout:
             return self.heldout
-        return max(self.per_term * geometry.in_channels * geometry.taps, self.least)
+        return max(self.per_term * geometry.part.in_channels * geometry.taps, self.least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Judge:
     coherent: float
 
     def error(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> float | None:
-        """Weighted error of a dense kernel (M, C, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)²; None where y is constant."""
+        """Weighted error of a dense kernel (M, C/g, *k) and bias (M,): Σ(y−ŷ)² / Σ(y−ȳ)²; None where y is constant."""
         shares = self.errors(kernel, bias)
         return None if shares is None else float(shares.sum())
 
@@ -67,10 +68,16 @@ class Judge:
         spread = self._squares((self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale).sum()
         if spread <= 0:
             return None
-        rows = self.patches.reshape(len(self.patches), -1)
-        predicted = rows @ kernel.reshape(len(kernel), -1).T.astype(rows.dtype)
+        predicted = self._predicted(kernel.astype(self.patches.dtype))
         shares: NDArray[np.float64] = self._squares((self.outputs - predicted - bias) * self.row_scale) / spread
         return shares
+
+    def _predicted(self, kernel: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Outputs (n, M) of a kernel without bias."""
+        groups = self.patches.shape[1] // kernel.shape[1]
+        pairs = zip(np.split(self.patches, groups, axis=1), np.split(kernel, groups), strict=True)
+        parts = [seen.reshape(len(seen), -1) @ part.reshape(len(part), -1).T for seen, part in pairs]
+        return parts[0] if groups == 1 else np.concatenate(parts, axis=1)
 
     def _squares(self, difference: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum of squares of each input's rows, and of their mean so many times as it counts."""
@@ -94,13 +101,23 @@ class _Means:
         self.patches.append(patches.reshape(inputs, -1, patches[0].size).mean(axis=1, dtype=np.float64))
         self.outputs.append(outputs.reshape(inputs, -1, outputs.shape[1]).mean(axis=1, dtype=np.float64))
 
-    def stress(self, moments: PatchMoments, times: float) -> PatchMoments:
+    def stress(self, moments: Moments, times: float) -> Moments:
         """Add ``times`` the moments of the means; where correlations between channels are unknown nothing is added."""
-        if moments.cross is None or not times or not self.patches:
+        if moments[0].cross is None or not times or not self.patches:
             return moments
         patches, outputs = np.concatenate(self.patches), np.concatenate(self.outputs)
         patches, outputs = patches - patches.mean(axis=0), outputs - outputs.mean(axis=0)
-        share = times / len(patches)
+        parts = np.split(patches, len(moments), axis=1), np.split(outputs, len(moments), axis=1)
+        return tuple(
+            self._stressed(known, seen, made, times / len(patches))
+            for known, seen, made in zip(moments, *parts, strict=True)
+        )
+
+    @staticmethod
+    def _stressed(
+        moments: PatchMoments, patches: NDArray[np.floating], outputs: NDArray[np.floating], share: float
+    ) -> PatchMoments:
+        assert moments.cross is not None
         return replace(
             moments,
             covariance=moments.covariance + share * (patches.T @ patches),
@@ -122,7 +139,7 @@ class SiteSample:
         """
         self._geometry = geometry
         self._coherent = coherent
-        self._moments = MomentAccumulator(geometry, memory_budget)
+        self._moments = GroupAccumulators(geometry, memory_budget)
         self._means = _Means()
         self._patches: list[NDArray[np.floating]] = []
         self._outputs: list[NDArray[np.floating]] = []
@@ -140,14 +157,12 @@ class SiteSample:
         """Take random positions of one batch.
 
         Args:
-            activations: (N, C, *in_spatial), the rewritten stream's; (N, C) for a Gemm.
-            outputs: (N, M, *out_spatial) or (N, M), what the site should compute.
+            activations: (N, C, *in_spatial), the rewritten stream's.
+            outputs: (N, M, *out_spatial), what the site should compute.
             positions: how many of the batch, spread evenly over its N rows (all, if there are fewer).
             rng: chooses them.
             heldout: keep them to judge by, instead of fitting to them.
         """
-        if activations.ndim == 2:
-            activations, outputs = activations[..., None], outputs[..., None]
         inputs = len(outputs)
         places = sample_positions(inputs, outputs.shape[2:], ceil(positions / inputs), rng)
         with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
@@ -160,8 +175,8 @@ class SiteSample:
             else:
                 self._fit_to(patches, targets, inputs)
 
-    def moments(self) -> PatchMoments:
-        """Moments of what is fitted to."""
+    def moments(self) -> Moments:
+        """Moments of what is fitted to, by group."""
         return self._means.stress(self._moments.moments(), self._coherent)
 
     def judge(self, row_scale: NDArray[np.float64]) -> Judge:
@@ -175,7 +190,7 @@ class SiteSample:
             self._coherent,
         )
 
-    def all_moments(self) -> PatchMoments:
+    def all_moments(self) -> Moments:
         """Moments of everything: what was fitted to, and from now on what was held out too."""
         for patches, outputs, inputs in zip(self._patches, self._outputs, self._counts, strict=True):
             self._fit_to(patches, outputs, inputs)

@@ -20,10 +20,19 @@ from sepconvert.fitting.sampling import Judge, SiteSample
 from sepconvert.graph.sites import ConvSite
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.fitted import at_ridges, data_free_start, default_evaluations, fit, improve
-from sepconvert.separable.forms import FORMS, reconstruct
-from sepconvert.separable.moments import PatchMoments, fitted_bias
-from sepconvert.separable.problem import Problem, make_problem
+from sepconvert.separable.fitted import default_evaluations
+from sepconvert.separable.forms import FORMS, full_rank, reconstruct
+from sepconvert.separable.groups import (
+    Moments,
+    Problems,
+    best_kernel,
+    data_free_groups,
+    fit_groups,
+    groups_at_ridges,
+    groups_bias,
+    improve_groups,
+    make_problems,
+)
 from sepconvert.separable.scheme import Scheme
 
 RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
@@ -66,8 +75,8 @@ class SiteData:
 
     Attributes:
         site: the site.
-        weight: (M, C, *k).
-        bias: (M,), zeros where there is none; None where it is not fixed.
+        weight: (M, C/g, *k).
+        bias: (M,), zeros where there is none; None where it cannot have another.
         row_scale: (M,), importance of the outputs.
         sample: the patches collected.
     """
@@ -79,8 +88,8 @@ class SiteData:
     sample: SiteSample
 
     @cached_property
-    def moments(self) -> PatchMoments:
-        """Of the inputs to fit to."""
+    def moments(self) -> Moments:
+        """Of the inputs to fit to, by group."""
         return self.sample.moments()
 
     @cached_property
@@ -88,12 +97,12 @@ class SiteData:
         """Of the held-out inputs."""
         return self.sample.judge(self.row_scale)
 
-    def problem(self, ridge: float, moments: PatchMoments | None = None) -> Problem:
-        """Return the quadratic problem at one ridge."""
-        return make_problem(moments or self.moments, self.weight, self.site.geometry, ridge, self.row_scale)
+    def problems(self, ridge: float, moments: Moments | None = None) -> Problems:
+        """Return the quadratic problem of every group at one ridge."""
+        return make_problems(moments or self.moments, self.weight, self.site.geometry, ridge, self.row_scale)
 
     def judged(
-        self, made: Factors | NDArray[np.floating], ridge: float | None, moments: PatchMoments | None = None
+        self, made: Factors | NDArray[np.floating], ridge: float | None, moments: Moments | None = None
     ) -> Trial:
         """Round factors or a dense kernel, set the bias so that the means agree, and judge."""
         if isinstance(made, Factors):
@@ -102,7 +111,7 @@ class SiteData:
             kernel: NDArray[np.floating] = reconstruct(factors)
         else:
             factors, kernel = None, rounded(made, self.site.dtype)
-        bias = fitted_bias(moments or self.moments, kernel)
+        bias = groups_bias(moments or self.moments, kernel)
         shares = self.judge.errors(kernel, bias)
         if shares is None:
             shares = np.zeros(1)  # the output never varies: the bias alone reproduces it
@@ -112,17 +121,17 @@ class SiteData:
 def try_schemes(site: SiteData, schemes: Sequence[Scheme], ridges: Sequence[float]) -> list[Trial]:
     """Try every scheme without data and at one ridge, and carry the promising ones on at other ridges."""
     geometry = site.site.geometry
-    plain = [data_free_start(s.form, site.weight, s.rank, geometry, site.row_scale) for s in schemes]
+    plain = [data_free_groups(s.form, site.weight, s.rank, geometry, site.row_scale) for s in schemes]
     trials = [site.judged(factors, None) for factors in plain]
     centre = len(ridges) // 2
-    problem = site.problem(ridges[centre])
-    first = [site.judged(_short(problem, factors), ridges[centre]) for factors in plain]
+    problems = site.problems(ridges[centre])
+    first = [site.judged(_short(problems, factors), ridges[centre]) for factors in plain]
     limit = PROMISING * min(trial.error for trial in first)
     for factors, trial in zip(plain, first, strict=True):
         trials.append(trial)
         if trial.error > limit:
             continue
-        carry = _at_ridges(site, problem, ridges[centre], trial)
+        carry = _at_ridges(site, problems, ridges[centre], trial)
         found = search(ridges, centre, carry(ridges[centre]), carry)
         if (least(found).ridge or 0) > ridges[centre]:
             # Too little shrinkage has spoilt the other factors too: fit anew at every larger ridge.
@@ -135,7 +144,7 @@ def try_dense(site: SiteData, ridges: Sequence[float]) -> list[Trial]:
     """Try the original kernel with a new bias, and dense kernels refitted at several ridges."""
 
     def attempt(ridge: float) -> Trial:
-        return site.judged(dense_kernel(site.problem(ridge)), ridge)
+        return site.judged(best_kernel(site.problems(ridge)), ridge)
 
     middle = len(ridges) // 2
     return [site.judged(site.weight, None), *search(ridges, middle, attempt(ridges[middle]), attempt)]
@@ -171,23 +180,17 @@ def search(ridges: Sequence[float], centre: int, first: Trial, attempt: Callable
     return [trials[index] for index in sorted(trials)]
 
 
-def finish(site: SiteData, winner: Trial, moments: PatchMoments) -> Trial:
+def finish(site: SiteData, winner: Trial, moments: Moments) -> Trial:
     """Fit the winner once more, to ``moments`` of all inputs; its held-out error stays the short fit's."""
     made: Factors | NDArray[np.floating]
     if winner.ridge is None:
         made = winner.factors or winner.kernel
     elif winner.factors is None:
-        made = dense_kernel(site.problem(winner.ridge, moments))
+        made = best_kernel(site.problems(winner.ridge, moments))
     else:
-        made = improve(site.problem(winner.ridge, moments), winner.factors).factors
+        made = improve_groups(site.problems(winner.ridge, moments), winner.factors)
     final = site.judged(made, winner.ridge, moments)
     return replace(final, shares=winner.shares)
-
-
-def dense_kernel(problem: Problem) -> NDArray[np.floating]:
-    """Return the dense kernel (M, C, *k) with the least objective, in the model's own scale."""
-    kernel: NDArray[np.floating] = problem.weight / problem.row_scale[:, None, None]
-    return kernel.reshape(problem.geometry.weight_shape)
 
 
 def least(trials: Sequence[Trial]) -> Trial:
@@ -213,28 +216,29 @@ def as_good(trial: Trial, other: Trial) -> bool:
     return bool(more.sum() <= chance)
 
 
-def _at_ridges(site: SiteData, problem: Problem, centre: float, trial: Trial) -> Callable[[float], Trial]:
+def _at_ridges(site: SiteData, problems: Problems, centre: float, trial: Trial) -> Callable[[float], Trial]:
     """What to try at each ridge: factors fitted at one are carried over to all, so that none has had more steps."""
     factors = trial.factors
     assert factors is not None
-    made = at_ridges(problem, factors)
+    made = groups_at_ridges(problems, factors)
     return lambda ridge: site.judged(made(ridge / centre), ridge)
 
 
 def _anew(site: SiteData, data_free: Factors, ridge: float) -> Trial:
     # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
-    return site.judged(_short(site.problem(ridge), data_free), ridge)
+    return site.judged(_short(site.problems(ridge), data_free), ridge)
 
 
-def _short(problem: Problem, data_free: Factors) -> Factors:
-    work = _work(problem, data_free)
+def _short(problems: Problems, data_free: Factors) -> Factors:
+    work = _work(problems, data_free)
     effort = int(np.clip(TRIAL_WORK / max(work, 1.0), FEWEST_TRIAL, default_evaluations(work)))
-    return fit(problem, data_free.form, data_free.rank, data_free, effort).factors
+    return fit_groups(problems, data_free, effort)
 
 
-def _work(problem: Problem, factors: Factors) -> float:
-    """Multiply-adds of one evaluation of a fit's objective; 0 where nothing is iterated."""
-    module = FORMS[factors.form]
-    if factors.rank >= module.full_rank(problem.geometry):
+def _work(problems: Problems, factors: Factors) -> float:
+    """Multiply-adds of one evaluation of a fit's objective, over all groups; 0 where nothing is iterated."""
+    one = problems[0]
+    if factors.rank >= full_rank(factors.form, one.geometry):
         return 0.0
-    return max((search.work for search in module.search(problem, factors.rank)), default=0.0)
+    searches = FORMS[factors.form].search(one, factors.rank)
+    return len(problems) * max((search.work for search in searches), default=0.0)

@@ -13,8 +13,8 @@ from sepconvert.fitting.select import (
     try_dense,
     try_schemes,
 )
-from sepconvert.separable.forms import FORMS, cli_name, reconstruct
-from sepconvert.separable.moments import PatchMoments
+from sepconvert.separable.forms import cli_name, factorise, reconstruct
+from sepconvert.separable.groups import Moments, approximation, is_finite
 from sepconvert.separable.problem import inner
 
 # A dense kernel is only replaced for a gain that is more than chance.
@@ -23,8 +23,7 @@ WORTHWHILE = 0.98
 
 def settle_site(plan: SitePlan, site: SiteData, ridges: tuple[float, ...], rng: np.random.Generator) -> SiteFit:
     """Fit a site's schemes, or (where it has none, or none is any good) its dense kernel."""
-    moments = site.moments
-    if not (np.isfinite(moments.covariance).all() and np.isfinite(moments.target_mean).all()):
+    if not is_finite(site.moments):
         return without_data(plan, site.weight, rng, "its inputs or outputs are infinite or not numbers")
     trials = try_schemes(site, plan.schemes, ridges) if plan.schemes else []
     if not trials or best(trials).error >= 1:
@@ -35,8 +34,8 @@ def settle_site(plan: SitePlan, site: SiteData, ridges: tuple[float, ...], rng: 
     reason = None
     if winner.ridge is None:
         reason = "fitting did not lower the error on held-out inputs, so the factors are those made without data"
-    elif merged.note is not None:
-        reason = merged.note
+    else:
+        reason = approximation(merged)
     return _fitted(plan, site, final, merged, reason)
 
 
@@ -47,7 +46,7 @@ def without_data(
 
     Args:
         plan: without schemes the site is left as it is.
-        weight: (M, C, *k).
+        weight: (M, C/g, *k).
         rng: randomness of the iterative starts.
         why: what kept the data from being looked at, if there is any.
     """
@@ -55,7 +54,7 @@ def without_data(
         return SiteFit(plan.site)
     if plan.start is not None:
         return SiteFit(plan.site, plan.schemes[0], plan.start, reason=f"left as drawn: {why}")
-    made = [FORMS[scheme.form].factorise(weight, scheme.rank, plan.site.geometry, rng) for scheme in plan.schemes]
+    made = [factorise(scheme.form, weight, scheme.rank, plan.site.geometry, rng) for scheme in plan.schemes]
     errors = [weight_error(weight, reconstruct(factors)) for factors in made]
     closest = int(np.argmin(errors))
     reason = None if why is None else f"made without data: {why}"
@@ -88,7 +87,7 @@ def _refusal(failed: list[Trial]) -> str:
     )
 
 
-def _fitted(plan: SitePlan, site: SiteData, final: Trial, moments: PatchMoments, reason: str | None) -> SiteFit:
+def _fitted(plan: SitePlan, site: SiteData, final: Trial, moments: Moments, reason: str | None) -> SiteFit:
     factors = final.factors
     scheme = next((s for s in plan.schemes if (s.form, s.rank) == final.kind), None)
     return SiteFit(
@@ -105,17 +104,20 @@ def _fitted(plan: SitePlan, site: SiteData, final: Trial, moments: PatchMoments,
     )
 
 
-def moments_error(moments: PatchMoments, kernel: NDArray[np.floating], row_scale: NDArray[np.float64]) -> float | None:
-    """Weighted relative error of a kernel (M, C, *k) with the best bias, on the inputs the moments are of.
+def moments_error(moments: Moments, kernel: NDArray[np.floating], row_scale: NDArray[np.float64]) -> float | None:
+    """Weighted relative error of a kernel (M, C/g, *k) with the best bias, on the inputs the moments are of.
 
     None where the outputs are constant, or only per-channel moments are known.
     """
-    variance = float(np.sum(moments.target_variance * row_scale**2))
-    if moments.cross is None or variance <= 0:
-        return None
-    rows = kernel.reshape(len(kernel), -1) * row_scale[:, None]
-    product = rows @ moments.covariance - 2 * moments.cross * row_scale[:, None]
-    return max(0.0, (variance + inner(product, rows)) / variance)
+    variance, explained = 0.0, 0.0
+    split = np.split(kernel.reshape(len(kernel), -1), len(moments)), np.split(row_scale, len(moments))
+    for known, part, scale in zip(moments, *split, strict=True):
+        if known.cross is None:
+            return None
+        variance += float(np.sum(known.target_variance * scale**2))
+        rows = part * scale[:, None]
+        explained += inner(rows @ known.covariance - 2 * known.cross * scale[:, None], rows)
+    return max(0.0, (variance + explained) / variance) if variance > 0 else None
 
 
 def weight_error(weight: NDArray[np.float64], kernel: NDArray[np.floating]) -> float:

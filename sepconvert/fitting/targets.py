@@ -42,7 +42,7 @@ class SiteTarget:
         return (self.site.input, self.bias) if isinstance(self.bias, str) else (self.site.input,)
 
     def without_bias(self, outputs: NDArray[np.floating], here: Arrays) -> NDArray[np.floating]:
-        """Take from the site's outputs (N, M, *spatial) what a bias that is not fixed adds to them.
+        """Take from outputs (N, M, *spatial) what a bias that is not fixed adds to them.
 
         Such a bias stays in the graph, so that kernel and new bias are to make up the rest.
         """
@@ -71,11 +71,12 @@ class SiteTarget:
             truth: values of the original model by name.
             here: values of the rewritten model.
         """
-        outputs = self.without_bias(truth[self.site.output], here)
+        outputs = self.without_bias(self.site.made(truth[self.site.output]), here)
         branch = self.following.branch
         correction = None if branch is None else self.correction(truth[branch], here[branch])
-        if correction is None or correction.shape != outputs.shape:
+        if correction is None or correction.size != outputs.size:
             return outputs
+        correction = correction.reshape(outputs.shape)
         corrected: NDArray[np.floating] = outputs + correction
         return corrected
 

@@ -36,17 +36,16 @@ class Following:
 
 
 def follow(model: LoadedModel, site: ConvSite) -> Following:
-    """Walk from a site's output through all that is linear per channel; nothing is asked of what follows a Gemm.
+    """Walk from a site's output through all that is linear per channel.
 
     Raises:
         ModelError: the model has no such value.
     """
     geometry = site.geometry
-    found = Following(np.ones(geometry.out_channels), tuple(range(2 + len(geometry.kernel))))
+    axes = site.notation.made_axes
+    layout = tuple(axes.index(axis) for axis in range(len(axes))) if axes else tuple(range(2 + len(geometry.kernel)))
+    found = Following(np.ones(geometry.out_channels), layout)
     value = computed_value(model, site.output)
-    producer = value.producer()
-    if producer is None or producer.op_type != "Conv":
-        return found
     while (node := only_reader(value)) is not None:
         branch = _branch(node, value)
         if branch is not None:

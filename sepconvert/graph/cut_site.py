@@ -9,23 +9,29 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import VerificationError
-from sepconvert.graph.lower import Chain, Namer
+from sepconvert.graph.lower import PRODUCTS, Chain, Namer
 from sepconvert.graph.site_models import Surroundings, rounded_value, site_model
 from sepconvert.graph.sites import ConvSite
+
+_WRITTEN = PRODUCTS | {"Add", "Concat", "Transpose"}
 
 
 def extract_convolution(
     model: ir.Model, site: ConvSite, kernel: NDArray[np.floating], bias: NDArray[np.floating] | None
 ) -> bytes:
-    """Serialise the site's Conv node with its own attributes, but this kernel (M, C, *k) and bias (M,)."""
-    node = _producer(model, site)
+    """Serialise the site's node(s) with their own attributes, but this kernel (M, C/g, *k) and bias (M,)."""
+    stored = site.stored(kernel)
+    product = _producer(model, site.product)
 
     def build(source: ir.Value, unique: Namer) -> Chain:
-        weights = [rounded_value(unique("weight"), kernel, site)]
-        if bias is not None:
-            weights.append(rounded_value(unique("bias"), bias, site))
-        copy = ir.Node("", "Conv", [source, *weights], node.attributes.values(), name="original")
-        return Chain((copy,), tuple(weights))
+        weight = rounded_value(unique("weight"), stored, site)
+        held = None if bias is None else rounded_value(unique("bias"), bias, site)
+        inline = held is not None and site.notation.operator != "MatMul"
+        inputs = [source, weight, *([held] if inline else [])]
+        nodes = [ir.Node("", product.op_type, inputs, product.attributes.values(), name="original")]
+        if held is not None and not inline:
+            nodes.append(ir.node("Add", [nodes[0].outputs[0], held], name="bias"))
+        return Chain(tuple(nodes), (weight, *([] if held is None else [held])))
 
     return site_model(site, Surroundings.of(model), build)
 
@@ -39,7 +45,7 @@ def extract_chain(model: ir.Model, site: ConvSite, bias: NDArray[np.floating] | 
         bias: (M,), stands in for a bias that the model computes.
 
     Raises:
-        VerificationError: the nodes between are not a chain of Conv, Add and Concat.
+        VerificationError: other nodes stand between than a rewrite writes.
     """
     nodes = _nodes_between(model, site)
 
@@ -62,26 +68,26 @@ def extract_chain(model: ir.Model, site: ConvSite, bias: NDArray[np.floating] | 
     return site_model(site, Surroundings.of(model), build)
 
 
-def _producer(model: ir.Model, site: ConvSite) -> ir.Node:
+def _producer(model: ir.Model, name: str) -> ir.Node:
     for node in model.graph:
-        if site.output in (output.name for output in node.outputs):
+        if name in (output.name for output in node.outputs):
             return node
-    raise VerificationError(f"Nothing in the graph makes '{site.output}' any more; this is a bug, please report it.")
+    raise VerificationError(f"Nothing in the graph makes '{name}' any more; this is a bug, please report it.")
 
 
 def _nodes_between(model: ir.Model, site: ConvSite) -> list[ir.Node]:
     """Nodes from the site's input to its output, in the graph's order."""
     found: set[ir.Node] = set()
-    pending = [_producer(model, site)]
+    pending = [_producer(model, site.output)]
     while pending:
         node = pending.pop()
-        if node.op_type not in ("Conv", "Add", "Concat"):
+        if node.op_type not in _WRITTEN:
             raise VerificationError(
                 f"A {node.op_type} stands between '{site.input}' and '{site.output}'; this is a bug, please report it."
             )
         found.add(node)
-        for value in node.inputs[:1] if node.op_type == "Conv" else node.inputs:
-            if value is None or value.name == site.input:
+        for value in node.inputs[:1] if node.op_type in PRODUCTS else node.inputs:
+            if value is None or value.name == site.input or ir.convenience.get_const_tensor(value) is not None:
                 continue
             producer = value.producer()
             if producer is None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.weights import read_constant
 
 _LAYERS = frozenset({"Conv", "Gemm"})
@@ -58,6 +59,15 @@ def layer_parameters(model: LoadedModel, outputs: Sequence[str]) -> list[Paramet
         array = read_constant(model, str(weight.name))
         found.append((array, None if bias is None else read_constant(model, str(bias.name))))
     return found
+
+
+def read_kernel(model: LoadedModel, site: ConvSite) -> NDArray[np.generic]:
+    """Return the weight of a site in its own type, shape (M, C/g, *kernel).
+
+    Raises:
+        ModelError: it is not a constant of the main graph, or holds NaN or infinity.
+    """
+    return site.notation.kernel(read_constant(model, site.weight), site.geometry)
 
 
 def _name(value: ir.Value | None) -> str | None:

@@ -1,4 +1,4 @@
-"""From factors to nodes: the layers of any form as Convs, one Concat or a chain of Adds.
+"""From factors to nodes: the layers of any form in the operator of the layer they replace, a Concat or a chain of Adds.
 
 The bias stays with the last layer, on one branch where there are several: a layer before padded taps has none, because
 the padding must see zeros.
@@ -11,13 +11,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import ConvSite, Notation
 from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import layers_for, weights
-from sepconvert.separable.layers import CONCAT, Layer
+from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import CONCAT
 
 Namer = Callable[[str], str]
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def fresh_names(taken: Iterable[str]) -> Namer:
@@ -63,9 +65,9 @@ class Chain:
         return self.nodes[-1].outputs[0]
 
     @property
-    def convolutions(self) -> tuple[ir.Node, ...]:
-        """The Conv nodes among them."""
-        return tuple(node for node in self.nodes if node.op_type == "Conv")
+    def products(self) -> tuple[ir.Node, ...]:
+        """The nodes among them that multiply by weights."""
+        return tuple(node for node in self.nodes if node.op_type in PRODUCTS)
 
 
 def constant_value(name: str, array: NDArray[np.floating]) -> ir.Value:
@@ -111,43 +113,77 @@ def lower(
     layers = layers_for(factors, lowering, site.geometry)
     if factors.kernel != site.geometry.kernel:
         raise ValueError(f"factors of a {factors.kernel} kernel do not fit site {site.output}")
-    writer = _Writer(site, source.type, f"{site.output}/{factors.form}", unique)
-    ends = [source] * layers.copies
+    writer = NodeWriter(site.notation, source.type, f"{site.output}/{factors.form}", unique)
+    ends = [writer.seen(source)] * layers.copies
     for (layer, copy), weight in zip(layers.written, weights(factors, layers), strict=True):
         if layer in layers.tail and len(ends) > 1:
             ends = [writer.joined(ends, layers.join)]
         held = bias if layer == layers.last and copy == 0 else None
-        ends[copy] = writer.conv(layer, ends[copy], weight, held)
+        ends[copy] = writer.layer(layer.name, layer.within(site.geometry), ends[copy], weight, held)
     writer.joined(ends, layers.join)
-    return Chain(tuple(writer.nodes), tuple(writer.weights))
+    return writer.chain
 
 
-class _Writer:
+def dense_chain(
+    site: ConvSite, kernel: NDArray[np.floating], source: ir.Value, bias: ir.Value | None, unique: Namer
+) -> Chain:
+    """Write the site itself, with a kernel (M, C/g, *k) in the dtype it shall have."""
+    writer = NodeWriter(site.notation, source.type, "dense", unique)
+    notation, geometry = site.notation, site.geometry
+    if notation.spans_axis:
+        writer.layer("", notation.own_geometry(geometry), source, notation.stored(kernel, 1), bias)
+    else:
+        writer.layer("", geometry, source, kernel, bias)
+    return writer.chain
+
+
+class NodeWriter:
     """Collects the nodes and weights of one chain."""
 
-    def __init__(self, site: ConvSite, kind: ir.TypeProtocol | None, prefix: str, unique: Namer) -> None:
-        self.nodes: list[ir.Node] = []
-        self.weights: list[ir.Value] = []
-        self._geometry = site.geometry
+    def __init__(self, notation: Notation, kind: ir.TypeProtocol | None, prefix: str, unique: Namer) -> None:
+        """Write in the operators of ``notation``, names starting with ``prefix``."""
+        self._nodes: list[ir.Node] = []
+        self._weights: list[ir.Value] = []
+        self._notation = notation
         self._kind = kind
         self._prefix = prefix
         self._unique = unique
 
-    def conv(self, layer: Layer, source: ir.Value, weight: NDArray[np.floating], bias: ir.Value | None) -> ir.Value:
-        """Add a Conv with all its attributes spelled out."""
-        own = layer.within(self._geometry)
-        name = self._unique(f"{self._prefix}/{layer.name}")
-        held = constant_value(self._unique(f"{name}/weight"), weight)
-        self.weights.append(held)
-        attributes: dict[str, int | str | Sequence[int]] = {
-            "kernel_shape": own.kernel,
-            "strides": own.stride,
-            "dilations": own.dilation,
-            "group": layer.groups,
-        }
-        # ONNX forbids explicit pads beside an auto_pad that computes them.
-        attributes |= {"pads": own.pads} if own.auto_pad == "NOTSET" else {"auto_pad": own.auto_pad}
-        return self._add("Conv", name, [source, held] if bias is None else [source, held, bias], attributes)
+    @property
+    def chain(self) -> Chain:
+        """What was written."""
+        return Chain(tuple(self._nodes), tuple(self._weights))
+
+    def seen(self, source: ir.Value) -> ir.Value:
+        """The input in the order of axes that the layers read."""
+        if not self._notation.spans_axis:
+            return source
+        name = self._unique(f"{self._prefix}/axes")
+        return self._add("Transpose", name, [source], {"perm": self._notation.seen_axes})
+
+    def layer(
+        self, name: str, own: ConvGeometry, source: ir.Value, kernel: NDArray[np.floating], bias: ir.Value | None
+    ) -> ir.Value:
+        """Add a layer with all its attributes spelled out; ``kernel`` is (M, C/g, *k)."""
+        name = self._unique(f"{self._prefix}/{name}" if name else self._prefix)
+        if self._notation.operator in ("Gemm", "MatMul"):
+            return self._linear(name, source, kernel.reshape(kernel.shape[:2]), bias)
+        operator = "ConvTranspose" if own.transposed else "Conv"
+        stored = Notation(operator).stored(kernel, own.groups)
+        inputs = [source, self._held(name, stored), *([] if bias is None else [bias])]
+        return self._add(operator, name, inputs, _attributes(own))
+
+    def _linear(self, name: str, source: ir.Value, matrix: NDArray[np.floating], bias: ir.Value | None) -> ir.Value:
+        if self._notation.operator == "Gemm":
+            held = self._held(name, matrix)
+            return self._add("Gemm", name, [source, held, *([] if bias is None else [bias])], {"transB": 1})
+        product = self._add("MatMul", name, [source, self._held(name, matrix.T)], {})
+        return product if bias is None else self._add("Add", self._unique(f"{name}/add"), [product, bias], {})
+
+    def _held(self, name: str, array: NDArray[np.floating]) -> ir.Value:
+        held = constant_value(self._unique(f"{name}/weight"), array)
+        self._weights.append(held)
+        return held
 
     def joined(self, sources: Sequence[ir.Value], join: str | None) -> ir.Value:
         """Join values along the channels; or add them two by two, the only sum that is fused into a convolution."""
@@ -166,5 +202,17 @@ class _Writer:
         attributes: dict[str, int | str | Sequence[int]],
     ) -> ir.Value:
         output = ir.Value(name=self._unique(f"{name}/output"), type=self._kind)
-        self.nodes.append(ir.node(operator, inputs, attributes, outputs=[output], name=name))
+        self._nodes.append(ir.node(operator, inputs, attributes, outputs=[output], name=name))
         return output
+
+
+def _attributes(own: ConvGeometry) -> dict[str, int | str | Sequence[int]]:
+    attributes: dict[str, int | str | Sequence[int]] = {
+        "kernel_shape": own.kernel,
+        "strides": own.stride,
+        "dilations": own.dilation,
+        "group": own.groups,
+    }
+    # ONNX forbids explicit pads beside an auto_pad that computes them.
+    attributes |= {"pads": own.pads} if own.auto_pad == "NOTSET" else {"auto_pad": own.auto_pad}
+    return attributes | ({"output_padding": own.output_pads} if any(own.output_pads) else {})

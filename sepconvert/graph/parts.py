@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
-
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 class Sized(Protocol):
@@ -84,51 +83,51 @@ def extract(model: LoadedModel, inputs: Mapping[str, ValueType], outputs: Sequen
     return LoadedModel(ir.Model(graph, ir_version=whole.ir_version, functions=functions))
 
 
-def with_kernels(
-    model: LoadedModel, kernels: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]]
-) -> LoadedModel:
-    """Return a copy of a model in which some Convs, Gemms or MatMuls carry another weight and bias.
+@dataclass(frozen=True, slots=True)
+class NewKernel:
+    """Another weight (M, C/g, *kernel) and bias (M,) of a layer; None leaves its own bias."""
+
+    site: ConvSite
+    kernel: NDArray[np.floating]
+    bias: NDArray[np.floating] | None
+
+
+def with_kernels(model: LoadedModel, kernels: Sequence[NewKernel]) -> LoadedModel:
+    """Return a copy of a model in which some layers carry another weight and bias, rounded to the old weight's type.
 
     Args:
         model: stays as it is.
-        kernels: by the layer's output: weight (M, C, *kernel) and bias (M,) or None for its own bias; both are
-            rounded to the old weight's type. A Gemm (``transB`` = 1) takes its weight as (M, C, 1), and so does the
-            MatMul of a matrix and a constant, which becomes a Gemm.
+        kernels: a layer without a bias must be one whose operator takes one.
 
     Raises:
-        ModelError: an output is not one of theirs.
+        ModelError: a layer is not one of the main graph's.
     """
     copy = model.ir.clone()
-    layers = {str(node.outputs[0].name): node for node in copy.graph if node.op_type in _LAYERS}
-    for output, (weight, bias) in kernels.items():
-        if output not in layers:
-            raise ModelError(f"'{output}' is not the output of a Conv, Gemm or MatMul in the main graph.")
-        node = layers[output]
-        if node.op_type == "MatMul":
-            node.op_type = "Gemm"
-            node.attributes.add(ir.AttrInt64("transB", 1))
-        _replace_kernel(copy.graph, node, weight[..., 0] if node.op_type == "Gemm" else weight, bias)
+    nodes = {str(value.name): node for node in copy.graph for value in node.outputs}
+    for new in kernels:
+        site = new.site
+        if site.product not in nodes or nodes[site.product].op_type != site.notation.operator:
+            raise ModelError(f"'{site.output}' is not the output of a layer in the main graph.")
+        product, last = nodes[site.product], nodes[site.output]
+        weight = product.inputs[1]
+        assert weight is not None
+        assert weight.dtype is not None
+        dtype = weight.dtype.numpy()
+        _put(copy.graph, product, 1, f"{site.output}_refitted_weight", site.stored(new.kernel).astype(dtype))
+        if new.bias is not None:
+            place = 2 if last is product else 1 - list(last.inputs).index(product.outputs[0])
+            _put(copy.graph, last, place, f"{site.output}_refitted_bias", new.bias.astype(dtype))
     return replace(model, ir=copy, sha256=None, bytes=None)
 
 
-def _replace_kernel(
-    graph: ir.Graph, node: ir.Node, weight: NDArray[np.floating], bias: NDArray[np.floating] | None
-) -> None:
-    old = node.inputs[1]
-    assert old is not None
-    assert old.dtype is not None
-    dtype = old.dtype.numpy()
-    stem = str(node.outputs[0].name)
-    arrays = {"refitted_weight": weight} | ({} if bias is None else {"refitted_bias": bias})
-    values = [_add_initializer(graph, f"{stem}_{role}", array.astype(dtype)) for role, array in arrays.items()]
-    dropped = [value for value in node.inputs[1 : 1 + len(values)] if value is not None]
-    if len(node.inputs) < 1 + len(values):
-        node.resize_inputs(1 + len(values))
-    for position, value in enumerate(values, start=1):
-        node.replace_input_with(position, value)
-    for value in dropped:
-        if value.is_initializer() and not value.uses() and value not in graph.inputs:
-            graph.initializers.pop(str(value.name))
+def _put(graph: ir.Graph, node: ir.Node, place: int, hint: str, array: NDArray[np.floating]) -> None:
+    """Give a node another constant as an input, and forget the old one where nothing else reads it."""
+    if len(node.inputs) <= place:
+        node.resize_inputs(place + 1)
+    old = node.inputs[place]
+    node.replace_input_with(place, _add_initializer(graph, hint, array))
+    if old is not None and old.is_initializer() and not old.uses() and old not in graph.inputs:
+        graph.initializers.pop(str(old.name))
 
 
 def _add_initializer(graph: ir.Graph, hint: str, array: NDArray[np.floating]) -> ir.Value:

@@ -67,7 +67,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A rewritten model, and per site (by its output's name) the outputs of the convolutions that replace it."""
+    """A rewritten model, and per site (by its output's name) the outputs of the layers that replace it."""
 
     model: LoadedModel
     emitted: Mapping[str, tuple[str, ...]]
@@ -77,38 +77,42 @@ def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Re
     """Return a copy of the model with every given site replaced.
 
     Raises:
-        ModelError: a site is not (or no longer) a Conv of this model.
+        ModelError: a site is not (or no longer) a layer of this model.
         ValueError: a lowering does not apply to its factors.
     """
     copy = model.ir.clone()
     unique = fresh_names(names_in(copy))
-    nodes = {node.outputs[0].name: node for node in copy.graph if node.op_type == "Conv"}
+    nodes = {str(value.name): node for node in copy.graph for value in node.outputs}
     emitted: dict[str, tuple[str, ...]] = {}
     for replacement in replacements:
-        output = replacement.site.output
-        if output not in nodes:
+        site = replacement.site
+        product, last = nodes.get(site.product), nodes.pop(site.output, None)
+        if last is None or product is None or product.op_type != site.notation.operator:
             raise ModelError(
-                f"{model.label} has no Conv left with output '{output}'; survey the model that is rewritten."
+                f"{model.label} has no layer left with output '{site.output}'; survey the model that is rewritten."
             )
-        chain = _replace(copy, nodes.pop(output), replacement, unique)
-        emitted[output] = tuple(str(node.outputs[0].name) for node in chain.convolutions)
+        chain = _replace(copy, last, product, replacement, unique)
+        emitted[site.output] = tuple(str(node.outputs[0].name) for node in chain.products)
     return Rewritten(replace(model, ir=copy, sha256=None, bytes=None), MappingProxyType(emitted))
 
 
-def _replace(model: ir.Model, node: ir.Node, replacement: Replacement, unique: Namer) -> Chain:
+def _replace(model: ir.Model, last: ir.Node, product: ir.Node, replacement: Replacement, unique: Namer) -> Chain:
+    """Replace the node that multiplies, and the one behind it that adds the bias where that is another."""
     site = replacement.site
-    source, weight, own_bias = (*node.inputs, None)[:3]
+    source, weight, own_bias = (*product.inputs, None)[:3]
+    if last is not product:
+        (own_bias,) = (value for value in last.inputs if value is not product.outputs[0])
     assert source is not None
     bias = replacement.bias
     new_bias = None if bias is None else constant_value(unique(f"{site.output}/bias"), bias)
     total = None if site.bias_is_fixed or new_bias is None else _added(own_bias, new_bias, unique)
-    last = new_bias or own_bias if total is None else total.outputs[0]
-    chain = lower(site, replacement.factors, replacement.lowering, source, last, unique)
+    held = new_bias or own_bias if total is None else total.outputs[0]
+    chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
     if total is not None:
         chain = replace(chain, nodes=(total, *chain.nodes))
-    _insert(model, node, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
-    _take_over(node.outputs[0], chain.output)
-    model.graph.remove(node, safe=True)
+    _insert(model, last, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
+    _take_over(last.outputs[0], chain.output)
+    model.graph.remove([last] if last is product else [last, product], safe=True)
     for value in (weight, own_bias):
         if value is not None:
             discard_unused(model, value)

@@ -4,16 +4,16 @@ For the exact oracle, which compares the first two, and for timing candidates on
 one output ``y``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, store_constants
+from sepconvert.graph.lower import Chain, Namer, constant_value, dense_chain, fresh_names, lower, store_constants
 from sepconvert.graph.rewrite import Replacement
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import ConvSite, Side
 from sepconvert.number_types import numpy_dtype, rounded
 
 INPUT, OUTPUT = "x", "y"
@@ -47,17 +47,12 @@ class Surroundings:
 def dense_site_model(
     site: ConvSite, kernel: NDArray[np.floating], bias: NDArray[np.floating] | None, around: Surroundings
 ) -> bytes:
-    """Serialise the site's own convolution with the given kernel (M, C, *k) and bias (M,), rounded to its dtype."""
+    """Serialise the site itself with the given kernel (M, C/g, *k) and bias (M,), rounded to its dtype."""
 
     def dense(source: ir.Value, unique: Namer) -> Chain:
-        geometry = site.geometry
-        weights = [rounded_value(unique("weight"), kernel, site)]
-        if bias is not None:
-            weights.append(rounded_value(unique("bias"), bias, site))
-        padding = {"pads": geometry.pads} if geometry.auto_pad == "NOTSET" else {"auto_pad": geometry.auto_pad}
-        attributes = {"kernel_shape": geometry.kernel, "strides": geometry.stride, "dilations": geometry.dilation}
-        node = ir.node("Conv", [source, *weights], {**attributes, **padding}, name=unique("dense"))
-        return Chain((node,), tuple(weights))
+        held = None if bias is None else rounded_value(unique("bias"), bias, site)
+        chain = dense_chain(site, rounded(kernel, site.dtype), source, held, unique)
+        return chain if held is None else Chain(chain.nodes, (*chain.weights, held))
 
     return site_model(site, around, dense)
 
@@ -89,7 +84,8 @@ def passing_model(channels: int, axes: int, dtype: str, around: Surroundings) ->
     def relu(source: ir.Value, unique: Namer) -> Chain:
         return Chain((ir.node("Relu", [source], name=unique("passing")),), ())
 
-    return _model(channels, channels, axes, dtype, around, relu)
+    sides = [channels, *(around.spatial or _sides("in", axes))]
+    return _model(sides, sides, dtype, around, relu)
 
 
 def rounded_value(name: str, array: NDArray[np.floating], site: ConvSite) -> ir.Value:
@@ -99,15 +95,21 @@ def rounded_value(name: str, array: NDArray[np.floating], site: ConvSite) -> ir.
 
 def site_model(site: ConvSite, around: Surroundings, build: Build) -> bytes:
     """Serialise a model around the nodes that ``build`` makes from the input and a source of names."""
-    geometry = site.geometry
-    return _model(geometry.in_channels, geometry.out_channels, len(geometry.kernel), site.dtype, around, build)
+    axes = len(site.geometry.kernel)
+    _, *seen = site.seen_sides(0, around.spatial or _sides("in", axes))
+    _, *made = site.made_sides(0, _sides("out", axes))
+    return _model(seen, made, site.dtype, around, build)
 
 
-def _model(in_channels: int, out_channels: int, axes: int, dtype: str, around: Surroundings, build: Build) -> bytes:
+def _sides(stem: str, axes: int) -> list[Side]:
+    return [f"{stem}_{axis}" for axis in range(axes)]
+
+
+def _model(seen: Sequence[Side], made: Sequence[Side], dtype: str, around: Surroundings, build: Build) -> bytes:
+    """Serialise a model; ``seen`` and ``made`` are the sides of input and output behind the batch."""
     kind = ir.TensorType(ir.DataType.from_numpy(numpy_dtype(dtype)))
-    sizes: tuple[int | str, ...] = around.spatial or tuple(f"in_{axis}" for axis in range(axes))
-    shape = ir.Shape([around.batch or "batch", in_channels, *sizes])
-    source = ir.Value(name=INPUT, type=kind, shape=shape)
+    batch = around.batch or "batch"
+    source = ir.Value(name=INPUT, type=kind, shape=ir.Shape([batch, *seen]))
     unique = fresh_names([INPUT, OUTPUT])
     chain = build(source, unique)
     nodes, output = list(chain.nodes), chain.output
@@ -115,7 +117,7 @@ def _model(in_channels: int, out_channels: int, axes: int, dtype: str, around: S
         nodes.append(ir.node(around.following, [output], name=unique("following")))
         output = nodes[-1].outputs[0]
     output.name, output.type = OUTPUT, kind
-    output.shape = ir.Shape([around.batch or "batch", out_channels, *(f"out_{axis}" for axis in range(axes))])
+    output.shape = ir.Shape([batch, *made])
     graph = ir.Graph([source], [output], nodes=(), opset_imports={"": around.opset}, name="site")
     graph.extend([*store_constants(graph, around.ir_version, chain.weights, unique), *nodes])
     data: bytes = ir.to_proto(ir.Model(graph, ir_version=around.ir_version)).SerializeToString()

@@ -15,7 +15,7 @@ from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
 from sepconvert.runtime.intervals import ratio_interval
 from sepconvert.runtime.sessions import Session, open_session
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import draw
 
 SECONDS = 3.0
 # With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
@@ -96,6 +96,6 @@ class ArchitectureTimer:
             if scheme is None:
                 continue
             gain = self._gains[chosen.site.output]
-            factors = FORMS[scheme.form].draw(chosen.site.geometry, scheme.rank, rng, gain)
+            factors = draw(scheme.form, chosen.site.geometry, scheme.rank, rng, gain)
             replacements.append(Replacement(chosen.site, factors, scheme.lowering))
         return runnable(rewrite_model(self._model, replacements).model)

@@ -52,7 +52,9 @@ def site_candidates(
 ) -> tuple[Scheme, ...]:
     """Schemes of every one of the forms that can save anything at this site, in one lowering each."""
     return tuple(
-        scheme_for(form, rank, lowering) for form in forms for rank in rank_ladder(form, site.geometry, points)
+        scheme_for(form, rank, lowering, site.geometry.groups)
+        for form in forms
+        for rank in rank_ladder(form, site.geometry, points)
     )
 
 

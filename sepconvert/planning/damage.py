@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.separable.forms import FORMS, reconstruct
+from sepconvert.separable.forms import FORMS, error_by_rank, factorise, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 
 # Errors below this are rounding; their logarithm would only bend the curve.
@@ -111,7 +111,7 @@ def profile_weights(
     """
     curves = {}
     for form in forms:
-        bound = FORMS[form].error_by_rank(weight, geometry)
+        bound = error_by_rank(form, weight, geometry)
         errors = bound * _refinement(weight, geometry, form, bound, rng) if FORMS[form].BOUNDED else bound
         curves[form] = ErrorCurve(tuple(range(1, len(errors) + 1)), tuple(float(error) for error in errors))
     return SiteProfile(curves)
@@ -132,7 +132,7 @@ def _refinement(
     energy = float(np.vdot(weight, weight)) or 1.0
     shares = []
     for rank in ranks:
-        left = weight - reconstruct(FORMS[form].factorise(weight, rank, geometry, rng))
+        left = weight - reconstruct(factorise(form, weight, rank, geometry, rng))
         shares.append(float(np.vdot(left, left)) / energy / max(float(bound[rank - 1]), SMALLEST_ERROR))
     share: NDArray[np.float64] = np.interp(np.log(np.arange(1, len(bound) + 1)), np.log(ranks), np.minimum(shares, 1.0))
     return share

@@ -15,6 +15,7 @@ from typing import Any
 
 from sepconvert.errors import DataError
 from sepconvert.files import read_regular
+from sepconvert.graph.sites import CONVOLUTION, Notation
 from sepconvert.record.plain import from_json
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -37,12 +38,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The convolution that is timed: its geometry (sizes known), dtype, batch and the fused activation behind."""
+    """The layer that is timed: its geometry (sizes known), dtype, batch, the fused activation behind, its notation."""
 
     geometry: ConvGeometry
     dtype: str = "float32"
     batch: int = 1
     following: str | None = None
+    notation: Notation = CONVOLUTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def options_by_latency(
 def _candidates(site: ConvSite, forms: Sequence[str], profile: SiteProfile, lowering: str) -> list[Scheme]:
     """The candidates in the lowering that is asked for, or in all that apply."""
     found = site_candidates(site, _known(forms, profile), MANY_RANKS)
-    return [replace(scheme, lowering=how) for scheme in found for how in _lowerings(scheme, lowering)]
+    groups = site.geometry.groups
+    return [replace(scheme, lowering=how) for scheme in found for how in _lowerings(scheme, lowering, groups)]
 
 
 def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
@@ -114,8 +115,8 @@ def _known(forms: Sequence[str], profile: SiteProfile) -> list[str]:
     return [form for form in forms if form in profile.curves]
 
 
-def _lowerings(scheme: Scheme, lowering: str) -> Sequence[str]:
-    every = lowerings(scheme.form, scheme.rank)
+def _lowerings(scheme: Scheme, lowering: str, groups: int) -> Sequence[str]:
+    every = lowerings(scheme.form, scheme.rank, groups)
     return [lowering] if lowering in every else every
 
 

@@ -27,10 +27,16 @@ from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profi
 from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import PROBED, ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
-from sepconvert.separable.fitted import estimate
 from sepconvert.separable.forms import reconstruct
-from sepconvert.separable.moments import fitted_bias
-from sepconvert.separable.problem import Problem, make_problem
+from sepconvert.separable.groups import (
+    Problems,
+    estimate_groups,
+    groups_bias,
+    is_finite,
+    make_problems,
+    mean_output,
+    problems_error,
+)
 
 # The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
 # errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
@@ -113,13 +119,12 @@ def _watch(parent: int) -> None:
 def profile_site(task: SiteTask) -> SiteProfile:
     """Estimate one site's error curves and the network's sensitivity to its error."""
     geometry, effort = task.replay.site.geometry, task.effort
-    finite = np.isfinite(task.moments.covariance).all() and np.isfinite(task.moments.mean).all()
-    if not finite:
+    if not is_finite(task.moments):
         return profile_weights(
             task.weight, geometry, [form for form in task.forms if form in task.ranks], np.random.default_rng(0)
         )
     problems = [
-        make_problem(task.moments, task.weight, geometry, ridge, task.replay.row_scale, asymmetric=False)
+        make_problems(task.moments, task.weight, geometry, ridge, task.replay.row_scale, asymmetric=False)
         for ridge in effort.ridges(geometry)
     ]
     fits = {form: [_fit(task, problems, form, rank) for rank in ranks] for form, ranks in task.ranks.items()}
@@ -133,21 +138,22 @@ def profile_site(task: SiteTask) -> SiteProfile:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A kernel (M, C, *k) that was fitted, and the site's error with it."""
+    """A kernel (M, C/g, *k) that was fitted, and the site's error with it."""
 
     error: float
     kernel: NDArray[np.float64]
 
 
-def _fit(task: SiteTask, problems: Sequence[Problem], form: str, rank: int) -> _Probe:
+def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
     """The best of the ridges."""
     return min((_fit_at(task, problem, form, rank) for problem in problems), key=lambda fit: fit.error)
 
 
-def _fit_at(task: SiteTask, problem: Problem, form: str, rank: int) -> _Probe:
-    kernel = reconstruct(estimate(problem, form, rank, task.effort.evaluations(problem.geometry)))
-    judged = task.judge.error(kernel, fitted_bias(task.moments, kernel))
-    return _Probe(problem.error(kernel) if judged is None else judged, kernel)
+def _fit_at(task: SiteTask, problems: Problems, form: str, rank: int) -> _Probe:
+    evaluations = task.effort.evaluations(task.replay.site.geometry)
+    kernel = reconstruct(estimate_groups(problems, form, rank, evaluations))
+    judged = task.judge.error(kernel, groups_bias(task.moments, kernel))
+    return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel)
 
 
 def _sensitivity(task: SiteTask, fits: Sequence[_Probe]) -> float | None:
@@ -161,5 +167,4 @@ def _sensitivity(task: SiteTask, fits: Sequence[_Probe]) -> float | None:
 
 def _effect(task: SiteTask, kernel: NDArray[np.float64]) -> Effect | None:
     difference = kernel - task.weight
-    shift = -difference.reshape(len(difference), -1) @ task.moments.mean
-    return measure_effect(task.replay, difference, shift)
+    return measure_effect(task.replay, difference, -mean_output(task.moments, difference))

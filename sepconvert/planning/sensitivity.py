@@ -103,7 +103,7 @@ def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDAr
     for x, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):
         y = live[replay.site.output]
         error = error_model.run({INPUT: x})[OUTPUT]
-        own.add(y, error)
+        own.add(replay.site.made(y), replay.site.made(error))
         fed = {name: live[name] for name in replay.fed} | {replay.site.output: (y + error).astype(y.dtype)}
         found = dict(fed)
         if rest is not None:

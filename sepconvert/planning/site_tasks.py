@@ -14,6 +14,7 @@ from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stre
 from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import pre_activations
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import ValueType
 from sepconvert.graph.save import runnable
@@ -21,7 +22,6 @@ from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import read_constant
 from sepconvert.number_types import numpy_dtype
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
@@ -30,7 +30,7 @@ from sepconvert.progress import Progress
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.moments import PatchMoments
+from sepconvert.separable.groups import Moments
 from sepconvert.verify.deviation import Axes
 
 PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
@@ -93,7 +93,8 @@ class ProfileEffort:
         return self._affordable(geometry) >= self.closer * self.most_evaluations
 
     def _affordable(self, geometry: ConvGeometry) -> float:
-        return self.work / ((geometry.in_channels * geometry.taps) ** 2 * geometry.out_channels)
+        one = geometry.part
+        return self.work / ((one.in_channels * one.taps) ** 2 * geometry.out_channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class SiteTask:
     """
 
     weight: NDArray[np.float64]
-    moments: PatchMoments
+    moments: Moments
     judge: Judge
     forms: tuple[str, ...]
     ranks: Mapping[str, tuple[int, ...]]
@@ -176,8 +177,8 @@ class TaskWalk:
     ) -> SiteTask:
         """Collect one site's patches and what its replay needs, and move the stream on."""
         site, effort = target.site, self._effort
-        weight = read_constant(self._model, site.weight)
-        output = ValueType(numpy_dtype(site.dtype), (None,) * (2 + len(site.geometry.kernel)))
+        weight = read_kernel(self._model, site)
+        output = ValueType(numpy_dtype(site.dtype), (None,) * site.dimensions)
         rest, fed = cut_behind(self._model, site, stream.types(), output, self._observed)
         sample = SiteSample(site.geometry, effort.memory_budget)
         inputs, live = [], []
@@ -186,8 +187,8 @@ class TaskWalk:
         for index, batch in enumerate(batches):
             values = stream.run(part, names, index)
             share = share_of(effort.sampling.wanted(site.geometry, heldout=batch.heldout), batch, batches)
-            outputs = target.without_bias(values[site.output], values)
-            sample.add(values[site.input], outputs, share, self._rng, heldout=batch.heldout)
+            outputs = target.without_bias(site.made(values[site.output]), values)
+            sample.add(site.seen(values[site.input]), outputs, share, self._rng, heldout=batch.heldout)
             if index in replayed:
                 inputs.append(values[site.input])
                 held = stream.run(None, [name for name in fed if name != site.output], index)
@@ -210,7 +211,7 @@ class TaskWalk:
         ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *PROBED))}
         return SiteTask(
             weight.astype(np.float64),
-            replace(sample.moments(), cross=None),
+            tuple(replace(known, cross=None) for known in sample.moments()),
             sample.judge(target.row_scale),
             tuple(self._forms),
             {form: found for form, found in ranks.items() if found},

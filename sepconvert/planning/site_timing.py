@@ -28,7 +28,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latency_table import Pair, Workload
 from sepconvert.runtime.runners import make_runner, warm_up
 from sepconvert.runtime.sessions import Session, open_session
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import draw
 from sepconvert.separable.scheme import Scheme
 
 CANDIDATES_ALIVE = 2  # besides the dense convolution
@@ -140,11 +140,14 @@ class _Bench:
     def __init__(self, workload: Workload, rng: np.random.Generator, written: Surroundings) -> None:
         geometry = workload.geometry
         self._workload = workload
-        self._site = ConvSite("site", "site", INPUT, "weight", "bias", workload.dtype, geometry)
+        self._site = ConvSite(
+            "site", "site", INPUT, "weight", "bias", workload.dtype, geometry, notation=workload.notation
+        )
         images = workload.batch * geometry.images
         self._around = replace(written, batch=images, spatial=geometry.in_spatial, following=workload.following)
         self._rng = rng
-        self.feeds = {INPUT: _random_values(workload, geometry.in_channels, geometry.in_spatial, rng)}
+        seen = _random_values(workload, geometry.in_channels, geometry.in_spatial, rng)
+        self.feeds = {INPUT: self._site.unseen(seen)}
         self._bias = rng.standard_normal(geometry.out_channels)
 
     def passing(self) -> list[tuple[bytes, dict[str, NDArray[Any]]]]:
@@ -162,11 +165,11 @@ class _Bench:
     def dense(self) -> bytes:
         geometry = self._site.geometry
         kernel = self._rng.standard_normal(geometry.weight_shape)
-        kernel *= np.sqrt(2 / (geometry.in_channels * geometry.taps))
+        kernel *= np.sqrt(2 / (geometry.part.in_channels * geometry.taps))
         return dense_site_model(self._site, kernel, self._bias, self._around)
 
     def candidate(self, way: Scheme) -> bytes:
-        factors = FORMS[way.form].draw(self._site.geometry, way.rank, self._rng)
+        factors = draw(way.form, self._site.geometry, way.rank, self._rng)
         return lowered_site_model(Replacement(self._site, factors, way.lowering), self._bias, self._around)
 
 

@@ -12,9 +12,11 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.forms import (
     FORMS,
     YARDSTICK,
+    applies,
     break_even,
     cli_name,
     cost_of,
+    full_rank,
     max_useful_rank,
     rank_for_share,
     scheme_for,
@@ -100,7 +102,8 @@ def _ratio(plans: Sequence[SitePlan], total: int, unit: str) -> float:
 
 
 def _plan(site: ConvSite, found: Sequence[Found], lowering: str) -> SitePlan:
-    schemes = tuple(scheme_for(*one, lowering) for one in found if not isinstance(one, str))
+    groups = site.geometry.groups
+    schemes = tuple(scheme_for(*one, lowering, groups) for one in found if not isinstance(one, str))
     if schemes:
         return SitePlan(site, schemes)
     return SitePlan(site, (), "; ".join(one for one in found if isinstance(one, str)) or "no form applies")
@@ -108,7 +111,7 @@ def _plan(site: ConvSite, found: Sequence[Found], lowering: str) -> SitePlan:
 
 def _at_rank(site: ConvSite, form: str, rank: int, allow_growth: bool) -> Found:
     geometry = site.geometry
-    rank = min(rank, FORMS[form].full_rank(geometry))
+    rank = min(rank, full_rank(form, geometry))
     limit = max_useful_rank(form, geometry)
     if rank > limit and not allow_growth:
         return _refusal(site, form, rank)
@@ -121,7 +124,7 @@ def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) 
     rank = rank_for_share(form, geometry, share)
     if limit < 1:
         return _refusal(site, form, 1)
-    rank = _whole_blocks(form, min(rank, limit, FORMS[form].full_rank(geometry)))
+    rank = _whole_blocks(form, min(rank, limit, full_rank(form, geometry)))
     found = cost_of(form, geometry, rank)
     if not at_least_one and _figure(found) > share * _figure(geometry.dense_cost):
         return f"{cli_name(form)} does not fit within {share:.0%} of the dense cost even at rank 1"
@@ -133,8 +136,8 @@ def _whole_blocks(form: str, rank: int) -> int:
 
 
 def _refusal(site: ConvSite, form: str, rank: int) -> str:
-    if site.geometry.taps < FORMS[form].LEAST_TAPS:
-        return f"{cli_name(form)} is for kernels of {FORMS[form].LEAST_TAPS} taps or more"
+    if not applies(form, site.geometry):
+        return f"{cli_name(form)} does not apply to such a layer"
     new, dense = cost_of(form, site.geometry, rank), site.geometry.dense_cost
     unit = "weights" if dense.macs is None else "MACs"
     return (

@@ -10,7 +10,7 @@ from sepconvert.errors import ModelError
 from sepconvert.files import read_regular
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.record.plain import from_json
-from sepconvert.separable.forms import FORMS, cli_name, form_from_cli, layers_at
+from sepconvert.separable.forms import cli_name, first_kernel, form_from_cli, layers_at
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layers
 from sepconvert.separable.scheme import Scheme
@@ -36,7 +36,7 @@ class NewLayers:
         """What a graph was given, in the place of the same convolution."""
         factors = replacement.factors
         scheme = Scheme(factors.form, factors.rank, replacement.lowering)
-        return NewLayers(scheme, bias, FORMS[factors.form].first_kernel(factors))
+        return NewLayers(scheme, bias, first_kernel(factors))
 
     def layers(self, geometry: ConvGeometry) -> Layers:
         """The layers in the place of a convolution; ``ValueError`` where there is no such lowering."""

@@ -96,7 +96,7 @@ class SiteRecord:
     whole model's time, both from one interleaved run (``analyze`` only). ``spectrum`` holds the share of the weight's
     squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
     without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
-    of a rewritten site.
+    of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
     """
 
     name: str
@@ -132,6 +132,7 @@ class SiteRecord:
     dtype: str = "float32"
     first_kernel: list[int] | None = None
     layers: LayersRecord | None = None
+    layer: str = "conv"
 
 
 @dataclass(frozen=True, slots=True)

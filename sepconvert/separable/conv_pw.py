@@ -27,6 +27,7 @@ LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "expand": 1}
 ELIMINATED = False
 LEAST_TAPS = 1
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, False
 
 
 def full_rank(geometry: ConvGeometry) -> int:

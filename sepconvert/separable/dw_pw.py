@@ -29,6 +29,7 @@ LAST = "pointwise"
 COMPONENT_AXES = {"depthwise": 1, "pointwise": 2}
 ELIMINATED = True
 LEAST_TAPS = 2
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, True
 
 
 def full_rank(geometry: ConvGeometry) -> int:

@@ -1,7 +1,7 @@
 """The result of every factorisation: a form and its arrays."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -15,8 +15,9 @@ class Factors:
     """Arrays that replace the weight of one convolution.
 
     ``form`` is a key of ``sepconvert.separable.forms.FORMS``; ``rank`` is r (depthwise forms) or R (bottleneck forms);
-    ``kernel`` is the kernel of the convolution they replace. The arrays are read-only. Their names and shapes, with
-    ``k`` for the kernel's sides:
+    ``kernel`` is the kernel of the convolution they replace. Where that has several ``groups``, M and C below are those
+    of one group, and the groups' arrays stand one after another along their first axis. The arrays are read-only. Their
+    names and shapes, with ``k`` for the kernel's sides:
 
     ==============  =============================================================================
     ``dw_pw``       ``depthwise`` (C, r, *k), ``pointwise`` (M, C, r)
@@ -33,6 +34,7 @@ class Factors:
     rank: int
     kernel: tuple[int, ...]
     arrays: Mapping[str, NDArray[np.floating]]
+    groups: int = 1
 
     def __post_init__(self) -> None:
         frozen = {}
@@ -44,11 +46,22 @@ class Factors:
 
     def astype(self, dtype: DTypeLike) -> "Factors":
         """Convert the arrays, as to compute with."""
-        return Factors(self.form, self.rank, self.kernel, {n: a.astype(dtype) for n, a in self.arrays.items()})
+        return replace(self, arrays={n: a.astype(dtype) for n, a in self.arrays.items()})
 
     def rounded(self, dtype: str) -> "Factors":
         """The same factors as a model whose type is called ``dtype`` can hold them."""
-        return Factors(self.form, self.rank, self.kernel, {n: rounded(a, dtype) for n, a in self.arrays.items()})
+        return replace(self, arrays={n: rounded(a, dtype) for n, a in self.arrays.items()})
+
+    @property
+    def parts(self) -> tuple["Factors", ...]:
+        """The factors of each group."""
+        if self.groups == 1:
+            return (self,)
+        split = {name: np.split(array, self.groups) for name, array in self.arrays.items()}
+        return tuple(
+            replace(self, arrays={name: arrays[group] for name, arrays in split.items()}, groups=1)
+            for group in range(self.groups)
+        )
 
     @property
     def params(self) -> int:
@@ -65,7 +78,7 @@ def joined(one: Factors, two: Factors, axes: Mapping[str, int]) -> Factors:
         axes: for each array, the axis that counts components (the form's ``COMPONENT_AXES``).
     """
     arrays = {name: np.concatenate([array, two.arrays[name]], axis=axes[name]) for name, array in one.arrays.items()}
-    return Factors(one.form, one.rank + two.rank, one.kernel, arrays)
+    return replace(one, rank=one.rank + two.rank, arrays=arrays)
 
 
 def rows_scaled(factors: Factors, last: str, scale: NDArray[np.floating]) -> Factors:
@@ -78,4 +91,12 @@ def rows_scaled(factors: Factors, last: str, scale: NDArray[np.floating]) -> Fac
     """
     array = factors.arrays[last]
     scaled = array * scale.reshape(-1, *[1] * (array.ndim - 1))
-    return Factors(factors.form, factors.rank, factors.kernel, {**factors.arrays, last: scaled})
+    return replace(factors, arrays={**factors.arrays, last: scaled})
+
+
+def side_by_side(parts: Sequence[Factors]) -> Factors:
+    """Factors of a grouped convolution from those of its groups, all of one form and rank."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    return replace(parts[0], arrays=arrays, groups=len(parts))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable import conv_pw, dw_pw, pw_conv_pw, pw_dw, pw_dw_pw, spatial
-from sepconvert.separable.factors import Factors
+from sepconvert.separable.factors import Factors, side_by_side
 from sepconvert.separable.geometry import ConvGeometry, Cost
 from sepconvert.separable.layers import CONCAT, Layers
 from sepconvert.separable.problem import Problem
@@ -47,6 +47,11 @@ class Form(Protocol):
     ELIMINATED: bool
     # Fewest taps of a kernel that it is worth anything for: with fewer another form does the same for less.
     LEAST_TAPS: int
+    # Most spatial axes of a kernel, and whether a layer of several groups can be made of it.
+    MOST_AXES: int
+    IN_GROUPS: bool
+    # Whether it separates channels from taps: a layer of one channel has nothing to separate.
+    CHANNELWISE: bool
 
     def layers(
         self, geometry: ConvGeometry, rank: int, lowering: str, first_kernel: tuple[int, ...] | None = None
@@ -105,14 +110,65 @@ FORMS: dict[str, Form] = {form.NAME: form for form in (dw_pw, pw_dw, pw_dw_pw, s
 YARDSTICK = dw_pw.NAME
 
 
-def lowerings(form: str, rank: int) -> tuple[str, ...]:
-    """Lowerings of a form that differ at a rank, a sensible default first; at rank 1 all write the same."""
-    return (STACKED,) if rank == 1 else FORMS[form].LOWERINGS
+def applies(form: str, geometry: ConvGeometry) -> bool:
+    """Whether a form makes sense for such a layer."""
+    module = FORMS[form]
+    if geometry.taps < module.LEAST_TAPS or len(geometry.kernel) > module.MOST_AXES:
+        return False
+    return module.IN_GROUPS or geometry.groups == 1
 
 
-def scheme_for(form: str, rank: int, lowering: str = "auto") -> Scheme:
+def full_rank(form: str, geometry: ConvGeometry) -> int:
+    """Smallest rank at which every kernel of this geometry is represented exactly (or an upper bound)."""
+    return FORMS[form].full_rank(geometry.part)
+
+
+def factorise(
+    form: str, weight: NDArray[np.floating], rank: int, geometry: ConvGeometry, rng: np.random.Generator
+) -> Factors:
+    """Best data-free factors of ``weight`` (M, C/g, *k), each group for itself, all at one rank."""
+    module, part = FORMS[form], geometry.part
+    return side_by_side([module.factorise(some, rank, part, rng) for some in np.split(weight, geometry.groups)])
+
+
+def error_by_rank(form: str, weight: NDArray[np.floating], geometry: ConvGeometry) -> NDArray[np.float64]:
+    """Relative squared weight error ‖W−Ŵ‖²/‖W‖² at ranks 1, 2, … full rank (an upper bound is allowed)."""
+    module, part = FORMS[form], geometry.part
+    if geometry.groups == 1:
+        return module.error_by_rank(weight, part)
+    groups = [some.astype(np.float64) for some in np.split(weight, geometry.groups)]
+    energies = np.array([np.vdot(some, some) for some in groups])
+    left = np.array([module.error_by_rank(some, part) for some in groups]).T @ energies
+    errors: NDArray[np.float64] = left / (energies.sum() or 1.0)
+    return errors
+
+
+def draw(form: str, geometry: ConvGeometry, rank: int, rng: np.random.Generator, gain: float = 2.0) -> Factors:
+    """Random factors through all of which the variance is preserved; ``gain`` as in ``Form.draw``."""
+    module, part = FORMS[form], geometry.part
+    return side_by_side([module.draw(part, rank, rng, gain) for _ in range(geometry.groups)])
+
+
+def reconstruct(factors: Factors) -> NDArray[np.float64]:
+    """Return the equivalent dense kernel, shape (M, C/g, *kernel), accumulated in float64."""
+    module = FORMS[factors.form]
+    if factors.groups == 1:
+        return module.reconstruct(factors)
+    return np.concatenate([module.reconstruct(part) for part in factors.parts])
+
+
+def lowerings(form: str, rank: int, groups: int = 1) -> tuple[str, ...]:
+    """Lowerings of a form that differ at a rank, a sensible default first; at rank 1 all write the same.
+
+    Channels of concatenated branches would have to be sorted by group again, so groups are not written so.
+    """
+    every = (STACKED,) if rank == 1 else FORMS[form].LOWERINGS
+    return every if groups == 1 else tuple(lowering for lowering in every if lowering != CONCAT)
+
+
+def scheme_for(form: str, rank: int, lowering: str = "auto", groups: int = 1) -> Scheme:
     """A form at a rank, written as asked where that applies, else as is sensible by default."""
-    choices = lowerings(form, rank)
+    choices = lowerings(form, rank, groups)
     return Scheme(form, rank, lowering if lowering in choices else choices[0])
 
 
@@ -122,15 +178,25 @@ def layers_at(scheme: Scheme, geometry: ConvGeometry, first_kernel: tuple[int, .
     Raises:
         ValueError: the lowering does not apply.
     """
-    if scheme.lowering not in lowerings(scheme.form, scheme.rank):
+    if scheme.lowering not in lowerings(scheme.form, scheme.rank, geometry.groups):
         raise ValueError(f"lowering {scheme.lowering} does not apply to {scheme.form} at rank {scheme.rank}")
-    return FORMS[scheme.form].layers(geometry, scheme.rank, scheme.lowering, first_kernel)
+    return _layers(scheme.form, geometry, scheme.rank, scheme.lowering, first_kernel)
 
 
 def layers_for(factors: Factors, lowering: str, geometry: ConvGeometry) -> Layers:
     """Layers whose weights these factors are; errors as for ``layers_at``."""
-    first = FORMS[factors.form].first_kernel(factors)
-    return layers_at(Scheme(factors.form, factors.rank, lowering), geometry, first)
+    return layers_at(Scheme(factors.form, factors.rank, lowering), geometry, first_kernel(factors))
+
+
+def first_kernel(factors: Factors) -> tuple[int, ...] | None:
+    """What ``layers_at`` has to be given for these factors."""
+    return FORMS[factors.form].first_kernel(factors)
+
+
+def _layers(
+    form: str, geometry: ConvGeometry, rank: int, lowering: str, first: tuple[int, ...] | None = None
+) -> Layers:
+    return FORMS[form].layers(geometry.part, rank, lowering, first).in_groups(geometry.groups)
 
 
 def weights(factors: Factors, layers: Layers) -> Iterator[NDArray[np.floating]]:
@@ -150,13 +216,8 @@ def weights(factors: Factors, layers: Layers) -> Iterator[NDArray[np.floating]]:
 
 
 def cost_of(form: str, geometry: ConvGeometry, rank: int) -> Cost:
-    """Weights and MACs of a form's layers, every one counted at its own output size."""
-    return FORMS[form].layers(geometry, rank, STACKED).cost(geometry)
-
-
-def reconstruct(factors: Factors) -> NDArray[np.float64]:
-    """Return the equivalent dense kernel, shape (M, C, *kernel), accumulated in float64."""
-    return FORMS[factors.form].reconstruct(factors)
+    """Weights and MACs of a form's layers, every one counted where it multiplies."""
+    return _layers(form, geometry, rank, STACKED).cost(geometry)
 
 
 def named(name: str) -> tuple[str, ...]:
@@ -215,12 +276,12 @@ def break_even(form: str, geometry: ConvGeometry) -> float:
 def max_useful_rank(form: str, geometry: ConvGeometry) -> int:
     """Largest rank that costs less than the dense convolution, at most the full rank; 0 if there is none.
 
-    0 also where the kernel has too few taps for the form.
+    0 also where the form does not apply to such a layer.
     """
-    if geometry.taps < FORMS[form].LEAST_TAPS:
+    if not applies(form, geometry):
         return 0
     dense, size = _sizes(form, geometry)
-    return min(FORMS[form].full_rank(geometry), _largest(size, dense - 1))
+    return min(full_rank(form, geometry), _largest(size, dense - 1))
 
 
 def rank_for_share(form: str, geometry: ConvGeometry, share: float) -> int:
@@ -230,7 +291,7 @@ def rank_for_share(form: str, geometry: ConvGeometry, share: float) -> int:
     """
     dense, size = _sizes(form, geometry)
     rank = max(1, _largest(size, share * dense + _ROUNDING * size(1)))
-    return min(FORMS[form].full_rank(geometry), rank)
+    return min(full_rank(form, geometry), rank)
 
 
 def _largest(size: Callable[[int], int], limit: float) -> int:

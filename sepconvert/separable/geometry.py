@@ -1,8 +1,8 @@
 """Shapes of one convolution, and what its multiply-adds cost.
 
 Conventions: ``M`` output channels, ``C`` input channels, ``K`` taps (the product of the kernel's sides). One MAC is one
-multiply-add; FLOPs are 2·MACs. Costs are per sample (batch 1). 1-D and 2-D convolutions differ only in the length of
-the tuples.
+multiply-add; FLOPs are 2·MACs. Costs are per sample (batch 1). Convolutions of one, two and three dimensions differ
+only in the length of the tuples. A linear layer is a convolution of one tap, over as many positions as it has rows.
 """
 
 from dataclasses import dataclass, replace
@@ -23,12 +23,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class ConvGeometry:
-    """The attributes of a standard (group 1) convolution as the model states them.
+    """The attributes of a convolution as the model states them.
 
     ``pads`` follows ONNX: all begins, then all ends (``(top, left, bottom, right)`` in 2-D). With ``auto_pad`` other
     than ``NOTSET`` the pads are all zero and the runtime derives them. ``in_spatial``/``out_spatial`` are None where
     the input size is not known. ``images`` is how many images the convolution sees per sample: more than 1 where the
-    network folds frames, crops or tiles into the batch.
+    network folds frames, crops or tiles into the batch. With ``groups`` g the channels fall into g sets, each a
+    convolution of its own. A ``transposed`` convolution scatters what another gathers, and upsamples by its stride;
+    its pads crop the output, and ``output_pads`` (one per axis, () for zeros) make it longer at the end.
     """
 
     in_channels: int
@@ -41,6 +43,21 @@ class ConvGeometry:
     in_spatial: tuple[int, ...] | None = None
     out_spatial: tuple[int, ...] | None = None
     images: int = 1
+    groups: int = 1
+    transposed: bool = False
+    output_pads: tuple[int, ...] = ()
+
+    @property
+    def part(self) -> "ConvGeometry":
+        """The convolution that one group is."""
+        if self.groups == 1:
+            return self
+        return replace(
+            self,
+            in_channels=self.in_channels // self.groups,
+            out_channels=self.out_channels // self.groups,
+            groups=1,
+        )
 
     @property
     def taps(self) -> int:
@@ -49,8 +66,8 @@ class ConvGeometry:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight: (M, C, *kernel)."""
-        return (self.out_channels, self.in_channels, *self.kernel)
+        """Shape of the weight: (M, C/g, *kernel), also of a transposed convolution."""
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
 
     @property
     def in_positions(self) -> int | None:
@@ -63,10 +80,15 @@ class ConvGeometry:
         return None if self.out_spatial is None else self.images * prod(self.out_spatial)
 
     @property
+    def positions(self) -> int | None:
+        """Number of positions at which every weight multiplies once; None when unknown."""
+        return self.in_positions if self.transposed else self.out_positions
+
+    @property
     def dense_cost(self) -> Cost:
         """Cost of the convolution as it stands."""
         params = prod(self.weight_shape)
-        return Cost(params, None if self.out_positions is None else params * self.out_positions)
+        return Cost(params, None if self.positions is None else params * self.positions)
 
     def at(self, in_spatial: tuple[int, ...] | None) -> "ConvGeometry":
         """Return this geometry with the given input size, and the output size that follows from it."""
@@ -83,12 +105,17 @@ class ConvGeometry:
             self.pads[axis],
             self.pads[axis + half],
             self.auto_pad,
+            self.transposed,
+            self.output_pads[axis] if self.output_pads else 0,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AxisGeometry:
-    """One spatial axis of a convolution: kernel side, stride, dilation, begin and end pad, auto_pad."""
+    """One spatial axis of a convolution: kernel side, stride, dilation, begin and end pad, auto_pad.
+
+    ``output_pad`` is how many positions a ``transposed`` convolution adds at the end.
+    """
 
     kernel: int
     stride: int
@@ -96,6 +123,8 @@ class AxisGeometry:
     begin: int
     end: int
     auto_pad: str
+    transposed: bool = False
+    output_pad: int = 0
 
     @property
     def reach(self) -> int:
@@ -122,6 +151,8 @@ class AxisGeometry:
     def outputs(self, size: int) -> int:
         """Number of output positions at this input size (0 where the kernel does not fit)."""
         begin, end = self.resolve(size)
+        if self.transposed:
+            return max(0, self.stride * (size - 1) + self.output_pad + self.reach - begin - end)
         return max(0, (size + begin + end - self.reach) // self.stride + 1)
 
 

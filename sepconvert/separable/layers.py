@@ -26,6 +26,7 @@ class Layer:
         inputs: channels.
         outputs: channels.
         axes: spatial axes whose taps it holds.
+        sets: groups of the convolution that it stands in the place of: no layer mixes their channels.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Layer:
     inputs: int
     outputs: int
     axes: tuple[int, ...] = ()
+    sets: int = 1
 
     @property
     def groups(self) -> int:
         """Number of groups."""
-        return min(self.inputs, self.outputs) if self.kind in (DEPTHWISE, GROUPED) else 1
+        return min(self.inputs, self.outputs) if self.kind in (DEPTHWISE, GROUPED) else self.sets
 
     def kernel(self, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Its kernel, from that of the whole convolution."""
@@ -64,6 +66,9 @@ class Layer:
             auto_pad=whole.auto_pad if any(held) else "NOTSET",
             in_spatial=None,
             out_spatial=None,
+            groups=self.groups,
+            transposed=whole.transposed and any(held),
+            output_pads=_where(held, whole.output_pads, 0) if whole.output_pads and any(held) else (),
         )
 
 
@@ -98,6 +103,22 @@ class Layers:
         alone = set(self.tail) if self.copies > 1 else {*self.branch, *self.tail}
         return tuple(layer.name if layer in alone else f"{layer.name}.{copy}" for layer, copy in self.written)
 
+    def in_groups(self, groups: int) -> "Layers":
+        """The layers of a convolution of so many groups, each of which is made into these.
+
+        Raises:
+            ValueError: branches are concatenated: their channels would have to be sorted by group again.
+        """
+        if groups == 1:
+            return self
+        if self.join == CONCAT:
+            raise ValueError("branches of a grouped convolution cannot be concatenated")
+
+        def wider(layer: Layer) -> Layer:
+            return replace(layer, inputs=layer.inputs * groups, outputs=layer.outputs * groups, sets=groups)
+
+        return replace(self, branch=tuple(map(wider, self.branch)), tail=tuple(map(wider, self.tail)))
+
     @property
     def last(self) -> Layer:
         """The layer that has the bias."""
@@ -112,7 +133,8 @@ class Layers:
                 size[axis] = None if geometry.out_spatial is None else geometry.out_spatial[axis]
             copies = self.copies if layer in self.branch else 1
             weights = prod(layer.weight_shape(geometry.kernel))
-            yield Pass(layer, copies, weights, before, _positions(size, geometry.images))
+            after = _positions(size, geometry.images)
+            yield Pass(layer, copies, weights, before, after, scatters=geometry.transposed and bool(layer.axes))
 
     def cost(self, geometry: ConvGeometry) -> Cost:
         """Weights and MACs, every layer counted at its own output size; MACs are None where a size is unknown."""
@@ -120,20 +142,29 @@ class Layers:
         known = True
         for step in self.passes(geometry):
             params += step.copies * step.weights
-            known &= step.after is not None
-            macs += step.copies * step.weights * (step.after or 0)
+            known &= step.positions is not None
+            macs += step.copies * step.weights * (step.positions or 0)
         return Cost(params, macs if known else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One layer at work: how many copies of it, weights of one, positions per sample before and after (or None)."""
+    """One layer at work: how many copies of it, weights of one, positions per sample before and after (or None).
+
+    ``scatters`` tells that it is a transposed convolution.
+    """
 
     layer: Layer
     copies: int
     weights: int
     before: int | None
     after: int | None
+    scatters: bool = False
+
+    @property
+    def positions(self) -> int | None:
+        """Number of positions at which every weight multiplies once; None when unknown."""
+        return self.before if self.scatters else self.after
 
 
 def _where(held: list[bool], values: tuple[int, ...], neutral: int) -> tuple[int, ...]:

@@ -1,6 +1,9 @@
 """Patches that a convolution sees: sampled output positions, and the inputs under the kernel there.
 
 Stride, dilation and pads (``auto_pad`` too) are those of the convolution; a tap that falls into the padding reads zero.
+Under the kernel of a transposed convolution are, at an output position, the inputs that it scatters there: tap k holds
+the input at (p + pad − k·dilation) / stride where that is whole, and zero elsewhere. So its output is the same sum of
+products of a patch and the kernel (M, C, K).
 """
 
 from math import prod
@@ -72,8 +75,13 @@ def _taps(
     for axis, size in enumerate(sizes):
         along = geometry.along(axis)
         reach = np.arange(along.kernel) * along.dilation
-        taps = (places[axis] * along.stride - pads[axis])[..., None] + reach
-        valid = (taps >= 0) & (taps < size)
+        if along.transposed:
+            scattered = (places[axis] + pads[axis])[..., None] - reach
+            taps, rest = np.divmod(scattered, along.stride)
+            valid = (rest == 0) & (taps >= 0) & (taps < size)
+        else:
+            taps = (places[axis] * along.stride - pads[axis])[..., None] + reach
+            valid = (taps >= 0) & (taps < size)
         flat = (flat[..., None] * size + np.clip(taps, 0, size - 1)[..., None, :]).reshape(*positions.shape, -1)
         inside = (inside[..., None] & valid[..., None, :]).reshape(*positions.shape, -1)
     return flat, inside

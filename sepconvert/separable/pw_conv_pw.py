@@ -34,6 +34,7 @@ LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "core": 0, "expand": 1}
 ELIMINATED = True
 LEAST_TAPS = 2
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, False
 
 # Rounds of alternating projections.
 ROUNDS = 3

@@ -27,6 +27,7 @@ LAST = "depthwise"
 COMPONENT_AXES = {"pointwise": 1, "depthwise": 1}
 ELIMINATED = False
 LEAST_TAPS = 2
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, True
 
 
 def full_rank(geometry: ConvGeometry) -> int:

@@ -31,6 +31,7 @@ LAST = "expand"
 COMPONENT_AXES = {"reduce": 0, "depthwise": 0, "expand": 1}
 ELIMINATED = True
 LEAST_TAPS = 2
+MOST_AXES, IN_GROUPS, CHANNELWISE = 3, True, True
 
 # Rounds of the alternation for each of the two starts, then for the better one.
 FIRST_ROUNDS = 3

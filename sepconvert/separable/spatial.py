@@ -36,6 +36,8 @@ LAST = "second"
 COMPONENT_AXES = {"first": 0, "second": 1}
 ELIMINATED = True
 LEAST_TAPS = 2
+# The cheaper order of the two layers is found for one convolution, and groups might not agree.
+MOST_AXES, IN_GROUPS, CHANNELWISE = 2, False, False
 
 
 def full_rank(geometry: ConvGeometry) -> int:

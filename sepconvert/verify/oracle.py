@@ -128,7 +128,8 @@ def _check_in(
     tolerance = arithmetic.tolerance(terms)
     magnitude = magnitudes(factors) * largest + (0 if bias is None else np.abs(bias))
     magnitude += underflows(factors, terms, arithmetic) * max(1.0, largest) / tolerance
-    worst = max(_deviation(one, other, magnitude) for one, other in zip(expected, found, strict=True))
+    pairs = [(site.made(one), site.made(other)) for one, other in zip(expected, found, strict=True)]
+    worst = max(_deviation(one, other, magnitude) for one, other in pairs)
     return SiteCheck(worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
 
 
@@ -178,13 +179,15 @@ def _inputs(
     """
     geometry = site.geometry
     axes = [geometry.along(axis) for axis in range(len(geometry.kernel))]
+    single = site.notation.single_axis
     sizes = [(axis.reach + 2 * axis.stride) // 2 * 2 + 1 + 2 * index for index, axis in enumerate(axes)]
     scale = _balance(kernel, bias) if arithmetic.bounded else 1.0
     drawn = []
-    for shape in (sizes, [size + 1 for size in sizes]):
+    for more in (0, 1):
+        shape = [1 if axis == single else size + more for axis, size in enumerate(sizes)]
         values = rng.uniform(0.5, 1, (1, geometry.in_channels, *shape))
         signs = rng.choice([-scale, scale], values.shape)
-        drawn.append((values * signs).astype(numpy_dtype(arithmetic.dtype)))
+        drawn.append(site.unseen((values * signs).astype(numpy_dtype(arithmetic.dtype))))
     return drawn
 
 

@@ -64,7 +64,7 @@ def roundings(layers: Layers, geometry: ConvGeometry) -> int:
     taps, and one sum over the branches. Eight more are for the bias and for storing what is between.
     """
     terms = [prod(layer.weight_shape(geometry.kernel)[1:]) for layer in (*layers.branch, *layers.tail)]
-    return geometry.in_channels * geometry.taps + sum(terms) + layers.copies + 8
+    return geometry.part.in_channels * geometry.taps + sum(terms) + layers.copies + 8
 
 
 def magnitudes(factors: Factors) -> NDArray[np.float64]:

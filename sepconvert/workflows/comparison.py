@@ -90,8 +90,8 @@ def compare(
     old, new = _find_sources(before, after, reading, example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
-    first, (dataset,) = open_with_data(old, reading, [data])
-    second = _open_second(new, first, reading, dataset)
+    first, (dataset,) = open_with_data(old, request, [data])
+    second = _open_second(new, first, request, dataset)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
     values = input_values(dataset)
     with naming(old.name):
@@ -130,15 +130,15 @@ def _find_sources(before: Any, after: Any, reading: Reading, example_inputs: Any
     return first, second
 
 
-def _open_second(source: ModelSource, first: OpenedModel, reading: Reading, dataset: Dataset | None) -> OpenedModel:
+def _open_second(source: ModelSource, first: OpenedModel, request: Request, dataset: Dataset | None) -> OpenedModel:
     """Open the other version; its inputs may have other names (in the same order) and other float types.
 
     Raises:
         ModelError: it cannot be read, or its inputs do not correspond to the first one's.
     """
-    sizes = shapes_for(reading.input_shapes, dataset)
+    sizes = shapes_for(request.reading.input_shapes, dataset)
     with naming(source.name):
-        model = source.load(sizes, reading.input_types)
+        model = source.load(sizes, request.reading.input_types)
     ours = {info.name: info.dtype for info in first.shapes.inputs}
     fed = [input_info(value, None) for value in model.ir.graph.inputs if not value.is_initializer()]
     theirs = {info.name: info.dtype for info in fed}
@@ -151,7 +151,7 @@ def _open_second(source: ModelSource, first: OpenedModel, reading: Reading, data
             f"{first.model.label} and {source.name} cannot be compared: their inputs are {_spell(ours)} and "
             f"{_spell(theirs)}; pass two versions of one model."
         )
-    return survey_model(source, model, {names.get(name, name): size for name, size in sizes.items()})
+    return survey_model(source, request, model, {names.get(name, name): size for name, size in sizes.items()})
 
 
 def _spell(inputs: Mapping[str, str]) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert import __version__
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.outline import condense
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import read_constant
 from sepconvert.record import (
     FASTER,
     SCHEMA,
@@ -29,7 +29,16 @@ from sepconvert.record import (
     TotalsPair,
 )
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.separable.forms import FORMS, STACKED, YARDSTICK, cli_name, form_from_cli, layers_at, max_useful_rank
+from sepconvert.separable.forms import (
+    FORMS,
+    STACKED,
+    YARDSTICK,
+    cli_name,
+    error_by_rank,
+    form_from_cli,
+    layers_at,
+    max_useful_rank,
+)
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.scheme import Scheme
@@ -92,7 +101,7 @@ def describe_site(
     spectrum, errors = None, None
     if geometry.dense_cost.params <= LARGEST_CURVE:
         chosen = forms or [name for name, form in FORMS.items() if form.QUICK]
-        spectrum, errors = _curves(site, read_constant(model, site.weight), chosen)
+        spectrum, errors = _curves(site, read_kernel(model, site), chosen)
     return SiteRecord(
         name=site.name,
         output=site.output,
@@ -102,7 +111,7 @@ def describe_site(
         stride=list(geometry.stride),
         dilation=list(geometry.dilation),
         pads=list(geometry.pads),
-        groups=1,
+        groups=geometry.groups,
         in_spatial=_listed(geometry.in_spatial),
         out_spatial=_listed(geometry.out_spatial),
         params=geometry.dense_cost.params,
@@ -111,6 +120,7 @@ def describe_site(
         reason=reason,
         auto_pad=geometry.auto_pad,
         dtype=site.dtype,
+        layer=site.layer,
         spectrum=spectrum,
         error_by_rank=errors,
     )
@@ -157,12 +167,12 @@ def layers_told(site: SiteRecord) -> LayersRecord | None:
 
 
 def _curves(site: ConvSite, weight: NDArray[Any], forms: Sequence[str]) -> tuple[list[float], list[RankError]]:
-    slices = FORMS[YARDSTICK].error_by_rank(weight, site.geometry)
+    slices = error_by_rank(YARDSTICK, weight, site.geometry)
     spectrum = -np.diff(slices, prepend=1.0)
     errors = []
     for form in forms:
         ranks = _ladder(form, site)
-        curve = slices if form == YARDSTICK else FORMS[form].error_by_rank(weight, site.geometry) if ranks else ()
+        curve = slices if form == YARDSTICK else error_by_rank(form, weight, site.geometry) if ranks else ()
         errors += [RankError(cli_name(form), rank, float(curve[rank - 1])) for rank in ranks]
     return [float(share) for share in spectrum], errors
 

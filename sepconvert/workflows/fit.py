@@ -16,15 +16,15 @@ from sepconvert.fitting.refit import refit
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.site import without_data
 from sepconvert.graph.count import count_totals, macs_by_output, sum_known
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.parts import with_kernels
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
-from sepconvert.graph.weights import read_constant
 from sepconvert.record import SelfCheck, SiteRecord, Skip
-from sepconvert.separable.forms import FORMS, cli_name, cost_of
+from sepconvert.separable.forms import cli_name, cost_of, first_kernel
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.workflows.describe import describe_layers, describe_site
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -71,7 +71,7 @@ def _from_weights(case: Case, plans: Sequence[SitePlan]) -> NetworkFit:
     request, found = case.request, {}
     for index, plan in enumerate(plans):
         request.progress(f"Fit: {plan.site.name}", index, len(plans))
-        weight = read_constant(case.opened.model, plan.site.weight).astype(np.float64)
+        weight = read_kernel(case.opened.model, plan.site).astype(np.float64)
         found[plan.site.output] = without_data(plan, weight, _generator(request.seed, plan.site))
     request.progress("Fit", len(plans), len(plans))
     errors = [fit.error_weights for fit in found.values()]
@@ -119,7 +119,7 @@ def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     replacements = fit.replacements
     rewritten = rewrite_model(opened.model, replacements)
     check = check_rewrite(opened.model, rewritten, replacements, np.random.default_rng(seed))
-    model = with_kernels(rewritten.model, fit.dense) if fit.dense else rewritten.model
+    model = with_kernels(rewritten.model, [*fit.dense.values()]) if fit.dense else rewritten.model
     sizes = {info.name: info.used_shape for info in opened.shapes.inputs if is_full(info.used_shape)}
     shapes = infer_shapes(model, sizes)
     kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
@@ -153,7 +153,7 @@ def describe_result(
         kept = describe_site(opened.model, site, status="kept", reason=reason, forms=forms)
         return replace(kept, params_after=kept.params, macs_after=kept.macs)
     factors = replacement.factors
-    first = FORMS[factors.form].first_kernel(factors)
+    first = first_kernel(factors)
     return replace(
         describe_site(opened.model, site, status="rewritten", reason=None, forms=forms),
         form=cli_name(factors.form),

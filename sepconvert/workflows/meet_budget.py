@@ -184,7 +184,7 @@ def _fastest(planner: Planner, fit: NetworkFit) -> NetworkFit:
     for output, found in fit.rewritten.items():
         progress(f"Time lowerings: {found.site.name}", len(written), len(fit.rewritten))
         assert found.scheme is not None
-        written[output] = replace(found, scheme=planner.fastest(output, found.scheme))
+        written[output] = replace(found, scheme=planner.fastest(found.site, found.scheme))
     progress("Time lowerings", len(written), len(written))
     return replace(fit, sites={**fit.sites, **written})
 

@@ -15,7 +15,6 @@ from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
 from sepconvert.record import ModelFile, Totals
-from sepconvert.workflows.options import Reading
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource
 
@@ -53,6 +52,7 @@ class Case:
 
 def open_model(
     source: ModelSource,
+    request: Request,
     input_shapes: Mapping[str, Sequence[int]],
     input_types: Mapping[str, str] = MappingProxyType({}),
 ) -> OpenedModel:
@@ -64,7 +64,7 @@ def open_model(
     """
     with naming(source.name):
         model = source.load(input_shapes, input_types)
-    opened = survey_model(source, model, input_shapes)
+    opened = survey_model(source, request, model, input_shapes)
     types = {info.name: info.dtype for info in opened.shapes.inputs}
     for name, dtype in input_types.items():
         if types.get(name) != dtype:
@@ -72,7 +72,9 @@ def open_model(
     return opened
 
 
-def survey_model(source: ModelSource, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]) -> OpenedModel:
+def survey_model(
+    source: ModelSource, request: Request, model: LoadedModel, input_shapes: Mapping[str, Sequence[int]]
+) -> OpenedModel:
     """Infer the shapes of a loaded model, survey its convolutions and count its totals.
 
     Raises:
@@ -81,7 +83,7 @@ def survey_model(source: ModelSource, model: LoadedModel, input_shapes: Mapping[
     with naming(source.name):
         shapes = infer_shapes(model, input_shapes)
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
-        found = source.confine(survey(model, shapes))
+        found = source.confine(survey(model, shapes).allowing(request.forms, request.layers))
     return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.output for site in found.sites]))
 
 
@@ -100,14 +102,14 @@ def check_runs(opened: OpenedModel) -> None:
 
 
 def open_with_data(
-    source: ModelSource, reading: Reading, named: Sequence[Path | str | None]
+    source: ModelSource, request: Request, named: Sequence[Path | str | None]
 ) -> tuple[OpenedModel, list[Dataset | None]]:
     """Open a model and inputs for it.
 
     Args:
         source: where the model is from.
-        reading: sizes of dynamic inputs (those that are not given come from a sample of the first data there is), and
-            how integer arrays and images become inputs.
+        request: its ``reading`` gives sizes of dynamic inputs (those that are not given come from a sample of the first
+            data there is), and how integer arrays and images become inputs; its forms decide what is a site.
         named: data as on the command line, None where none is given.
 
     Returns:
@@ -117,12 +119,13 @@ def open_with_data(
         ModelError: the model cannot be read or exported, or is invalid.
         DataError: data cannot be read or does not fit the model's inputs.
     """
+    reading = request.reading
     given = reading.input_shapes
-    opened = open_model(source, given, reading.input_types)
+    opened = open_model(source, request, given, reading.input_types)
     found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:
-        opened = survey_model(source, opened.model, shapes_for(given, sample))
+        opened = survey_model(source, request, opened.model, shapes_for(given, sample))
     return opened, found
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.site_models import Surroundings
-from sepconvert.graph.weights import read_constant
+from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import SiteProfile
 from sepconvert.planning.disk_cache import default_folder
 from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
@@ -112,7 +113,7 @@ class Planner:
                 )
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
         return {
-            site.output: Workload(site.geometry, site.dtype, batch, activation_behind(model, site))
+            site.output: Workload(site.geometry, site.dtype, batch, activation_behind(model, site), site.notation)
             for site in self.case.sites
         }
 
@@ -147,15 +148,16 @@ class Planner:
         measured = [WholeModel(sha256, self.original_ms)] if sha256 is not None and self.request.measure.latency else []
         return self.latencies.table(measured)
 
-    def fastest(self, output: str, scheme: Scheme) -> Scheme:
-        """Write a site (by its output) in the lowering that is asked for or, where there is a choice, fastest."""
+    def fastest(self, site: ConvSite, scheme: Scheme) -> Scheme:
+        """Write a site in the lowering that is asked for or, where there is a choice, fastest."""
         form, rank, asked = scheme.form, scheme.rank, self.request.planning.lowering
-        choices = lowerings(form, rank)
+        groups = site.geometry.groups
+        choices = lowerings(form, rank, groups)
         if len(choices) == 1 or asked in choices:
-            return scheme_for(form, rank, asked)
+            return scheme_for(form, rank, asked, groups)
         schemes = [Scheme(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
-            times = self.latencies.times(self.workloads[output], schemes)
+            times = self.latencies.times(self.workloads[site.output], schemes)
         return min(schemes, key=times.ms)
 
     def time_architecture(self, planned: Sequence[PlannedSite]) -> Timed:
@@ -182,9 +184,7 @@ class Planner:
         from sepconvert.planning.architecture import ArchitectureTimer
 
         model, measure = self.case.opened.model, self.request.measure
-        gains = {
-            site.output: kernel_gain(read_constant(model, site.weight).astype(np.float64)) for site in self.case.sites
-        }
+        gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
         return ArchitectureTimer(model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed)
 
     @cached_property

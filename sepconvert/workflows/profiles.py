@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sepconvert.data import Dataset
+from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.save import digest
-from sepconvert.graph.weights import read_constant
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder
 from sepconvert.workflows.opened import Case
@@ -27,7 +27,7 @@ def find_profiles(case: Case, warn: Callable[[str], None]) -> Mapping[str, SiteP
     rng = np.random.default_rng
     return {
         site.output: profile_weights(
-            read_constant(case.opened.model, site.weight).astype(np.float64),
+            read_kernel(case.opened.model, site).astype(np.float64),
             site.geometry,
             case.request.forms,
             rng(case.request.seed),

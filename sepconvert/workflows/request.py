@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepconvert.errors import UsageError
+from sepconvert.graph.sites import CONV, LAYERS
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.forms import lowerings, named, names
 from sepconvert.workflows.options import Budget, FineTune, Measure, Planning, Reading, one_of
@@ -51,6 +52,11 @@ class Request:
         """Forms that the form and the lowering allow, as keys of ``FORMS``."""
         every, lowering = named(self.form), self.planning.lowering
         return every if lowering == "auto" else tuple(form for form in every if lowering in lowerings(form, 2))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Kinds of layers that may be rewritten: with ``auto`` convolutions alone, otherwise all."""
+        return (CONV,) if self.form == "auto" else LAYERS
 
     @property
     def training_data(self) -> Path | str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.fitting.results import NetworkFit, SiteFit
-from sepconvert.graph.dense import refittable_layers
+from sepconvert.graph.survey import survey
 from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.scheme import Scheme
@@ -53,10 +53,10 @@ def pack(case: Case, settled: Settled) -> Packed:
                 "errors": {name: getattr(found, name) for name in ERRORS},
             }
         )
-    for output, (kernel, bias) in settled.fit.dense.items():
-        arrays[f"{output}/dense"] = _plain(kernel)
-        if bias is not None:
-            arrays[f"{output}/bias"] = _plain(bias)
+    for output, new in settled.fit.dense.items():
+        arrays[f"{output}/dense"] = _plain(new.kernel)
+        if new.bias is not None:
+            arrays[f"{output}/bias"] = _plain(new.bias)
     kept = dict(settled.fit.kept) | {p.site.output: p.reason for p in settled.plans if p.reason is not None}
     plan = {
         "model": case.opened.model.sha256,
@@ -79,12 +79,13 @@ def unpack(case: Case, packed: Packed, origin: str) -> Settled:
     if plan.get("model") != case.opened.model.sha256:
         raise ModelError(f"{origin} belongs to another model than {case.opened.model.path}; leave --resume away.")
     sites = {site.output: site for site in case.opened.found.sites}
-    layers = {layer.output: layer for layer in refittable_layers(case.opened.model, case.opened.shapes)}
+    layers = {layer.output: layer for layer in survey(case.opened.model, case.opened.shapes).sites}
     fits = {output: SiteFit(sites[output], reason=reason) for output, reason in plan["kept"].items()}
     for found in plan["sites"]:
         output = found["output"]
         made = {name: arrays[f"{output}/{name}"] for name in found["factors"]}
-        factors = Factors(found["form"], found["rank"], sites[output].geometry.kernel, made)
+        geometry = sites[output].geometry
+        factors = Factors(found["form"], found["rank"], geometry.kernel, made, geometry.groups)
         scheme = Scheme(found["form"], found["rank"], found["lowering"])
         bias = arrays.get(f"{output}/bias")
         fits[output] = SiteFit(sites[output], scheme, factors, bias=bias, **found["errors"])

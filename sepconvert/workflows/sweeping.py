@@ -116,7 +116,7 @@ def sweep(
     table = None if export_table is None else Path(export_table)
     outputs.check(*source.files, also=[] if table is None else [table])
     measure.check()
-    opened, (calibration, test) = open_with_data(source, reading, [data, test_data])
+    opened, (calibration, test) = open_with_data(source, request, [data, test_data])
     check_runs(opened)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)

@@ -49,7 +49,7 @@ class UniformCurve:
     def _uniform(self, share: float) -> list[SitePlan]:
         plans = [plan_rank(site, (self._form,), share) for site in self._planner.case.sites]
         return [
-            replace(plan, schemes=tuple(self._planner.fastest(plan.site.output, scheme) for scheme in plan.schemes))
+            replace(plan, schemes=tuple(self._planner.fastest(plan.site, scheme) for scheme in plan.schemes))
             for plan in plans
         ]
 

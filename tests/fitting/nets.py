@@ -12,13 +12,13 @@ from sepconvert.data.arrays import from_arrays
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.fitting.results import NetworkFit, SitePlan
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import run_model
-from sepconvert.separable.forms import reconstruct, scheme_for
+from sepconvert.separable.forms import FORMS, reconstruct, scheme_for
 from tests.graph.models import load, model
 
 
@@ -114,7 +114,8 @@ def dataset(loaded: LoadedModel, images: NDArray[np.floating]) -> Dataset:
 
 
 def sites(loaded: LoadedModel, images: NDArray[np.floating]) -> tuple[ConvSite, ...]:
-    return tuple(survey(loaded, infer_shapes(loaded, {"image": (1, *images.shape[1:])})).sites)
+    found = survey(loaded, infer_shapes(loaded, {"image": (1, *images.shape[1:])}))
+    return found.allowing(tuple(FORMS), [CONV]).sites
 
 
 def choose(found: Sequence[ConvSite], *kinds: tuple[str, int], keep: Sequence[str] = ()) -> list[SitePlan]:
@@ -125,12 +126,12 @@ def choose(found: Sequence[ConvSite], *kinds: tuple[str, int], keep: Sequence[st
 
 def rewritten(loaded: LoadedModel, result: NetworkFit) -> LoadedModel:
     """The model with the dense equivalent of every fitted site."""
-    kernels = {}
-    for output, found in result.sites.items():
+    kernels = []
+    for found in result.sites.values():
         replacement = found.replacement
         kernel = found.kernel if replacement is None else reconstruct(replacement.factors)
         if kernel is not None:
-            kernels[output] = (kernel, found.bias)
+            kernels.append(NewKernel(found.site, kernel, found.bias))
     return with_kernels(loaded, kernels)
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sepconvert.fitting.layers import refittable_layers
 from sepconvert.fitting.refit import refit
 from sepconvert.fitting.results import NetworkFit
-from sepconvert.graph.dense import refittable_layers
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes

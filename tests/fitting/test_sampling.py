@@ -51,7 +51,7 @@ def test_inputs_share_the_error(coherent: float) -> None:
 
 
 def test_the_moments_are_those_of_positions_and_of_the_inputs_means() -> None:
-    plain, stressed = (sample(weight, heldout=False).moments() for weight in (0.0, 5.0))
+    plain, stressed = (sample(weight, heldout=False).moments()[0] for weight in (0.0, 5.0))
     judge = sample(0.0, heldout=True).judge(np.ones(4))
     means = judge.patches.reshape(INPUTS, 30, -1).mean(axis=1)
     outputs = judge.outputs.reshape(INPUTS, 30, -1).mean(axis=1)
@@ -65,7 +65,7 @@ def test_the_moments_are_those_of_positions_and_of_the_inputs_means() -> None:
 
 
 def test_held_out_inputs_join_the_moments_with_their_means() -> None:
-    direct, joined = sample(5.0, heldout=False).moments(), sample(5.0, heldout=True).all_moments()
+    (direct,), (joined,) = sample(5.0, heldout=False).moments(), sample(5.0, heldout=True).all_moments()
     np.testing.assert_allclose(joined.covariance, direct.covariance, atol=1e-12)
     np.testing.assert_allclose(joined.cross, direct.cross, atol=1e-12)
 

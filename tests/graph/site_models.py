@@ -13,6 +13,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.forms import FORMS, lowerings
+from sepconvert.separable.forms import draw as draw_factors
 from sepconvert.separable.geometry import ConvGeometry
 
 # The IR version that came with each opset boundary: 3 is the last that lists initializers as inputs.
@@ -87,7 +88,7 @@ def random_replacement(
     rng: np.random.Generator,
     bias: NDArray[np.floating] | None = None,
 ) -> Replacement:
-    return Replacement(site, FORMS[form].draw(site.geometry, rank, rng), lowering, bias)
+    return Replacement(site, draw_factors(form, site.geometry, rank, rng), lowering, bias)
 
 
 @st.composite

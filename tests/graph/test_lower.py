@@ -35,7 +35,7 @@ def summary(chain):
 
 
 def biases(chain):
-    return [len(node.inputs) == 3 for node in chain.convolutions]
+    return [len(node.inputs) == 3 for node in chain.products]
 
 
 def taps(node):
@@ -83,9 +83,9 @@ DW, PW = ((5, 1, 3, 4), 5), ((6, 5, 1, 1), 1)
 def test_each_lowering_writes_these_nodes(form, lowering, nodes, attributes, bias):
     chain = chain_of(form, 2, lowering)
     assert summary(chain) == nodes
-    assert [taps(node) for node in chain.convolutions] == attributes
+    assert [taps(node) for node in chain.products] == attributes
     assert biases(chain) == bias
-    assert len({value.name for value in chain.weights}) == len(chain.convolutions)
+    assert len({value.name for value in chain.weights}) == len(chain.products)
 
 
 def test_each_axis_of_a_spatial_factor_keeps_its_attributes_when_rows_run_first():
@@ -143,7 +143,7 @@ def at_output(node, size):
 @pytest.mark.parametrize(("form", "lowering"), WAYS)
 def test_auto_pad_is_kept_instead_of_explicit_pads_and_only_where_taps_are(form, lowering):
     geometry = ConvGeometry(5, 6, (3, 4), (2, 1), (1, 1), (0, 0, 0, 0), "SAME_LOWER")
-    for node in chain_of(form, 3, lowering, geometry).convolutions:
+    for node in chain_of(form, 3, lowering, geometry).products:
         pointwise = set(node.attributes["kernel_shape"].as_ints()) == {1}
         assert ("auto_pad" in node.attributes) == (not pointwise)
         assert ("pads" in node.attributes) == pointwise

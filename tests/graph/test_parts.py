@@ -6,9 +6,11 @@ import pytest
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType, extract, with_kernels
+from sepconvert.graph.parts import NewKernel, ValueType, extract, with_kernels
 from sepconvert.graph.save import model_bytes
+from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import run_model
+from sepconvert.separable.geometry import ConvGeometry
 
 
 def small_model() -> LoadedModel:
@@ -31,6 +33,12 @@ def small_model() -> LoadedModel:
     return LoadedModel(ir.Model(graph, ir_version=8))
 
 
+def site_called(output: str) -> ConvSite:
+    weight = {"c0": "w0", "c1": "w1", "r": "w1"}[output]
+    geometry = ConvGeometry(3, 4, (3, 3), (1, 1), (1, 1), (0, 0, 0, 0))
+    return ConvSite(output, output, "x", weight, None, "float32", geometry)
+
+
 def test_two_parts_in_a_row_equal_the_whole():
     model = small_model()
     x = np.random.default_rng(1).normal(size=(2, 3, 6, 6)).astype(np.float32)
@@ -45,7 +53,7 @@ def test_extracting_changes_nothing_in_the_model():
     model = small_model()
     before = model_bytes(model)
     extract(model, {"r": ValueType(np.dtype(np.float16), (None,) * 4)}, ["y"])
-    with_kernels(model, {"c1": (np.zeros((2, 4, 3, 3)), np.zeros(2))})
+    with_kernels(model, [NewKernel(site_called("c1"), np.zeros((2, 4, 3, 3)), np.zeros(2))])
     assert model_bytes(model) == before
 
 
@@ -61,7 +69,7 @@ def test_a_new_kernel_and_bias_replace_the_old_ones_with_or_without_a_bias(site)
     model = small_model()
     shape = {"c0": (4, 3, 3, 3), "c1": (2, 4, 3, 3)}[site]
     bias = np.arange(shape[0]).astype(np.float64)
-    changed = with_kernels(model, {site: (np.zeros(shape), bias)})
+    changed = with_kernels(model, [NewKernel(site_called(site), np.zeros(shape), bias)])
     x = np.ones((1, 3, 6, 6), np.float32)
     part = extract(changed, {"x": ValueType.of(x)}, [site])
     np.testing.assert_array_equal(run_model(model_bytes(part), {"x": x})[site][0, :, 0, 0], bias)
@@ -69,5 +77,5 @@ def test_a_new_kernel_and_bias_replace_the_old_ones_with_or_without_a_bias(site)
 
 
 def test_a_new_kernel_for_something_that_is_no_conv_is_refused():
-    with pytest.raises(ModelError, match="'r' is not the output of a Conv"):
-        with_kernels(small_model(), {"r": (np.zeros(1), np.zeros(1))})
+    with pytest.raises(ModelError, match="'r' is not the output of a layer"):
+        with_kernels(small_model(), [NewKernel(site_called("r"), np.zeros(1), np.zeros(1))])

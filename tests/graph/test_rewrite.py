@@ -228,7 +228,7 @@ def test_two_sites_in_a_row_are_replaced_in_one_go_and_a_repeated_one_is_refused
     result = rewrite_model(model, replacements)
     onnx.checker.check_model(ir.to_proto(result.model.ir), full_check=True)
     assert check_rewrite(model, result, replacements, rng()).sites == 2
-    with pytest.raises(ModelError, match="no Conv left with output 'y'"):
+    with pytest.raises(ModelError, match="no layer left with output 'y'"):
         rewrite_model(model, [replacements[1], replacements[1]])
 
 

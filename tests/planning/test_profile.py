@@ -12,7 +12,7 @@ from joblib import parallel_config
 from sepconvert.data import Dataset, Preprocess, load_data
 from sepconvert.graph.heads import pre_activations
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
@@ -65,7 +65,7 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
         assert found is not None
         assert found.site_error == pytest.approx(_own_error(task, difference, shift), rel=1e-3)
         bias = 0.0 if site.bias is None else read_constant(model, site.bias).astype(np.float64)
-        changed = with_kernels(model, {site.output: (task.weight + difference, bias + shift)})
+        changed = with_kernels(model, [NewKernel(site, task.weight + difference, bias + shift)])
         deviation = Deviation()
         inputs = _replayed_inputs(dataset, task)
         session = open_session(model_bytes(changed))
@@ -135,7 +135,7 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     task = replace(tasks[1], ranks={"spatial": (8, 24, 28, 32, 36)})
     profile = profile_site(task)
     problem = make_problem(
-        task.moments, task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
+        task.moments[0], task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
     )
     fits = [
         (error, form, rank)
@@ -149,7 +149,8 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     for _, form, rank in chosen:
         fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
         difference = reconstruct(fitted) - task.weight
-        effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ task.moments.mean)
+        (moments,) = task.moments
+        effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ moments.mean)
         assert effect is not None
         ratios.append(effect.output_error / effect.site_error)
     assert profile.sensitivity == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
@@ -195,8 +196,8 @@ def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
 
 
 def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[SiteTask]) -> None:
-    moments = tasks[0].moments
-    broken = replace(tasks[0], moments=replace(moments, mean=np.full_like(moments.mean, np.inf)))
+    (moments,) = tasks[0].moments
+    broken = replace(tasks[0], moments=(replace(moments, target_mean=np.full_like(moments.target_mean, np.inf)),))
     profile = profile_site(broken)
     assert profile.sensitivity is None
     assert set(profile.curves) == set(FORMS)

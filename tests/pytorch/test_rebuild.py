@@ -13,10 +13,12 @@ from torch import nn
 
 import sepconvert
 from sepconvert.errors import ModelError
-from sepconvert.graph.parts import with_kernels
+from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
+from sepconvert.graph.sites import ConvSite
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.modules import separable
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows import Measure, Planning, Reading, RewriteResult
 from tests.pytorch.nets import Small, small
@@ -89,9 +91,12 @@ def test_refitted_dense_layers_reach_the_module_with_the_biases_that_they_got() 
         small(), rank=2, planning=Planning(exclude=["third"]), example_inputs=EXAMPLE, measure=QUICK
     )
     output = next(site.output for site in found.record.sites if site.name == "third")
+    site = ConvSite(
+        output, "third", "", "third.weight", None, "float32", ConvGeometry(12, 8, (3, 5), (1, 1), (1, 1), (0,) * 4)
+    )
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(8, 12, 3, 5)), rng.normal(size=8)
-    model = with_kernels(found.model, {output: kernel})
+    model = with_kernels(found.model, [NewKernel(site, *kernel)])
     assert found._modules is not None
     result = replace(found, model=model, _modules=replace(found._modules, model=model))
     assert found._modules.rebuilt().plan.biases == ()
