@@ -8,14 +8,16 @@ from onnx import TensorProto, helper, numpy_helper
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV, LAYERS
 from sepconvert.graph.survey import Survey, is_conv_like, survey
 from sepconvert.graph.weights import read_constant
+from sepconvert.separable.forms import named
 from tests.graph.models import NEWEST_OPSET, conv_model, load, model, weight
 
 
 def surveyed(proto: onnx.ModelProto) -> Survey:
     loaded = load(proto)
-    return survey(loaded, infer_shapes(loaded))
+    return survey(loaded, infer_shapes(loaded)).allowing(named("auto"), [CONV])
 
 
 def skip_of(proto: onnx.ModelProto) -> tuple[str, str]:
@@ -33,14 +35,15 @@ def site_of(proto: onnx.ModelProto):
     return site
 
 
-def kinds(path, input_shapes=None):
+def kinds(path, input_shapes=None, form="auto", layers=(CONV,)):
     loaded = load_model(path)
-    found = survey(loaded, infer_shapes(loaded, input_shapes))
+    found = survey(loaded, infer_shapes(loaded, input_shapes)).allowing(named(form), layers)
     return len(found.sites), dict(Counter(skip.kind for skip in found.skips))
 
 
 def test_open_nsfw_has_17_sites_and_36_pointwise(open_nsfw):
-    assert kinds(open_nsfw) == (17, {"pointwise": 36})
+    assert kinds(open_nsfw) == (17, {"pointwise": 36, "linear": 1})
+    assert kinds(open_nsfw, form="any", layers=LAYERS) == (54, {})
 
 
 def test_pp_ocr_detector_has_6_sites(ppocr_det):
@@ -50,11 +53,13 @@ def test_pp_ocr_detector_has_6_sites(ppocr_det):
 
 
 def test_pp_ocr_recogniser_has_3_sites(ppocr_rec):
-    assert kinds(ppocr_rec) == (3, {"pointwise": 21, "depthwise": 14})
+    assert kinds(ppocr_rec) == (3, {"pointwise": 21, "depthwise": 14, "unknown-shape": 9})
+    sized = kinds(ppocr_rec, {"x": (1, 3, 48, 320)}, form="any", layers=LAYERS)
+    assert sized == (33, {"depthwise": 14})
 
 
 def test_pp_ocr_classifier_has_1_site(ppocr_cls):
-    assert kinds(ppocr_cls) == (1, {"pointwise": 41, "depthwise": 11})
+    assert kinds(ppocr_cls) == (1, {"pointwise": 41, "depthwise": 11, "linear": 1})
 
 
 def test_every_convolution_of_the_real_models_is_accounted_for(model_zoo, light_models):
@@ -63,12 +68,15 @@ def test_every_convolution_of_the_real_models_is_accounted_for(model_zoo, light_
         found = survey(loaded, infer_shapes(loaded))
         outputs = [site.output for site in found.sites] + [skip.output for skip in found.skips]
         ours = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv")
-        assert sorted(outputs) == sorted(n.outputs[0].name for n in loaded.ir.graph.all_nodes() if n.op_type in ours)
+        convs = {n.outputs[0].name for n in loaded.ir.graph.all_nodes() if n.op_type in ours}
+        assert sorted(output for output in outputs if output in convs) == sorted(
+            n.outputs[0].name for n in loaded.ir.graph.all_nodes() if n.op_type in ours
+        )
 
 
 def test_the_light_resnet50_is_the_well_known_net(light_models):
     (path,) = [path for path in light_models if "resnet50" in path.name]
-    assert kinds(path) == (17, {"pointwise": 36})
+    assert kinds(path) == (17, {"pointwise": 36, "linear": 1})
 
 
 def test_a_site_states_its_geometry():
@@ -149,8 +157,7 @@ def test_repeated_node_names_stay_apart_by_output():
         ((8, 1, 3, 3), 4, "depthwise"),
         ((6, 2, 3, 3), 2, "grouped"),
         ((6, 2, 1, 1), 2, "grouped"),
-        ((6, 4, 3, 3, 3), 1, "3d"),
-        ((8, 1, 3, 3, 3), 4, "3d"),
+        ((8, 1, 3, 3, 3), 4, "depthwise"),
     ],
 )
 def test_geometries_that_are_no_site(shape, group, kind):
