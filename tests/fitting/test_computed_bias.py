@@ -15,6 +15,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.planning.profile import profile_network
 from sepconvert.runtime.sessions import run_model
@@ -132,7 +133,7 @@ def test_a_fit_adds_to_a_bias_that_moves_and_is_closer_than_factors_made_without
     build: Callable[[], LoadedModel],
 ) -> None:
     model = build()
-    sites = survey(model, infer_shapes(model)).sites
+    sites = survey(model, infer_shapes(model)).allowing(("dw_pw",), [CONV]).sites
     choices = choose(sites, ("dw_pw", 1))
     found = refit(model, choices, _dataset(model), rng=np.random.default_rng(0)).sites
     fitted = [Replacement(site, found[site.output].factors, "stacked", found[site.output].bias) for site in sites]
@@ -159,7 +160,7 @@ def _weight(model: LoadedModel, name: str) -> np.ndarray:
 
 def test_what_a_computed_bias_adds_is_no_error_of_the_site_to_a_plan() -> None:
     model = from_an_input()
-    (site,) = survey(model, infer_shapes(model)).sites
+    (site,) = survey(model, infer_shapes(model)).allowing(("dw_pw",), [CONV]).sites
     profiles = profile_network(model, [site], _dataset(model), ("dw_pw",), rng=np.random.default_rng(0), jobs=1)
     # Rank 4 of 9 taps; the bias varies ten times as much as the convolution's own output.
     assert profiles[site.output].error("dw_pw", 4) < 0.2

@@ -30,7 +30,8 @@ FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "sensitivity": nu
 @pytest.fixture
 def case(sample_models_dir: Path) -> Case:
     """The second site of a trained network, and forty calibration inputs."""
-    opened = open_model(find_source(sample_models_dir / "fashion_vgg.onnx"), {})
+    path = sample_models_dir / "fashion_vgg.onnx"
+    opened = open_model(find_source(path), Request(model=str(path)), {})
     data = load_data(str(sample_models_dir / "fashion_calibration.npz"), opened.shapes.inputs, Preprocess()).first(40)
     request = Request(model=opened.model.path, form="spatial", measure=Measure(latency=False))
     return Case(request, opened, opened.found.sites[1:2], data, data)
