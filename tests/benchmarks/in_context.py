@@ -23,11 +23,12 @@ from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.planning.latency_table import SiteTimes, Workload
 from sepconvert.planning.site_timing import Effort, time_interleaved, time_passing, time_ways
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import FORMS, cost_of
+from sepconvert.separable.forms import FORMS, cost_of, named
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 
@@ -83,7 +84,7 @@ def chain(channels: int, side: int, length: int) -> LoadedModel:
 
 def rewritten(model: LoadedModel, way: Scheme) -> LoadedModel:
     rng = np.random.default_rng(1)
-    sites = survey(model, infer_shapes(model)).sites
+    sites = survey(model, infer_shapes(model)).allowing(named("auto"), [CONV]).sites
     drawn = [
         Replacement(s, FORMS[way.form].draw(s.geometry, way.rank, rng).astype(np.float32), way.lowering) for s in sites
     ]

@@ -22,12 +22,12 @@ from sepconvert.graph.load import load_model
 from sepconvert.graph.parts import ValueType, extract
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import fit
-from sepconvert.separable.forms import rank_for_share, reconstruct
+from sepconvert.separable.forms import named, rank_for_share, reconstruct
 from sepconvert.separable.moments import MomentAccumulator, fitted_bias
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
@@ -104,7 +104,7 @@ def captured(
     shapes = infer_shapes(model)
     dataset: Dataset = load_data(data, shapes.inputs, Preprocess())
     first = next(iter(dataset.batches(1)))
-    for site in survey(model, shapes).sites:
+    for site in survey(model, shapes).allowing(named("auto"), [CONV]).sites:
         if site.keep_reason:
             continue
         part = extract(model, {name: ValueType.of(array) for name, array in first.items()}, [site.input, site.output])

@@ -17,9 +17,10 @@ from sepconvert.fitting.sampling import Sampling
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.runtime.sessions import Session, open_session, run_model
-from sepconvert.separable.forms import FORMS, scheme_for
+from sepconvert.separable.forms import FORMS, named, scheme_for
 from tests.fitting.nets import (
     Net,
     choose,
@@ -261,7 +262,7 @@ def test_a_static_batch_is_fed_whole() -> None:
     images = smooth_images(20, 4, 12)
     infos = infer_shapes(model).inputs
     data = from_arrays({"image": images}, infos, Preprocess(), "images made by the test")
-    found = survey(model, infer_shapes(model)).sites
+    found = survey(model, infer_shapes(model)).allowing(named("auto"), [CONV]).sites
     result = refit(model, choose(found, ("dw_pw", 1)), data, rng=np.random.default_rng(0), settings=QUICK)
     assert result.sites["c0"].error_heldout is not None
 

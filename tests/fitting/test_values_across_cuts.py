@@ -13,9 +13,11 @@ from sepconvert.data.preprocess import Preprocess
 from sepconvert.fitting.refit import refit
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.planning.profile import profile_network
 from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.separable.forms import named
 from tests.fitting.nets import choose, smooth_images
 from tests.graph.models import load, weight
 
@@ -116,7 +118,7 @@ MODELS = [
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_sites_on_both_sides_of_a_cut_are_fitted_and_profiled(build: Callable[[], LoadedModel]) -> None:
     model = build()
-    sites = survey(model, infer_shapes(model)).sites
+    sites = survey(model, infer_shapes(model)).allowing(named("auto"), [CONV]).sites
     found = refit(
         model,
         choose(sites, ("dw_pw", 2)),

@@ -12,10 +12,12 @@ from pathlib import Path
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
+from sepconvert.separable.forms import named
 from sepconvert.graph.survey import survey
 model = load_model(Path(sys.argv[1]))
 shapes = infer_shapes(model)
-found = survey(model, shapes)
+found = survey(model, shapes).allowing(named("auto"), [CONV])
 totals = count_totals(model, shapes, [site.output for site in found.sites])
 status = Path("/proc/self/status")
 if status.exists():

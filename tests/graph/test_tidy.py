@@ -6,8 +6,10 @@ from onnx import helper
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.graph.tidy import without_dead_nodes
+from sepconvert.separable.forms import named
 from tests.graph.models import load, model, weight
 
 
@@ -25,7 +27,7 @@ def test_dead_nodes_are_neither_counted_nor_sites_and_a_note_names_them() -> Non
     whole = _with_a_dead_branch()
     tidy = without_dead_nodes(whole)
     shapes = infer_shapes(tidy)
-    found = survey(tidy, shapes)
+    found = survey(tidy, shapes).allowing(named("auto"), [CONV])
     assert [site.name for site in found.sites] == ["live"]  # its weight is not shared any more
     totals = count_totals(tidy, shapes, ["t"])
     assert totals.macs == totals.site_macs == 8 * 36 * 72
@@ -72,7 +74,7 @@ def test_a_convolution_of_constants_is_no_site_and_does_not_change_what_a_batch_
     tensors = {"w": weight((8, 8, 3, 3)), "v": weight((8, 8, 3, 3)), "code": weight((1, 8, 6, 6))}
     loaded = load(model(nodes, {"x": [4, 8, 6, 6]}, tensors=tensors))
     shapes = infer_shapes(loaded)
-    found = survey(loaded, shapes)
+    found = survey(loaded, shapes).allowing(named("auto"), [CONV])
     assert shapes.batch == 4
     assert [site.output for site in found.sites] == ["t"]
     assert [skip.kind for skip in found.skips] == ["constant"]

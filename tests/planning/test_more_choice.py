@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.options import options_by_cost
 from sepconvert.planning.profile import profile_network
 from sepconvert.planning.site_tasks import ProfileEffort
 from sepconvert.planning.within_budget import Choices, plan_cost
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, named
 from tests.fitting.nets import Net, dataset, smooth_images
 
 LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, closer=float("inf"))
@@ -30,7 +30,7 @@ def found() -> tuple[list[ConvSite], dict[tuple[str, ...], Profiles]]:
     value = net.relu(net.conv("a", "image", 6, 12))
     model = net.build(net.conv("c", net.relu(net.conv("b", value, 12, 12)), 12, 8))
     images = smooth_images(24, 6, 10)
-    sites = list(survey(model, infer_shapes(model, {"image": (1, 6, 10, 10)})).sites)
+    sites = list(survey(model, infer_shapes(model, {"image": (1, 6, 10, 10)})).allowing(named("auto"), [CONV]).sites)
     data = dataset(model, images)
     profiles = {
         forms: profile_network(model, sites, data, forms, rng=np.random.default_rng(0), jobs=1, effort=LIGHT)

@@ -15,7 +15,7 @@ from sepconvert.graph.load import LoadedModel, load_model
 from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
@@ -26,7 +26,7 @@ from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.fitted import estimate
-from sepconvert.separable.forms import FORMS, reconstruct
+from sepconvert.separable.forms import FORMS, named, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import make_problem
 from sepconvert.verify.deviation import Deviation
@@ -41,7 +41,9 @@ def resnet(sample_models_dir: Path) -> tuple[LoadedModel, list[ConvSite], Datase
     """A trained network with residual branches, its first sites, and calibration inputs."""
     model = load_model(sample_models_dir / "fashion_resnet.onnx")
     shapes = infer_shapes(model)
-    sites = [site for site in survey(model, shapes).sites if site.keep_reason is None][:3]
+    sites = [site for site in survey(model, shapes).allowing(named("auto"), [CONV]).sites if site.keep_reason is None][
+        :3
+    ]
     return model, sites, load_data(str(sample_models_dir / "fashion_calibration.npz"), shapes.inputs, Preprocess())
 
 

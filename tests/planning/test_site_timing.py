@@ -14,7 +14,7 @@ from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_model
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning import architecture
 from sepconvert.planning.architecture import ArchitectureTimer
@@ -29,7 +29,7 @@ from sepconvert.planning.site_timing import (
     time_ways,
 )
 from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.forms import FORMS, lowerings
+from sepconvert.separable.forms import FORMS, lowerings, named
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 from tests.planning.conftest import Alive
@@ -166,7 +166,7 @@ def test_a_value_that_is_not_there_is_named() -> None:
 
 def test_the_activations_of_a_trained_network_are_found(sample_models_dir: Path) -> None:
     model = load_model(sample_models_dir / "fashion_vgg.onnx")
-    sites = survey(model, infer_shapes(model)).sites
+    sites = survey(model, infer_shapes(model)).allowing(named("auto"), [CONV]).sites
     assert [activation_behind(model, site) for site in sites] == ["Relu"] * len(sites)
 
 

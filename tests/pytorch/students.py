@@ -10,8 +10,9 @@ from sepconvert.data.arrays import from_arrays
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
+from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
-from sepconvert.separable.forms import FORMS
+from sepconvert.separable.forms import FORMS, named
 from tests.fitting.nets import Net, smooth_images
 
 IMAGES = smooth_images(192, 4, 12)
@@ -30,7 +31,7 @@ class Student:
 def student(make: Callable[[Net], LoadedModel], form: str = "dw_pw", rank: int = 1, labels: bool = False) -> Student:
     original = make(Net(4))
     shapes = infer_shapes(original, {})
-    found = survey(original, shapes).sites
+    found = survey(original, shapes).allowing(named("auto"), [CONV]).sites
     rng = np.random.default_rng(0)
     replacements = []
     for site in found:

@@ -11,11 +11,11 @@ from sepconvert.graph.load import LoadedModel, load_model
 from sepconvert.graph.rewrite import Replacement, Rewritten, rewrite_model
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.runtime.sessions import run_model
-from sepconvert.separable.forms import FORMS, layers_for, lowerings
+from sepconvert.separable.forms import FORMS, layers_for, lowerings, named
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.verify.rounding import roundings
 from tests.graph.site_models import WAYS
@@ -27,7 +27,7 @@ RANK = 2
 
 def surveyed(path: Path) -> tuple[LoadedModel, tuple[ConvSite, ...]]:
     model = load_model(path)
-    return model, survey(model, infer_shapes(model, {})).sites
+    return model, survey(model, infer_shapes(model, {})).allowing(named("auto"), [CONV]).sites
 
 
 def sites_checked_in_every_way(path: Path) -> tuple[int, set[int]]:
