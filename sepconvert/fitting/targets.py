@@ -34,7 +34,7 @@ class SiteTarget:
     def stop(self) -> Stop:
         """The values needed to fit the site."""
         branch = self.following.branch
-        return Stop(self.site.output, (*self.own_needs, *([] if branch is None else [branch])))
+        return Stop(self.site.output, (*self.own_needs, *([] if branch is None else [branch])), self.site.product)
 
     @property
     def own_needs(self) -> tuple[str, ...]:

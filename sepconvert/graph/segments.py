@@ -31,10 +31,14 @@ NO_ARRAY = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A site by its output's name, and the values that fitting it needs besides that output."""
+    """A site by its output's name, and the values that fitting it needs besides that output.
+
+    ``product`` is the output of the site's node that multiplies, "" where that makes the site's output itself.
+    """
 
     site: str
     needs: tuple[str, ...]
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class _Flow:
                 self.readers[value].append(node)
         by_name = {value.name: value for value in varying}
         self.sites = [_producer(by_name[stop.site]) for stop in stops]
+        self.products = [_producer(by_name[stop.product or stop.site]) for stop in stops]
         # What does not depend on the inputs is computed anew wherever it is needed.
         self.needs = [[by_name[name] for name in stop.needs if name in by_name] for stop in stops]
         # A later site overwrites an earlier one, so that the last that asks for a value remains.
@@ -124,7 +129,7 @@ class _Flow:
 
     def _last_site_above(self) -> dict[ir.Node, int]:
         """For each node the last site that it is, or depends on."""
-        index = {node: i for i, node in enumerate(self.sites)}
+        index = {node: i for i, pair in enumerate(zip(self.sites, self.products, strict=True)) for node in pair}
         last: dict[ir.Node, int] = {}
         for node in self.nodes:
             above = [last[p] for value in self.reads[node] if (p := value.producer()) is not None]
@@ -158,8 +163,8 @@ class _Flow:
 
     def expensive_before(self, index: int, near: set[ir.Node]) -> list[ir.Node]:
         """Return the multiply-add operators that site ``index`` or its needs depend on and that are not near yet."""
-        site = self.sites[index]
-        roots = [p for value in (*self.needs[index], *self.reads[site]) if (p := value.producer()) is not None]
+        product = self.products[index]
+        roots = [p for value in (*self.needs[index], *self.reads[product]) if (p := value.producer()) is not None]
         return [node for node in self.ancestors(roots, near) if node.op_type in _EXPENSIVE | _EXPENSIVE_TOO]
 
     def waiting(self, value: ir.Value, index: int, near: set[ir.Node]) -> list[ir.Node]:

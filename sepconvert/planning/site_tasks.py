@@ -159,12 +159,12 @@ class TaskWalk:
 
     def _stops(self) -> list[Stop]:
         """The sites, and behind the last one what the observed values still need."""
-        stops = [Stop(target.site.output, target.own_needs) for target in self._targets]
+        stops = [Stop(target.site.output, target.own_needs, target.site.product) for target in self._targets]
         order = [str(value.name) for node in self._model.ir.graph for value in node.outputs]
         behind = sorted(set(self._observed) - {stops[-1].site}, key=order.index)
         if behind and order.index(behind[-1]) > order.index(stops[-1].site):
             return [*stops, Stop(behind[-1], tuple(behind[:-1]))]
-        return [*stops[:-1], Stop(stops[-1].site, (*stops[-1].needs, *behind))]
+        return [*stops[:-1], replace(stops[-1], needs=(*stops[-1].needs, *behind))]
 
     def _task(
         self,

@@ -122,7 +122,7 @@ def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     model = with_kernels(rewritten.model, [*fit.dense.values()]) if fit.dense else rewritten.model
     sizes = {info.name: info.used_shape for info in opened.shapes.inputs if is_full(info.used_shape)}
     shapes = infer_shapes(model, sizes)
-    kept = [site.output for site in opened.found.sites if site.output not in rewritten.emitted]
+    kept = [site.product for site in opened.found.sites if site.output not in rewritten.emitted]
     emitted = [name for names in rewritten.emitted.values() for name in names]
     totals = count_totals(model, shapes, [*kept, *emitted])
     counted = macs_by_output(model, shapes)

@@ -84,7 +84,7 @@ def survey_model(
         shapes = infer_shapes(model, input_shapes)
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
         found = source.confine(survey(model, shapes).allowing(request.forms, request.layers))
-    return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.output for site in found.sites]))
+    return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.product for site in found.sites]))
 
 
 def check_runs(opened: OpenedModel) -> None:
