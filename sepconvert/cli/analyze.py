@@ -11,6 +11,7 @@ from sepconvert.cli.show import show_progress, show_record
 
 def analyze(
     model: options.Model,
+    form: options.Form = "auto",
     include: options.Include = None,
     exclude: options.Exclude = None,
     data: options.Data = None,
@@ -49,6 +50,7 @@ def analyze(
         record = workflows.analyze(
             model,
             data=data,
+            form=form,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache),

@@ -95,7 +95,7 @@ def options_by_latency(
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
-            reasons[site.output] = f"dense Conv is faster here: {dense_ms:.3g} ms against {best:.3g} ms"
+            reasons[site.output] = f"faster as it is: {dense_ms:.3g} ms against {best:.3g} ms"
         # Rounded, because equal times may differ in their last digits.
         kept = prune_by_figures([(round((option.ms or 0.0) / dense_ms, 6), option.damage) for option in faster])
         dense = SiteOption(ms=dense_ms, dense_ms=dense_ms)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sepconvert.record import LayerRecord, SiteRecord
-from sepconvert.report.figures import dimensions
+from sepconvert.report.figures import dimensions, kernel
 
 # The sizes of a box and of a join are also in the page's style.
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _JOIN_WIDTH = 124, 40, 26, 10, 56
@@ -40,7 +40,8 @@ Part = tuple[str, str, str]
 def draw_before(site: SiteRecord) -> Drawing:
     """Draw the dense convolution."""
     channels = f"{site.in_channels} → {site.out_channels}"
-    return _assemble([("dense", f"Conv {dimensions(site.kernel)}", channels)], 1, [])
+    words = kernel(site)
+    return _assemble([("dense", words.capitalize() if site.layer == "linear" else f"Conv {words}", channels)], 1, [])
 
 
 def draw_after(site: SiteRecord) -> Drawing | None:

@@ -7,6 +7,8 @@ space keeps a number and its unit on one line.
 import math
 from collections.abc import Sequence
 
+from sepconvert.record import SiteRecord
+
 SPACE = "\u202f"
 UNKNOWN = "unknown"
 NOT_MEASURED = "not measured"
@@ -156,6 +158,15 @@ def dimensions(values: Sequence[int | str | None] | None, missing: str = UNKNOWN
     if values is None:
         return missing
     return "×".join("?" if v is None else str(v) for v in values) or "scalar"
+
+
+def kernel(site: SiteRecord, cross: str = "×") -> str:
+    """Return a layer's kernel and what is special about it: ``3×3``, ``3×3, 8 groups``, ``4×4 transposed``, ``linear``."""
+    if site.layer == "linear":
+        return "linear"
+    sides = cross.join(map(str, site.kernel))
+    groups = f", {site.groups} groups" if site.groups > 1 else ""
+    return f"{sides}{' transposed' if site.layer == 'transposed' else ''}{groups}"
 
 
 def plural(number: int, noun: str, plural_noun: str | None = None) -> str:

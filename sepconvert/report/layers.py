@@ -114,7 +114,7 @@ def display_name(site: SiteRecord, repeated: set[str]) -> str:
 def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -> LayerRow:
     rewritten = site.status == "rewritten"
     error = telling_error(site)
-    kernel = figures.dimensions(site.kernel)
+    kernel = figures.kernel(site)
     none = Cell("–", None)
     return LayerRow(
         number=number,
@@ -167,7 +167,7 @@ def _geometry(site: SiteRecord) -> Pairs:
     spatial = f"{figures.dimensions(site.in_spatial)} → {figures.dimensions(site.out_spatial)}"
     return (
         ("Output value", site.output),
-        ("Kernel", figures.dimensions(site.kernel)),
+        ("Kernel", figures.kernel(site)),
         ("Channels", f"{site.in_channels} → {site.out_channels}"),
         ("Positions", spatial if site.in_spatial or site.out_spatial else figures.UNKNOWN),
         ("Stride", figures.dimensions(site.stride)),

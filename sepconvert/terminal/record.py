@@ -107,7 +107,7 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     )
     letters = {form.name: form.letter for form in record.forms}
     for site in sites:
-        cells = [site.name, f"{site.in_channels}>{site.out_channels}", "x".join(map(str, site.kernel))]
+        cells = [site.name, f"{site.in_channels}>{site.out_channels}", figures.kernel(site, "x")]
         cells += [plain(figures.count(getattr(site, field))) for field in fields]
         cells += [_becomes(site, letters), figures.error(telling_error(site), "")] if rewritten else [site.status]
         table.add_row(*cells)

@@ -24,6 +24,7 @@ def analyze(
     *,
     data: Path | str | None = None,
     example_inputs: Any = None,
+    form: str = "auto",
     reading: Reading = Reading(),
     planning: Planning = Planning(),
     measure: Measure = Measure(latency=False),
@@ -38,6 +39,7 @@ def analyze(
             Nothing is loaded that is not needed, also from external data.
         data: inputs, as for ``rewrite``; only their shape matters here, and the values when latency is measured.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
+        form: as for ``rewrite``: ``any`` lists pointwise, linear, grouped and transposed layers as sites, too.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
         planning: which sites are marked kept; whether times of sites are cached.
         measure: whether and how to time the whole model, each site alone, and its candidates.
@@ -62,6 +64,7 @@ def analyze(
         model=model,
         data=data,
         example_inputs=example_inputs,
+        form=form,
         reading=reading,
         planning=planning,
         measure=measure,

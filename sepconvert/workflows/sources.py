@@ -58,7 +58,7 @@ class ModelSource:
             return found
         known = self.torch.replaceable()
         skips = [
-            Skip(site.name, "Conv", "no-layer", known.reasons.get(site.weight, NO_LAYER), site.output)
+            Skip(site.name, site.notation.operator, "no-layer", known.reasons.get(site.weight, NO_LAYER), site.output)
             for site in found.sites
             if site.weight not in known.paths
         ]
