@@ -161,7 +161,7 @@ def dimensions(values: Sequence[int | str | None] | None, missing: str = UNKNOWN
 
 
 def kernel(site: SiteRecord, cross: str = "×") -> str:
-    """Return a layer's kernel and what is special about it: ``3×3``, ``3×3, 8 groups``, ``4×4 transposed``, ``linear``."""
+    """Return a layer's kernel and what is special about it: ``3×3, 8 groups``, ``4×4 transposed``, ``linear``."""
     if site.layer == "linear":
         return "linear"
     sides = cross.join(map(str, site.kernel))

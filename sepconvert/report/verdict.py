@@ -43,15 +43,15 @@ def _judge_survey(record: Record) -> Verdict:
     sites = [site for site in record.sites if site.status == "eligible"]
     total = len(record.sites) + len(record.skipped)
     if not total:
-        return Verdict("No convolution was found in this model", ("There is nothing to make separable here.",), NEUTRAL)
+        return Verdict("No layer with weights was found in this model", ("There is nothing to make separable here.",), NEUTRAL)
     share = _share_of_macs(record)
     held = "" if share is None else f"; they hold {share} of its multiply-adds"
     if not sites:
-        whole = "The one convolution cannot" if total == 1 else f"None of {total} convolutions can"
+        whole = "The one layer cannot" if total == 1 else f"None of {total} layers can"
         headline = f"{whole} be made separable"
     else:
         held = held.replace("they hold", "it holds") if len(sites) == 1 else held
-        headline = f"{len(sites)} of {figures.plural(total, 'convolution')} can be made separable{held}"
+        headline = f"{len(sites)} of {figures.plural(total, 'layer')} can be made separable{held}"
     sentences = []
     macs = record.totals.before.macs
     if macs is not None:

@@ -136,7 +136,7 @@ def test_a_model_that_grew_is_said_to_have_grown(records: Any) -> None:
 
 def test_a_survey_says_how_much_of_the_work_can_be_saved(records: Any) -> None:
     verdict = judge(records.analyze())
-    assert verdict.headline.startswith("6 of 19 convolutions can be made separable; they hold")
+    assert verdict.headline.startswith("6 of 19 layers can be made separable; they hold")
     assert any("12 pointwise" in sentence for sentence in verdict.sentences)
 
 
@@ -149,7 +149,7 @@ def test_a_sweep_s_headline_does_not_hide_what_top_1_lost(records: Any) -> None:
 
 
 def test_a_model_without_convolutions_says_so(records: Any) -> None:
-    assert judge(records.analyze(sites=[], skipped=[])).headline == "No convolution was found in this model"
+    assert judge(records.analyze(sites=[], skipped=[])).headline == "No layer with weights was found in this model"
 
 
 def test_a_sweep_without_a_good_point_does_not_praise_itself(records: Any) -> None:
