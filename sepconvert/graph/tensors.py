@@ -204,6 +204,8 @@ def _fault(node: onnx.NodeProto, opset: int, *, inside_function: bool) -> str | 
             return f"has an attribute '{attribute.name}' that is no {AttributeProto.AttributeType.Name(expected)}"
         if attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
             return f"has a sparse tensor '{attribute.name}', which is not supported"
+        if attribute.name in known and not all(_is_text(text) for text in (attribute.s, *attribute.strings)):
+            return f"has an attribute '{attribute.name}' that is not UTF-8 text"
     if node.op_type == "Constant" and node.domain in _STANDARD and len(names) != 1:
         return f"has {len(names)} values instead of one"
     return None

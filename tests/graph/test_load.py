@@ -272,6 +272,13 @@ def test_a_weight_with_too_few_numbers_is_refused():
     assert "numbers instead of" in refusal_of(proto)
 
 
+def test_a_text_that_is_none_is_refused_where_onnx_reads_it():
+    proto = conv_model(auto_pad="VALID")
+    (attribute,) = proto.graph.node[0].attribute
+    attribute.s = b"\xff\xfe"
+    assert "Conv 'conv' has an attribute 'auto_pad' that is not UTF-8 text" in refusal_of(proto)
+
+
 def test_sparse_weights_are_refused():
     proto = conv_model()
     dense = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])
