@@ -28,8 +28,8 @@ class LoadedModel:
     """A model and where it came from.
 
     ``ir`` must not be mutated: clone it (``ir.clone()``) first. External weights are mapped on first access. ``sha256``
-    is of the model file itself; ``bytes`` includes its external data files. All three are None for a model that
-    never was a file. ``name`` is what a model from elsewhere is called, ``notes`` are sentences for the record.
+    is of the model file itself; ``bytes`` includes its external data files, which are ``data_files``. What never was a
+    file has none of these. ``name`` is what a model from elsewhere is called, ``notes`` are sentences for the record.
     """
 
     ir: ir.Model
@@ -38,6 +38,7 @@ class LoadedModel:
     bytes: int | None = None
     name: str | None = None
     notes: tuple[str, ...] = ()
+    data_files: frozenset[Path] = frozenset()
 
     @property
     def label(self) -> str:
@@ -87,7 +88,8 @@ def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) ->
     except UnicodeDecodeError:
         # protobuf parses any bytes as a string and only complains when the string is read.
         raise ModelError(f"{label} holds a name that is not UTF-8 text; export or download the model again.") from None
-    return LoadedModel(model, path, sha256, size + sum(file.stat().st_size for file in external))
+    size += sum(file.stat().st_size for file in external)
+    return LoadedModel(model, path, sha256, size, data_files=frozenset(external))
 
 
 def _read(path: Path) -> bytes:

@@ -114,9 +114,10 @@ def sweep(
     )
     source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     table = None if export_table is None else Path(export_table)
-    outputs.check(*source.files, also=[] if table is None else [table])
+    tables = [] if table is None else [table]
+    outputs.check(*source.files, also=tables)
     measure.check()
-    opened, (calibration, test) = open_with_data(source, reading, [data, test_data])
+    opened, (calibration, test) = open_with_data(source, reading, [data, test_data], [*tables, *outputs.paths()])
     check_runs(opened)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
