@@ -34,7 +34,7 @@ def main() -> int:
         end = try_model(damaged(given.kind, given.show))
         print(end.kind, end.report, sep="\n")
         return int(end.kind not in GOOD)
-    commit = _commit()
+    commit = current_commit()
     prepare()
     ends: Counter[str] = Counter()
     bad: dict[str, list[int]] = defaultdict(list)
@@ -59,7 +59,7 @@ def main() -> int:
     return int(bool(bad))
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """The commit whose code is tried, marked where files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
