@@ -156,20 +156,14 @@ def sweep(
 
 
 def mark_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Mark the points that no other one beats in both speed-up and error; a point without either is never marked."""
-    return [replace(point, on_front=_on_front(point, points)) for point in points]
-
-
-def _on_front(point: SweepPoint, points: Sequence[SweepPoint]) -> bool:
-    if point.speedup is None or point.error is None:
-        return False
-    for other in points:
-        if other.speedup is None or other.error is None:
-            continue
-        no_worse = other.speedup >= point.speedup and other.error <= point.error
-        if no_worse and (other.speedup > point.speedup or other.error < point.error):
-            return False
-    return True
+    """Mark the points that no other one beats; a point without speed-up or error is never marked."""
+    return [
+        replace(
+            point,
+            on_front=None not in (point.speedup, point.error) and not any(other.beats(point) for other in points),
+        )
+        for point in points
+    ]
 
 
 def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
