@@ -107,9 +107,15 @@ class Stage:
     def __init__(self) -> None:
         self._folders: dict[Path, tuple[Path, int | None]] = {}
         self._files: dict[Path, tuple[Path, Path]] = {}  # by target: where it is meanwhile, and what the user calls it
+        self._by_content: set[Path] = set()
+        self._replaced: list[Path] = []
 
-    def place(self, path: Path) -> Path:
+    def place(self, path: Path, *, by_content: bool = False) -> Path:
         """Return where to write the file that will be ``path``, if anything; it has the same name there.
+
+        Args:
+            path: the file.
+            by_content: its name tells its content, so that one that is there holds the same and need not be kept.
 
         Raises:
             OutputError: nothing can be written there, or ``path`` was placed before.
@@ -124,6 +130,8 @@ class Stage:
                 self._folders[target.parent] = _hold_folder(target.parent)
             meanwhile = self._folders[target.parent][0] / target.name
         self._files[target] = (meanwhile, path)
+        if by_content:
+            self._by_content.add(target)
         return meanwhile
 
     def write(self, path: Path, data: bytes | str) -> None:
@@ -135,8 +143,12 @@ class Stage:
         with writing(path):
             meanwhile.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
+    def replaces(self, path: Path) -> None:
+        """Name a file that only what is replaced has needed: it goes when everything else is in its place."""
+        self._replaced.append(path)
+
     def publish(self) -> None:
-        """Rename all files into place; if one cannot be, those before it become what they were."""
+        """Rename all files into place, in turn; if one cannot be, those before it become what they were."""
         undo: list[tuple[Path, Path | None]] = []
         try:
             for target, (meanwhile, path) in self._files.items():
@@ -145,18 +157,28 @@ class Stage:
                 with writing(path):
                     if target.exists():
                         shutil.copymode(target, meanwhile)
-                    previous = _keep_previous(target, meanwhile) if len(self._files) > 1 else None
-                    undo.append((target, previous))
+                    if not (target in self._by_content and target.exists()):
+                        previous = _keep_previous(target, meanwhile) if len(self._files) > 1 else None
+                        undo.append((target, previous))
                     meanwhile.replace(target)
         except BaseException:
             if len(self._files) > 1:
                 for target, previous in reversed(undo):
                     _restore(target, previous)
             raise
+        for path in self._replaced:
+            with suppress(OSError):
+                path.unlink()
 
     def discard(self) -> None:
-        """Remove what is left of the stage."""
+        """Remove what is left of the stage, by name: to look into a folder, a process may have too many files open."""
+        for meanwhile, _ in self._files.values():
+            for path in (meanwhile, _previous(meanwhile)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         for folder, lock in self._folders.values():
+            with suppress(OSError):
+                folder.rmdir()
             shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
                 os.close(lock)
@@ -189,12 +211,16 @@ def _keep_previous(target: Path, meanwhile: Path) -> Path | None:
     """Keep a file that is about to be replaced, under a second name: it is never missing from its place."""
     if not target.exists():
         return None
-    previous = meanwhile.with_name(f"{meanwhile.name}.previous")
+    previous = _previous(meanwhile)
     try:
         previous.hardlink_to(target)
     except OSError:  # file systems without hard links
         shutil.copy2(target, previous)
     return previous
+
+
+def _previous(meanwhile: Path) -> Path:
+    return meanwhile.with_name(f"{meanwhile.name}.previous")
 
 
 def _restore(target: Path, previous: Path | None) -> None:

@@ -175,3 +175,19 @@ def test_a_full_disk_at_the_last_file_leaves_all_as_it_was(tmp_path):
     assert "b could not be written (File too large)" in done.stdout
     assert (tmp_path / "a").read_text() == "old"
     assert listing(tmp_path) == ["a"]
+
+
+def test_a_stage_goes_although_its_folder_cannot_be_opened(tmp_path, monkeypatch):
+    """As where a process has all the files open that it may have."""
+
+    def too_many(*args: object, **kwargs: object) -> int:
+        raise OSError(24, os.strerror(24))
+
+    (tmp_path / "a").write_text("old")
+    with staged() as stage:
+        stage.write(tmp_path / "a", "new")
+        stage.write(tmp_path / "b", "new")
+        monkeypatch.setattr(os, "open", too_many)
+        monkeypatch.setattr(os, "scandir", too_many)
+    monkeypatch.undo()
+    assert listing(tmp_path) == ["a", "b"]

@@ -4,9 +4,18 @@
 """
 
 from sepconvert.data.dataset import Dataset, count_overlap
-from sepconvert.data.load import load_data
+from sepconvert.data.load import data_files, load_data
 from sepconvert.data.preprocess import Preprocess, parse_preprocess
 from sepconvert.data.statistics import input_values
 from sepconvert.data.synthetic import random_inputs
 
-__all__ = ["Dataset", "Preprocess", "count_overlap", "input_values", "load_data", "parse_preprocess", "random_inputs"]
+__all__ = [
+    "Dataset",
+    "Preprocess",
+    "count_overlap",
+    "data_files",
+    "input_values",
+    "load_data",
+    "parse_preprocess",
+    "random_inputs",
+]

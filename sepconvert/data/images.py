@@ -95,11 +95,12 @@ def _find(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file of a folder of images is one of them."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _channels(info: InputInfo, axis: int, preprocess: Preprocess) -> int:

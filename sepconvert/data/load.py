@@ -9,6 +9,16 @@ from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
 
+def data_files(spec: str | Path, among: Sequence[Path]) -> list[Path]:
+    """Return those of some files that ``load_data`` would read."""
+    path = Path(spec)
+    if path.is_dir():
+        from sepconvert.data.images import is_image
+
+        return [file for file in among if is_image(file) and file.resolve().is_relative_to(path.resolve())]
+    return [file for file in among if file.exists() and path.is_file() and file.samefile(path)]
+
+
 def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
     """Read inputs for a model.
 

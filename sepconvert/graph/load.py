@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from sepconvert.errors import ModelError, one_line
 from sepconvert.files import need_regular
 from sepconvert.graph.external import read_on_demand
-from sepconvert.graph.tensors import check_attributes, check_tensor, tensor_protos
+from sepconvert.graph.tensors import check_attributes, check_tensor, is_text, tensor_protos
 from sepconvert.graph.weightless import weightless_copy
 
 OLDEST_OPSET = 7
@@ -28,8 +28,8 @@ class LoadedModel:
     """A model and where it came from.
 
     ``ir`` must not be mutated: clone it (``ir.clone()``) first. External weights are mapped on first access. ``sha256``
-    is of the model file itself; ``bytes`` includes its external data files. All three are None for a model that
-    never was a file. ``name`` is what a model from elsewhere is called, ``notes`` are sentences for the record.
+    is of the model file itself; ``bytes`` includes its external data files, which are ``data_files``. What never was a
+    file has none of these. ``name`` is what a model from elsewhere is called, ``notes`` are sentences for the record.
     """
 
     ir: ir.Model
@@ -38,6 +38,7 @@ class LoadedModel:
     bytes: int | None = None
     name: str | None = None
     notes: tuple[str, ...] = ()
+    data_files: frozenset[Path] = frozenset()
 
     @property
     def label(self) -> str:
@@ -76,18 +77,17 @@ def load_bytes(data: bytes) -> LoadedModel:
 
 def _build(proto: onnx.ModelProto, path: Path | None, sha256: str, size: int) -> LoadedModel:
     label = "The model" if path is None else str(path)
-    try:
-        _check_versions(proto, label)
-        check_attributes(proto, label)
-        external = _check_tensors(proto, path, label)
-        model = _to_ir(proto, label)
-        if path is not None:
-            _anchor_external_data(model, path)
-        _check_graph(model, label)
-    except UnicodeDecodeError:
-        # protobuf parses any bytes as a string and only complains when the string is read.
-        raise ModelError(f"{label} holds a name that is not UTF-8 text; export or download the model again.") from None
-    return LoadedModel(model, path, sha256, size + sum(file.stat().st_size for file in external))
+    if not is_text(proto):
+        raise ModelError(f"{label} holds a name that is not UTF-8 text; export or download the model again.")
+    _check_versions(proto, label)
+    check_attributes(proto, label)
+    external = _check_tensors(proto, path, label)
+    model = _to_ir(proto, label)
+    if path is not None:
+        _anchor_external_data(model, path)
+    _check_graph(model, label)
+    size += sum(file.stat().st_size for file in external)
+    return LoadedModel(model, path, sha256, size, data_files=frozenset(external))
 
 
 def _read(path: Path) -> bytes:
@@ -168,5 +168,4 @@ def _check_graph(model: ir.Model, label: str) -> None:
     try:
         onnx.checker.check_model(weightless_copy(model))
     except (ir.serde.SerdeError, onnx.checker.ValidationError) as error:
-        # Names that are not text are only noticed when they are written again.
         raise ModelError(f"{label} is not a valid ONNX model ({one_line(error)}); export it again.") from None

@@ -1,17 +1,18 @@
 """Write a model: checked, re-loadable, and whole or not at all.
 
-Weights go into the model file itself, or, above 1.5 GB (protobuf ends at 2 GB), into ``<name>.data`` beside it; the
-source's external data is carried along either way.
+Weights go into the model file itself, or, above 1.5 GB (protobuf ends at 2 GB), into ``<name>.<digest>.data`` beside
+it; the source's external data is carried along either way. The digest is of the weights: a model that is replaced finds
+its own weights until the moment when the new one, which names others, takes its place. Then they are removed.
 
 For a runtime, up to 256 MB everything goes into bytes. Above, weights stay in the files they are in; what is in memory
 alone and too large for the bytes is written to a temporary folder, which goes with them.
 """
 
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from sepconvert.record import ModelFile
 
 INLINE_LIMIT = 1_500_000_000  # bytes of tensors above which they go into a file of their own
 PROTOBUF_LIMIT = 2**31 - 1
+_DATA, _DIGITS = ".data", 16
 # Tensors up to this many bytes stay in the model file: shapes and axes, which shape inference must be able to read.
 SMALL = 1024
 
@@ -38,7 +40,7 @@ def save_model(model: LoadedModel, path: Path, *, force: bool = False, external:
         model: the model; ``model.path`` is the source that ``path`` may not be.
         path: an ``.onnx`` file in an existing folder.
         force: replace an existing file.
-        external: weights in ``<path>.data`` (True) or in the file itself (False); None decides by size.
+        external: weights in a file of their own (True) or in the model's (False); None decides by size.
 
     Returns:
         The file's name, the SHA-256 of the model file, and its size in bytes, external data included.
@@ -57,14 +59,34 @@ def stage_model(
     """Write and check a model on a stage; arguments, result and errors as in ``save_model``."""
     if external is None:
         external = _tensor_bytes(model.ir) > INLINE_LIMIT
+    inputs = [*([] if model.path is None else [model.path]), *model.data_files]
+    check_outputs([path], force=force, inputs=inputs)
     # Behind links: a model finds its data beside itself.
-    data = [path.resolve().with_name(f"{path.resolve().name}.data")] if external else []
-    check_outputs([path, *data], force=force, inputs=_files_of(model))
-    written = [stage.place(file) for file in (path, *data)]
+    target = path.resolve()
+    data = [target.with_name(f"{target.name}.{_weights_digest(model.ir)}{_DATA}")] if external else []
+    # Renamed in this order.
+    written = [*(stage.place(file, by_content=True) for file in data), stage.place(path)]
     with writing(path):
-        _write(model.ir.clone(), *written)
-        _check_written(written[0], model)
-        return _describe([file for file in written if file.exists()], path)
+        for old in _data_files(target):
+            if old not in data and not any(old.samefile(file) for file in inputs):
+                stage.replaces(old)
+        _write(model.ir.clone(), *reversed(written))
+        _check_written(written[-1], model)
+        return _describe([file for file in reversed(written) if file.exists()], path)
+
+
+def _data_files(model: Path) -> list[Path]:
+    """Weights that were written for a model of this name."""
+    named = re.compile(re.escape(model.name) + rf"\.[0-9a-f]{{{_DIGITS}}}" + re.escape(_DATA))
+    return [path for path in model.parent.iterdir() if named.fullmatch(path.name) and path.is_file()]
+
+
+def _weights_digest(model: ir.Model) -> str:
+    found = hashlib.sha256()
+    for tensor in all_tensors(model):
+        if _is_large(tensor) and tensor.dtype != ir.DataType.STRING:
+            found.update(tensor.tobytes())
+    return found.hexdigest()[:_DIGITS]
 
 
 def model_bytes(model: LoadedModel) -> bytes:
@@ -86,15 +108,6 @@ def file_size(model: LoadedModel) -> int:
                 left_out += value.const_value.nbytes
                 value.const_value = ir.tensor(np.zeros(0, np.float32), name=value.name)
     return left_out + len(_serialise(_inlined(small, model.label), model.label))
-
-
-def _files_of(model: LoadedModel) -> Iterator[Path]:
-    """Files that the model was read from."""
-    if model.path is not None:
-        yield model.path
-    for tensor in all_tensors(model.ir):
-        if isinstance(tensor, ir.ExternalTensor):
-            yield Path(tensor.path)
 
 
 def _write(copy: ir.Model, path: Path, data: Path | None = None) -> None:

@@ -14,6 +14,7 @@ import onnx
 from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
+from sepconvert.graph.growth import check_growth, check_ranges
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import depending_nodes, dtype_name, is_full, typed_values
@@ -76,6 +77,7 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
     infos = [input_info(value, used[str(value.name)]) for value in fed]
     shapes, dtypes = _collect(graph)
     _check_sizes(graph, shapes)
+    check_growth(graph, set(used))
     return Shapes(
         shapes=MappingProxyType(shapes),
         dtypes=MappingProxyType(dtypes),
@@ -156,7 +158,9 @@ def _set_shape(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Infer and fold in turn; ``proto`` loses the nodes that were folded."""
+    replace_nodes(proto.graph, known_values(proto))
     for _ in range(_MAX_ROUNDS):
+        check_ranges(proto.graph)
         # Every round starts without inferred shapes: those of the last one hold made-up symbols for unknown sizes,
         # which a later inference would not replace by numbers.
         try:

@@ -26,7 +26,7 @@ from sepconvert.separable.forms import FORMS, applies
 from sepconvert.separable.geometry import ConvGeometry
 
 AUTO_PADS = ("", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-MOST_CHECKED = 1 << 26
+MOST_CHECKED = 1 << 27
 """Values of the patches on which a site's rewrite is checked against the original."""
 
 _BY_OPERATOR = {
@@ -142,12 +142,12 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     geometry = conv_geometry(node, tuple(shape), shapes)
     if node.attributes.get_ints("output_shape"):
         return _skip(node, "fixed-output", "It states the size of its output: its padding depends on its input.")
-    reason = _not_separable(geometry) or _unwieldy(geometry)
+    dtype = shapes.dtypes.get(str(weight.name), "unknown")
+    reason = _not_separable(geometry) or _unwieldy(geometry, dtype)
     if reason is not None:
         return _skip(node, *reason)
     if is_shared(weight):
         return _skip(node, "shared-weight", "Its weight is used elsewhere too, and would have to change there as well.")
-    dtype = shapes.dtypes.get(str(weight.name), "unknown")
     if dtype not in FLOATS:
         return _skip(node, "unknown-type", f"Its weight has type {dtype}, which is not floating-point.")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -210,13 +210,17 @@ def _not_separable(geometry: ConvGeometry) -> tuple[str, str] | None:
     return None
 
 
-def _unwieldy(geometry: ConvGeometry) -> tuple[str, str] | None:
+def _unwieldy(geometry: ConvGeometry, dtype: str) -> tuple[str, str] | None:
     """Why a rewrite could not be checked: even the smallest input on which all taps meet values is too large."""
     axes = [geometry.along(axis) for axis in range(len(geometry.kernel))]
-    positions = prod(axis.reach + 2 * axis.stride + axis.begin + axis.end + 4 for axis in axes)
-    # onnx.reference lays every patch out.
-    values = max(geometry.in_channels * geometry.taps, geometry.out_channels) * positions
-    if values <= MOST_CHECKED:
+    sizes = [axis.reach + 2 * axis.stride + 4 for axis in axes]
+    # onnx.reference, which checks what onnxruntime does not run, lays out the dilated kernel with its holes.
+    dilated_auto_pad = geometry.auto_pad.startswith("SAME") and max(geometry.dilation) > 1
+    holes = dilated_auto_pad or dtype not in ("float32", "float16")
+    taps = prod(axis.reach for axis in axes) if holes else geometry.taps
+    outputs = prod(axis.outputs(size) for axis, size in zip(axes, sizes, strict=True))
+    values = max(geometry.in_channels * taps, geometry.out_channels) * outputs + geometry.in_channels * prod(sizes)
+    if values <= (MOST_CHECKED >> 2 if holes else MOST_CHECKED):
         return None
     return "far-reaching", (
         f"Its dilation, stride or pads reach so far that checking a rewrite would take {values:,} values; it is left "

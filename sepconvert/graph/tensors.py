@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 from onnx import AttributeProto
 
 from sepconvert.errors import ModelError
@@ -27,6 +28,22 @@ _FIELD_OF = {
     ir.DataType.UINT64: "uint64_data",
     ir.DataType.STRING: "string_data",
 }
+
+
+def is_text(message: Message) -> bool:
+    """Tell whether all names in a message are UTF-8: protobuf takes any bytes, and gives out bytes where they are not.
+
+    Texts that are data, in tensors and attributes, are looked at where their types are known.
+    """
+    for field, value in message.ListFields():
+        if field.name in ("raw_data", "s", "strings"):
+            continue
+        if field.type == field.TYPE_STRING:
+            if any(isinstance(text, bytes) for text in (value if field.is_repeated else [value])):
+                return False
+        elif field.type == field.TYPE_MESSAGE and not all(map(is_text, value if field.is_repeated else [value])):
+            return False
+    return True
 
 
 def tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -204,6 +221,8 @@ def _fault(node: onnx.NodeProto, opset: int, *, inside_function: bool) -> str | 
             return f"has an attribute '{attribute.name}' that is no {AttributeProto.AttributeType.Name(expected)}"
         if attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
             return f"has a sparse tensor '{attribute.name}', which is not supported"
+        if attribute.name in known and not all(_is_text(text) for text in (attribute.s, *attribute.strings)):
+            return f"has an attribute '{attribute.name}' that is not UTF-8 text"
     if node.op_type == "Constant" and node.domain in _STANDARD and len(names) != 1:
         return f"has {len(names)} values instead of one"
     return None
@@ -211,7 +230,7 @@ def _fault(node: onnx.NodeProto, opset: int, *, inside_function: bool) -> str | 
 
 def _schema(node: onnx.NodeProto, opset: int) -> dict[str, int]:
     """Types of attributes by name; none for an operator that is not ONNX's own, or not of this opset."""
-    if node.domain not in _STANDARD or not isinstance(node.op_type, str):  # bytes, where they are no text
+    if node.domain not in _STANDARD:
         return {}
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")

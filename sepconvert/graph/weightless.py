@@ -15,6 +15,8 @@ from sepconvert.graph.notation import bodies
 LARGE = 256
 """Tensors with more elements than this are replaced."""
 
+_SIZES = ":sizes"
+
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 """Operators whose output shapes inference may not find, so that what the model declares of them is kept."""
 
@@ -144,9 +146,15 @@ def _is_heavy(tensor: onnx.TensorProto, opset: int) -> bool:
 def _zeros(name: str, tensor: onnx.TensorProto) -> list[onnx.NodeProto]:
     """Nodes that make a tensor of the same type and shape from a few numbers."""
     sizes = onnx.helper.make_tensor("", onnx.TensorProto.INT64, [len(tensor.dims)], list(tensor.dims))
+    made_from = f"{name}{_SIZES}"
     width = -(-ir.DataType(tensor.data_type).bitwidth // 8)
     zero = onnx.TensorProto(data_type=tensor.data_type, dims=[1], raw_data=bytes(width))
     return [
-        onnx.helper.make_node("Constant", [], [f"{name}:sizes"], value=sizes),
-        onnx.helper.make_node("ConstantOfShape", [f"{name}:sizes"], [name], value=zero),
+        onnx.helper.make_node("Constant", [], [made_from], value=sizes),
+        onnx.helper.make_node("ConstantOfShape", [made_from], [name], value=zero),
     ]
+
+
+def is_stand_in(node: onnx.NodeProto) -> bool:
+    """Tell whether the node makes what is a stored tensor in the model itself."""
+    return node.op_type == "ConstantOfShape" and list(node.input) == [f"{node.output[0]}{_SIZES}"]

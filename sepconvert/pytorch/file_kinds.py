@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from sepconvert.errors import ModelError
+from sepconvert.files import need_regular
 
 _HEAD = 512
 _PICKLE_PROTOCOLS = frozenset(range(2, 6))
@@ -31,9 +32,10 @@ def kind_of(path: Path) -> Kind:
     """Tell a file's kind.
 
     Raises:
-        ModelError: it is a zip archive that PyTorch did not write, is damaged, or cannot be read.
+        ModelError: it is a zip archive that PyTorch did not write, is damaged, no regular file, or cannot be read.
     """
     try:
+        need_regular(path)
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:

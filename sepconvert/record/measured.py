@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sepconvert.record.difference import tell_apart
+from sepconvert.record.difference import FASTER, NONE, tell_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class SweepPoint:
 
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
-    point is both faster and closer to the original.
+    point beats it.
     ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
     plan expected from single sites, None where there was no such plan.
     """
@@ -152,6 +152,17 @@ class SweepPoint:
     def __post_init__(self) -> None:
         """Conclude."""
         object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
+
+    def beats(self, other: "SweepPoint") -> bool:
+        """Whether this one is faster and errs no more, or errs less and its speed cannot be told from the other's."""
+        mine, theirs = self.speedup_ci95, other.speedup_ci95
+        if self.speedup is None or other.speedup is None or not mine or not theirs:
+            return False
+        if self.error is None or other.error is None or not min(other.speedup, *theirs) > 0:
+            return False
+        scatter = max(self.scatter or 0.0, other.scatter or 0.0)
+        apart = tell_apart(self.speedup / other.speedup, (mine[0] / theirs[1], mine[1] / theirs[0]), scatter)
+        return self.error <= other.error if apart == FASTER else apart == NONE and self.error < other.error
 
 
 @dataclass(frozen=True, slots=True)

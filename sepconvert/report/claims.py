@@ -27,6 +27,8 @@ GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
 SMALL_ERROR, LARGE_ERROR = 0.01, 0.1
 # Points of top-1.
 SMALL_DROP, LARGE_DROP = 0.005, 0.02
+# Share of top answers that are the original's: below it the loss is large, whatever the outputs' error.
+FEWEST_KEPT = 0.9
 ROUNDING_ERROR = 1e-9
 SLIGHT = 1.01  # a factor below this is no gain worth a colour
 
@@ -187,9 +189,9 @@ def _worst_output(fidelity: Fidelity) -> Claim:
             f"{which}, relative error {number} {on}."
         )
         return Claim(f"unusable: relative error {number}", text, BAD)
-    size, tone = (
-        ("small", GOOD) if worst < SMALL_ERROR else ("noticeable", MIXED) if worst < LARGE_ERROR else ("large", BAD)
-    )
+    size, tone = ("small", GOOD) if worst < SMALL_ERROR else ("noticeable", MIXED)
+    if worst >= LARGE_ERROR or (fidelity.top1_agreement is not None and fidelity.top1_agreement < FEWEST_KEPT):
+        size, tone = "large", BAD
     kept = figures.percent(1 - worst, decimals=2 if worst < SMALL_ERROR else 1)
     text = (
         f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of the original "

@@ -93,7 +93,7 @@ def ratio_below(value: float) -> str:
 
 
 def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> str:
-    """Return a share in [0, 1] as a percentage: ``92.8 %``; what is not all or nothing is not rounded to it."""
+    """Return a share as a percentage: ``92.8 %``; what is not all or nothing is not rounded to it."""
     if value is None:
         return missing
     if not math.isfinite(value):
@@ -103,6 +103,8 @@ def percent(value: float | None, missing: str = UNKNOWN, decimals: int = 1) -> s
         return f"<{least:.{decimals}f}{SPACE}%"
     if 0 < 100 * (1 - value) < least / 2:
         return f">{100 - least:.{decimals}f}{SPACE}%"
+    if abs(value) >= 10:
+        return f"{significant(100 * value)}{SPACE}%"
     return f"{100 * value + 0.0:.{decimals}f}{SPACE}%".replace("-", "−")
 
 

@@ -101,12 +101,7 @@ def _against(point: SweepPoint, points: list[SweepPoint]) -> str:
     """Say how a model of another method stands against those of the sweep."""
     if point.speedup is None or point.error is None:
         return "not measured in full"
-    for own in points:
-        if own.speedup is None or own.error is None:
-            continue
-        if own.speedup >= point.speedup and own.error <= point.error:
-            return f"beaten by {own.label}"
-    return "not beaten by this sweep"
+    return next((f"beaten by {own.label}" for own in points if own.beats(point)), "not beaten by this sweep")
 
 
 def method(point: SweepPoint) -> str:

@@ -43,7 +43,9 @@ def _judge_survey(record: Record) -> Verdict:
     sites = [site for site in record.sites if site.status == "eligible"]
     total = len(record.sites) + len(record.skipped)
     if not total:
-        return Verdict("No layer with weights was found in this model", ("There is nothing to make separable here.",), NEUTRAL)
+        return Verdict(
+            "No layer with weights was found in this model", ("There is nothing to make separable here.",), NEUTRAL
+        )
     share = _share_of_macs(record)
     held = "" if share is None else f"; they hold {share} of its multiply-adds"
     if not sites:

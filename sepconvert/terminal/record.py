@@ -179,6 +179,9 @@ def _fidelity(record: Record) -> list[RenderableType]:
         parts.append(Text(plain(f"Top-1 (the original's first): {before} -> {after} ({change})")))
     if found.top1_agreement is not None:
         parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
+    claim = claims.quality(record)
+    if claim.tone == claims.BAD:
+        parts.append(Text(plain(claim.sentence), style=_COLOURS[claims.BAD], overflow="fold"))
     return parts
 
 

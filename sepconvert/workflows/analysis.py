@@ -75,7 +75,7 @@ def analyze(
     source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     outputs.check(*source.files)
     measure.check()
-    opened, (dataset,) = open_with_data(source, request, [data])
+    opened, (dataset,) = open_with_data(source, request, [data], outputs.paths())
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
     with naming(source.name):

@@ -90,8 +90,9 @@ def compare(
     old, new = _find_sources(before, after, reading, example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
-    first, (dataset,) = open_with_data(old, request, [data])
+    first, (dataset,) = open_with_data(old, request, [data], outputs.paths())
     second = _open_second(new, first, request, dataset)
+    outputs.check(*second.model.data_files)
     fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
     values = input_values(dataset)
     with naming(old.name):

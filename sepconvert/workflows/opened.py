@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from sepconvert.data import Dataset, load_data
+from sepconvert.data import Dataset, data_files, load_data
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
+from sepconvert.files import check_outputs
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes, infer_shapes
@@ -102,7 +103,7 @@ def check_runs(opened: OpenedModel) -> None:
 
 
 def open_with_data(
-    source: ModelSource, request: Request, named: Sequence[Path | str | None]
+    source: ModelSource, request: Request, named: Sequence[Path | str | None], written: Sequence[Path] = ()
 ) -> tuple[OpenedModel, list[Dataset | None]]:
     """Open a model and inputs for it.
 
@@ -111,6 +112,7 @@ def open_with_data(
         request: its ``reading`` gives sizes of dynamic inputs (those that are not given come from a sample of the first
             data there is), and how integer arrays and images become inputs; its forms decide what is a site.
         named: data as on the command line, None where none is given.
+        written: files that will be written; an input is none of them.
 
     Returns:
         The model, and a dataset or None for each of ``named``.
@@ -118,10 +120,13 @@ def open_with_data(
     Raises:
         ModelError: the model cannot be read or exported, or is invalid.
         DataError: data cannot be read or does not fit the model's inputs.
+        OutputError: a file would be written over the model's weights, or over data.
     """
     reading = request.reading
     given = reading.input_shapes
     opened = open_model(source, request, given, reading.input_types)
+    data = [file for spec in named if spec is not None for file in data_files(spec, written)]
+    check_outputs(written, force=True, inputs=[*opened.model.data_files, *data])
     found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:

@@ -170,7 +170,7 @@ def _run(request: Request) -> RewriteResult:
     request.measure.check()
     check_tuning(request)
     named = [request.data, request.training_data, request.test_data]
-    opened, (calibration, training, test) = open_with_data(source, request, named)
+    opened, (calibration, training, test) = open_with_data(source, request, named, [*written, *outputs.paths()])
     check_runs(opened)
     varied = None
     if training is not None:

@@ -114,9 +114,10 @@ def sweep(
     )
     source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
     table = None if export_table is None else Path(export_table)
-    outputs.check(*source.files, also=[] if table is None else [table])
+    tables = [] if table is None else [table]
+    outputs.check(*source.files, also=tables)
     measure.check()
-    opened, (calibration, test) = open_with_data(source, request, [data, test_data])
+    opened, (calibration, test) = open_with_data(source, request, [data, test_data], [*tables, *outputs.paths()])
     check_runs(opened)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
@@ -155,20 +156,14 @@ def sweep(
 
 
 def mark_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Mark the points that no other one beats in both speed-up and error; a point without either is never marked."""
-    return [replace(point, on_front=_on_front(point, points)) for point in points]
-
-
-def _on_front(point: SweepPoint, points: Sequence[SweepPoint]) -> bool:
-    if point.speedup is None or point.error is None:
-        return False
-    for other in points:
-        if other.speedup is None or other.error is None:
-            continue
-        no_worse = other.speedup >= point.speedup and other.error <= point.error
-        if no_worse and (other.speedup > point.speedup or other.error < point.error):
-            return False
-    return True
+    """Mark the points that no other one beats; a point without speed-up or error is never marked."""
+    return [
+        replace(
+            point,
+            on_front=None not in (point.speedup, point.error) and not any(other.beats(point) for other in points),
+        )
+        for point in points
+    ]
 
 
 def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:

@@ -1,16 +1,20 @@
 """Damage thousands of models and try each: ``python -m tests.benchmarks.fuzz structural --count 10000 --seed 1000000``.
 
 Prints how the trials ended and, for every bad end, its kind and the seeds that show it; ``--show SEED`` tries one seed
-and prints all of it. CI tries the seeds below 200 (``tests/fuzz/test_fuzz.py``).
+and prints all of it. ``--json`` adds the run to the list in a file. CI tries the seeds below 200
+(``tests/fuzz/test_fuzz.py``). The limits are 20 s of CPU time, because a busy machine is not the model's fault, and
+2 GB of memory.
 """
 
 import argparse
+import json
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tests.fuzz.trials import GOOD, KINDS, damaged, prepare, try_model
+from tests.fuzz.trials import BYTES, GOOD, KINDS, SECONDS, damaged, prepare, try_model
 
 
 def main() -> int:
@@ -22,6 +26,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop then, and say how many were tried")
     parser.add_argument("--show", type=int, help="try one seed and print all of it")
     parser.add_argument("--save", type=Path, help="with --show: write the damaged model here")
+    parser.add_argument("--json", type=Path, help="add the run to the list in this file")
     given = parser.parse_args()
     if given.show is not None:
         if given.save is not None:
@@ -29,6 +34,7 @@ def main() -> int:
         end = try_model(damaged(given.kind, given.show))
         print(end.kind, end.report, sep="\n")
         return int(end.kind not in GOOD)
+    commit = current_commit()
     prepare()
     ends: Counter[str] = Counter()
     bad: dict[str, list[int]] = defaultdict(list)
@@ -42,10 +48,21 @@ def main() -> int:
             text = f"{end.kind}: {end.report.splitlines()[0][:300] if end.report else ''}"
             bad[text].append(seed)
             print(seed, text, flush=True)
-    print(f"{ends.total()} {given.kind} mutations from seed {given.seed}: {dict(ends)}")
+    limits = f"limits: {SECONDS} s of CPU time, {BYTES >> 30} GiB"
+    print(f"{ends.total()} {given.kind} mutations from seed {given.seed}: {dict(ends)} ({limits})")
     for text, seeds in sorted(bad.items(), key=lambda item: -len(item[1])):
         print(f"{len(seeds):5} {text}  {seeds[:6]}")
+    if given.json is not None:
+        run = {"kind": given.kind, "seed": given.seed, "count": ends.total(), "commit": commit, "ends": dict(ends)}
+        runs = json.loads(given.json.read_text()) if given.json.exists() else []
+        given.json.write_text(json.dumps([*runs, run | {"limits": limits, "bad": dict(bad)}], indent=1) + "\n")
     return int(bool(bad))
+
+
+def current_commit() -> str:
+    """The commit whose code is tried, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

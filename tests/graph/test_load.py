@@ -272,6 +272,28 @@ def test_a_weight_with_too_few_numbers_is_refused():
     assert "numbers instead of" in refusal_of(proto)
 
 
+def test_a_name_that_is_no_text_is_refused_wherever_it_stands():
+    block = onnx.helper.make_function("local", "Block", ["a"], ["b"], [onnx.helper.make_node("Relu", ["a"], ["b"])], [])
+    proto = conv_model()
+    proto.functions.append(block)
+    proto.opset_import.add(domain="local", version=1)
+    proto.functions[0].opset_import.add(version=17)
+    load(proto)
+    data = proto.SerializeToString()
+    for name in (b"Block", b"conv", b"local", b"Relu", b"Conv", b"w"):
+        place = data.index(bytes([len(name)]) + name) + 1
+        damaged = data[:place] + b"\xff" + data[place + 1 :]
+        with pytest.raises(ModelError, match="holds a name that is not UTF-8 text"):
+            load_bytes(damaged)
+
+
+def test_a_text_that_is_none_is_refused_where_onnx_reads_it():
+    proto = conv_model(auto_pad="VALID")
+    (attribute,) = proto.graph.node[0].attribute
+    attribute.s = b"\xff\xfe"
+    assert "Conv 'conv' has an attribute 'auto_pad' that is not UTF-8 text" in refusal_of(proto)
+
+
 def test_sparse_weights_are_refused():
     proto = conv_model()
     dense = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])

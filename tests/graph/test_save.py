@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,16 @@ import onnx_ir as ir
 import pytest
 
 from sepconvert.errors import ModelError, OutputError, VerificationError
+from sepconvert.files import staged
 from sepconvert.graph import save
 from sepconvert.graph.load import LoadedModel, load_model
 from sepconvert.graph.rewrite import rewrite_model
-from sepconvert.graph.save import model_bytes, save_model
+from sepconvert.graph.save import model_bytes, save_model, stage_model
 from sepconvert.runtime.sessions import run_model
 from sepconvert.separable.geometry import ConvGeometry
 from tests.graph.site_models import conv_proto, loaded, random_replacement, site_of
 
+DIGEST = re.compile(r"\.[0-9a-f]{16}\.data$")
 GEOMETRY = ConvGeometry(8, 16, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
 
 
@@ -44,7 +47,8 @@ def outputs(model: bytes | Path) -> np.ndarray:
 
 
 def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Names in a folder, digests of weights left out of them."""
+    return sorted(DIGEST.sub(".data", path.name) for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("source_external", [False, True])
@@ -149,10 +153,60 @@ def test_force_replaces_an_existing_model_and_its_data(tmp_path):
     np.testing.assert_array_equal(outputs(tmp_path / "m.onnx"), outputs(model_bytes(rewritten(model))))
 
 
-def test_a_data_file_in_the_way_is_not_replaced_unasked(tmp_path):
-    (tmp_path / "m.onnx.data").write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"m\.onnx\.data exists"):
-        save_model(source_in(tmp_path / "in"), tmp_path / "m.onnx", external=True)
+def test_nobody_elses_data_file_is_replaced(tmp_path):
+    mine = [tmp_path / name for name in ("m.onnx.data", "m.onnx.0123.data", f"k.onnx.{'0' * 16}.data")]
+    for file in mine:
+        file.write_bytes(b"mine")
+    save_model(source_in(tmp_path / "in"), tmp_path / "m.onnx", external=True)
+    assert [file.read_bytes() for file in mine] == [b"mine"] * 3
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_weights_of_what_was_replaced_go_unless_they_are_the_inputs_too(tmp_path, external):
+    model = source_in(tmp_path / "in")
+    save_model(model, tmp_path / "m.onnx", external=True)
+    (old,) = tmp_path.glob("m.onnx.*.data")
+    (tmp_path / "copy.onnx").write_bytes((tmp_path / "m.onnx").read_bytes())
+    save_model(rewritten(load_model(tmp_path / "copy.onnx")), tmp_path / "m.onnx", force=True, external=external)
+    assert old.exists()
+    save_model(rewritten(model), tmp_path / "m.onnx", force=True, external=external)
+    assert not old.exists()
+    assert len(list(tmp_path.glob("*.data"))) == int(external)
+
+
+def test_the_same_weights_again_are_the_same_file(tmp_path):
+    model = source_in(tmp_path / "in")
+    save_model(model, tmp_path / "m.onnx", external=True)
+    (old,) = tmp_path.glob("*.data")
+    old.write_bytes(b"damaged")
+    save_model(model, tmp_path / "m.onnx", force=True, external=True)
+    assert list(tmp_path.glob("*.data")) == [old]
+    np.testing.assert_array_equal(outputs(tmp_path / "m.onnx"), outputs(model_bytes(model)))
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_at_no_moment_is_a_model_in_its_place_without_its_own_weights(tmp_path, monkeypatch, same):
+    """A process that is killed leaves what there is just before one of its renames or removals."""
+    model = source_in(tmp_path / "in")
+    save_model(model, tmp_path / "m.onnx", external=True)
+    old, new = outputs(model_bytes(model)), outputs(model_bytes(rewritten(model)))
+    seen = []
+
+    def looking(change):
+        def look(self, *arguments, **keywords):
+            moment = load_model(tmp_path / "m.onnx")
+            seen.append(any(np.array_equal(outputs(model_bytes(moment)), whole) for whole in (old, new)))
+            return change(self, *arguments, **keywords)
+
+        return look
+
+    for name in ("replace", "unlink", "hardlink_to", "rename"):
+        monkeypatch.setattr(Path, name, looking(getattr(Path, name)))
+    with staged() as stage:
+        stage_model(stage, model if same else rewritten(model), tmp_path / "m.onnx", force=True, external=True)
+        stage.write(tmp_path / "record", "of it")
+    assert len(seen) >= 3
+    assert all(seen)
 
 
 @pytest.mark.parametrize("external", [False, True])
@@ -168,7 +222,7 @@ def test_an_interrupt_leaves_nothing_new_behind(tmp_path, monkeypatch, external)
     with pytest.raises(KeyboardInterrupt):
         save_model(rewritten(model), tmp_path / "m.onnx", force=True, external=external)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
-    assert listing(tmp_path) == sorted({"in", *(path.name for path in before)})
+    assert {path.name for path in tmp_path.iterdir()} == {"in", *(path.name for path in before)}
 
 
 @pytest.mark.parametrize("old", [True, False])

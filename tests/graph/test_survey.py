@@ -164,6 +164,17 @@ def test_geometries_that_are_no_site(shape, group, kind):
     assert skip_of(conv_model(shape, group=group)) == ("Conv", kind)
 
 
+@pytest.mark.parametrize("dilation", [6, 12, 18, 24, 36])
+def test_a_convolution_of_a_spatial_pyramid_is_a_site_whatever_its_dilation(dilation):
+    pads = {"dilations": [dilation] * 2, "pads": [dilation] * 4}
+    assert site_of(conv_model((8, 2048, 3, 3), image=(1, 2048, 65, 65), **pads)).geometry.dilation == (dilation,) * 2
+
+
+@pytest.mark.parametrize("attributes", [{"pads": [4000, 3000] * 2}, {"auto_pad": "SAME_UPPER", "dilations": [1, 4000]}])
+def test_what_would_take_gigabytes_to_check_is_skipped(attributes):
+    assert skip_of(conv_model((8, 8, 3, 3), **attributes)) == ("Conv", "far-reaching")
+
+
 def test_transposed_convolutions_are_skipped():
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
     assert skip_of(model([node], {"x": (1, 4, 9, 9)}, tensors={"w": weight((4, 6, 3, 3))})) == (

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pickle
 import tarfile
 import warnings
@@ -155,6 +156,14 @@ def test_a_checkpoint_with_one_state_dict_in_it_will_do(tmp_path: Path) -> None:
     (tmp_path / "two.pt").write_bytes(saved({"model": state, "ema": state}))
     with pytest.raises(ModelError, match=r"several state_dicts \(model, ema\)"):
         read_state(tmp_path / "two.pt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "w"])
+def test_weights_from_a_pipe_are_refused_unread(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ModelError, match=r"cannot be read \(it is a device, pipe or socket, not a file\)"):
+        read_state(tmp_path / name)
 
 
 def test_keys_that_do_not_fit_are_named_all_at_once() -> None:

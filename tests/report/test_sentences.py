@@ -18,6 +18,7 @@ from sepconvert.report.layers import tabulate
 from sepconvert.report.sections import headline_figures
 from sepconvert.report.verdict import judge
 from sepconvert.report.view import view
+from sepconvert.terminal.names import plain
 from sepconvert.terminal.record import render
 
 ODD = [
@@ -208,8 +209,9 @@ def test_no_number_reads_odd(value: float) -> None:
             check(show(value))
     if value >= 0:
         check(figures.ratio(value))
+        check(figures.percent(value))
     if 0 <= value <= 1:
-        check(figures.percent(value) + figures.points(value) + figures.points(-value))
+        check(figures.points(value) + figures.points(-value))
 
 
 @pytest.mark.parametrize(
@@ -224,3 +226,29 @@ def test_no_number_reads_odd(value: float) -> None:
 )
 def test_what_is_not_all_is_not_rounded_to_all(value: float, text: str) -> None:
     assert figures.percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "agreement", "words"),
+    [
+        (20.0, 0.375, "The new model is unusable"),
+        (0.3, None, "A large loss"),
+        (0.003, 0.375, "A large loss: relative error 0.0030"),
+        (0.003, 0.99, None),
+    ],
+)
+@pytest.mark.parametrize("command", ["rewrite", "compare"])
+def test_the_terminal_says_of_a_large_loss_that_it_is_one_in_the_page_s_words(
+    records: Any, command: str, error: float, agreement: float | None, words: str | None
+) -> None:
+    output = OutputFidelity("y", error, None, 1.0, 0.9, 10.0)
+    lost = Fidelity(outputs=[output], top1_agreement=agreement, samples=64, data="test.npz")
+    record = getattr(records, command)(fidelity=lost)
+    console = Console(width=1000, file=io.StringIO())
+    console.print(render(record, 1000))
+    shown = console.file.getvalue().split("Fidelity on", 1)[1]  # type: ignore[attr-defined]
+    if words is None:
+        assert "loss" not in shown
+        return
+    assert words in claims.quality(record).sentence
+    assert plain(claims.quality(record).sentence) in shown

@@ -242,7 +242,19 @@ def test_the_front_holds_what_no_other_point_beats_in_both() -> None:
 
 
 def _point(speedup: float, error: float | None) -> SweepPoint:
-    return SweepPoint("", None, None, None, speedup, None, error)
+    return SweepPoint("", None, None, None, speedup, [speedup * 0.98, speedup * 1.02], error)
+
+
+def test_what_noise_may_have_made_puts_no_point_ahead_of_another() -> None:
+    """2 and 2.03 cannot be told apart, so the error decides; a point whose speed is hardly known beats nothing."""
+    points = [_point(2.0, 0.02), _point(2.03, 0.03)]
+    assert [point.on_front for point in mark_front(points)] == [True, False]
+    unsure = replace(_point(2.2, 0.02), speedup_ci95=[1.5, 3.0])
+    assert [point.on_front for point in mark_front([_point(2.0, 0.02), unsure])] == [True, True]
+    scattered = replace(_point(2.2, 0.02), scatter=0.2)
+    assert [point.on_front for point in mark_front([_point(2.0, 0.02), scattered])] == [True, True]
+    unmeasured = replace(_point(3.0, 0.01), speedup_ci95=None)
+    assert [point.on_front for point in mark_front([_point(2.0, 0.02), unmeasured])] == [True, True]
 
 
 def test_analyze_times_each_site_and_names_a_candidate(vgg: Path) -> None:

@@ -1,0 +1,94 @@
+"""A small file must not take the machine's memory: constants that a graph makes out of few numbers are bounded."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from sepconvert.errors import ModelError
+from sepconvert.graph.growth import MOST_BYTES, MOST_COUNTED
+from sepconvert.graph.load import load_model
+from sepconvert.graph.shapes import infer_shapes
+from tests.graph.models import load, model, weight
+
+node = helper.make_node
+ONE = {"one": np.ones((1, 1), np.float32)}
+SIDES = {"sides": np.array([30_000, 30_000])}
+
+
+def with_constant(*made: onnx.NodeProto, tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A convolution and what the mean of the value 'made' adds to it."""
+    nodes = [
+        *made,
+        node("Conv", ["x", "w"], ["c"]),
+        node("ReduceMean", ["made"], ["mean"], keepdims=0),
+        node("Add", ["c", "mean"], ["y"]),
+    ]
+    return model(nodes, {"x": [1, 4, 9, 9]}, ["y"], {"w": weight((6, 4, 3, 3)), **tensors})
+
+
+def counted(count: int) -> onnx.ModelProto:
+    tensors = {"zero": np.array(0), "count": np.array(count), "one": np.array(1)}
+    made = [node("Range", ["zero", "count", "one"], ["range"]), node("Cast", ["range"], ["made"], to=1)]
+    return with_constant(*made, tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    ("made", "tensors"),
+    [
+        ([node("ConstantOfShape", ["sides"], ["made"])], SIDES),
+        ([node("Expand", ["one", "sides"], ["made"])], SIDES | ONE),
+        ([node("Tile", ["one", "sides"], ["made"])], SIDES | ONE),
+        (
+            [
+                node("Shape", ["x"], ["shape"]),
+                node("Mul", ["shape", "factors"], ["sides"]),
+                node("ConstantOfShape", ["sides"], ["made"]),
+            ],
+            {"factors": np.array([1, 1, 3000, 3000])},
+        ),
+    ],
+)
+def test_a_constant_of_gigabytes_made_of_few_numbers_is_refused_and_its_node_named(made, tensors):
+    with pytest.raises(
+        ModelError, match=rf"{made[-1].op_type} 'made' makes a constant of \d+\.\d GB, although no input"
+    ):
+        infer_shapes(load(with_constant(*made, tensors=tensors)))
+
+
+def test_such_a_constant_is_refused_in_a_branch_too():
+    sides = node("Constant", [], ["sides"], value_ints=[30_000, 30_000])
+    made = [sides, node("ConstantOfShape", ["sides"], ["inner"]), node("ReduceMean", ["inner"], ["m"], keepdims=0)]
+    branch = helper.make_graph(made, "branch", [], [helper.make_tensor_value_info("m", 1, None)])
+    chosen = node("If", ["flag"], ["made"], then_branch=branch, else_branch=branch)
+    with pytest.raises(ModelError, match=r"ConstantOfShape 'inner' makes a constant of 3\.6 GB"):
+        infer_shapes(load(with_constant(chosen, tensors={"flag": np.array(True)})))
+
+
+def test_a_range_is_not_counted_out_to_see_that_it_is_too_long():
+    # Counted out, 2³¹ numbers take 340 GB.
+    with pytest.raises(ModelError, match=r"Range 'range' counts out 2.15e\+09 numbers, although no input"):
+        infer_shapes(load(counted(2**31)))
+    assert MOST_COUNTED > 1000
+    assert infer_shapes(load(counted(1000))).shapes["range"] == (1000,)
+
+
+def test_what_an_input_makes_large_is_no_constant():
+    sides = {"sides": np.array([1_000_000, 1, 1, 1])}
+    shapes = infer_shapes(load(with_constant(node("Expand", ["x", "sides"], ["made"]), tensors=sides)))
+    assert 4 * np.prod(shapes.shapes["made"]) > MOST_BYTES
+
+
+def test_large_weights_that_are_converted_are_no_growth(tmp_path):
+    large = weight((6, 4, 3, 3))
+    proto = with_constant(node("Cast", ["half"], ["made"], to=1), tensors={"half": large.astype(np.float16)})
+    # As large as nobody's test machine has to hold: only the declared sizes are read.
+    (half,) = (tensor for tensor in proto.graph.initializer if tensor.name == "half")
+    half.ClearField("raw_data")
+    half.dims[:] = [2**15, 2**14]
+    half.data_location = onnx.TensorProto.EXTERNAL
+    half.external_data.add(key="location", value="w.bin")
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(2 * 2**29)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert infer_shapes(load_model(tmp_path / "m.onnx")).shapes["made"] == (2**15, 2**14)
