@@ -76,7 +76,9 @@ def _settle_uniform(case: Case, planner: Planner) -> Settled:
 
 def _settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     plans = network.site_plans
-    fit = _fastest(planner, _fit(case, planner, plans))
+    fit = _fit(case, planner, plans)
+    # What was timed as a whole stays as it was timed.
+    fit = fit if network.timed is not None else _fastest(planner, fit)
     applied = apply_fits(case.opened, fit, case.request.seed)
     return Settled(plans, fit, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
 
