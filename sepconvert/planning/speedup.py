@@ -2,8 +2,9 @@
 
 The time of a network is predicted as the measured original plus the sum over sites of (candidate − dense), both from
 one interleaved run. The chosen architecture is then measured whole with random weights, because speed does not depend
-on them. What the measurements say about predicted times corrects the next plan (``_Search._next``), until one is about
-as fast as asked: speed beyond that is error given away. Nothing is fitted before the budget is met.
+on them. From the first follows by what factor replaced layers take longer or shorter than predicted; what is left of
+the difference is closed in on from both sides (``_Search._next``), until a plan is about as fast as asked: speed beyond
+that is error given away. Nothing is fitted before the budget is met.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.planning.knapsack import OutOfReachError, select
-from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
+from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption, Timed
 from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
 
@@ -27,6 +28,9 @@ SURPLUS = 1.03
 CLOSE = 0.99
 # The search aims at the middle between the two.
 AIM = 1.01
+# Replaced layers are not believed to take longer or shorter than predicted by more than this factor: a larger one
+# would change which sites are replaced, and so what the measurement says.
+MOST_SCALE = 1.1
 # How much faster a plan gets per predicted gain, in logarithms: what two measurements say, but noise may not say more.
 SLOPES = (0.5, 2.0)
 # Where everything measured was too slow, the next plan is predicted to take at most this share of the fastest's time.
@@ -79,8 +83,8 @@ class _Search:
         self._choices = choices
         self._speedup = speedup
         self._before_ms = before_ms
-        self._figures = [[{"damage": o.damage, "ms": -o.saved_ms} for o in options] for options in choices.options]
-        self._fastest = select(self._figures, "ms", {}).picks
+        self._scale = 1.0
+        self._fastest = select(self._figures(), "ms", {}).picks
         self._measured: dict[Picks, Timed] = {}
         self._attempts = 0
 
@@ -107,6 +111,8 @@ class _Search:
                 break
             if picks == self._fastest and not self._meets(timed):
                 break
+            if len(self._measured) == 1:
+                self._scale = self._scale_of(picks)
             share = self._next()
         progress(stage, MOST_ATTEMPTS, MOST_ATTEMPTS)
         return self._conclude(measure)
@@ -134,7 +140,7 @@ class _Search:
         """The predicted share of the original's time to ask for next.
 
         Between two measured plans, one too slow and one too fast, the logarithm of the measured time is taken to be
-        linear in that of the predicted one; beyond them too. A single measurement scales the predicted time.
+        linear in that of the predicted one; beyond them too.
         """
         wanted = -log(AIM * self._speedup)
         points = sorted(
@@ -154,6 +160,16 @@ class _Search:
             share = (fast + slow) / 2
         return exp(share if fast > -inf else min(share, slow + log(STEP)))
 
+    def _scale_of(self, picks: Picks) -> float:
+        """By what factor a measured plan's replaced layers take longer than predicted, if they alone make it off."""
+        chosen = [site.option for site in self._choices.planned(picks) if site.option.scheme is not None]
+        replaced = sum(option.ms or 0.0 for option in chosen)
+        rest = self._before_ms - sum(option.dense_ms or 0.0 for option in chosen)
+        if replaced <= 0:
+            return 1.0
+        scale = (self._before_ms / self._measured[picks].speedup - rest) / replaced
+        return min(max(scale, 1 / MOST_SCALE), MOST_SCALE)
+
     def _conclude(self, measure: Measure) -> NetworkPlan:
         met = [picks for picks, timed in self._measured.items() if self._meets(timed)]
         if met:
@@ -169,25 +185,33 @@ class _Search:
         """Plans that meet the budget within their interval."""
         return [picks for picks, timed in self._measured.items() if timed.high >= self._speedup]
 
+    def _figures(self) -> list[list[dict[str, float]]]:
+        """Damage and change of the time of all options."""
+        return [[{"damage": o.damage, "ms": self._change(o)} for o in options] for options in self._choices.options]
+
+    def _change(self, option: SiteOption) -> float:
+        return 0.0 if option.ms is None or option.scheme is None else self._scale * option.ms - (option.dense_ms or 0.0)
+
     def _picks(self, share: float) -> Picks | None:
         """The least damage within a predicted share of the original's time; None where nothing is so fast."""
         try:
-            return select(self._figures, "damage", {"ms": (share - 1) * self._before_ms}).picks
+            return select(self._figures(), "damage", {"ms": (share - 1) * self._before_ms}).picks
         except OutOfReachError:
             return None
 
     def _share(self, picks: Picks) -> float:
         """Predicted time as a share of the original's; times of sites that were taken apart may add up to more."""
-        saved = -sum(site[pick]["ms"] for site, pick in zip(self._figures, picks, strict=True))
-        return max(1 - saved / self._before_ms, LEAST_SHARE)
+        change = sum(self._change(site.option) for site in self._choices.planned(picks))
+        return max(1 + change / self._before_ms, LEAST_SHARE)
 
     def _damage(self, picks: Picks) -> float:
-        return sum(site[pick]["damage"] for site, pick in zip(self._figures, picks, strict=True))
+        return sum(site.option.damage for site in self._choices.planned(picks))
 
     def _plan(self, picks: Picks) -> NetworkPlan:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
         # Savings are in proportion to the original's time, which may have been taken on a slower or faster machine.
-        share = self._share(picks)
+        # What was predicted before anything was measured is told, not what was corrected.
+        share = max(1 - sum(site.option.saved_ms for site in planned) / self._before_ms, LEAST_SHARE)
         predicted: dict[str, Any] = {
             "damage": self._damage(picks),
             "latency_ms": (self._before_ms if timed is None else timed.before_ms) * share,

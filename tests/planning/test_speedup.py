@@ -50,13 +50,13 @@ class Stopwatch:
         return timed
 
 
-@given(bias=st.floats(0.7, 1.4), asked=st.floats(1.6, 4.0))
-@settings(max_examples=10, deadline=None)
+@given(bias=st.floats(0.7, 1.4), asked=st.floats(1.5, 4.0))
+@settings(max_examples=8, deadline=None)
 def test_a_plan_spends_its_budget_whatever_the_predictions_are_off_by(bias: float, asked: float) -> None:
     choices, watch = make_fine_choices(6), Stopwatch(bias)
     plan = plan_speedup(choices, asked, watch.before_ms(choices.sites), watch)
     assert CLOSE * asked <= watch.truly(plan.sites) <= SURPLUS * asked
-    assert plan.attempts == len(watch.readings) <= 4
+    assert plan.attempts == len(watch.readings) <= MOST_ATTEMPTS
 
 
 @given(bias=st.floats(0.7, 1.4), asked=st.floats(1.6, 4.0), noise=st.floats(0.001, 0.05), seed=st.integers(0, 99))
