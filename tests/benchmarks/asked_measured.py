@@ -4,8 +4,8 @@
     python -m tests.benchmarks.asked_measured --networks fashion_resnet open_nsfw --asked 1.5 2 --inputs 100
 
 For each network and speed-up the command ``sepconvert rewrite --speedup`` is run as a user runs it. Then processes are
-started one after another; each opens the original and the rewritten file with onnxruntime, runs them in turns, and gives
-one ratio: the median over its rounds. What is reported is the median over the processes, and their range. A quiet
+started one after another. Each opens the original and the rewritten file with onnxruntime, runs them in turns, and
+gives one ratio: the median over its rounds. What is reported is the median over the processes, and their range. A quiet
 machine is needed. What the file of ``--out`` holds already is not done again, so a run that was stopped can go on.
 ``--inputs`` fits to fewer inputs, which changes what is lost but hardly how fast it is: with it, errors mean little.
 """
@@ -165,10 +165,11 @@ def told(row: Mapping[str, Any]) -> str:
     start = f"{row['network']:15} asked {row['asked']:<4g}"
     if "refused" in row:
         return f"{start} refused: {row['refused']}"
+    low, high = min(row["outside_all"]), max(row["outside_all"])
     return (
-        f"{start} predicted {row['predicted']:.2f}  architecture {row['architecture']:.2f} ({row['architectures']} timed)"
-        f"  told {row['told']:.2f}  outside {row['outside']:.3f} ({min(row['outside_all']):.2f} to "
-        f"{max(row['outside_all']):.2f})  error {row['error']:.4g}  ({row['seconds']} s, load {row['load']})"
+        f"{start} predicted {row['predicted']:.2f}  architecture {row['architecture']:.2f} "
+        f"({row['architectures']} timed)  told {row['told']:.2f}  outside {row['outside']:.3f} "
+        f"({low:.2f} to {high:.2f})  error {row['error']:.4g}  ({row['seconds']} s, load {row['load']})"
     )
 
 
@@ -176,8 +177,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     reached = [row for row in rows if "refused" not in row]
     close = [row for row in reached if abs(row["outside"] / row["asked"] - 1) <= CLOSE]
     return (
-        f"{len(close)} of {len(reached)} within {CLOSE:.0%} of what was asked; {len(rows) - len(reached)} were refused as "
-        "out of reach"
+        f"{len(close)} of {len(reached)} within {CLOSE:.0%} of what was asked; {len(rows) - len(reached)} were refused "
+        "as out of reach"
     )
 
 
