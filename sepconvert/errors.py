@@ -48,6 +48,10 @@ class NothingToDoError(SepconvertError):
     """No site can be rewritten, or the budget is out of reach; nothing is written."""
 
 
+class RuinedError(SepconvertError):
+    """What was asked for would leave a network beyond use; nothing is written."""
+
+
 class DeviceError(SepconvertError):
     """The asked execution provider is missing or did not run the model."""
 

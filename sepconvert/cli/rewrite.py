@@ -49,7 +49,7 @@ def rewrite(
     ] = None,
     macs: Annotated[
         float | None,
-        options.option(BUDGET, "RATIO", "MACs of the whole model, new/old.", shown="0.5 if no other budget is given"),
+        options.option(BUDGET, "RATIO", "MACs of the whole model, new/old.", shown="0.5 without --data"),
     ] = None,
     params: Annotated[float | None, options.option(BUDGET, "RATIO", "Parameters of the whole model, new/old.")] = None,
     max_error: Annotated[
@@ -57,10 +57,19 @@ def rewrite(
         options.option(
             BUDGET,
             "E",
-            "Relative error of the worst output on held-out --data inputs: 0 is identical, 1 no better than a "
-            "constant answer.",
+            "As fast as possible (with --no-latency: with as few MACs) within this relative error of the worst output "
+            "on held-out --data inputs: 0 is identical, 1 no better than a constant answer.",
+            shown="0.01 with --data",
         ),
     ] = None,
+    allow_loss: Annotated[
+        bool,
+        typer.Option(
+            "--allow-loss",
+            help="Write the model even where it is beyond use: with a relative error of 0.5 or more.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = False,
     fine_tune: Annotated[
         bool,
         typer.Option(
@@ -208,6 +217,7 @@ def rewrite(
                 latency_table=latency_table,
                 cache=not no_cache,
                 jobs=jobs,
+                allow_loss=allow_loss,
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,

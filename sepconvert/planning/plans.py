@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import exp, log
 from typing import Any
 
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.scheme import Scheme
+
+_LEAST_WIDTH = 1e-4  # of an interval, in logarithms: none is exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,20 @@ class Timed:
     speedup: float
     low: float
     high: float
+
+    def pooled(self, other: "Timed") -> "Timed":
+        """Two measurements of the same pair as one: means of logarithms, weighted by what their intervals say.
+
+        The new interval is not narrower than what the two differ by.
+        """
+        pair = (self, other)
+        widths = [max(log(timed.high / timed.low) / 2, _LEAST_WIDTH) for timed in pair]
+        weights = [width**-2 for width in widths]
+        total = sum(weights)
+        before = exp(sum(w * log(timed.before_ms) for w, timed in zip(weights, pair, strict=True)) / total)
+        speedup = exp(sum(w * log(timed.speedup) for w, timed in zip(weights, pair, strict=True)) / total)
+        factor = exp(max(total**-0.5, abs(log(self.speedup / other.speedup)) / 2))
+        return Timed(before, before / speedup, speedup, speedup / factor, speedup * factor)
 
 
 @dataclass(frozen=True, slots=True)

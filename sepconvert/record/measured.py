@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sepconvert.record.difference import FASTER, NONE, tell_apart
+from sepconvert.record.ruin import ruins
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class SweepPoint:
 
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
-    point beats it.
+    point beats it, ``ruined`` that it is beyond use.
     ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
     plan expected from single sites, None where there was no such plan.
     """
@@ -148,10 +149,12 @@ class SweepPoint:
     predicted_error: float | None = None
     scatter: float | None = None
     difference: str | None = field(init=False, default=None)
+    ruined: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """Conclude."""
         object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
+        object.__setattr__(self, "ruined", ruins(self.error))
 
     def beats(self, other: "SweepPoint") -> bool:
         """Whether this one is faster and errs no more, or errs less and its speed cannot be told from the other's."""

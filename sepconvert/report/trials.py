@@ -19,6 +19,7 @@ _PLAN_WORDS = {
     "params": "Parameters, new/old",
     "speedup": "Speed-up of the whole model",
     "max_error": "Relative error, worst output",
+    "goal": "Goal",
     "share": "Spread over the layers",
     "dropped_weights": "Squared weights dropped, sum of shares",
     "architecture_speedup": "Speed-up with random weights, before fitting",
@@ -119,7 +120,7 @@ def _sweep_row(point: SweepPoint, place: str, own: bool) -> SweepRow:
         macs=figures.count(point.macs),
         params=figures.count(point.params),
         rewritten=figures.exact(point.sites_rewritten),
-        place=place if point.stable is not False else f"{place}; timing was noisy",
+        place="; ".join([place, *["beyond use"] * point.ruined, *["timing was noisy"] * (point.stable is False)]),
         own=own,
         command=point.command,
     )

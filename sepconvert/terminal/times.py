@@ -60,7 +60,7 @@ def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Tab
     table = Table(model, *numbers("speed-up", "error", "top-1", "MACs", "sites"), box=None, pad_edge=False)
     for point in (*points, *baselines):
         table.add_row(
-            f"{'* ' if point.on_front else '  '}{point.label}",
+            f"{'* ' if point.on_front else '  '}{point.label}{' (beyond use)' if point.ruined else ''}",
             _speedup(point),
             figures.error(point.error, ""),
             plain(figures.percent(point.top1, "", decimals=2)),

@@ -20,7 +20,7 @@ def rewrite_command(request: Request) -> str | None:
         if value is not None:
             # A value that begins with a dash would be taken for an option.
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, "--allow-loss"] if request.planning.allow_loss else words)
 
 
 def _options(request: Request) -> Iterator[tuple[str, object]]:

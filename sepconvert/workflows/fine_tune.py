@@ -9,10 +9,10 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
-from sepconvert.workflows.meet_budget import Settled
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.resume import Packed, pack, unpack
+from sepconvert.workflows.settled import Settled
 
 CALIBRATION = 1024
 """Training inputs that factors are fitted to where there are no others."""
@@ -143,6 +143,12 @@ def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variat
         settled, applied=replace(applied, opened=opened), plan=replace(settled.plan, measured=measured or None)
     )
     return TunedResult(settled, {"layer_wise": layers, **tuned.figures}, tuned.warnings)
+
+
+def resumable_from(output: Path | None) -> bool:
+    """Whether the state of a training lies beside an output."""
+    path = checkpoint_path(output)
+    return path is not None and path.is_file()
 
 
 def forget(output: Path | None) -> None:

@@ -1,44 +1,30 @@
 """From a budget to a rewritten model: plan, fit, apply, measure, and again where the measurement misses the budget."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Any
 
-import numpy as np
-
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import NothingToDoError
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
-from sepconvert.planning.plans import NetworkPlan, PlannedSite
+from sepconvert.planning.plans import NetworkPlan
+from sepconvert.planning.speedup import SpeedupOutOfReachError
 from sepconvert.planning.uniform import plan_rank, plan_share
-from sepconvert.planning.within_budget import plan_cost, plan_error
+from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Plan
-from sepconvert.workflows.describe import describe_plan, worst_error
+from sepconvert.workflows.describe import describe_plan
 from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.measure import measure_latency
+from sepconvert.workflows.meet_error import settle_error
 from sepconvert.workflows.opened import Case
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.ruin import instead, refuse_hopeless
+from sepconvert.workflows.settled import Settled
 
 SPEEDUP_ATTEMPTS = 2
-ERROR_ATTEMPTS = 4
-CHECKED = 0.2  # share of the calibration inputs that --max-error is checked on
-# An error this close to the limit is not worth another fit.
-CLOSE_ENOUGH = 0.7
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A rewritten model and how it came about; ``latency`` is empty where nothing was measured yet.
-
-    ``sites`` are the planned sites with their times, empty for uniform plans.
-    """
-
-    plans: Sequence[SitePlan]
-    fit: NetworkFit
-    applied: Applied
-    plan: Plan
-    sites: tuple[PlannedSite, ...] = ()
-    latency: tuple[Latency, ...] = ()
+BY_DEFAULT = (
+    "No budget was given, and without --data there is no error to keep within, so the plan is for half of the MACs "
+    "(--macs 0.5)."
+)
 
 
 def settle(case: Case, planner: Planner) -> Settled:
@@ -46,6 +32,7 @@ def settle(case: Case, planner: Planner) -> Settled:
 
     Raises:
         NothingToDoError: no site can be rewritten, or the budget is out of reach.
+        RuinedError: the plan is hopeless.
     """
     budget, drawn = case.request.budget, case.request.planning.init == "random"
     if not case.sites or budget.name == "rank" or (drawn and budget.name != "speedup"):
@@ -53,9 +40,14 @@ def settle(case: Case, planner: Planner) -> Settled:
     if budget.name == "speedup":
         return _settle_speedup(case, planner, budget.value)
     if budget.name == "max_error":
-        return _settle_error(case, planner, budget.value)
+        return settle_error(case, planner, budget.value, settle_plan)
     unit, ratio = budget.name, budget.value
-    return _settle_plan(case, planner, plan_cost(planner.choices_by_cost, unit, planner.total(unit), ratio))
+    network = plan_cost(planner.choices_by_cost, unit, planner.total(unit), ratio)
+    refuse_hopeless(planner, network)
+    found = settle_plan(case, planner, network)
+    if not budget.by_default:
+        return found
+    return replace(found, fit=replace(found.fit, warnings=(*found.fit.warnings, BY_DEFAULT)))
 
 
 def _settle_uniform(case: Case, planner: Planner) -> Settled:
@@ -74,9 +66,16 @@ def _settle_uniform(case: Case, planner: Planner) -> Settled:
     return Settled(plans, fit, applied, Plan({budget.name: budget.value, "share": "uniform"}))
 
 
-def _settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
+def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
+    """Fit a plan and put it into the model.
+
+    Raises:
+        NothingToDoError: no site was rewritten.
+    """
     plans = network.site_plans
-    fit = _fastest(planner, _fit(case, planner, plans))
+    fit = _fit(case, planner, plans)
+    if all(chosen.option.ms is None for chosen in network.chosen):  # else lowerings were chosen by their times
+        fit = _fastest(planner, fit)
     applied = apply_fits(case.opened, fit, case.request.seed)
     return Settled(plans, fit, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
 
@@ -88,11 +87,13 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
     for _ in range(SPEEDUP_ATTEMPTS):
         try:
             network = planner.by_speedup(aim, without)
-        except NothingToDoError:
+        except SpeedupOutOfReachError as error:
             if best is None:
-                raise
+                raise _with_error(planner, error) from None
             break
-        found = _settle_plan(case, planner, replace(network, budget={"speedup": asked}))
+        if best is None:
+            refuse_hopeless(planner, network)
+        found = settle_plan(case, planner, replace(network, budget={"speedup": asked}))
         found = replace(found, latency=_measure(case, found.applied))
         if not _meets(found.latency, asked):
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
@@ -108,63 +109,12 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
     return best
 
 
-def _settle_error(case: Case, planner: Planner, limit: float) -> Settled:
-    """Plan by predicted damage, fit to most of the data, measure the error on the rest, correct the prediction."""
-    calibration = case.calibration
-    assert calibration is not None
-    fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.request.seed))
-    case = replace(case, calibration=fitted)
-    figure = "ms" if planner.knows_times else "macs"
-    choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
-    allowed, met, missed = limit, 0.0, inf
-    best: Settled | None = None
-    least = inf
-    for _ in range(ERROR_ATTEMPTS):
-        network = plan_error(choices, allowed, figure)
-        if not network.chosen:
-            break
-        found, error = _fit_and_check(case, planner, network, checked, limit)
-        least = min(least, error)
-        if error <= limit:
-            met, best = max(met, allowed), found if best is None or _saved(found) > _saved(best) else best
-            if error >= CLOSE_ENOUGH * limit:
-                break
-        else:
-            missed = min(missed, allowed)
-        wanted = allowed * limit / max(error, 1e-3 * limit) * (0.95 if error <= limit else 0.8)
-        allowed = wanted if met < wanted < missed else (met + min(missed, 4 * max(met, allowed))) / 2
-    if best is None:
-        raise NothingToDoError(f"--max-error {limit:g} is out of reach: {_closest(least, choices.least_damage)}.")
-    return best
-
-
-def _closest(measured: float, predicted: float | None) -> str:
-    """Say how close to an error budget one can come."""
-    if measured < inf:
-        return (
-            f"the gentlest rewrite that was tried errs by {measured:.3g} on held-out inputs; allow more, or give more "
-            "calibration inputs"
-        )
-    if predicted is None:
-        return "no candidate is faster than the dense convolution at any site, so there is nothing to gain here"
-    return f"rewriting one site is predicted to err by {predicted:.3g} at least; allow more"
-
-
-def _fit_and_check(
-    case: Case, planner: Planner, network: NetworkPlan, checked: Any, limit: float
-) -> tuple[Settled, float]:
-    found = _settle_plan(case, planner, replace(network, budget={"max_error": limit}))
-    fidelity, warnings = measure_fidelity(
-        case.opened, found.applied.opened, checked, case.request.seed, case.request.progress
-    )
-    error = worst_error(fidelity)
-    if error is None:
-        raise ModelError(
-            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more or other --data, or ask for "
-            "--macs, --params or --speedup instead."
-        )
-    measured = {"max_error": error, "held_out_inputs": checked.count}
-    return replace(found, plan=replace(found.plan, measured=measured)), error
+def _with_error(planner: Planner, refusal: SpeedupOutOfReachError) -> NothingToDoError:
+    """Add what the fastest plan would lose, and what would do, where that is known."""
+    if refusal.reachable is None or not planner.predicts_errors:
+        return refusal
+    lost = f"at {refusal.reachable:g} its output is predicted to err by {refusal.damage:.2g}"
+    return NothingToDoError(f"{str(refusal).removesuffix('.')}; {lost}; {instead(planner)}.")
 
 
 def _fit(case: Case, planner: Planner, plans: Sequence[SitePlan]) -> NetworkFit:
@@ -208,12 +158,6 @@ def _meets(latency: Sequence[Latency], asked: float) -> bool:
 
 def _speedup(settled: Settled) -> float:
     return (settled.latency[0].speedup or 0.0) if settled.latency else inf
-
-
-def _saved(settled: Settled) -> float:
-    """What an error budget is to maximise: time saved where it is known, else MACs."""
-    saved = sum(site.option.saved_ms for site in settled.sites)
-    return saved or -float(settled.applied.opened.totals.macs or 0)
 
 
 def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> str:

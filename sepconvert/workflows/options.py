@@ -13,6 +13,7 @@ from sepconvert.separable.forms import FORMS, cli_name
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 TRAINED = ("new", "all")
 INITS = ("low-rank", "random")
+DEFAULT_ERROR = 0.01  # of a rewrite with data and without a budget: hard to notice
 
 
 class BudgetWords(TypedDict, total=False):
@@ -45,12 +46,15 @@ def form_words() -> dict[str, str]:
 class Budget:
     """What a rewrite may cost, by name: ``rank``, ``speedup``, ``macs``, ``params`` or ``max_error``.
 
+    ``by_default`` says that nobody asked for it.
+
     Raises:
         UsageError: the value is out of range.
     """
 
     name: str = "macs"
     value: float = 0.5
+    by_default: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         value = self.value
@@ -67,8 +71,13 @@ class Budget:
         return f"--{self.name.replace('_', '-')}"
 
     @staticmethod
-    def of(words: BudgetWords) -> "Budget":
-        """Return the one budget that was given, else half of the MACs.
+    def of(words: BudgetWords, *, judged: bool = False) -> "Budget":
+        """Return the one budget that was given, else the default goal.
+
+        Args:
+            words: the keywords.
+            judged: whether there are inputs that an error can be judged by. Then the default is to be as fast as
+                possible within ``DEFAULT_ERROR``, else half of the MACs.
 
         Raises:
             UsageError: there are two, or one is out of range.
@@ -80,7 +89,9 @@ class Budget:
         given = [Budget(name, float(words[name])) for name in _RANGES if words.get(name) is not None]  # type: ignore[literal-required]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(b.option for b in given)} contradict each other; give one of them.")
-        return given[0] if given else Budget()
+        if given:
+            return given[0]
+        return Budget("max_error", DEFAULT_ERROR, by_default=True) if judged else Budget(by_default=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +165,7 @@ class Planning:
         latency_table: times of sites from elsewhere, as ``sweep`` exports them.
         cache: whether times and profiles of sites are kept between runs.
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
+        allow_loss: also write a network that is beyond use (a relative error of 0.5 or more).
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
     Raises:
@@ -172,6 +184,7 @@ class Planning:
     latency_table: Path | str | None = None
     cache: bool = True
     jobs: int | None = None
+    allow_loss: bool = False
     allow_growth: bool = False
 
     def __post_init__(self) -> None:

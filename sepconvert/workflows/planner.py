@@ -67,6 +67,12 @@ class Planner:
         """Whether every site can be timed."""
         return all(site.geometry.in_positions and site.geometry.out_positions for site in self.case.sites)
 
+    @property
+    def predicts_errors(self) -> bool:
+        """Whether a damage is an error of the output: there are inputs, and the network's answer to errors is known."""
+        known = [profile.sensitivity for profile in self.profiles.values() if profile.curves]
+        return self.case.calibration is not None and bool(known) and None not in known
+
     def by_speedup(self, speedup: float, without: frozenset[str] = frozenset()) -> NetworkPlan:
         """Plan for ``--speedup``; the sites ``without`` (by output) stay dense.
 

@@ -18,8 +18,8 @@ from sepconvert.record import Plan
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.fit import apply_fits
-from sepconvert.workflows.meet_budget import Settled
 from sepconvert.workflows.opened import Case
+from sepconvert.workflows.settled import Settled
 
 ERRORS = ("error_weights", "error_calibration", "error_heldout")
 

@@ -14,11 +14,12 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, silent
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
-from sepconvert.workflows.describe import begin_record, with_measured
+from sepconvert.workflows.describe import begin_record, with_measured, worst_error
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
     forget,
+    resumable_from,
     settled_before,
     training_variants,
     tune_settled,
@@ -26,13 +27,15 @@ from sepconvert.workflows.fine_tune import (
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.meet_budget import Settled, settle
+from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
+from sepconvert.workflows.ruin import refuse_ruin
+from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 
@@ -117,15 +120,17 @@ def rewrite(
         progress: called with the stage, steps done, and steps in all.
         budget: one of
 
-            * ``macs``: MACs of the whole model, new/old; 0.5 if no budget is given.
+            * ``macs``: MACs of the whole model, new/old; 0.5 if neither a budget nor ``data`` is given.
             * ``params``: parameters of the whole model, new/old.
             * ``speedup``: latency of the whole model, old/new, on the first device.
-            * ``max_error``: largest relative error of the worst output on held-out inputs of ``data``.
+            * ``max_error``: largest relative error of the worst output on held-out inputs of ``data``, and as fast as
+              that allows; 0.01 if ``data`` but no budget is given.
             * ``rank``: a whole number (r or R), or a share in (0, 1) of each site's own MACs.
 
     Raises:
         UsageError: options that contradict each other.
         NothingToDoError: no site can be rewritten below break-even, or the budget is out of reach.
+        RuinedError: the result would be beyond use; ``Planning(allow_loss=True)`` returns it all the same.
         SepconvertError: the model, the data or the output is not usable; the message says what to do.
 
     Example:
@@ -146,7 +151,7 @@ def rewrite(
         test_data=test_data,
         example_inputs=example_inputs,
         form=form,
-        budget=Budget.of(budget),
+        budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
         fine_tune=tuning,
         reading=reading,
         planning=planning,
@@ -186,6 +191,10 @@ def _run(request: Request) -> RewriteResult:
         tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
     record = _record(case, settled, kept, test)
+    if (test or case.calibration) is not None and (planning.init != "random" or tuned is not None):
+        assert record.fidelity is not None
+        resumable = tuned is not None and resumable_from(destination)
+        refuse_ruin(planner, worst_error(record.fidelity), record.fidelity.data, resumable)
     record = replace(
         record,
         seconds=dict(planner.seconds),

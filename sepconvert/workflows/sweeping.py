@@ -14,6 +14,7 @@ from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record, Sweep, SweepPoint
+from sepconvert.record.ruin import ruins
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.commands import rewrite_command
@@ -242,6 +243,9 @@ class _Trial:
             first = replace(request.measure, devices=request.measure.devices[:1])
             (timed,) = measure_latency(case.opened, after, case.sample, first, request.seed, request.progress)
         self._planner.add_seconds(fit.seconds)
+        error = worst_error(fidelity)
+        if command is not None and ruins(error):
+            command += " --allow-loss"
         return SweepPoint(
             label=label,
             macs=after.totals.macs,
@@ -249,7 +253,7 @@ class _Trial:
             latency_ms=timed.after.median_ms if timed is not None and timed.after is not None else None,
             speedup=timed.speedup if timed is not None else None,
             speedup_ci95=timed.speedup_ci95 if timed is not None else None,
-            error=worst_error(fidelity),
+            error=error,
             top1=fidelity.top1_after if fidelity is not None else None,
             stable=timed.stable if timed is not None else None,
             scatter=timed.scatter if timed is not None else None,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
+from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption, Timed
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -51,6 +51,11 @@ def make_fine_choices(sites: int = 8, ranks: int = 40) -> Choices:
         made = [make_option(site, rank + 1, 1e-4 * (i + 1) / s**2, 10.0 * s) for rank, s in enumerate(shares)]
         options.append((SiteOption(ms=10.0, dense_ms=10.0), *made))
     return Choices(tuple(found), tuple(options), {})
+
+
+def damage_of(plan: NetworkPlan) -> float:
+    """What a plan is predicted to lose."""
+    return sum(planned.option.damage for planned in plan.sites)
 
 
 class Machine:

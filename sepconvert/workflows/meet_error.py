@@ -1,0 +1,134 @@
+"""As fast as an error allows: plan by predicted damage, fit, measure the error, and correct the prediction.
+
+Errors of fitted plans follow their predicted damage by a power that is near 1 on one network, so that two or three fits
+get close to the limit from below. Each costs as much as one planned rewrite after its profile.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import exp, inf, log
+
+import numpy as np
+
+from sepconvert.data import Dataset
+from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.planning.plans import NetworkPlan
+from sepconvert.planning.within_budget import plan_error
+from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.opened import Case
+from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.settled import Settled
+
+MOST_FITS = 3
+CHECKED = 0.2  # share of the calibration inputs that the error is measured on
+# An error this close to the limit is not worth another fit.
+CLOSE_ENOUGH = 0.7
+# Shares of the limit that the next fit aims at: in the middle of what will do, and lower where none has kept it yet.
+AIM, AIM_LOWER = 0.85, 0.7
+SLOPES = (0.5, 2.0)
+SMALLEST = 1e-12  # an error of rounding has no logarithm worth having
+FASTEST, FEWEST = "as fast as possible", "as few MACs as possible"
+BY_MACS = (
+    "Latency is not known (--no-latency), so as fast as possible within the error means with as few MACs as possible; "
+    "fewer MACs alone do not make a network faster."
+)
+
+Fit = Callable[[Case, Planner, NetworkPlan], Settled]
+Point = tuple[float, float]  # logarithms of the predicted damage and of the measured error
+
+
+def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settled:
+    """Rewrite so that the worst output's error keeps within a limit on inputs that were not fitted to.
+
+    Args:
+        case: model and inputs; some of these are held out.
+        planner: predicts damage and times.
+        limit: the largest relative error.
+        fit: fits a plan.
+
+    Raises:
+        NothingToDoError: the limit is out of reach.
+        ModelError: the inputs give no error to judge by.
+    """
+    calibration = case.calibration
+    assert calibration is not None
+    if not planner.knows_times:
+        planner.warnings.append(BY_MACS)
+    fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.request.seed))
+    case = replace(case, calibration=fitted)
+    choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
+    figure, goal = ("ms", FASTEST) if planner.knows_times else ("macs", FEWEST)
+    allowed, points, tried = limit, list[Point](), list[NetworkPlan]()
+    best: Settled | None = None
+    while len(tried) < MOST_FITS:
+        network = plan_error(choices, allowed, figure)
+        if not network.chosen or any(network.sites == other.sites for other in tried):
+            break
+        tried.append(network)
+        found = fit(case, planner, replace(network, budget={"max_error": limit, "goal": goal}))
+        error = _measured(case, found, checked)
+        points.append((log(max(network.predicted["damage"], SMALLEST)), log(max(error, SMALLEST))))
+        if error <= limit:
+            measured = {"max_error": error, "held_out_inputs": checked.count}
+            found = replace(found, plan=replace(found.plan, measured=measured))
+            best = found if best is None or _saved(found) > _saved(best) else best
+            if error >= CLOSE_ENOUGH * limit:
+                break
+        allowed = next_damage(points, limit)
+    if best is None:
+        least = min((exp(error) for _, error in points), default=inf)
+        raise NothingToDoError(_out_of_reach(case, limit, least, choices.least_damage))
+    return best
+
+
+def next_damage(points: list[Point], limit: float) -> float:
+    """The damage to allow next: where the line through the nearest measured plans has the error that is aimed at.
+
+    Args:
+        points: logarithms of damage and error of the plans that were fitted; at least one.
+        limit: the largest error.
+    """
+    kept = any(error <= log(limit) for _, error in points)
+    wanted = log(limit * (AIM if kept else AIM_LOWER ** len(points)))
+    near = sorted(points, key=lambda point: abs(point[1] - wanted))
+    (damage, error), slope = near[0], 1.0
+    if len(near) > 1 and near[1][0] != damage:
+        slope = min(max((near[1][1] - error) / (near[1][0] - damage), SLOPES[0]), SLOPES[1])
+    return exp(damage + (wanted - error) / slope)
+
+
+def _measured(case: Case, found: Settled, checked: Dataset) -> float:
+    fidelity, warnings = measure_fidelity(
+        case.opened, found.applied.opened, checked, case.request.seed, case.request.progress
+    )
+    error = worst_error(fidelity)
+    if error is None:
+        raise ModelError(
+            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more or other --data, or ask for "
+            "--macs, --params or --speedup instead."
+        )
+    return error
+
+
+def _out_of_reach(case: Case, limit: float, measured: float, predicted: float | None) -> str:
+    """Say how close to an error budget one can come."""
+    asked = f"--max-error {limit:g}{' (the goal where no budget is given)' if case.request.budget.by_default else ''}"
+    return f"{asked} is out of reach: {_closest(measured, predicted)}."
+
+
+def _closest(measured: float, predicted: float | None) -> str:
+    if measured < inf:
+        return (
+            f"the gentlest rewrite that was tried errs by {measured:.3g} on held-out inputs; allow more, or give more "
+            "calibration inputs"
+        )
+    if predicted is None:
+        return "no candidate is faster than the dense convolution at any site, so there is nothing to gain here"
+    return f"rewriting one site is predicted to err by {predicted:.3g} at least; allow more"
+
+
+def _saved(settled: Settled) -> float:
+    """What is to be maximised: time saved where it is known, else MACs."""
+    saved = sum(site.option.saved_ms for site in settled.sites)
+    return saved or -float(settled.applied.opened.totals.macs or 0)

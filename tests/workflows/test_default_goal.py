@@ -1,0 +1,77 @@
+"""Without a budget: as fast as an error of 1 % allows where there are data, else half of the MACs; in few fits."""
+
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sepconvert
+from sepconvert.fitting.results import NetworkFit
+from sepconvert.workflows import Measure, Planning, meet_budget
+from sepconvert.workflows.fit import fit_plans
+from sepconvert.workflows.meet_budget import BY_DEFAULT
+from sepconvert.workflows.meet_error import BY_MACS, CLOSE_ENOUGH, MOST_FITS, next_damage
+from sepconvert.workflows.options import DEFAULT_ERROR, Budget
+from tests.workflows.asked import request_of, typed
+
+UNTIMED = Measure(latency=False)
+
+
+def test_the_goal_follows_from_what_there_is_to_judge_by() -> None:
+    for line, budget in {
+        "sepconvert rewrite m.onnx": Budget("macs", 0.5),
+        "sepconvert rewrite m.onnx --data d.npz": Budget("max_error", DEFAULT_ERROR),
+        "sepconvert rewrite m.onnx --data d.npz --macs 0.3": Budget("macs", 0.3),
+        "sepconvert rewrite m.onnx --data d.npz --init random": Budget("macs", 0.5),
+    }.items():
+        assert typed(line).budget == budget
+    called = request_of(lambda: sepconvert.rewrite("m.onnx", data="d.npz"))
+    assert called.budget == Budget("max_error", DEFAULT_ERROR)
+    assert called.budget.by_default
+
+
+@pytest.mark.slow
+def test_with_data_the_default_keeps_within_one_per_cent_in_few_fits_and_names_its_goal(
+    vgg: Path, first_images: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[NetworkFit] = []
+
+    def counted(*args: object, **options: object) -> NetworkFit:
+        fits.append(fit_plans(*args, **options))
+        return fits[-1]
+
+    monkeypatch.setattr(meet_budget, "fit_plans", counted)
+    two = Planning(cache=False, include=["/conv2_2/Conv", "/conv3_2/Conv"])
+    record = sepconvert.rewrite(vgg, data=first_images(60), form="spatial", measure=UNTIMED, planning=two).record
+    assert 1 <= len(fits) <= MOST_FITS
+    assert record.plan is not None
+    assert record.plan.budget == {"max_error": 0.01, "goal": "as few MACs as possible", "share": "planned"}
+    assert record.plan.measured is not None
+    assert record.plan.measured["max_error"] <= DEFAULT_ERROR
+    assert BY_MACS in record.warnings
+
+
+@pytest.mark.slow
+def test_without_data_the_default_is_half_of_the_macs_and_says_why(vgg: Path) -> None:
+    result = sepconvert.rewrite(vgg, form="spatial", measure=UNTIMED)
+    assert BY_DEFAULT in result.record.warnings
+    asked = sepconvert.rewrite(vgg, form="spatial", macs=0.5, measure=UNTIMED)
+    assert BY_DEFAULT not in asked.record.warnings
+
+
+@given(
+    factor=st.floats(0.05, 3.0), power=st.floats(0.8, 1.3), limit=st.sampled_from([0.001, 0.01, 0.05])
+)  # fmt: skip
+def test_two_or_three_fits_come_close_to_the_limit_from_below(factor: float, power: float, limit: float) -> None:
+    """Errors are a power of the predicted damage; predictions are up to 20 times too high and 3 times too low."""
+    damage, points = limit, list[tuple[float, float]]()
+    for _ in range(MOST_FITS):
+        error = factor * limit * (damage / limit) ** power
+        points.append((log(damage), log(error)))
+        if CLOSE_ENOUGH * limit <= error <= limit:
+            break
+        damage = next_damage(points, limit)
+    assert any(log(0.5 * limit) <= error <= log(limit) for _, error in points)
