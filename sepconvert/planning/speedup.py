@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.knapsack import OutOfReachError, select
+from sepconvert.planning.knapsack import Figures, OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
@@ -59,7 +59,9 @@ class _Search:
         self._choices = choices
         self._speedup = speedup
         self._before_ms = before_ms
-        self._figures = [[{"damage": o.damage, "ms": -o.saved_ms} for o in options] for options in choices.options]
+        self._figures: list[list[Figures]] = [
+            [{"damage": o.damages, "ms": -o.saved_ms} for o in options] for options in choices.options
+        ]
         self._fastest = select(self._figures, "ms", {}).picks
         self._measured: dict[Picks, Timed] = {}
         self._too_little, self._enough = 0.0, inf
@@ -126,17 +128,18 @@ class _Search:
             return None
 
     def _saved(self, picks: Picks) -> float:
-        return -sum(site[pick]["ms"] for site, pick in zip(self._figures, picks, strict=True))
+        return sum(options[pick].saved_ms for options, pick in zip(self._choices.options, picks, strict=True))
 
     def _damage(self, picks: Picks) -> float:
-        return sum(site[pick]["damage"] for site, pick in zip(self._figures, picks, strict=True))
+        damage: float = self._choices.damage(picks)["damage"]
+        return damage
 
     def _plan(self, picks: Picks) -> NetworkPlan:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
         # Savings are in proportion to the original's time, which may have been taken on a slower or faster machine.
         speedup = self._before_ms / (self._before_ms - self._saved(picks))
         predicted: dict[str, Any] = {
-            "damage": self._damage(picks),
+            **self._choices.damage(picks),
             "latency_ms": (self._before_ms if timed is None else timed.before_ms) / speedup,
             "speedup": speedup,
             "source": sources(planned),

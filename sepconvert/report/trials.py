@@ -19,6 +19,7 @@ _PLAN_WORDS = {
     "params": "Parameters, new/old",
     "speedup": "Speed-up of the whole model",
     "max_error": "Relative error, worst output",
+    "worst_part": "Part of the output that errs most",
     "share": "Spread over the layers",
     "dropped_weights": "Squared weights dropped, sum of shares",
     "architecture_speedup": "Speed-up with random weights, before fitting",

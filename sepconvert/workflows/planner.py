@@ -16,7 +16,7 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.weights import read_constant
-from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.damage import SiteProfile, sensitive_parts
 from sepconvert.planning.disk_cache import default_folder
 from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
 from sepconvert.planning.latency_table import Table, WholeModel, Workload
@@ -89,7 +89,7 @@ class Planner:
     def choices_by_cost(self) -> Choices:
         """All options with their MACs and parameters."""
         options = options_by_cost(self.case.sites, self.request.forms, self.profiles, self.request.planning.lowering)
-        return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {})
+        return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {}, sensitive_parts(self.profiles.values()))
 
     @cached_property
     def choices_by_latency(self) -> Choices:
@@ -99,7 +99,7 @@ class Planner:
             options, reasons = options_by_latency(
                 sites, workloads, request.forms, profiles, self.latencies, request.planning.lowering, request.progress
             )
-        return Choices(tuple(sites), tuple(map(tuple, options)), reasons)
+        return Choices(tuple(sites), tuple(map(tuple, options)), reasons, sensitive_parts(profiles.values()))
 
     @cached_property
     def workloads(self) -> Mapping[str, Workload]:
