@@ -72,6 +72,15 @@ def free_inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if not value.is_initializer()]
 
 
+def values_behind(graph: ir.Graph, name: str) -> set[str]:
+    """Return the names of the values that depend on the one called ``name``, itself included."""
+    found = {name}
+    for node in graph:
+        if any(value.name in found for value in node_inputs(node)):
+            found.update(str(value.name) for value in node.outputs)
+    return found
+
+
 def computed_nodes(graph: ir.Graph) -> list[ir.Node]:
     """Return, in the graph's order, the nodes whose results depend on the graph's inputs."""
     varying = set(free_inputs(graph))

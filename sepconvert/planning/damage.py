@@ -1,21 +1,23 @@
 """How much a site loses at each rank, and how much the network feels it.
 
 The damage of a site is its error times the site's sensitivity: the error of the network's output where that site alone
-errs by little, over the site's own. It is in proportion to the error, and over sites damages add up. A perturbed
-network that is run as it is answers to larger errors more than in proportion, and to some sites much more than to
-others; but fits of the layers behind a site make up for much of just those. On a ResNet-50 the first convolution at an
-error of 0.03 cost 0.11 of the output, 0.03 after nine layers behind it were refitted and 0.02 after all were, which is
-what its sensitivity to small errors gives; where all other sites erred as well it cost 0.01. Sums for fifteen fitted
-plans scattered about the measured errors by 0.49 (logarithm) with exponents taken from perturbations, by 0.17 in
-proportion, by 0.10 with sensitivities drawn to their mean by a third; plans of two small networks came out even.
+errs by little, over the site's own. An output that joins several values has a damage for each of them.
+
+Damage is in proportion to the error, and over sites damages add up. A perturbed network that is run as it is answers to
+larger errors more than in proportion, and to some sites much more than to others; but fits of the layers behind a site
+make up for much of just those. On a ResNet-50 the first convolution at an error of 0.03 cost 0.11 of the output, 0.03
+after nine layers behind it were refitted and 0.02 after all were, which is what its sensitivity to small errors gives;
+where all other sites erred as well it cost 0.01. Sums for fifteen fitted plans scattered about the measured errors by
+0.49 (logarithm) with exponents taken from perturbations, by 0.17 in proportion, by 0.10 with sensitivities drawn to
+their mean by a third; plans of two small networks came out even.
 
 Errors are estimated at a few ranks and interpolated: the logarithm of the error over the logarithm of the rank, by
 monotone cubics (Fritsch & Carlson, 1980). On a trained VGG four ranks of eight to ten gave the others to 7-34 %,
 straight lines to 12-57 %.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,36 +68,44 @@ class ErrorCurve:
 
 @dataclass(frozen=True, slots=True)
 class SiteProfile:
-    """What is known of one site: an error curve per form, and how sensitive the network's output is to its error.
+    """What is known of one site: an error curve per form, and how sensitive the network's outputs are to its error.
 
-    ``sensitivity`` is a relative error of the output over one of the site; None where it was not measured, and then
-    damage is the site's own error.
+    ``sensitivities`` are relative errors of the outputs' parts over one of the site, by the part's name; a part that is
+    not named does not react. Empty where nothing was measured, and then damage is the site's own error.
     """
 
     curves: Mapping[str, ErrorCurve]
-    sensitivity: float | None = None
+    sensitivities: Mapping[str, float] = field(default_factory=dict)
 
     def error(self, form: str, rank: int) -> float:
         """Predicted relative error of the site."""
         return self.curves[form].at(rank)
 
-    def damage(self, form: str, rank: int) -> float:
-        """Predicted contribution to the network's relative output error."""
+    def damages(self, form: str, rank: int, parts: Sequence[str]) -> tuple[float, ...]:
+        """Predicted contribution to the relative error of each of the outputs' ``parts``; of one if none is known."""
         error = self.error(form, rank)
-        return error if self.sensitivity is None else self.sensitivity * error
+        if not self.sensitivities:
+            return (error,) * max(1, len(parts))
+        return tuple(self.sensitivities.get(part, 0.0) * error for part in parts)
+
+
+def sensitive_parts(profiles: Iterable[SiteProfile]) -> tuple[str, ...]:
+    """The parts of the outputs that any of the sites is known to change."""
+    return tuple(dict.fromkeys(part for profile in profiles for part in profile.sensitivities))
 
 
 def moderated(profiles: Sequence[SiteProfile]) -> list[SiteProfile]:
-    """Draw the sensitivities of a network's sites to their geometric mean by ``MODERATION`` of the way."""
-    known = [profile.sensitivity for profile in profiles if profile.sensitivity is not None]
-    if not known:
-        return list(profiles)
-    mean = float(np.exp(np.mean(np.log(known))))
+    """Draw each part's sensitivities to their geometric mean over its sites by ``MODERATION`` of the way."""
+    means = {}
+    for part in sensitive_parts(profiles):
+        known = [profile.sensitivities[part] for profile in profiles if part in profile.sensitivities]
+        means[part] = float(np.exp(np.mean(np.log(known))))
 
-    def drawn(sensitivity: float | None) -> float | None:
-        return None if sensitivity is None else mean**MODERATION * sensitivity ** (1 - MODERATION)
+    def drawn(profile: SiteProfile) -> dict[str, float]:
+        own = profile.sensitivities
+        return {part: means[part] ** MODERATION * own[part] ** (1 - MODERATION) for part in own}
 
-    return [replace(profile, sensitivity=drawn(profile.sensitivity)) for profile in profiles]
+    return [replace(profile, sensitivities=drawn(profile)) for profile in profiles]
 
 
 def profile_weights(

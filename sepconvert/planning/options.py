@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, site_candidates
-from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.damage import SiteProfile, sensitive_parts
 from sepconvert.planning.latencies import Latencies
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.plans import SiteOption
@@ -32,14 +32,15 @@ def options_by_cost(
         profiles: by the site's output.
         lowering: ``auto``, or the one to write them in.
     """
-    found = []
+    found, parts = [], sensitive_parts(profiles.values())
     for site in sites:
         options = [SiteOption()]
         candidates = site_candidates(site, _known(forms, profiles[site.output]), MANY_RANKS, lowering)
         figures = []
         for scheme in candidates:
-            option, cost = _option(scheme, profiles[site.output]), cost_of(scheme.form, site.geometry, scheme.rank)
-            figures.append((option.damage, float(cost.macs or 0), float(cost.params)))
+            option = _option(scheme, profiles[site.output], parts)
+            cost = cost_of(scheme.form, site.geometry, scheme.rank)
+            figures.append((option.error, float(cost.macs or 0), float(cost.params)))
             options.append(option)
         found.append([options[0], *(options[1 + index] for index in prune_by_figures(figures))])
     return found
@@ -83,21 +84,21 @@ def options_by_latency(
             timed_ways = ways_to_time(wanted, workload.geometry)
             times[workload] = RankTimes(latencies.times(workload, timed_ways))
     progress("Time candidates", len(ways), len(ways))
-    options, reasons = [], {}
+    options, reasons, parts = [], {}, sensitive_parts(profiles.values())
     for site in sites:
         timed = times.get(workloads[site.output])
         if timed is None:
             options.append([SiteOption()])
             reasons[site.output] = "no form saves anything at this site"
             continue
-        every = _timed_options(candidates[site.output], profiles[site.output], timed)
+        every = _timed_options(candidates[site.output], profiles[site.output], parts, timed)
         dense_ms = timed.dense_ms
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
             reasons[site.output] = f"faster as it is: {dense_ms:.3g} ms against {best:.3g} ms"
         # Rounded, because equal times may differ in their last digits.
-        kept = prune_by_figures([(round((option.ms or 0.0) / dense_ms, 6), option.damage) for option in faster])
+        kept = prune_by_figures([(round((option.ms or 0.0) / dense_ms, 6), option.error) for option in faster])
         dense = SiteOption(ms=dense_ms, dense_ms=dense_ms)
         options.append([dense, *(faster[index] for index in kept)])
     return options, reasons
@@ -120,13 +121,17 @@ def _lowerings(scheme: Scheme, lowering: str, groups: int) -> Sequence[str]:
     return [lowering] if lowering in every else every
 
 
-def _timed_options(candidates: Sequence[Scheme], profile: SiteProfile, times: RankTimes) -> list[SiteOption]:
+def _timed_options(
+    candidates: Sequence[Scheme], profile: SiteProfile, parts: Sequence[str], times: RankTimes
+) -> list[SiteOption]:
     return [
-        replace(_option(scheme, profile), ms=times.ms(scheme), dense_ms=times.dense_ms, source=times.source(scheme))
+        replace(
+            _option(scheme, profile, parts), ms=times.ms(scheme), dense_ms=times.dense_ms, source=times.source(scheme)
+        )
         for scheme in candidates
     ]
 
 
-def _option(scheme: Scheme, profile: SiteProfile) -> SiteOption:
+def _option(scheme: Scheme, profile: SiteProfile, parts: Sequence[str]) -> SiteOption:
     form, rank = scheme.form, scheme.rank
-    return SiteOption(scheme, profile.error(form, rank), profile.damage(form, rank))
+    return SiteOption(scheme, profile.error(form, rank), profile.damages(form, rank, parts))

@@ -19,7 +19,7 @@ class SiteOption:
     Attributes:
         scheme: form, rank and lowering.
         error: predicted relative error of the site's output.
-        damage: predicted contribution to the network's relative output error.
+        damages: predicted contributions to the relative error of each part of the network's outputs; none are 0.
         ms: time of the site in this form; None where nothing was timed.
         dense_ms: time of its dense convolution.
         source: where the time is from: measured, cache, table or roofline.
@@ -27,10 +27,15 @@ class SiteOption:
 
     scheme: Scheme | None = None
     error: float = 0.0
-    damage: float = 0.0
+    damages: tuple[float, ...] = ()
     ms: float | None = None
     dense_ms: float | None = None
     source: str | None = None
+
+    @property
+    def damage(self) -> float:
+        """The largest of the damages."""
+        return max(self.damages, default=0.0)
 
     @property
     def saved_ms(self) -> float:

@@ -133,7 +133,7 @@ def profile_site(task: SiteTask) -> SiteProfile:
         for form, found in fits.items()
         if form in task.forms
     }
-    return SiteProfile(curves, _sensitivity(task, [fit for form in PROBED for fit in fits.get(form, [])]))
+    return SiteProfile(curves, _sensitivities(task, [fit for form in PROBED for fit in fits.get(form, [])]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +156,16 @@ def _fit_at(task: SiteTask, problems: Problems, form: str, rank: int) -> _Probe:
     return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel)
 
 
-def _sensitivity(task: SiteTask, fits: Sequence[_Probe]) -> float | None:
-    """Mean over some fits of small error; None where no form can save anything or the output never varies."""
+def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> dict[str, float]:
+    """By part, the mean over some fits of small error; empty where no form can save anything or no part reacts."""
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]
-    effects = [_effect(task, fit.kernel) for fit in chosen]
-    ratios = [effect.output_error / effect.site_error for effect in effects if effect is not None]
-    return float(np.exp(np.mean(np.log(ratios)))) if ratios else None
+    effects = [effect for fit in chosen if (effect := _effect(task, fit.kernel)) is not None]
+    ratios: dict[str, list[float]] = {}
+    for effect in effects:
+        for part, error in effect.part_errors.items():
+            ratios.setdefault(part, []).append(error / effect.site_error)
+    return {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
 
 
 def _effect(task: SiteTask, kernel: NDArray[np.float64]) -> Effect | None:

@@ -63,20 +63,20 @@ def profiles_from_json(text: str, origin: str, outputs: Collection[str]) -> dict
 @dataclass(frozen=True, slots=True)
 class _PlainProfile:
     curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
-    sensitivity: float | None
+    sensitivities: dict[str, float]
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
-        "sensitivity": profile.sensitivity,
+        "sensitivities": dict(profile.sensitivities),
     }
 
 
 def _from_plain(plain: _PlainProfile) -> SiteProfile:
     if not plain.curves.keys() <= FORMS.keys():
         raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
-    return SiteProfile({form: ErrorCurve(*curve) for form, curve in plain.curves.items()}, plain.sensitivity)
+    return SiteProfile({form: ErrorCurve(*curve) for form, curve in plain.curves.items()}, plain.sensitivities)
 
 
 def _code() -> str:

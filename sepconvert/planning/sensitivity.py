@@ -1,8 +1,8 @@
-"""How much the network's output reacts to the error of one site.
+"""How much the network's outputs react to the error of one site.
 
 One site at a time is perturbed by the error that a real candidate makes there, and only what comes after it runs: its
 output plus ``conv(x, Ŵ−W) + (b̂−b)`` replaces the original output among the values that are live behind it. What is
-found is a pair of relative errors on the same inputs: the site's own, and that of the network's worst output.
+found are relative errors on the same inputs: the site's own, and that of each part that the network's outputs join.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.graph.joined import OutputPart
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import ValueType, extract
 from sepconvert.graph.save import runnable
@@ -20,13 +21,16 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import Arrays, open_session
 from sepconvert.verify.deviation import Axes, Deviation, by_sample
 
+# The square of what sums in single precision differ by in another order: two runtimes' plans of one graph do.
+ROUNDING = 2.0**-40
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Relative error of one site, and of the network's worst output where nothing else errs; both above 0."""
+    """Relative error of one site, and of the parts of the outputs where nothing else errs; all above 0."""
 
     site_error: float
-    output_error: float
+    part_errors: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,10 @@ class Replay:
         rest: the model from the live values to the observed ones, as bytes; None where the site's output is the only
             observed value.
         fed: names of the live values that ``rest`` reads, the site's output among them.
-        observed: names of the values whose error counts: the network's outputs, before a final activation.
+        parts: of the network's outputs, those that depend on the site.
         inputs: per batch, the site's input.
         live: per batch, the values of ``fed`` and the site's output.
-        expected: per batch, the observed values of the original.
+        expected: per batch, the values that the parts are of, from the original.
         around: opset and IR version of the model.
         row_scale: (M,) importance of the site's outputs.
         rows: per batch, its number of samples.
@@ -51,7 +55,7 @@ class Replay:
     site: ConvSite
     rest: bytes | None
     fed: tuple[str, ...]
-    observed: tuple[str, ...]
+    parts: tuple[OutputPart, ...]
     inputs: tuple[NDArray[Any], ...]
     live: tuple[Arrays, ...]
     expected: tuple[Arrays, ...]
@@ -71,7 +75,7 @@ def cut_behind(
         site: where to cut.
         live: types of the values before the site.
         output: type of the site's output.
-        observed: names of values computed behind or beside the site.
+        observed: names of values that depend on the site's output.
 
     Returns:
         The part as bytes, None where nothing is left to compute, and the names of what it reads.
@@ -94,12 +98,12 @@ def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDAr
         shift: (M,), b̂ − b.
 
     Returns:
-        The effect; None where the site's error is zero or no observed value varies over the inputs.
+        The effect; None where the site's error is zero or no part reacts to it.
     """
     error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around))
     rest = None if replay.rest is None else open_session(replay.rest)
     own = _ScaledError(replay.row_scale)
-    outputs = {name: Deviation() for name in replay.observed}
+    outputs = {part: Deviation() for part in replay.parts}
     for x, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):
         y = live[replay.site.output]
         error = error_model.run({INPUT: x})[OUTPUT]
@@ -108,15 +112,15 @@ def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDAr
         found = dict(fed)
         if rest is not None:
             found |= rest.run({info.name: fed[info.name] for info in rest.inputs})
-        for name in [name for name in outputs if name in found]:
-            if expected[name].shape != found[name].shape:
-                del outputs[name]  # how many rows there are depends on the values: nothing to compare
+        for part in list(outputs):
+            old, new = (part.of(values[part.value]) for values in (expected, found))
+            if old.shape != new.shape:
+                del outputs[part]  # how many rows there are depends on the values: nothing to compare
                 continue
-            outputs[name].add(*(by_sample(name, values[name], rows, replay.axes) for values in (expected, found)))
-    errors = [deviation.figures().relative_error for deviation in outputs.values()]
-    worst = max((error for error in errors if error is not None), default=0.0)
-    relative = own.relative
-    return Effect(relative, worst) if relative and worst > 0 else None
+            outputs[part].add(*(by_sample(part.value, values, rows, replay.axes) for values in (old, new)))
+    errors = {part.name: deviation.figures().relative_error for part, deviation in outputs.items()}
+    relative, reacting = own.relative, {name: error for name, error in errors.items() if error and error > ROUNDING}
+    return Effect(relative, reacting) if relative and reacting else None
 
 
 class _ScaledError:

@@ -13,7 +13,7 @@ from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets
 from sepconvert.graph.batch_axes import batch_axes
-from sepconvert.graph.heads import pre_activations
+from sepconvert.graph.joined import OutputPart, output_parts
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import ValueType
@@ -22,6 +22,7 @@ from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.uses import values_behind
 from sepconvert.number_types import numpy_dtype
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
@@ -128,6 +129,7 @@ class TaskWalk:
         self._model, self._forms, self._effort, self._rng = model, forms, effort, rng
         self._progress = progress
         self._targets = find_targets(model, sites)
+        self._parts: tuple[OutputPart, ...] = ()
         self._observed: tuple[str, ...] = ()
         self._axes: Axes = {}
 
@@ -138,10 +140,9 @@ class TaskWalk:
         fitted, heldout = used.split(effort.heldout, self._rng)
         shapes = infer_shapes(self._model, used.shapes())
         size = value_sizes(shapes)
-        before = pre_activations(self._model)
-        names = [str(value.name) for value in self._model.ir.graph.outputs]
-        observed = dict.fromkeys(before.get(name, name) for name in names)
-        self._observed = tuple(name for name in observed if _is_numeric(name, shapes))
+        judged = [part for found in output_parts(self._model, shapes).values() for part in found]
+        self._parts = tuple(part for part in dict.fromkeys(judged) if _is_numeric(part.value, shapes))
+        self._observed = tuple(dict.fromkeys(part.value for part in self._parts))
         self._axes = batch_axes(self._model, shapes)
         segments = plan_segments(self._model, self._stops(), size)
         largest = largest_value(shapes, size)
@@ -179,7 +180,10 @@ class TaskWalk:
         site, effort = target.site, self._effort
         weight = read_kernel(self._model, site)
         output = ValueType(numpy_dtype(site.dtype), (None,) * site.dimensions)
-        rest, fed = cut_behind(self._model, site, stream.types(), output, self._observed)
+        reached = values_behind(self._model.ir.graph, site.output)
+        parts = tuple(part for part in self._parts if part.value in reached)
+        observed = tuple(name for name in self._observed if name in reached)
+        rest, fed = cut_behind(self._model, site, stream.types(), output, observed)
         sample = SiteSample(site.geometry, effort.memory_budget)
         inputs, live = [], []
         names = list(dict.fromkeys([*segment.after, *target.own_needs, site.output]))
@@ -199,14 +203,14 @@ class TaskWalk:
             site,
             rest,
             fed,
-            self._observed,
+            parts,
             tuple(inputs),
             tuple(live),
-            tuple(expected),
+            tuple({name: values[name] for name in observed} for values in expected),
             around,
             target.row_scale,
             tuple(batches[index].samples for index in replayed),
-            {name: self._axes[name] for name in self._observed if name in self._axes},
+            {name: self._axes[name] for name in observed if name in self._axes},
         )
         ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *PROBED))}
         return SiteTask(

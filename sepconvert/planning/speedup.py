@@ -12,7 +12,7 @@ from math import exp, inf, log
 from typing import Any
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.knapsack import OutOfReachError, select
+from sepconvert.planning.knapsack import Figures, OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption, Timed
 from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
@@ -185,9 +185,9 @@ class _Search:
         """Plans that meet the budget within their interval."""
         return [picks for picks, timed in self._measured.items() if timed.high >= self._speedup]
 
-    def _figures(self) -> list[list[dict[str, float]]]:
-        """Damage and change of the time of all options."""
-        return [[{"damage": o.damage, "ms": self._change(o)} for o in options] for options in self._choices.options]
+    def _figures(self) -> list[list[Figures]]:
+        """Damages and change of the time of all options."""
+        return [[{"damage": o.damages, "ms": self._change(o)} for o in options] for options in self._choices.options]
 
     def _change(self, option: SiteOption) -> float:
         return 0.0 if option.ms is None or option.scheme is None else self._scale * option.ms - (option.dense_ms or 0.0)
@@ -205,7 +205,8 @@ class _Search:
         return max(1 + change / self._before_ms, LEAST_SHARE)
 
     def _damage(self, picks: Picks) -> float:
-        return sum(site.option.damage for site in self._choices.planned(picks))
+        damage: float = self._choices.damage(picks)["damage"]
+        return damage
 
     def _plan(self, picks: Picks) -> NetworkPlan:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
@@ -213,7 +214,7 @@ class _Search:
         # What was predicted before anything was measured is told, not what was corrected.
         share = max(1 - sum(site.option.saved_ms for site in planned) / self._before_ms, LEAST_SHARE)
         predicted: dict[str, Any] = {
-            "damage": self._damage(picks),
+            **self._choices.damage(picks),
             "latency_ms": (self._before_ms if timed is None else timed.before_ms) * share,
             "speedup": 1 / share,
             "source": sources(planned),

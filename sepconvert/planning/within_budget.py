@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import fsum
+from typing import Any
 
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
@@ -15,11 +17,15 @@ KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the bu
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Everything there is to choose from: the sites in the graph's order, their options, and why some have none."""
+    """Everything there is to choose from: the sites in the graph's order, their options, and why some have none.
+
+    ``parts`` names what the options' damages are of, in their order; empty where nothing is known of the outputs.
+    """
 
     sites: tuple[ConvSite, ...]
     options: tuple[tuple[SiteOption, ...], ...]
     reasons: Mapping[str, str]
+    parts: tuple[str, ...] = ()
 
     def without(self, outputs: Collection[str]) -> "Choices":
         """The same choices, but these sites (by output) stay dense."""
@@ -32,6 +38,13 @@ class Choices:
     def least_damage(self) -> float | None:
         """The least that rewriting any one site is predicted to cost; None where no candidate is worth having."""
         return min((o.damage for options in self.options for o in options if o.scheme is not None), default=None)
+
+    def damage(self, picks: Sequence[int]) -> dict[str, Any]:
+        """The largest total damage of a part, as the plan's prediction: ``damage`` and, of several, ``worst_part``."""
+        taken = [options[pick].damages for options, pick in zip(self.options, picks, strict=True)]
+        totals = [fsum(found) for found in zip(*(damages for damages in taken if damages), strict=True)]
+        worst = max(totals, default=0.0)
+        return {"damage": worst} | ({"worst_part": self.parts[totals.index(worst)]} if len(totals) > 1 else {})
 
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
@@ -68,7 +81,7 @@ def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkP
             f"of its {unit}, because the rest is in layers that are no sites; ask for {round_up(best):g} or more."
         ) from None
     planned = choices.planned(found.picks)
-    predicted = {"damage": found.totals["damage"], unit: 1 + found.totals[unit] / total}
+    predicted = {**choices.damage(found.picks), unit: 1 + found.totals[unit] / total}
     return NetworkPlan({unit: ratio}, planned, predicted)
 
 
@@ -79,19 +92,19 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
     """
     figures = [
         [
-            {"damage": option.damage, "ms": -option.saved_ms, "macs": _cost_figures(site, option, "macs")["macs"]}
+            {"damage": option.damages, "ms": -option.saved_ms, "macs": _cost_figures(site, option, "macs")["macs"]}
             for option in options
         ]
         for site, options in zip(choices.sites, choices.options, strict=True)
     ]
     found = select(figures, figure, {"damage": limit})
     planned = choices.planned(found.picks)
-    predicted = {"damage": found.totals["damage"], "saved_ms": -found.totals["ms"], "source": sources(planned)}
+    predicted = {**choices.damage(found.picks), "saved_ms": -found.totals["ms"], "source": sources(planned)}
     return NetworkPlan({"max_error": limit}, planned, predicted)
 
 
-def _cost_figures(site: ConvSite, option: SiteOption, unit: str) -> dict[str, float]:
-    """Damage and the change of one cost; MACs that are unknown cannot change."""
+def _cost_figures(site: ConvSite, option: SiteOption, unit: str) -> dict[str, Any]:
+    """Damages and the change of one cost; MACs that are unknown cannot change."""
     change = 0.0
     if option.scheme is not None:
         dense, new = site.geometry.dense_cost, cost_of(option.scheme.form, site.geometry, option.scheme.rank)
@@ -99,7 +112,7 @@ def _cost_figures(site: ConvSite, option: SiteOption, unit: str) -> dict[str, fl
             change = new.params - dense.params
         elif new.macs is not None and dense.macs is not None:
             change = new.macs - dense.macs
-    return {"damage": option.damage, unit: change}
+    return {"damage": option.damages, unit: change}
 
 
 def sources(planned: Sequence[PlannedSite]) -> str | None:

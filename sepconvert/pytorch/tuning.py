@@ -16,7 +16,8 @@ from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError, DeviceError, ModelError
 from sepconvert.fitting.sizes import value_sizes
-from sepconvert.graph.heads import expose, pre_activations
+from sepconvert.graph.heads import expose
+from sepconvert.graph.joined import output_parts
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
@@ -133,11 +134,11 @@ def tune(
 def _job(
     original: LoadedModel, rewritten: LoadedModel, trainable: tuple[str, ...], data: Dataset, tuning: Tuning
 ) -> Job:
-    before = pre_activations(original)
-    outputs = [str(value.name) for value in original.ir.graph.outputs]
-    teacher = model_bytes(expose(original, list(before.values())))
+    parts = output_parts(original, infer_shapes(original, data.shapes())).values()
+    judged = list(dict.fromkeys(part.value for found in parts for part in found))
+    teacher = model_bytes(expose(original, judged))
     floating = {info.name for info in open_session(teacher).outputs if info.dtype.startswith(("float", "bfloat"))}
-    values = tuple(dict.fromkeys(name for output in outputs if (name := before.get(output, output)) in floating))
+    values = tuple(name for name in judged if name in floating)
     if not values:
         raise NotTunableError("no output of the model is a floating-point tensor")
     processes = tuning.num_devices * tuning.num_nodes

@@ -30,11 +30,20 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class PartFidelity:
+    """How far a part of an output is from the original's; ``relative_error`` is by the part's own variance."""
+
+    name: str
+    relative_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class OutputFidelity:
     """How far one output is from the original's.
 
     ``relative_error`` = Σ(y−ŷ)² / Σ(y−ȳ)², ȳ the element-wise mean over the samples; None for one sample or a constant
-    output. ``pre_activation_relative_error`` is the same before a final Softmax/LogSoftmax/Sigmoid.
+    output. ``pre_activation_relative_error`` is the same before a final Softmax/LogSoftmax/Sigmoid. ``parts`` are the
+    values that the output joins, each before its own activation; an output that joins nothing has none.
     """
 
     name: str
@@ -43,10 +52,23 @@ class OutputFidelity:
     max_abs: float | None
     cosine: float | None
     sqnr_db: float | None
+    parts: list[PartFidelity] = field(default_factory=list)
+
+    @property
+    def worst_part(self) -> PartFidelity | None:
+        """The part that errs most; None where there are no parts, or none is known."""
+        known = [part for part in self.parts if part.relative_error is not None]
+        return max(known, key=lambda part: part.relative_error or 0.0, default=None)
 
     @property
     def decisive_error(self) -> float | None:
-        """The error budgets and gates use: before the final activation where there is one."""
+        """The error budgets and gates use: of the worst part, else before the final activation where there is one.
+
+        A part without an error may be constant; where the whole has none either, nothing is known of it.
+        """
+        if self.parts and self.worst_part is not None:
+            constant = self.relative_error is not None or all(part.relative_error is not None for part in self.parts)
+            return self.worst_part.relative_error if constant else None
         if self.pre_activation_relative_error is not None:
             return self.pre_activation_relative_error
         return self.relative_error
@@ -62,6 +84,18 @@ class Fidelity:
     top1_before: float | None = None
     top1_after: float | None = None
     top1_agreement: float | None = None
+
+    @property
+    def worst(self) -> OutputFidelity | None:
+        """The output whose decisive error is largest, NaN above all; None where none is known."""
+        known = [output for output in self.outputs if output.decisive_error is not None]
+        return max(known, key=lambda output: _above(output.decisive_error), default=None)
+
+
+def _above(error: float | None) -> tuple[bool, float]:
+    """Order errors, NaN last."""
+    assert error is not None
+    return error != error, error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import PurePath
 
 from sepconvert.record.difference import FASTER, SLOWER
-from sepconvert.record.measured import Fidelity, Latency
+from sepconvert.record.measured import Fidelity, Latency, OutputFidelity
 from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 
 UNKNOWN = "unknown"
@@ -59,12 +59,17 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
     """Rows of the table: each output's decisive error, and top-1 where there are labels."""
     if found is None:
         return []
-    rows = [["relative error of " + o.name, "", _figure(o.decisive_error), ""] for o in found.outputs]
+    rows = [[f"relative error of {_judged(o)}", "", _figure(o.decisive_error), ""] for o in found.outputs]
     if found.top1_before is not None and found.top1_after is not None:
         points = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
         change = "less than 0.01 points" if points[1:].startswith("0.00") else points
         rows.append(["top-1", f"{found.top1_before:.2%}", f"{found.top1_after:.2%}", change])
     return rows
+
+
+def _judged(output: OutputFidelity) -> str:
+    """Name what decides: the output, or the worst of its parts."""
+    return output.name if output.worst_part is None else f"{output.name}, worst part {output.worst_part.name}"
 
 
 def latency_row(timing: Latency) -> list[str]:

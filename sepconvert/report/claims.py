@@ -14,6 +14,7 @@ from sepconvert.record import (
     Fidelity,
     InputValues,
     Latency,
+    OutputFidelity,
     Record,
     SiteRecord,
     SweepPoint,
@@ -172,13 +173,12 @@ def _agreement(fidelity: Fidelity) -> str:
 
 
 def _worst_output(fidelity: Fidelity) -> Claim:
-    measured = [(o.decisive_error, o) for o in fidelity.outputs if o.decisive_error is not None]
-    on = f"on {inputs(fidelity)}"
-    if not measured:
+    output, on = fidelity.worst, f"on {inputs(fidelity)}"
+    worst = None if output is None else output.decisive_error
+    if output is None or worst is None:
         text = f"The relative error cannot be computed {on}: it takes at least two samples and an output that varies."
         return Claim("accuracy not comparable", text, MIXED)
-    worst, output = max(measured, key=lambda pair: (pair[0] != pair[0], pair[0]))
-    which = "" if len(fidelity.outputs) == 1 else f" (the worst of {len(fidelity.outputs)} outputs, “{output.name}”)"
+    which = _which(fidelity, output)
     number = figures.error(worst)
     if worst < ROUNDING_ERROR:
         text = f"The outputs equal the original's to rounding{which}: relative error {number} {on}."
@@ -193,11 +193,20 @@ def _worst_output(fidelity: Fidelity) -> Claim:
     if worst >= LARGE_ERROR or (fidelity.top1_agreement is not None and fidelity.top1_agreement < FEWEST_KEPT):
         size, tone = "large", BAD
     kept = figures.percent(1 - worst, decimals=2 if worst < SMALL_ERROR else 1)
+    what = "that part" if output.parts else "the original output"
     text = (
-        f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of the original "
-        f"output's variation{_agreement(fidelity)}."
+        f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of {what}'s "
+        f"variation{_agreement(fidelity)}."
     )
     return Claim(f"relative error {number}", text, tone)
+
+
+def _which(fidelity: Fidelity, output: OutputFidelity) -> str:
+    """Name the output that errs most, and its worst part, where there are several."""
+    names = [] if len(fidelity.outputs) == 1 else [f"the worst of {len(fidelity.outputs)} outputs, “{output.name}”"]
+    if output.worst_part is not None:
+        names.append(f"the worst of the {len(output.parts)} parts that it joins, “{output.worst_part.name}”")
+    return f" ({': '.join(names)})" if names else ""
 
 
 def layers(record: Record) -> Claim:

@@ -33,7 +33,7 @@ class TotalRow:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """How far one output is from the original's."""
+    """How far one output is from the original's; ``parts`` are the values that it joins, with their errors."""
 
     name: str
     error: str
@@ -41,6 +41,7 @@ class OutputRow:
     max_abs: str
     cosine: str
     sqnr: str
+    parts: Pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class FidelityView:
     values: tuple[str, ...]
     top1: Pairs
     has_pre_activation: bool
+    has_parts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,10 @@ def _quality_figure(record: Record) -> Figure:
         # A loss may be small enough to be acceptable, but is never painted as a gain.
         tone = claims.NEUTRAL if change <= 0 and claim.tone == claims.GOOD else claim.tone
         return Figure("Top-1", before, after, figures.points(change), note, tone)
-    errors = [o.decisive_error for o in fidelity.outputs if o.decisive_error is not None]
-    worst = max(errors) if errors else None
-    label = "Relative error" if len(fidelity.outputs) == 1 else "Relative error, worst output"
+    worst = None if fidelity.worst is None else fidelity.worst.decisive_error
+    joined = any(output.parts for output in fidelity.outputs)
+    several = ", worst part" if joined else ", worst output" if len(fidelity.outputs) > 1 else ""
+    label = f"Relative error{several}"
     note = f"0 is identical, 1 no better than a constant answer; {note}"
     return Figure(label, figures.error(worst, "not comparable"), None, "", note, claim.tone)
 
@@ -205,6 +208,7 @@ def fidelity_view(record: Record) -> FidelityView | None:
         values=tuple(claims.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
+        has_parts=any(o.parts for o in fidelity.outputs),
     )
 
 
@@ -216,6 +220,7 @@ def _output_row(output: OutputFidelity) -> OutputRow:
         max_abs=figures.error(output.max_abs, figures.UNKNOWN),
         cosine=figures.cosine(output.cosine),
         sqnr=figures.decibels(output.sqnr_db, figures.UNKNOWN),
+        parts=tuple((part.name, figures.error(part.relative_error, figures.UNKNOWN)) for part in output.parts),
     )
 
 

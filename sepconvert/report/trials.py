@@ -20,6 +20,7 @@ _PLAN_WORDS = {
     "speedup": "Speed-up of the whole model",
     "max_error": "Relative error, worst output",
     "goal": "Goal",
+    "worst_part": "Part of the output that errs most",
     "share": "Spread over the layers",
     "dropped_weights": "Squared weights dropped, sum of shares",
     "architecture_speedup": "Speed-up with random weights, before fitting",

@@ -171,6 +171,8 @@ def _fidelity(record: Record) -> list[RenderableType]:
     for output in found.outputs:
         values = (output.relative_error, output.pre_activation_relative_error, output.max_abs)
         table.add_row(output.name, *(figures.error(value, "-") for value in values))
+        for part in output.parts:
+            table.add_row(f"  {part.name}", figures.error(part.relative_error, "-"), "", "")
     parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
     parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
     if found.top1_before is not None and found.top1_after is not None:

@@ -3,7 +3,7 @@
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.data.dataset import Feeds
+from sepconvert.graph.joined import Parts
 from sepconvert.model_bytes import ModelBytes
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Fidelity, OutputFidelity
+from sepconvert.record import Fidelity, OutputFidelity, PartFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample
@@ -39,8 +40,8 @@ def measure_fidelity(
     after: bytes | Path,
     dataset: Dataset,
     *,
-    pre: Mapping[str, str] | None = None,
-    pre_after: Mapping[str, str] | None = None,
+    parts: Parts = MappingProxyType({}),
+    parts_after: Parts | None = None,
     outputs: Sequence[str] | None = None,
     axes: Axes = MappingProxyType({}),
     device: str = "cpu",
@@ -58,10 +59,11 @@ def measure_fidelity(
         before: the original model.
         after: the rewritten one.
         dataset: inputs for ``before``; a single input of another name, and other float types, are adapted.
-        pre: for outputs made by Softmax, LogSoftmax or Sigmoid: the name of the value before it. These values must be
-            outputs of both models (instrument them first).
-        pre_after: the same for ``after`` where its value names differ.
-        outputs: the outputs to compare; None for all but the values of ``pre``.
+        parts: what outputs are judged by beside the whole of them. The values that they are of must be outputs of both
+            models (expose them first).
+        parts_after: the same for ``after`` where its value names differ. An output whose parts are not alike in both is
+            judged as a whole, with a warning.
+        outputs: the outputs to compare; None for all but the values of ``parts``.
         axes: along which axis the samples lie, by the original's value; see ``by_sample``.
         device: where both models run.
         threads: threads of each session.
@@ -75,12 +77,12 @@ def measure_fidelity(
     original = [open_session(before, device=device, threads=threads)]
     first = original[0]
     second = open_session(after, device=device, threads=threads)
-    pairs = pair_outputs(first, second, pre or {}, pre_after or pre or {}, outputs)
+    pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
     inputs = pair_inputs(first, second)
     comparisons = [_Comparison(pair, tuple(Deviation() for _ in pair.before)) for pair in pairs]
-    # dict.fromkeys: a value before an activation may be an output of its own, but is computed once.
-    names = list(dict.fromkeys(name for pair in pairs for name in pair.before))
-    partners = list(dict.fromkeys(name for pair in pairs for name in pair.after))
+    # dict.fromkeys: a part may be an output of its own, or several parts stretches of one value.
+    names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
+    partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
     top = TopOne(dataset.labels)
     seen = 0
     del first
@@ -99,21 +101,32 @@ def measure_fidelity(
 
 @dataclass(slots=True)
 class _Comparison:
-    """What has been seen of one pair of outputs so far."""
+    """What has been seen of one pair of outputs so far; a mismatch is that of the value's shapes, by place."""
 
     pair: OutputPair
     deviations: tuple[Deviation, ...]
-    mismatch: str | None = None
+    mismatches: dict[int, str] = field(default_factory=dict)
 
     def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes) -> None:
-        if not self.pair.numeric or self.mismatch:
+        if not self.pair.numeric:
             return
-        for name, partner, deviation in zip(self.pair.before, self.pair.after, self.deviations, strict=True):
-            y, y_hat = old[name], new[partner]
-            if y.shape != y_hat.shape:
-                self.mismatch = f"{y.shape} before but {y_hat.shape} after"
-                return
-            deviation.add(by_sample(name, y, rows, axes), by_sample(name, y_hat, rows, axes))
+        for place, (part, partner) in enumerate(zip(self.pair.before, self.pair.after, strict=True)):
+            y, y_hat = part.of(old[part.value]), partner.of(new[partner.value])
+            if place not in self.mismatches and y.shape != y_hat.shape:
+                self.mismatches[place] = f"{y.shape} before but {y_hat.shape} after"
+            if place not in self.mismatches:
+                name = part.value
+                self.deviations[place].add(by_sample(name, y, rows, axes), by_sample(name, y_hat, rows, axes))
+
+    def figures(self) -> list[Figures]:
+        """Of the output and of its parts, without any where there is nothing to compare."""
+        found = [deviation.figures() for deviation in self.deviations]
+        if not self.pair.numeric:
+            return [_NOTHING]
+        return [_NOTHING if place in self.mismatches else figures for place, figures in enumerate(found)]
+
+
+_NOTHING = Figures(0, None, None, None, None)
 
 
 def _answers(
@@ -140,8 +153,8 @@ def _answers(
 def _by_sample(
     pair: OutputPair, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes
 ) -> tuple[str, NDArray[Any], NDArray[Any]]:
-    name = pair.before[0]
-    return name, by_sample(name, old[name], rows, axes), by_sample(name, new[pair.after[0]], rows, axes)
+    name = pair.info.name
+    return name, by_sample(name, old[name], rows, axes), by_sample(name, new[pair.after[0].value], rows, axes)
 
 
 def _choose_batch(dataset: Dataset, second: Session) -> int:
@@ -160,17 +173,19 @@ def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset
     warnings: list[str] = []
     outputs = []
     for comparison in comparisons:
-        figures = [deviation.figures() for deviation in comparison.deviations]
-        warnings += _explain(comparison, figures)
-        known = figures if comparison.pair.numeric and not comparison.mismatch else [Figures(0, None, None, None, None)]
+        whole, *inner = comparison.figures()
+        warnings += _explain(comparison, [whole, *inner])
+        before = inner[0].relative_error if inner and not comparison.pair.joins else None
+        named = zip(comparison.pair.before[1:], inner, strict=True) if comparison.pair.joins else ()
         outputs.append(
             OutputFidelity(
                 name=comparison.pair.info.name,
-                relative_error=known[0].relative_error,
-                pre_activation_relative_error=known[1].relative_error if len(known) > 1 else None,
-                max_abs=known[0].max_abs,
-                cosine=known[0].cosine,
-                sqnr_db=known[0].sqnr_db,
+                relative_error=whole.relative_error,
+                pre_activation_relative_error=before,
+                max_abs=whole.max_abs,
+                cosine=whole.cosine,
+                sqnr_db=whole.sqnr_db,
+                parts=[PartFidelity(part.name, figures.relative_error) for part, figures in named],
             )
         )
     warnings += top.warnings()
@@ -190,12 +205,16 @@ def _explain(comparison: _Comparison, figures: Sequence[Figures]) -> list[str]:
     name = comparison.pair.info.name
     if not comparison.pair.numeric:
         return [f"Output '{name}' is {comparison.pair.info.dtype}, which cannot be compared as numbers."]
-    if comparison.mismatch:
-        return [f"Output '{name}' has shape {comparison.mismatch} on the same input, so it cannot be compared."]
     said = []
     if comparison.pair.missing:
-        said.append(f"The value '{comparison.pair.missing}' before the activation of '{name}' is not in both models.")
-    for value, found in zip(comparison.pair.before, figures, strict=True):
+        values = ", ".join(comparison.pair.missing)
+        said.append(f"What output '{name}' is made of ({values}) is not alike in both models: it is judged as a whole.")
+    for place, (part, found) in enumerate(zip(comparison.pair.before, figures, strict=True)):
+        value = part.name
+        if place in comparison.mismatches:
+            kind, shapes = "Part" if place else "Output", comparison.mismatches[place]
+            said.append(f"{kind} '{value}' has shape {shapes} on the same input, so it cannot be compared.")
+            continue
         for bad, which in ((found.bad_before, "original"), (found.bad_after, "rewritten")):
             if bad:
                 said.append(f"'{value}' of the {which} model holds NaN or Inf in {bad} of {found.samples} samples.")

@@ -1,24 +1,30 @@
 """Which outputs of two versions of one model belong together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.joined import OutputPart, Parts
 from sepconvert.runtime.sessions import Session, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPair:
-    """One output, and the value before its activation where that is measured: names in both models.
+    """One output and the parts it is judged by, in both models.
 
-    ``before`` and ``after`` are ``(output,)`` or ``(output, pre-activation)``; ``info`` is the original's output;
-    ``missing`` names a pre-activation value that was asked for but is no output of both models.
+    ``before`` and ``after`` begin with the whole output; its parts follow, where there are others. ``info`` is the
+    original's output; ``missing`` names the parts that were asked for but are not found alike in both models.
     """
 
     info: TensorInfo
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    missing: str | None = None
+    before: tuple[OutputPart, ...]
+    after: tuple[OutputPart, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def joins(self) -> bool:
+        """Whether the output joins several parts, or one that was cut out of a value."""
+        return len(self.before) > 2 or any(part.stretches for part in self.before)
 
     @property
     def numeric(self) -> bool:
@@ -27,7 +33,7 @@ class OutputPair:
 
 
 def pair_outputs(
-    first: Session, second: Session, pre: Mapping[str, str], pre_after: Mapping[str, str], wanted: Sequence[str] | None
+    first: Session, second: Session, parts: Parts, parts_after: Parts, wanted: Sequence[str] | None
 ) -> list[OutputPair]:
     """Match outputs by name, or by position where all the names differ; see ``measure_fidelity`` for the arguments.
 
@@ -36,7 +42,7 @@ def pair_outputs(
     """
     infos = {info.name: info for info in first.outputs}
     later = {info.name: info for info in second.outputs}
-    hidden, hidden_after = set(pre.values()), set(pre_after.values())
+    hidden, hidden_after = _inner(parts), _inner(parts_after)
     names = list(wanted) if wanted is not None else [name for name in infos if name not in hidden]
     partners = names
     if not any(name in later for name in names):
@@ -51,16 +57,29 @@ def pair_outputs(
         if name not in infos:
             raise ModelError(f"The original model has no output '{name}'; it has {', '.join(infos)}.")
         _check_shapes(infos[name], later[partner])
-        inner, inner_after = pre.get(name), pre_after.get(partner)
-        if inner in infos and inner_after in later:
-            pairs.append(OutputPair(infos[name], _names(name, inner), _names(partner, inner_after)))
+        whole, whole_after = OutputPart(name), OutputPart(partner)
+        inner = tuple(part for part in parts.get(name, ()) if part != whole)
+        inner_after = tuple(part for part in parts_after.get(partner, ()) if part != whole_after)
+        if _alike(inner, inner_after) and _present(inner, infos) and _present(inner_after, later):
+            pairs.append(OutputPair(infos[name], (whole, *inner), (whole_after, *inner_after)))
         else:
-            pairs.append(OutputPair(infos[name], (name,), (partner,), missing=inner))
+            missing = tuple(part.name for part in inner or inner_after)
+            pairs.append(OutputPair(infos[name], (whole,), (whole_after,), missing))
     return pairs
 
 
-def _names(output: str, inner: str | None) -> tuple[str, ...]:
-    return (output,) if inner is None else (output, inner)
+def _inner(parts: Parts) -> set[str]:
+    """The values that parts are of, less the outputs themselves."""
+    return {part.value for found in parts.values() for part in found} - parts.keys()
+
+
+def _alike(some: Sequence[OutputPart], others: Sequence[OutputPart]) -> bool:
+    """Whether two walks found the same: as many parts, and the same stretches of values."""
+    return [part.stretches for part in some] == [part.stretches for part in others]
+
+
+def _present(parts: Sequence[OutputPart], infos: Container[str]) -> bool:
+    return all(part.value in infos for part in parts)
 
 
 def _check_shapes(one: TensorInfo, other: TensorInfo) -> None:

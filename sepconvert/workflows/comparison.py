@@ -202,7 +202,8 @@ def _error_failures(record: Record, limit: float | None) -> list[str]:
                 f"the relative error of output '{output.name}' is unknown (one sample, or a constant output)"
             )
         elif not error <= limit:
-            failures.append(f"the relative error of output '{output.name}' is {error:.3g}, above {limit:g}")
+            part = "" if output.worst_part is None else f"part '{output.worst_part.name}' of "
+            failures.append(f"the relative error of {part}output '{output.name}' is {error:.3g}, above {limit:g}")
     return failures if found else ["no fidelity was measured"]
 
 

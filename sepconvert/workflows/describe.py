@@ -213,12 +213,16 @@ def with_measured(plan: Plan, latency: Sequence[Latency], fidelity: Fidelity | N
         measured |= {"speedup": latency[0].speedup, "latency_ms": latency[0].after.median_ms}
     error = worst_error(fidelity)
     if error is not None and "max_error" not in measured:
-        measured["max_error"] = error
+        measured |= {"max_error": error, **_worst_part(fidelity)}
     return replace(plan, measured=measured or None)
+
+
+def _worst_part(fidelity: Fidelity | None) -> dict[str, str]:
+    part = None if fidelity is None or fidelity.worst is None else fidelity.worst.worst_part
+    return {} if part is None else {"worst_part": part.name}
 
 
 def worst_error(fidelity: Fidelity | None) -> float | None:
     """The largest decisive error over the outputs; None where none is known."""
-    errors = [output.decisive_error for output in fidelity.outputs] if fidelity is not None else []
-    known = [error for error in errors if error is not None]
-    return max(known, default=None)
+    worst = None if fidelity is None else fidelity.worst
+    return None if worst is None else worst.decisive_error

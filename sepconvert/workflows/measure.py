@@ -1,10 +1,13 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
+from pathlib import Path
+
 import numpy as np
 
 from sepconvert.data import Dataset, random_inputs
 from sepconvert.graph.batch_axes import batch_axes
-from sepconvert.graph.heads import expose, pre_activations
+from sepconvert.graph.heads import expose
+from sepconvert.graph.joined import Parts, output_parts
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
@@ -19,7 +22,7 @@ SHOWN_SAMPLES = 4
 def measure_fidelity(
     before: OpenedModel, after: OpenedModel, dataset: Dataset | None, seed: int, progress: Progress = silent
 ) -> tuple[Fidelity | None, list[str]]:
-    """Run both models on the same inputs and compare every output, also before a final activation.
+    """Run both models on the same inputs and compare every output, and the parts that it joins.
 
     Args:
         before: the original.
@@ -37,18 +40,18 @@ def measure_fidelity(
         if not all(is_full(info.used_shape) for info in before.shapes.inputs):
             return None, ["Fidelity was not measured: an input's size is unknown; pass --input or --data."]
         dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
-    pre, pre_after = pre_activations(before.model), pre_activations(after.model)
-    if pre.keys() != pre_after.keys():
-        pre, pre_after = {}, {}
-    old, new = (
-        runnable(expose(opened.model, list(values.values()))) for opened, values in ((before, pre), (after, pre_after))
-    )
+    parts, parts_after = (output_parts(opened.model, opened.shapes) for opened in (before, after))
+    old, new = (_exposing(opened, found) for opened, found in ((before, parts), (after, parts_after)))
     outputs = [str(value.name) for value in before.model.ir.graph.outputs]
     axes = batch_axes(before.model, before.shapes)
     result = fidelity.measure_fidelity(
-        old, new, dataset, pre=pre, pre_after=pre_after, outputs=outputs, axes=axes, progress=progress
+        old, new, dataset, parts=parts, parts_after=parts_after, outputs=outputs, axes=axes, progress=progress
     )
     return result.fidelity, list(result.warnings)
+
+
+def _exposing(opened: OpenedModel, parts: Parts) -> bytes | Path:
+    return runnable(expose(opened.model, [part.value for found in parts.values() for part in found]))
 
 
 def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | None) -> list[SampleImages]:

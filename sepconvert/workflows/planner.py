@@ -17,7 +17,7 @@ from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.damage import SiteProfile
+from sepconvert.planning.damage import SiteProfile, sensitive_parts
 from sepconvert.planning.disk_cache import default_folder
 from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
 from sepconvert.planning.latency_table import Table, WholeModel, Workload
@@ -70,8 +70,8 @@ class Planner:
     @property
     def predicts_errors(self) -> bool:
         """Whether a damage is an error of the output: there are inputs, and the network's answer to errors is known."""
-        known = [profile.sensitivity for profile in self.profiles.values() if profile.curves]
-        return self.case.calibration is not None and bool(known) and None not in known
+        known = [bool(profile.sensitivities) for profile in self.profiles.values() if profile.curves]
+        return self.case.calibration is not None and bool(known) and all(known)
 
     def by_speedup(self, speedup: float, without: frozenset[str] = frozenset()) -> NetworkPlan:
         """Plan for ``--speedup``; the sites ``without`` (by output) stay dense.
@@ -96,7 +96,7 @@ class Planner:
     def choices_by_cost(self) -> Choices:
         """All options with their MACs and parameters."""
         options = options_by_cost(self.case.sites, self.request.forms, self.profiles, self.request.planning.lowering)
-        return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {})
+        return Choices(tuple(self.case.sites), tuple(map(tuple, options)), {}, sensitive_parts(self.profiles.values()))
 
     @cached_property
     def choices_by_latency(self) -> Choices:
@@ -106,7 +106,7 @@ class Planner:
             options, reasons = options_by_latency(
                 sites, workloads, request.forms, profiles, self.latencies, request.planning.lowering, request.progress
             )
-        return Choices(tuple(sites), tuple(map(tuple, options)), reasons)
+        return Choices(tuple(sites), tuple(map(tuple, options)), reasons, sensitive_parts(profiles.values()))
 
     @cached_property
     def workloads(self) -> Mapping[str, Workload]:

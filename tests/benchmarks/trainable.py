@@ -23,9 +23,11 @@ import onnx
 import torch
 
 from sepconvert.errors import SepconvertError
-from sepconvert.graph.heads import expose, pre_activations
+from sepconvert.graph.heads import expose
+from sepconvert.graph.joined import output_parts
 from sepconvert.graph.load import LoadedModel, load_model
 from sepconvert.graph.save import model_bytes
+from sepconvert.graph.shapes import infer_shapes
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.runtime.sessions import TensorInfo, open_session
 from tests.pytorch.exports import EXPORTERS, save
@@ -60,9 +62,9 @@ def compare(path: Path, name: str, exporter: str, sizes: Sequence[int] = (64, 16
 
 def _difference(source: LoadedModel, sizes: Sequence[int]) -> float:
     module = TrainableGraph.from_model(source)
-    before = pre_activations(source)
-    session = open_session(model_bytes(expose(source, list(before.values()))))
-    names = [before.get(name, name) for name in module.outputs]
+    parts = output_parts(source, infer_shapes(source))
+    names = list(dict.fromkeys(part.value for name in module.outputs for part in parts[name]))
+    session = open_session(model_bytes(expose(source, names)))
     rng = np.random.default_rng(0)
     feeds = {info.name: _input(info, sizes, rng) for info in session.inputs}
     expected = session.run(feeds, names)

@@ -130,4 +130,4 @@ def test_sites_on_both_sides_of_a_cut_are_fitted_and_profiled(build: Callable[[]
     profiles = profile_network(
         model, sites, _dataset(model), ("dw_pw",), rng=np.random.default_rng(0), jobs=1, effort=LIGHT
     )
-    assert all(profiles[site.output].sensitivity is not None for site in sites)
+    assert all(profiles[site.output].sensitivities for site in sites)

@@ -21,7 +21,7 @@ def make_option(site: ConvSite, rank: int, damage: float, ms: float | None = Non
     """``pw_dw_pw`` at a rank; dense takes 10 ms."""
     dense = None if ms is None else 10.0
     return SiteOption(
-        Scheme("pw_dw_pw", rank, "stacked"), damage, damage, ms, dense, None if ms is None else "measured"
+        Scheme("pw_dw_pw", rank, "stacked"), damage, (damage,), ms, dense, None if ms is None else "measured"
     )
 
 

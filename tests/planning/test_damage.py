@@ -40,18 +40,20 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
         ErrorCurve(ranks, errors)
 
 
-def test_damage_is_the_error_times_the_sensitivity_and_without_one_the_error() -> None:
-    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
-    assert SiteProfile(curves, 0.1).damage("dw_pw", 2) == pytest.approx(0.025)
-    assert SiteProfile(curves).damage("dw_pw", 2) == pytest.approx(0.25)
+def test_damage_to_a_part_is_the_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
+    curves, parts = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, ["boxes", "scores"]
+    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((0.025, 0.0))
+    assert SiteProfile(curves).damages("dw_pw", 2, parts) == pytest.approx((0.25, 0.25))
+    assert SiteProfile(curves).damages("dw_pw", 2, []) == pytest.approx((0.25,))
 
 
 def test_sensitivities_are_drawn_to_their_mean_and_keep_it_and_their_order() -> None:
     curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
-    found = moderated([SiteProfile(curves, 1.0), SiteProfile({}), SiteProfile(curves, 0.01)])
-    assert found[0].sensitivity == pytest.approx(0.1 * 10 ** (1 - MODERATION))
-    assert found[1] == SiteProfile({})
-    assert found[2].sensitivity == pytest.approx(0.1 / 10 ** (1 - MODERATION))
+    known = [{"boxes": 1.0, "scores": 0.3}, {}, {"boxes": 0.01}]
+    found = moderated([SiteProfile(curves, sensitivities) for sensitivities in known])
+    assert found[0].sensitivities == pytest.approx({"boxes": 0.1 * 10 ** (1 - MODERATION), "scores": 0.3})
+    assert found[1] == SiteProfile(curves)
+    assert found[2].sensitivities == pytest.approx({"boxes": 0.1 / 10 ** (1 - MODERATION)})
     assert moderated([SiteProfile(curves)]) == [SiteProfile(curves)]
 
 

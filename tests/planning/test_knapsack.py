@@ -1,8 +1,10 @@
 """The knapsack: against brute force, at its limits, and what it says when there is no way."""
 
 import ctypes
+from collections.abc import Sequence
 from itertools import product
 from math import fsum
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +175,49 @@ def test_more_options_never_give_a_worse_selection(
         return
     many = select(more, "damage", {"ms": float(bound)})
     assert many.totals["damage"] <= few.totals["damage"] + 1e-6
+
+
+@st.composite
+def joined_problems(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
+    """One to four sites with up to four options, each of which harms three parts; the first harms none."""
+    whole = st.integers(0, 20).map(float)
+    option = st.fixed_dictionaries({"damage": st.tuples(whole, whole, whole), "ms": whole.map(lambda ms: -ms)})
+    sites = draw(st.lists(st.lists(option, max_size=3), min_size=1, max_size=4))
+    return [[{"damage": (), "ms": 0.0}, *site] for site in sites]
+
+
+def largest_sum(options: list[list[dict[str, Any]]], picks: Sequence[int]) -> float:
+    taken = [site[pick]["damage"] or (0.0,) * 3 for site, pick in zip(options, picks, strict=True)]
+    return float(max(map(sum, zip(*taken, strict=True))))
+
+
+@settings(deadline=None, max_examples=60)
+@given(joined_problems(), st.integers(-60, 0))
+def test_of_a_figure_with_components_the_largest_sum_is_least(options: list[list[dict[str, Any]]], ms: int) -> None:
+    every = list(product(*(range(len(site)) for site in options)))
+    saving = [picks for picks in every if sum(s[p]["ms"] for s, p in zip(options, picks, strict=True)) <= ms]
+    if not saving:
+        with pytest.raises(OutOfReachError):
+            select(options, "damage", {"ms": float(ms)})
+        return
+    found, least = select(options, "damage", {"ms": float(ms)}), min(largest_sum(options, picks) for picks in saving)
+    assert found.totals["damage"] == largest_sum(options, found.picks)
+    assert found.totals["ms"] <= ms
+    assert least <= found.totals["damage"] <= least * 1.03 + 1e-9
+
+
+@settings(deadline=None, max_examples=40)
+@given(joined_problems(), st.integers(0, 40))
+def test_a_limit_on_a_figure_with_components_is_one_on_each(options: list[list[dict[str, Any]]], limit: int) -> None:
+    found = select(options, "ms", {"damage": float(limit)})
+    every = product(*(range(len(site)) for site in options))
+    kept = [picks for picks in every if largest_sum(options, picks) <= limit]
+    best = min(sum(s[p]["ms"] for s, p in zip(options, picks, strict=True)) for picks in kept)
+    assert largest_sum(options, found.picks) <= limit
+    assert best <= found.totals["ms"] <= best * 0.99
+
+
+def test_what_the_worst_component_leaves_open_is_not_spent_for_nothing() -> None:
+    one = [{"damage": (4.0, 0.0), "ms": 0.0}]
+    other = [{"damage": (0.0, 3.0), "ms": 1.0}, {"damage": (0.0, 1.0), "ms": 1.0}]
+    assert select([one, other], "damage", {"ms": 1.0}).picks == (0, 1)

@@ -55,7 +55,7 @@ def test_what_a_form_is_predicted_to_lose_does_not_depend_on_which_others_are_co
     whole = profiles[tuple(FORMS)]
     for forms, some in profiles.items():
         for site in sites:
-            assert some[site.output].sensitivity == whole[site.output].sensitivity
+            assert some[site.output].sensitivities == whole[site.output].sensitivities
             assert some[site.output].curves == {form: whole[site.output].curves[form] for form in forms}
 
 

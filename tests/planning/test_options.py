@@ -94,7 +94,7 @@ def test_options_by_cost_never_cost_more_and_lose_more_than_another() -> None:
     forms = ["dw_pw", "pw_dw_pw"]
     ((dense, *options),) = options_by_cost([SITE], forms, falling(forms))
     assert dense.scheme is None
-    schemes = [(o.damage, o.scheme) for o in options if o.scheme is not None]
+    schemes = [(o.error, o.scheme) for o in options if o.scheme is not None]
     costs = [(damage, cost_of(s.form, SITE.geometry, s.rank)) for damage, s in schemes]
     figures = [(damage, cost.macs, cost.params) for damage, cost in costs]
     assert figures

@@ -10,7 +10,7 @@ import pytest
 from joblib import parallel_config
 
 from sepconvert.data import Dataset, Preprocess, load_data
-from sepconvert.graph.heads import pre_activations
+from sepconvert.graph.joined import output_parts
 from sepconvert.graph.load import LoadedModel, load_model
 from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
@@ -58,7 +58,8 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
     resnet: tuple[LoadedModel, list[ConvSite], Dataset], tasks: list[SiteTask]
 ) -> None:
     model, sites, dataset = resnet
-    (logits,) = pre_activations(model).values() or ["logits"]
+    ((part,),) = output_parts(model, infer_shapes(model)).values()
+    logits = part.value
     for site, task in zip(sites, tasks, strict=True):
         rng = np.random.default_rng(1)
         difference = 0.1 * rng.standard_normal(task.weight.shape) * task.weight.std()
@@ -75,7 +76,7 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
             deviation.add(expected[logits], session.run({"image": x}, [logits])[logits])
         whole = deviation.figures().relative_error
         assert whole is not None
-        assert found.output_error == pytest.approx(whole, rel=1e-3)
+        assert found.part_errors == {part.name: pytest.approx(whole, rel=1e-3)}
 
 
 def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> float:
@@ -123,8 +124,7 @@ def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -
     for task in tasks:
         profile = profile_site(task)
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
-        assert profile.sensitivity is not None
-        assert 0 < profile.sensitivity < 2
+        assert 0 < _sensitivity(profile) < 2
         for curve in profile.curves.values():
             assert curve.errors[0] < 1.5
             assert len(curve.ranks) == 1 or curve.errors[-1] < curve.errors[0]
@@ -154,8 +154,8 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
         (moments,) = task.moments
         effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ moments.mean)
         assert effect is not None
-        ratios.append(effect.output_error / effect.site_error)
-    assert profile.sensitivity == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
+        ratios.append(effect.part_errors["logits"] / effect.site_error)
+    assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
 
 
 def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[SiteTask]) -> None:
@@ -164,7 +164,7 @@ def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[
     (curve,) = profile.curves.values()
     assert min(curve.errors) > SMALL_ERROR
     alone = profile_site(replace(tasks[1], ranks={"pw_dw_pw": (2,)}))
-    assert profile.sensitivity == pytest.approx(alone.sensitivity)
+    assert _sensitivity(profile) == pytest.approx(_sensitivity(alone))
 
 
 def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_best_on_held_out_inputs_count(
@@ -201,13 +201,13 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     (moments,) = tasks[0].moments
     broken = replace(tasks[0], moments=(replace(moments, target_mean=np.full_like(moments.target_mean, np.inf)),))
     profile = profile_site(broken)
-    assert profile.sensitivity is None
+    assert profile.sensitivities == {}
     assert set(profile.curves) == set(FORMS)
 
 
 def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
     profile = profile_site(replace(tasks[0], ranks={}))
-    assert (profile.curves, profile.sensitivity) == ({}, None)
+    assert (profile.curves, profile.sensitivities) == ({}, {})
 
 
 def test_the_sensitivities_of_a_networks_sites_are_moderated(
@@ -216,9 +216,9 @@ def test_the_sensitivities_of_a_networks_sites_are_moderated(
     model, sites, dataset = resnet
     walk = TaskWalk(model, sites[:2], ["pw_dw_pw"], LIGHT, np.random.default_rng(0), silent)
     alone = [profile_site(task) for task in walk.tasks(dataset)]
-    found = [profile.sensitivity for profile in _profile(resnet, 1).values()]
-    assert found == pytest.approx([profile.sensitivity for profile in moderated(alone)])
-    assert found != pytest.approx([profile.sensitivity for profile in alone], rel=0.01)
+    found = [_sensitivity(profile) for profile in _profile(resnet, 1).values()]
+    assert found == pytest.approx([_sensitivity(profile) for profile in moderated(alone)])
+    assert found != pytest.approx([_sensitivity(profile) for profile in alone], rel=0.01)
 
 
 def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:
@@ -253,7 +253,7 @@ def test_nobody_is_told_that_joblib_has_replaced_a_process(
             UserWarning,
             stacklevel=1,
         )
-        return SiteProfile({}, 1.0)
+        return SiteProfile({})
 
     monkeypatch.setattr(profile_module, "profile_site", noisy)
     model, sites, data = resnet
@@ -289,7 +289,13 @@ def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> 
 def _assert_same(one: dict[str, SiteProfile], other: dict[str, SiteProfile]) -> None:
     assert list(one) == list(other)
     for name, profile in one.items():
-        assert other[name].sensitivity == pytest.approx(profile.sensitivity, rel=1e-4)
+        assert _sensitivity(other[name]) == pytest.approx(_sensitivity(profile), rel=1e-4)
         for form, curve in profile.curves.items():
             assert other[name].curves[form].ranks == curve.ranks
             assert other[name].curves[form].errors == pytest.approx(curve.errors, rel=1e-4)
+
+
+def _sensitivity(profile: SiteProfile) -> float:
+    """That of the one output, which joins nothing."""
+    assert list(profile.sensitivities) == ["logits"]
+    return profile.sensitivities["logits"]

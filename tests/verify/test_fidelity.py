@@ -8,9 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.data.arrays import from_arrays
 from sepconvert.errors import ModelError
+from sepconvert.graph.joined import OutputPart
 from sepconvert.record import InputInfo
 from sepconvert.verify.fidelity import measure_fidelity
 
+LOGITS = {"p": (OutputPart("logits"),)}
 WEIGHT = np.random.default_rng(5).standard_normal((3, 4)).astype(np.float32)
 
 
@@ -94,8 +96,7 @@ def test_labels_beyond_the_classes_leave_top_one_out_and_say_so() -> None:
 def test_a_saturated_softmax_hides_what_its_input_shows() -> None:
     sharp = WEIGHT * 200
     damaged = sharp * np.float32(1.5)
-    pre = {"p": "logits"}
-    result = measure_fidelity(linear(sharp, softmax=True), linear(damaged, softmax=True), samples(), pre=pre)
+    result = measure_fidelity(linear(sharp, softmax=True), linear(damaged, softmax=True), samples(), parts=LOGITS)
     (output,) = result.fidelity.outputs
     assert output.pre_activation_relative_error == pytest.approx(
         0.25 * np.square(reference(sharp)).sum() / np.square(reference(sharp) - reference(sharp).mean(axis=0)).sum(),
@@ -108,17 +109,49 @@ def test_a_saturated_softmax_hides_what_its_input_shows() -> None:
 
 def test_logits_that_are_an_output_too_are_compared_as_such_when_asked() -> None:
     model = linear(WEIGHT, softmax=True)
-    result = measure_fidelity(model, model, samples(), pre={"p": "logits"}, outputs=["p", "logits"])
+    result = measure_fidelity(model, model, samples(), parts=LOGITS, outputs=["p", "logits"])
     assert [output.name for output in result.fidelity.outputs] == ["p", "logits"]
     assert result.fidelity.outputs[1].pre_activation_relative_error is None
 
 
 def test_a_missing_pre_activation_value_is_said() -> None:
-    result = measure_fidelity(
-        linear(WEIGHT, softmax=True), linear(WEIGHT, softmax=True, logits_out=False), samples(), pre={"p": "logits"}
-    )
+    without = linear(WEIGHT, softmax=True, logits_out=False)
+    result = measure_fidelity(linear(WEIGHT, softmax=True), without, samples(), parts=LOGITS)
     assert result.fidelity.outputs[0].pre_activation_relative_error is None
-    assert result.warnings == ("The value 'logits' before the activation of 'p' is not in both models.",)
+    said = "What output 'p' is made of (logits) is not alike in both models: it is judged as a whole."
+    assert result.warnings == (said,)
+
+
+def test_stretches_of_one_value_are_parts_by_their_own_variance() -> None:
+    scale = np.array([1, 1000, 1000, 1], np.float32)
+    changed = WEIGHT * np.array([1.5, 1, 1, 1.5], np.float32)
+    parts = {"p": (OutputPart("p", ((1, 0, 1),)), OutputPart("p", ((1, 1, 3),)), OutputPart("p", ((1, 3, 4),)))}
+    (output,) = measure_fidelity(
+        linear(WEIGHT * scale), linear(changed * scale), samples(), parts=parts
+    ).fidelity.outputs
+    assert [part.name for part in output.parts] == ["p[:, 0:1]", "p[:, 1:3]", "p[:, 3:4]"]
+    for part, columns in zip(output.parts, ([0], [1, 2], [3]), strict=True):
+        y, y_hat = reference(WEIGHT)[:, columns], reference(changed)[:, columns]
+        expected = np.square(y - y_hat).sum() / np.square(y - y.mean(axis=0)).sum()
+        assert part.relative_error == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    # The two large columns make up all of the whole's variance, and they are right.
+    assert output.relative_error is not None
+    assert output.relative_error < 1e-5
+    assert output.worst_part is not None
+    assert output.decisive_error == output.worst_part.relative_error > 0.2
+
+
+def test_a_part_that_is_constant_does_not_count_but_one_that_is_no_number_leaves_nothing_known() -> None:
+    weight = WEIGHT.copy()
+    weight[:, 0] = 0
+    parts = {"p": (OutputPart("p", ((1, 0, 1),)), OutputPart("p", ((1, 1, 4),)))}
+    (output,) = measure_fidelity(linear(weight), linear(weight * 1.1), samples(), parts=parts).fidelity.outputs
+    assert output.parts[0].relative_error is None
+    assert output.decisive_error == output.parts[1].relative_error
+    broken = weight.copy()
+    broken[0, 0] = np.nan
+    (output,) = measure_fidelity(linear(weight), linear(broken), samples(), parts=parts).fidelity.outputs
+    assert output.decisive_error is None
 
 
 def test_outputs_with_nan_have_no_figures_and_a_warning() -> None:

@@ -1,0 +1,165 @@
+"""What the outputs of a model are made of: the values that it joins, each before its final activation.
+
+A detector's output holds boxes in pixels beside scores in [0, 1]: the error of the whole is that of the boxes. And a
+saturated probability hides every error. So an output is judged by its parts, which are found by walking back from it:
+
+1. operators that move values about or choose among them (Reshape, Transpose, Slice, Split, Gather, TopK, Cast), and
+   arithmetic with constants, are passed; a Slice of what was joined leads to the inputs it comes from;
+2. a Concat leads to each of its inputs, Sigmoid, Softmax, LogSoftmax and Exp to theirs: there a part may begin;
+3. anything else ends the walk, and the part is the value behind the last operator of the second kind. Constants, inputs
+   of the model, and numbers that only count or index are no parts.
+
+An output that nothing was found of is its own and only part. So are the channels of one layer, whatever they mean:
+nothing in a graph tells boxes from scores there, nor such scores from the classes of a classifier.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.shapes import Shapes
+from sepconvert.graph.stretches import Stretches, StretchMap
+from sepconvert.graph.uses import free_inputs, node_inputs
+
+_SHAPED = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_ACTIVATIONS = frozenset({"Sigmoid", "Softmax", "LogSoftmax", "Exp"})
+_OVER_AN_AXIS = frozenset({"Softmax", "LogSoftmax"})
+_ARITHMETIC = frozenset({"Mul", "Add", "Sub", "Div"})
+_CHOOSING = frozenset({"Gather", "GatherElements", "GatherND", "TopK"})
+_SIZES = frozenset({"Shape", "Size"})
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPart:
+    """A value of the main graph, or a stretch of it: (axis, first entry, one after the last) for some of its axes."""
+
+    value: str
+    stretches: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The value's name and, as numpy would write it, which stretch."""
+        if not self.stretches:
+            return self.value
+        taken = {axis: f"{start}:{stop}" for axis, start, stop in self.stretches}
+        return f"{self.value}[{', '.join(taken.get(axis, ':') for axis in range(max(taken) + 1))}]"
+
+    def of(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the part of the value's array."""
+        taken = {axis: slice(start, stop) for axis, start, stop in self.stretches}
+        return array[tuple(taken.get(axis, slice(None)) for axis in range(array.ndim))]
+
+
+Parts = Mapping[str, tuple[OutputPart, ...]]
+"""The parts of every graph output, by its name: at least one each, the output itself where it is the only one."""
+
+
+def output_parts(model: LoadedModel, shapes: Shapes) -> Parts:
+    """Find the parts of every graph output.
+
+    Args:
+        model: stays as it is.
+        shapes: inferred from it.
+    """
+    walk = _Walk(model, shapes)
+    return {str(output.name): walk.parts(output) for output in model.ir.graph.outputs}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a walk has come to, which stretch of that value it follows, and what the part is if it ends here."""
+
+    value: ir.Value
+    found: Stretches
+    part: OutputPart
+
+
+def _begin(value: ir.Value, found: Stretches) -> _Place:
+    return _Place(value, found, OutputPart(str(value.name), tuple((a, *found[a]) for a in sorted(found))))
+
+
+class _Walk:
+    def __init__(self, model: LoadedModel, shapes: Shapes) -> None:
+        self._varying = _varying(model.ir.graph)
+        self._map, self._dtypes = StretchMap(model, shapes), shapes.dtypes
+
+    def parts(self, output: ir.Value) -> tuple[OutputPart, ...]:
+        found: dict[OutputPart, bool] = {}
+        stack = [_begin(output, {})]
+        while stack:
+            place = stack.pop()
+            behind = self._behind(place)
+            if behind is None:
+                counts = place.value.producer() is not None and not self._is_whole(place.value)
+                found[place.part] = found.get(place.part, False) or counts
+            else:
+                stack += reversed(behind)
+        counting = tuple(part for part, counts in found.items() if counts)
+        return counting or (OutputPart(str(output.name)),)
+
+    def _behind(self, place: _Place) -> list[_Place] | None:
+        """The places one node further back; None where the walk ends."""
+        node = place.value.producer()
+        if node is None or node.domain not in ("", "ai.onnx") or self._is_whole(place.value):
+            return None
+        if node.op_type == "Concat":
+            joined = self._map.joined(node, place.found)
+            return None if joined is None else [_begin(value, s) for value, s in joined if value in self._varying]
+        source = self._source(node, place.value)
+        found = None if source is None else self._followed(node, source, place)
+        if source is None or found is None:
+            return None
+        if node.op_type in _ACTIVATIONS or (node.op_type in _CHOOSING and not self._fixed_choice(node)):
+            return [_begin(source, found)]
+        return [_Place(source, found, place.part)]
+
+    def _source(self, node: ir.Node, value: ir.Value) -> ir.Value | None:
+        """The input that the walk goes on to: of arithmetic, the only one that is no constant."""
+        first = node.inputs[0] if node.inputs else None
+        if node.op_type not in _ARITHMETIC:
+            return first if node.op_type == "Split" or value is node.outputs[0] else None
+        varying = [operand for operand in node.inputs if operand in self._varying]
+        if len(varying) != 1 or (node.op_type == "Div" and varying[0] is not first):
+            return None
+        return varying[0]
+
+    def _followed(self, node: ir.Node, source: ir.Value, place: _Place) -> Stretches | None:
+        """The stretch of the source; None where the operator is not passed."""
+        kind, found = node.op_type, place.found
+        if kind in _OVER_AN_AXIS:
+            return {}  # each of its values depends on all it was given
+        if kind in _SHAPED:
+            return self._map.reshaped(node, source, found)
+        if kind in _ACTIVATIONS or kind in _ARITHMETIC or kind in ("Cast", "Identity"):
+            return self._map.element_wise(node, source, found)
+        ways: Mapping[str, Callable[[], Stretches | None]] = {
+            "Transpose": lambda: self._map.transposed(node, source, found),
+            "Split": lambda: self._map.split(node, place.value, found),
+            "Slice": lambda: self._map.sliced(node, found),
+        }
+        if kind in ways:
+            return ways[kind]()
+        if kind not in _CHOOSING:
+            return None
+        return self._map.gathered(node, found) if self._fixed_choice(node) else self._map.chosen(node, found)
+
+    def _fixed_choice(self, node: ir.Node) -> bool:
+        """Whether a Gather takes the same entries whatever the values are."""
+        return node.op_type == "Gather" and node.inputs[1] not in self._varying
+
+    def _is_whole(self, value: ir.Value) -> bool:
+        """Whether the values are whole numbers: they count or index, and errors of them mean nothing."""
+        return self._dtypes.get(str(value.name), "float32").startswith(("int", "uint", "bool"))
+
+
+def _varying(graph: ir.Graph) -> set[ir.Value | None]:
+    """The values that depend on what the model is fed, and not on its sizes alone."""
+    varying: set[ir.Value | None] = set(free_inputs(graph))
+    for node in graph:
+        if node.op_type not in _SIZES and any(value in varying for value in node_inputs(node)):
+            varying.update(node.outputs)
+    return varying
