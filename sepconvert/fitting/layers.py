@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.fitting.results import SitePlan
+from sepconvert.graph.layer_weights import LayerNames, layers_of
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import LINEAR, POINTWISE, ConvSite
@@ -44,16 +45,25 @@ def refittable_layers(model: LoadedModel, shapes: Shapes) -> list[ConvSite]:
     """Return pointwise and linear layers, in the graph's order, whose weights can be replaced without another node.
 
     They cost what they cost before, so refitting them to what the rewritten network feeds them is free at inference
-    time. A linear layer that has no bias would need an Add for one; one of a model that was exported from a module is
-    left alone where it became a MatMul.
+    time. A linear layer that has no bias would need an Add for one. In a model that was exported from a module, the
+    module must have a place for the new weight and bias.
     """
-    return [site for site in survey(model, shapes).sites if _can_be_refitted(site, exported=model.is_exported)]
+    found = [site for site in survey(model, shapes).sites if _can_be_refitted(site)]
+    if not model.is_exported:
+        return found
+    names = {layer.output: layer for layer in layers_of(model)}
+    return [site for site in found if site.product in names and _has_a_place(site.bias, names[site.product], model)]
 
 
-def _can_be_refitted(site: ConvSite, *, exported: bool) -> bool:
+def _has_a_place(bias: str | None, names: LayerNames, model: LoadedModel) -> bool:
+    """Whether a new bias can be written where the module has one, or become one of the module that is called."""
+    return names.is_called if bias is None else bias in model.ir.graph.initializers
+
+
+def _can_be_refitted(site: ConvSite) -> bool:
     if site.layer not in (POINTWISE, LINEAR) or not site.bias_is_fixed or site.dtype not in _FLOATS:
         return False
-    return site.layer == POINTWISE or (site.bias is not None and not (exported and site.notation.operator == "MatMul"))
+    return site.layer == POINTWISE or site.bias is not None
 
 
 def _fits(layer: ConvSite, memory_budget: int) -> bool:

@@ -1,5 +1,6 @@
 """Read a model's weights: by the names that exporters give them, and layer by layer."""
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,22 +9,33 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.linear import summand
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.lower import PRODUCTS
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.weights import read_constant
-
-_LAYERS = frozenset({"Conv", "Gemm"})
+from sepconvert.graph.weights import read_constant, stored_behind
 
 Parameters = tuple[NDArray[np.generic], NDArray[np.generic] | None]
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerNames:
-    """A Conv or Gemm by its output, and the names of its weight and bias (None where there is none)."""
+    """A layer by the output of the node that multiplies, and the names of its weight and bias (None: it has none).
+
+    ``module`` is the path of the module that computes it, None where the exporter did not tell.
+    """
 
     output: str
     weight: str
     bias: str | None
+    module: str | None = None
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the module that has the weight computes the layer, as far as is known."""
+        return self.module is None or self.weight == (f"{self.module}.weight" if self.module else "weight")
 
 
 def stored_parameters(model: LoadedModel) -> dict[str, NDArray[np.generic]]:
@@ -33,31 +45,40 @@ def stored_parameters(model: LoadedModel) -> dict[str, NDArray[np.generic]]:
 
 
 def layers_of(model: LoadedModel) -> list[LayerNames]:
-    """List the Convs and Gemms of the main graph whose weight is an initializer, in the graph's order."""
+    """List the layers of the main graph whose weight is an initializer, in the graph's order.
+
+    That of a linear layer is (M, C), whichever way the node multiplies by it.
+    """
     found = []
     for node in model.ir.graph:
-        if node.op_type in _LAYERS and node.domain == "":
-            weight, bias = (*node.inputs[1:], None)[:2]
-            if weight is not None and weight.is_initializer():
-                found.append(LayerNames(str(node.outputs[0].name), str(weight.name), _name(bias)))
+        name = _stored_weight(node) if _is_layer(node) else None
+        if name is not None:
+            bias = _bias(node)
+            bias_name = None if bias is None else str(bias.name)
+            found.append(LayerNames(str(node.outputs[0].name), name, bias_name, _module(node)))
     return found
 
 
 def layer_parameters(model: LoadedModel, outputs: Sequence[str]) -> list[Parameters]:
-    """Return weight and bias (None where there is none) of Convs and Gemms of the main graph, by their outputs.
+    """Return weight and bias (None where there is none) of layers of the main graph, by the multiplying nodes' outputs.
+
+    The weight of a linear layer is (M, C), that of a ConvTranspose (C, M/g, *kernel), as modules have them.
 
     Raises:
         ModelError: a value is not the output of such a node, or its weight is not constant.
     """
-    nodes = {str(node.outputs[0].name): node for node in model.ir.graph if node.op_type in _LAYERS}
+    nodes = {str(node.outputs[0].name): node for node in model.ir.graph if _is_layer(node)}
     found: list[Parameters] = []
     for output in outputs:
         if output not in nodes:
-            raise ModelError(f"'{output}' is not the output of a Conv or Gemm in the main graph.")
-        weight, bias = (*nodes[output].inputs[1:], None)[:2]
+            raise ModelError(f"'{output}' is not the output of a layer in the main graph.")
+        node = nodes[output]
+        weight, bias = node.inputs[1], _bias(node)
         assert weight is not None
         array = read_constant(model, str(weight.name))
-        found.append((array, None if bias is None else read_constant(model, str(bias.name))))
+        found.append(
+            (array.T if _multiplies(node) else array, None if bias is None else read_constant(model, str(bias.name)))
+        )
     return found
 
 
@@ -70,5 +91,41 @@ def read_kernel(model: LoadedModel, site: ConvSite) -> NDArray[np.generic]:
     return site.notation.kernel(read_constant(model, site.weight), site.geometry)
 
 
-def _name(value: ir.Value | None) -> str | None:
-    return None if value is None else str(value.name)
+def _is_layer(node: ir.Node) -> bool:
+    return node.op_type in PRODUCTS and node.domain == "" and len(node.inputs) > 1
+
+
+def _multiplies(node: ir.Node) -> bool:
+    """Whether the node multiplies by a matrix (C, M) as it stands."""
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 0)
+
+
+def _stored_weight(node: ir.Node) -> str | None:
+    """The initializer that holds the weight as a module would have it."""
+    weight = node.inputs[1]
+    stored = None if weight is None else stored_behind(weight)
+    return str(stored.value.name) if stored is not None and stored.flipped == _multiplies(node) else None
+
+
+def _bias(node: ir.Node) -> ir.Value | None:
+    """The bias: an input, or what an Add behind a MatMul adds, where that is one constant per output."""
+    if node.op_type != "MatMul":
+        return (*node.inputs[2:], None)[0]
+    added, weight = summand(node), node.inputs[1]
+    stored = None if weight is None else stored_behind(weight)
+    vector = None if added is None else ir.convenience.get_const_tensor(added.value, propagate_shape_type=False)
+    if added is None or vector is None or stored is None:
+        return None
+    matrix = stored.value.const_value
+    assert matrix is not None
+    outputs = matrix.shape[0 if stored.flipped else -1]
+    return added.value if tuple(vector.shape) == (outputs,) else None
+
+
+def _module(node: ir.Node) -> str | None:
+    """The path that the exporter noted: the scopes around a node, from the outermost to its own name."""
+    try:
+        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, ""))
+    except (ValueError, SyntaxError):
+        return None
+    return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else None

@@ -5,6 +5,7 @@ between. An Add of one constant per output behind a MatMul is its bias.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -48,8 +49,8 @@ def linear_layer(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSite 
     flipped = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 0
     channels, outputs = matrix if flipped or node.op_type == "MatMul" else matrix[::-1]
     adding = _adding(node, outputs, model, shapes)
-    bias = _bias(node, adding)
-    last = node if adding is None else adding
+    bias = adding.value if adding is not None else (*node.inputs[2:], None)[0]
+    last = node if adding is None else adding.node
     axes = (0, len(given) - 1, *range(1, len(given) - 1))
     return ConvSite(
         output=str(last.outputs[0].name),
@@ -99,21 +100,29 @@ def _is_plain(node: ir.Node, matrix: tuple[int, ...], shapes: Shapes) -> bool:
     return bias is None or shapes.shapes.get(str(bias.name)) == (outputs,)
 
 
-def _adding(node: ir.Node, outputs: int, model: LoadedModel, shapes: Shapes) -> ir.Node | None:
+def _adding(node: ir.Node, outputs: int, model: LoadedModel, shapes: Shapes) -> "Summand | None":
     """The Add behind a MatMul that adds its bias, if there is one."""
-    behind = only_reader(node.outputs[0]) if node.op_type == "MatMul" else None
+    added = summand(node) if node.op_type == "MatMul" else None
+    if added is None or shapes.shapes.get(str(added.value.name)) != (outputs,):
+        return None
+    return added if origin_of(added.value, model.ir.ir_version) is Origin.CONSTANT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summand:
+    """An Add, and what it adds to the product that it alone reads."""
+
+    node: ir.Node
+    value: ir.Value
+
+
+def summand(product: ir.Node) -> Summand | None:
+    """Return what is added to a product, where nothing else reads that."""
+    behind = only_reader(product.outputs[0])
     if behind is None or behind.op_type != "Add":
         return None
-    other = _bias(node, behind)
-    if other is None or shapes.shapes.get(str(other.name)) != (outputs,):
-        return None
-    return behind if origin_of(other, model.ir.ir_version) is Origin.CONSTANT else None
-
-
-def _bias(node: ir.Node, adding: ir.Node | None) -> ir.Value | None:
-    if adding is None:
-        return node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-    return next((value for value in adding.inputs if value is not node.outputs[0]), None)
+    other = next((value for value in behind.inputs if value is not product.outputs[0]), None)
+    return None if other is None else Summand(behind, other)
 
 
 def _geometry(channels: int, outputs: int, given: Sequence[int | None], batch: int) -> ConvGeometry:

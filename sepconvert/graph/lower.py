@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sepconvert.graph.notation import OVERRIDABLE_SINCE_IR
 from sepconvert.graph.sites import ConvSite, Notation
-from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import layers_for, weights
 from sepconvert.separable.geometry import ConvGeometry

@@ -14,6 +14,9 @@ Shape = tuple[int, ...]
 FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 """``number_types.FLOATS`` in ONNX's own spelling."""
 
+OVERRIDABLE_SINCE_IR = 4
+"""From this IR version on, an initializer that is a graph input too is only a default; before, it is a constant."""
+
 CONV_LIKE = re.compile(r"Conv(?![a-z])|Convolution")
 """Operator types, of whatever domain, that are convolutions by their name (``Convert`` is none)."""
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
@@ -113,21 +114,21 @@ def with_kernels(model: LoadedModel, kernels: Sequence[NewKernel]) -> LoadedMode
         assert weight is not None
         assert weight.dtype is not None
         dtype = weight.dtype.numpy()
-        _put(copy.graph, product, 1, f"{site.output}_refitted_weight", site.stored(new.kernel).astype(dtype))
+        _put(copy, product, 1, f"{site.output}_refitted_weight", site.stored(new.kernel).astype(dtype))
         if new.bias is not None:
             place = 2 if last is product else 1 - list(last.inputs).index(product.outputs[0])
-            _put(copy.graph, last, place, f"{site.output}_refitted_bias", new.bias.astype(dtype))
+            _put(copy, last, place, f"{site.output}_refitted_bias", new.bias.astype(dtype))
     return replace(model, ir=copy, sha256=None, bytes=None)
 
 
-def _put(graph: ir.Graph, node: ir.Node, place: int, hint: str, array: NDArray[np.floating]) -> None:
+def _put(model: ir.Model, node: ir.Node, place: int, hint: str, array: NDArray[np.floating]) -> None:
     """Give a node another constant as an input, and forget the old one where nothing else reads it."""
     if len(node.inputs) <= place:
         node.resize_inputs(place + 1)
     old = node.inputs[place]
-    node.replace_input_with(place, _add_initializer(graph, hint, array))
-    if old is not None and old.is_initializer() and not old.uses() and old not in graph.inputs:
-        graph.initializers.pop(str(old.name))
+    node.replace_input_with(place, _add_initializer(model.graph, hint, array))
+    if old is not None and old not in model.graph.inputs:
+        discard_unused(model, old)
 
 
 def _add_initializer(graph: ir.Graph, hint: str, array: NDArray[np.floating]) -> ir.Value:

@@ -19,10 +19,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
+from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, names_in, store_constants
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.tidy import discard_unused
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import layers_for

@@ -1,13 +1,13 @@
-"""Remove what nothing needs: unused constants, what exporters add for nothing, and what reaches no output."""
+"""Remove what nothing needs: what exporters add for nothing, and what reaches no output."""
 
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
+from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.uses import inner_graphs, node_inputs
-from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
 
 SHOWN = 3  # dead nodes named in a note
 
@@ -76,32 +76,3 @@ def _is_zero(value: ir.Value) -> bool:
         return source is not None and _is_zero(source)
     tensor = ir.convenience.get_const_tensor(value, propagate_shape_type=False)
     return tensor is not None and not np.any(tensor.numpy())
-
-
-def discard_unused(model: ir.Model, value: ir.Value) -> None:
-    """Remove a constant that nothing uses any more, and then what made it."""
-    graph, producer = model.graph, value.producer()
-    if value.uses() or value.is_graph_output():
-        return
-    if producer is None:
-        _discard_initializer(model, value)
-        return
-    used = any(output.uses() or output.is_graph_output() for output in producer.outputs)
-    # A node with a subgraph may read values that it does not list: it stays.
-    if used or producer.graph is not graph or any(True for _ in inner_graphs(producer)):
-        return
-    inputs = [value for value in producer.inputs if value is not None]
-    graph.remove(producer, safe=True)
-    for source in inputs:
-        discard_unused(model, source)
-
-
-def _discard_initializer(model: ir.Model, value: ir.Value) -> None:
-    graph = model.graph
-    if not value.is_initializer() or value.graph is not graph:
-        return
-    if value.is_graph_input():
-        if model.ir_version >= OVERRIDABLE_SINCE_IR:
-            return  # a caller may still feed it: part of the model's interface
-        graph.inputs.remove(value)
-    del graph.initializers[str(value.name)]

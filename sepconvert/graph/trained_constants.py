@@ -9,10 +9,10 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.notation import FLOAT_TYPES
-from sepconvert.graph.weights import OVERRIDABLE_SINCE_IR
+from sepconvert.graph.lower import PRODUCTS
+from sepconvert.graph.notation import FLOAT_TYPES, OVERRIDABLE_SINCE_IR
+from sepconvert.graph.weights import stored_behind
 
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _SCALED = frozenset({"BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"})
 
 
@@ -21,8 +21,8 @@ def trainable_constants(model: LoadedModel, emitted: Collection[str] | None) -> 
 
     Args:
         model: a rewritten model.
-        emitted: outputs of the convolutions whose weights are trained: those that stand in the place of sites; None for
-            the weights of all convolutions and fully connected layers.
+        emitted: outputs of the layers whose weights are trained: those that stand in the place of sites; None for
+            the weights of all layers.
 
     Returns:
         Names of floating-point initializers or outputs of ``Constant`` nodes of the main graph. One that a caller may
@@ -30,7 +30,7 @@ def trainable_constants(model: LoadedModel, emitted: Collection[str] | None) -> 
     """
     found: dict[str, None] = {}
     for node in model.ir.graph:
-        for value in _candidates(node, emitted):
+        for value in map(_held, _candidates(node, emitted)):
             if value is not None and _is_own_constant(value, model.ir.ir_version):
                 found[str(value.name)] = None
     return tuple(found)
@@ -42,9 +42,15 @@ def _candidates(node: ir.Node, emitted: Collection[str] | None) -> list[ir.Value
     inputs = [*node.inputs, None, None, None]
     if node.op_type in _SCALED:
         return inputs[1:3]
-    if node.op_type in _LAYERS:
+    if node.op_type in PRODUCTS:
         return inputs[1:3] if emitted is None or node.outputs[0].name in emitted else inputs[2:3]
     return _added_biases(node) if node.op_type == "Add" else []
+
+
+def _held(value: ir.Value | None) -> ir.Value | None:
+    """What holds the numbers of a weight that may be transposed or renamed."""
+    stored = None if value is None else stored_behind(value)
+    return value if stored is None else stored.value
 
 
 def _added_biases(node: ir.Node) -> list[ir.Value | None]:

@@ -4,6 +4,7 @@ A weight may be an initializer (stored inline or in an external file), a ``Const
 of constants: ``ConstantOfShape``, ``Identity``, ``Cast``, ``Transpose`` and so on. Runtimes fold all of them.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import OVERRIDABLE_SINCE_IR
 from sepconvert.graph.uses import find_value, inner_graphs
 from sepconvert.number_types import is_float
 
@@ -19,9 +21,6 @@ _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-
-OVERRIDABLE_SINCE_IR = 4
-"""From this IR version on, an initializer that is a graph input too is only a default; before, it is a constant."""
 
 
 class Origin(Enum):
@@ -74,6 +73,32 @@ def is_shared(value: ir.Value) -> bool:
         node = current.producer()
         current = node.inputs[0] if node is not None and node.op_type in _VIEWS else None
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An initializer that a value takes its numbers from; ``flipped`` tells that it is the transposed matrix."""
+
+    value: ir.Value
+    flipped: bool
+
+
+def stored_behind(value: ir.Value) -> Stored | None:
+    """Return the initializer that a value is, perhaps renamed or transposed (a matrix); None where there is none."""
+    flipped = False
+    while (node := value.producer()) is not None:
+        source = node.inputs[0] if node.domain == "" and node.op_type in ("Identity", "Transpose") else None
+        if source is None:
+            return None
+        if node.op_type == "Transpose":
+            if tuple(node.attributes.get_ints("perm", (1, 0))) != (1, 0):
+                return None
+            flipped = not flipped
+        value = source
+    tensor = value.const_value if value.is_initializer() else None
+    if tensor is None or (flipped and len(tensor.shape) != 2):
+        return None
+    return Stored(value, flipped)
 
 
 def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:

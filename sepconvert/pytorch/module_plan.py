@@ -21,31 +21,39 @@ MOST_RANKS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class NewLayers:
-    """What stands in the place of one convolution.
+    """What stands in the place of one layer.
 
-    ``bias`` tells whether the last layer has one. ``first_kernel`` is, in the form ``spatial``, that of the layer that
-    runs first.
+    ``bias`` tells whether the last new one has one. ``first_kernel`` is, in the form ``spatial``, that of the layer
+    that runs first. ``axis`` is the spatial axis (0 or 1) that a kernel on one channel spans, and whose sides are taken
+    for channels; None where there is no such thing.
     """
 
     scheme: Scheme
     bias: bool
     first_kernel: tuple[int, ...] | None = None
+    axis: int | None = None
 
     @staticmethod
     def of(replacement: Replacement, *, bias: bool) -> "NewLayers":
-        """What a graph was given, in the place of the same convolution."""
-        factors = replacement.factors
+        """What a graph was given, in the place of the same layer."""
+        factors, notation = replacement.factors, replacement.site.notation
+        axis = notation.single_axis if notation.spans_axis else None
         scheme = Scheme(factors.form, factors.rank, replacement.lowering)
-        return NewLayers(scheme, bias, first_kernel(factors))
+        return NewLayers(scheme, bias, first_kernel(factors), axis)
 
     def layers(self, geometry: ConvGeometry) -> Layers:
-        """The layers in the place of a convolution; ``ValueError`` where there is no such lowering."""
+        """The layers in the place of a layer so described; ``ValueError`` where there is no such lowering."""
         return layers_at(self.scheme, geometry, self.first_kernel)
+
+    @property
+    def axes(self) -> tuple[int, ...] | None:
+        """The order of the input's axes that makes the spanned one its channels."""
+        return None if self.axis is None else ((0, 2, 1, 3), (0, 3, 2, 1))[self.axis]
 
 
 @dataclass(frozen=True, slots=True)
 class ModulePlan:
-    """New layers by the path of the module they replace; paths of dense convolutions that got a bias."""
+    """New layers by the path of the module they replace; paths of dense layers that got a bias."""
 
     sites: Mapping[str, NewLayers]
     biases: tuple[str, ...] = ()
@@ -87,7 +95,8 @@ class ModulePlan:
 def _plain(layers: NewLayers) -> dict[str, Any]:
     first = None if layers.first_kernel is None else list(layers.first_kernel)
     named = {"form": cli_name(layers.scheme.form)}
-    return asdict(layers.scheme) | named | {"bias": layers.bias, "first_kernel": first}
+    spanned = {} if layers.axis is None else {"axis": layers.axis}
+    return asdict(layers.scheme) | named | {"bias": layers.bias, "first_kernel": first} | spanned
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ class _PlainLayers:
     lowering: str
     bias: bool
     first_kernel: tuple[int, ...] | None
+    axis: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +119,7 @@ def _layers(plain: _PlainLayers) -> NewLayers:
     """A plan's layers; no layer has as many channels as ``MOST_RANKS``."""
     if not 1 <= plain.rank <= MOST_RANKS:
         raise ValueError(f"rank {plain.rank} is none of {plain.form}")
-    return NewLayers(Scheme(form_from_cli(plain.form), plain.rank, plain.lowering), plain.bias, plain.first_kernel)
+    if plain.axis not in (None, 0, 1):
+        raise ValueError(f"axis {plain.axis} is neither 0 nor 1")
+    scheme = Scheme(form_from_cli(plain.form), plain.rank, plain.lowering)
+    return NewLayers(scheme, plain.bias, plain.first_kernel, plain.axis)

@@ -1,11 +1,13 @@
-"""Separable layers as modules made of real ``nn.Conv1d`` and ``nn.Conv2d`` layers.
+"""Separable layers as modules made of real torch layers: of the class of the layer they replace, or its like.
 
 The keys of the state_dict are the names of the layers (``Layers.names``): ``depthwise.weight``, or ``depthwise.1`` for
 that of branch 1; the last layer also has the ``bias`` where there is one, on branch 0 where branches are summed.
-Stride, padding (also ``"same"``), dilation and padding mode stay with the layer that holds the taps.
+Stride, padding (also ``"same"``), dilation and padding mode stay with the layer that holds the taps. A transposed
+convolution's layers without taps are ordinary pointwise ones.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,9 +18,30 @@ from sepconvert.pytorch.module_plan import NewLayers
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import CONCAT, Layer, Layers
 
-Conv = nn.Conv1d | nn.Conv2d
+_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+REPLACED = (nn.Linear, *_PLAIN, *_TRANSPOSED)
+
+Replaced = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 _uninitialised: Any = utils.skip_init
+
+
+class AxisAsChannels(nn.Module):
+    """Takes the axis that a kernel spans as the channels of a map of one channel: (N, 1, L, E) becomes (N, E, L, 1)."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        """Take the order of the input's axes."""
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn a batch, or one image."""
+        return x.permute(self.axes) if x.dim() == len(self.axes) else x[None].permute(self.axes)[0]
+
+    def extra_repr(self) -> str:
+        """Say which axes."""
+        return str(self.axes)
 
 
 class Stacked(nn.Sequential):
@@ -28,12 +51,13 @@ class Stacked(nn.Sequential):
 class Branches(nn.Module):
     """Equal branches side by side, summed or joined along the channels, then what follows."""
 
-    def __init__(self, layers: Layers, made: dict[str, nn.Module]) -> None:
-        """Take the single layers by their names, such as ``depthwise.0``."""
+    def __init__(self, layers: Layers, made: dict[str, nn.Module], axes: nn.Module | None) -> None:
+        """Take the single layers by their names, such as ``depthwise.0``, and what turns the input's axes."""
         super().__init__()
         self._branch = tuple(layer.name for layer in layers.branch)
         self._tail = tuple(layer.name for layer in layers.tail)
         self._concat = layers.join == CONCAT
+        self.axes = axes
         for name in self._branch:
             self.add_module(name, nn.ModuleList(made[f"{name}.{copy}"] for copy in range(layers.copies)))
         for name in self._tail:
@@ -41,7 +65,8 @@ class Branches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the branches in the order of their numbers."""
-        parts = [self._run(x, names) for names in self._names()]
+        seen = x if self.axes is None else self.axes(x)
+        parts = [self._run(seen, names) for names in self._names()]
         if self._concat:
             total = torch.cat(parts, dim=1)
         else:
@@ -61,58 +86,93 @@ class Branches(nn.Module):
         return x
 
 
-def separable(conv: Conv, new: NewLayers) -> nn.Module:
-    """Make the module that stands in the place of a convolution; its weights are uninitialised.
+def separable(old: Replaced, new: NewLayers) -> nn.Module:
+    """Make the module that stands in the place of a layer; its weights are uninitialised.
 
-    Device, dtype, padding mode, train or eval mode and ``requires_grad`` are the convolution's.
+    Device, dtype, padding mode, train or eval mode and ``requires_grad`` are the old layer's.
 
     Args:
-        conv: an ungrouped convolution; it is only read.
+        old: it is only read.
         new: what to build.
 
     Raises:
-        ValueError: the form has no such lowering.
+        ValueError: the form has no such lowering, or the layer's kernel spans no axis.
     """
-    layers = new.layers(_geometry(conv))
+    geometry = geometry_of(old)
+    if new.axis is not None:
+        geometry = spanning(old, new.axis)
+    layers = new.layers(geometry)
     made = {
-        name: _layer(conv, layer, bias=new.bias and layer == layers.last and copy == 0)
+        name: _layer(old, geometry, layer, bias=new.bias and layer == layers.last and copy == 0)
         for name, (layer, copy) in zip(layers.names, layers.written, strict=True)
     }
-    module = Stacked(OrderedDict(made)) if layers.copies == 1 else Branches(layers, made)
-    module.requires_grad_(conv.weight.requires_grad)
-    return module.train(conv.training)
+    axes = None if new.axes is None else AxisAsChannels(new.axes)
+    module: nn.Module
+    if layers.copies == 1:
+        module = Stacked(OrderedDict(made if axes is None else {"axes": axes, **made}))
+    else:
+        module = Branches(layers, made, axes)
+    module.requires_grad_(old.weight.requires_grad)
+    return module.train(old.training)
 
 
-def _geometry(conv: Conv) -> ConvGeometry:
+def geometry_of(old: Replaced) -> ConvGeometry:
     """What layers depend on; the padding, which may be a word, is taken over as it is."""
-    kernel = tuple(conv.kernel_size)
-    pads = (0,) * (2 * len(kernel))
-    return ConvGeometry(conv.in_channels, conv.out_channels, kernel, tuple(conv.stride), tuple(conv.dilation), pads)
+    if isinstance(old, nn.Linear):
+        return ConvGeometry(old.in_features, old.out_features, (1,), (1,), (1,), (0, 0))
+    kernel = tuple(old.kernel_size)
+    return ConvGeometry(
+        old.in_channels,
+        old.out_channels,
+        kernel,
+        tuple(old.stride),
+        tuple(old.dilation),
+        (0,) * (2 * len(kernel)),
+        groups=old.groups,
+        transposed=old.transposed,
+        output_pads=tuple(old.output_padding) if any(old.output_padding) else (),
+    )
 
 
-def _layer(conv: Conv, layer: Layer, *, bias: bool) -> nn.Module:
-    """Make one layer after the pattern of the convolution, without drawing random numbers."""
-    own = layer.within(_geometry(conv))
-    taps: dict[str, Any] = {}
+def spanning(old: Replaced, axis: int) -> ConvGeometry:
+    """A convolution along the other axis, with the sides of the axis that its kernel spans for channels.
+
+    Raises:
+        ValueError: it has several input channels, or pads that axis.
+    """
+    geometry = geometry_of(old)
+    if not isinstance(old, nn.Conv2d) or old.in_channels > 1:
+        raise ValueError(f"a {type(old).__name__} of {geometry.in_channels} input channels spans no axis")
+    if not isinstance(old.padding, str) and old.padding[axis]:
+        raise ValueError("it pads the axis that its kernel spans")
+
+    def with_one(sides: tuple[int, ...]) -> tuple[int, ...]:
+        return (*sides[:axis], 1, *sides[axis + 1 :])
+
+    kernel, stride = with_one(geometry.kernel), with_one(geometry.stride)
+    return replace(geometry, in_channels=geometry.kernel[axis], kernel=kernel, stride=stride)
+
+
+def _layer(old: Replaced, whole: ConvGeometry, layer: Layer, *, bias: bool) -> nn.Module:
+    """Make one layer after the pattern of the old one, without drawing random numbers."""
+    common: dict[str, Any] = {"bias": bias, "device": old.weight.device, "dtype": old.weight.dtype}
+    made: nn.Module
+    if isinstance(old, nn.Linear):
+        made = _uninitialised(nn.Linear, layer.inputs, layer.outputs, **common)
+        return made
+    own = layer.within(whole)
+    kind = (_TRANSPOSED if own.transposed else _PLAIN)[len(own.kernel) - 1]
     if layer.axes:
-        padding = conv.padding
+        padding = old.padding
         if not isinstance(padding, str):
             padding = tuple(side if axis in layer.axes else 0 for axis, side in enumerate(padding))
-        taps = {
+        common |= {
             "stride": own.stride,
             "dilation": own.dilation,
             "padding": padding,
-            "padding_mode": conv.padding_mode,
+            "padding_mode": old.padding_mode,
         }
-    made: nn.Module = _uninitialised(
-        nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d,
-        layer.inputs,
-        layer.outputs,
-        own.kernel,
-        groups=layer.groups,
-        bias=bias,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-        **taps,
-    )
+    if own.output_pads:
+        common["output_padding"] = own.output_pads
+    made = _uninitialised(kind, layer.inputs, layer.outputs, own.kernel, groups=own.groups, **common)
     return made

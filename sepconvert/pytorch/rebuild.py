@@ -27,7 +27,7 @@ from sepconvert.pytorch.surgery import copied, replace_modules
 
 @dataclass(frozen=True, slots=True)
 class NewSite:
-    """One rewritten site: its module's path, what replaces it, and the outputs of the Convs that were written."""
+    """One rewritten site: its module's path, what replaces it, and the outputs of the layers that were written."""
 
     path: str
     replacement: Replacement

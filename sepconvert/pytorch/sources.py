@@ -57,10 +57,14 @@ class TorchModel:
         return dict(self.model.state_dict) if isinstance(self.model, ExportedProgram) else tensors_of(self.model)
 
     def replaceable(self) -> Replaceable:
-        """Convolutions whose layers can be replaced, by the name of their weight."""
+        """Layers that can be replaced, by the name of their weight."""
         if isinstance(self.model, ExportedProgram):
-            weights = [name for name in self.model.state_dict if name == "weight" or name.endswith(".weight")]
-            return Replaceable({name: name.removesuffix("weight").rstrip(".") for name in weights}, {})
+            names = self.model.state_dict
+            paths = {
+                name: name.removesuffix("weight") for name in names if name == "weight" or name.endswith(".weight")
+            }
+            biased = {weight for weight, path in paths.items() if f"{path}bias" in names}
+            return Replaceable({weight: path.rstrip(".") for weight, path in paths.items()}, {}, biased, {})
         return replaceable(self.model)
 
     def export(self, input_shapes: Mapping[str, Sequence[int]], input_types: Mapping[str, str]) -> Exported:

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,49 +11,95 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.graph.layer_weights import LayerNames
+from sepconvert.graph.sites import ConvSite
 from sepconvert.pytorch.module_plan import ModulePlan
-from sepconvert.pytorch.modules import separable
+from sepconvert.pytorch.modules import REPLACED, Replaced, geometry_of, separable, spanning
 
-_CONVS = (nn.Conv1d, nn.Conv2d)
+_NO_LAYER = "The model computes it without a layer of its own, so that no new layer can take its place."
+_APART = (
+    "The model computes it with the weight of a layer that it does not call; a new layer would not be called either."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Replaceable:
-    """Convolutions by the name of their weight in the state_dict.
+    """Layers by the name of their weight in the state_dict.
 
-    ``paths`` gives the module's path, ``reasons`` says why a module cannot be replaced.
+    ``paths`` gives the module's path, ``reasons`` says why a module cannot be replaced. ``biased`` are those that have
+    a bias. ``modules`` holds the modules themselves where they are known: those of an exported program are not.
     """
 
     paths: Mapping[str, str]
     reasons: Mapping[str, str]
+    biased: Collection[str]
+    modules: Mapping[str, Replaced]
+
+    def refusal(self, site: ConvSite, names: LayerNames | None) -> str | None:
+        """Why a new layer cannot take the place of a site, a sentence; None where it can.
+
+        Args:
+            site: of the exported model.
+            names: those of the site's layer; None where its weight is none of the model's.
+        """
+        if names is None or names.weight not in self.paths:
+            return _NO_LAYER if names is None else self.reasons.get(names.weight, _NO_LAYER)
+        if not names.is_called and not self._is_another_name(names):
+            return _APART
+        if (names.weight in self.biased) != (site.bias is not None):
+            return "What is added to it is not the bias of its layer, so that a new layer would add something else."
+        old = self.modules.get(names.weight)
+        return None if old is None else _unlike(old, site)
+
+    def _is_another_name(self, names: LayerNames) -> bool:
+        """Whether the layer that was called is the one that has the weight, by another name."""
+        called = self.modules.get(_weight(names.module or ""))
+        return called is not None and called is self.modules.get(names.weight)
+
+
+def _unlike(old: Replaced, site: ConvSite) -> str | None:
+    if site.notation.spans_axis:
+        try:
+            spanning(old, site.notation.single_axis or 0)
+        except ValueError as error:
+            return f"Its layer is no convolution along one axis: {error}."
+        return None
+    ours, theirs = geometry_of(old).output_pads, site.geometry.output_pads
+    if ours != (theirs if any(theirs) else ()):
+        return "It is called with the size of its output, which a new layer could not be."
+    return None
 
 
 def replaceable(module: nn.Module) -> Replaceable:
-    """Sort the convolutions of a module into those that can be replaced and those that cannot."""
+    """Sort the layers of a module into those that can be replaced and those that cannot."""
     owners = Counter(id(parameter) for inner in module.modules() for parameter in inner.parameters(recurse=False))
-    paths, reasons = {}, {}
+    paths, reasons, modules = {}, {}, {}
     for path, inner in module.named_modules(remove_duplicate=False):
-        if not isinstance(inner, _CONVS):
+        if not isinstance(inner, REPLACED):
             continue
-        weight = f"{path}.weight" if path else "weight"
-        reason = _reason(inner, owners)
+        weight, reason = _weight(path), _reason(inner, owners)
         if reason is None:
-            paths[weight] = path
+            paths[weight], modules[weight] = path, inner
         else:
             reasons[weight] = reason
-    return Replaceable(paths, reasons)
+    biased = {weight for weight, layer in modules.items() if layer.bias is not None}
+    return Replaceable(paths, reasons, biased, modules)
 
 
-def _reason(conv: nn.Conv1d | nn.Conv2d, owners: Mapping[int, int]) -> str | None:
-    base = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
-    kind = type(conv)
-    if kind.forward is not base.forward or kind._conv_forward is not base._conv_forward:
-        return f"Its class {kind.__name__} computes more than a convolution, so a plain layer cannot stand for it."
-    if conv._forward_hooks or conv._forward_pre_hooks:
+def _weight(path: str) -> str:
+    return f"{path}.weight" if path else "weight"
+
+
+def _reason(layer: Replaced, owners: Mapping[int, int]) -> str | None:
+    base = next(kind for kind in REPLACED if isinstance(layer, kind))
+    kind: Any = type(layer)
+    if any(getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward")):
+        return f"Its class {kind.__name__} computes more than its layer, so that a plain one cannot stand for it."
+    if layer._forward_hooks or layer._forward_pre_hooks:
         return "It has forward hooks, which a new layer would lose; remove them first."
-    if "weight" not in conv._parameters:
+    if "weight" not in layer._parameters:
         return "Its weight is parametrised; remove the parametrisation first (torch.nn.utils.parametrize)."
-    if owners[id(conv.weight)] > 1:
+    if owners[id(layer.weight)] > 1:
         return "Another module uses the same weight, and would have to change too."
     return None
 
@@ -83,29 +129,48 @@ def replace_modules(module: nn.Module, plan: ModulePlan) -> nn.Module:
     """Put new layers into a module that may be changed; their weights are uninitialised.
 
     Every path of a module that is registered several times gets the same new one. Returns the module, or what
-    replaces it where it is itself a convolution.
+    replaces it where it is itself such a layer.
 
     Raises:
-        ModelError: the plan names a path that this module does not have, or that is no such convolution.
+        ModelError: the plan names a path that this module does not have, or that is no such layer.
     """
     for path in plan.biases:
-        _add_bias(_convolution(module, path))
+        _add_bias(_layer_at(module, path))
     for path, layers in plan.sites.items():
-        conv = _convolution(module, path)
+        old = _layer_at(module, path)
         try:
-            new = separable(conv, layers)
+            new = separable(old, layers)
         except ValueError as error:
             raise ModelError(f"The plan does not fit '{path}' ({error}); rewrite the model again.") from None
-        aliases = [alias for alias, inner in module.named_modules(remove_duplicate=False) if inner is conv]
+        aliases = [alias for alias, inner in module.named_modules(remove_duplicate=False) if inner is old]
         for alias in aliases:
             if not alias:
                 return new
             parent, _, name = alias.rpartition(".")
             setattr(module.get_submodule(parent), name, new)
+    _without_fused_paths(module)
     return module
 
 
-def _convolution(module: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
+def _without_fused_paths(module: nn.Module) -> None:
+    """Let transformers of torch's own call their new layers: their fused code reads the weights of dense ones."""
+    for inner in module.modules():
+        changed = [
+            layer
+            for layer in inner.modules()
+            if isinstance(layer, nn.TransformerEncoderLayer) and not _all_linear(layer.linear1, layer.linear2)
+        ]
+        if isinstance(inner, nn.TransformerEncoder) and changed:
+            inner.use_nested_tensor = False
+        for layer in changed:
+            layer.activation_relu_or_gelu = 0
+
+
+def _all_linear(*layers: nn.Module) -> bool:
+    return all(isinstance(layer, nn.Linear) for layer in layers)
+
+
+def _layer_at(module: nn.Module, path: str) -> Replaced:
     try:
         found = module.get_submodule(path)
     except AttributeError:
@@ -113,15 +178,16 @@ def _convolution(module: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
             f"{type(module).__name__} has no module '{path}', which the plan names; rebuild with the model that was "
             "rewritten."
         ) from None
-    if not isinstance(found, _CONVS) or found.groups != 1:
+    if not isinstance(found, REPLACED):
         raise ModelError(
-            f"'{path}' of {type(module).__name__} is {type(found).__name__}, not the convolution that the plan names; "
+            f"'{path}' of {type(module).__name__} is {type(found).__name__}, not the layer that the plan names; "
             "rebuild with the model that was rewritten, as it was."
         )
     return found
 
 
-def _add_bias(conv: nn.Conv1d | nn.Conv2d) -> None:
-    if conv.bias is None:
-        zeros = torch.zeros(conv.out_channels, device=conv.weight.device, dtype=conv.weight.dtype)
-        conv.bias = nn.Parameter(zeros, requires_grad=conv.weight.requires_grad)
+def _add_bias(layer: Replaced) -> None:
+    if layer.bias is None:
+        outputs = geometry_of(layer).out_channels
+        zeros = torch.zeros(outputs, device=layer.weight.device, dtype=layer.weight.dtype)
+        layer.bias = nn.Parameter(zeros, requires_grad=layer.weight.requires_grad)

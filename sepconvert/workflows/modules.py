@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sepconvert.errors import ModelError
 from sepconvert.files import Stage, check_outputs
+from sepconvert.graph.layer_weights import layers_of
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import stage_model
 from sepconvert.record import ModelFile
@@ -94,11 +95,12 @@ def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> M
     from sepconvert.pytorch.rebuild import NewSite
 
     paths = source.torch.replaceable().paths
+    names = {layer.output: layer for layer in layers_of(opened.model)}
     sites = []
     for output, fit in applied.fitted.items():
         replacement = fit.replacement
         assert replacement is not None
-        sites.append(NewSite(paths[fit.site.weight], replacement, applied.emitted[output]))
+        sites.append(NewSite(paths[names[fit.site.product].weight], replacement, applied.emitted[output]))
     return ModuleSide(source.torch, opened.model, applied.opened.model, tuple(sites))
 
 

@@ -84,7 +84,7 @@ def survey_model(
     with naming(source.name):
         shapes = infer_shapes(model, input_shapes)
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
-        found = source.confine(survey(model, shapes).allowing(request.forms, request.layers))
+        found = source.confine(survey(model, shapes).allowing(request.forms, request.layers), model)
     return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.product for site in found.sites]))
 
 

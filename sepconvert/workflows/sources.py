@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.data.callables import call_user, import_callable
 from sepconvert.errors import DataError, MissingExtraError, ModelError, UsageError
+from sepconvert.graph.layer_weights import layers_of
 from sepconvert.graph.load import NOT_ONNX, LoadedModel, load_bytes, load_model
 from sepconvert.graph.survey import Survey
 from sepconvert.record import Skip
@@ -52,26 +53,27 @@ class ModelSource:
         digest = _digest(self.files[0]) if self.files else model.sha256
         return replace(model, name=self.name, sha256=digest, notes=(*exported.warnings, *model.notes))
 
-    def confine(self, found: Survey) -> Survey:
-        """Name sites after their layers, and skip, with the reason, those that no layer of the PyTorch model is."""
+    def confine(self, found: Survey, model: LoadedModel) -> Survey:
+        """Name sites after their layers, and skip, with the reason, those that no layer of the PyTorch model is.
+
+        Args:
+            found: what the survey of ``model`` found.
+            model: as ``load`` returned it.
+        """
         if self.torch is None or self.torch.is_script:
             return found
-        known = self.torch.replaceable()
-        skips = [
-            Skip(site.name, site.notation.operator, "no-layer", known.reasons.get(site.weight, NO_LAYER), site.output)
-            for site in found.sites
-            if site.weight not in known.paths
-        ]
-        # People know a layer by its path; the exporter's node names mean nothing to them.
-        sites = tuple(
-            replace(site, name=known.paths[site.weight] or site.name)
-            for site in found.sites
-            if site.weight in known.paths
-        )
-        return Survey(sites, (*found.skips, *skips))
-
-
-NO_LAYER = "The model computes it without a Conv1d or Conv2d layer of its own, so that no new layer can take its place."
+        known, names = self.torch.replaceable(), {layer.output: layer for layer in layers_of(model)}
+        sites, skips = [], list(found.skips)
+        for site in found.sites:
+            layer = names.get(site.product)
+            reason = known.refusal(site, layer)
+            if reason is not None:
+                skips.append(Skip(site.name, site.notation.operator, "no-layer", reason, site.output))
+                continue
+            assert layer is not None
+            # People know a layer by its path; the exporter's node names mean nothing to them.
+            sites.append(replace(site, name=known.paths[layer.weight] or site.name))
+        return Survey(tuple(sites), tuple(skips))
 
 
 def find_source(
