@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -27,11 +28,13 @@ from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profi
 from sepconvert.planning.sensitivity import Effect, measure_effect
 from sepconvert.planning.site_tasks import PROBED, ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
+from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.groups import (
     Problems,
     estimate_groups,
     groups_bias,
+    improve_groups,
     is_finite,
     make_problems,
     mean_output,
@@ -145,13 +148,18 @@ class _Probe:
 
 
 def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
-    """The best of the ridges."""
-    return min((_fit_at(task, problem, form, rank) for problem in problems), key=lambda fit: fit.error)
-
-
-def _fit_at(task: SiteTask, problems: Problems, form: str, rank: int) -> _Probe:
+    """The best of the ridges; the fit at one is where the next one starts, and takes half as many steps more."""
+    first, *others = problems
     evaluations = task.effort.evaluations(task.replay.site.geometry)
-    kernel = reconstruct(estimate_groups(problems, form, rank, evaluations))
+    made = [estimate_groups(first, form, rank, evaluations)]
+    for other in others:
+        made.append(improve_groups(other, made[-1], -(-evaluations // 2)))
+    probes = [_judged(task, at_ridge, factors) for at_ridge, factors in zip(problems, made, strict=True)]
+    return min(probes, key=attrgetter("error"))
+
+
+def _judged(task: SiteTask, problems: Problems, factors: Factors) -> _Probe:
+    kernel = reconstruct(factors)
     judged = task.judge.error(kernel, groups_bias(task.moments, kernel))
     return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel)
 

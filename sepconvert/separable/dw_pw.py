@@ -17,7 +17,14 @@ from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
-from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
+from sepconvert.separable.truncated import (
+    Halves,
+    balanced,
+    checked_rank,
+    dropped_share,
+    squared_singular_values,
+    truncate,
+)
 
 NAME = "dw_pw"
 WORDS = "depthwise, then pointwise; rank r: filters per input channel"
@@ -186,14 +193,15 @@ def search(problem: Problem, rank: int) -> list[DwPwSearch]:
 
 def _whitened(problem: Problem, rank: int) -> Factors:
     """Per channel: the SVD of the slice whitened by its own block of the moments."""
-    outputs, channels, taps = problem.original.shape
-    depthwise = np.empty((channels, rank, taps))
-    pointwise = np.empty((channels, outputs, rank))
-    rows = problem.gram.reshape(channels, taps, -1)
-    for channel in range(channels):
-        block = rows[channel] if problem.per_channel else rows[channel][:, channel * taps :][:, :taps]
-        factor = cholesky(block)
-        halves = truncate((problem.weight[:, channel] @ factor)[None], rank)
-        depthwise[channel] = halves.right[0] @ inverse_of_lower(factor)
-        pointwise[channel] = halves.left[0]
-    return assemble(depthwise, pointwise.swapaxes(0, 1), problem.geometry.kernel)
+
+    def components() -> Halves:
+        rows = problem.gram.reshape(channels, taps, -1)
+        blocks = [rows[c] if problem.per_channel else rows[c][:, c * taps :][:, :taps] for c in range(channels)]
+        factors = [cholesky(block) for block in blocks]
+        halves = truncate(slices(problem.weight) @ np.array(factors), full_rank(problem.geometry))
+        return Halves(halves.left, halves.right @ np.array([inverse_of_lower(factor) for factor in factors]))
+
+    channels, taps = problem.original.shape[1:]
+    every = problem.prepared((NAME, "whitened"), components)
+    pointwise = every.left[:, :, :rank].swapaxes(0, 1)
+    return assemble(every.right[:, :rank], pointwise, problem.geometry.kernel)

@@ -74,9 +74,10 @@ def estimate_groups(problems: Problems, form: str, rank: int, evaluations: int) 
     return side_by_side([estimate(problem, form, rank, evaluations) for problem in problems])
 
 
-def improve_groups(problems: Problems, factors: Factors) -> Factors:
+def improve_groups(problems: Problems, factors: Factors, evaluations: int | None = None) -> Factors:
     """Descend further from an earlier fit."""
-    return side_by_side([improve(problem, part).factors for problem, part in zip(problems, factors.parts, strict=True)])
+    pairs = zip(problems, factors.parts, strict=True)
+    return side_by_side([improve(problem, part, evaluations).factors for problem, part in pairs])
 
 
 def groups_at_ridges(problems: Problems, factors: Factors) -> Callable[[float], Factors]:

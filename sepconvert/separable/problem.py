@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sepconvert.separable.definite import solve_right
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
+from sepconvert.separable.whiten import Whitening, kronecker
 
 # Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
 SMALLEST_ROW_SCALE = 1e-3
@@ -78,6 +79,16 @@ class Problem:
     def floor(self) -> float:
         """The objective of ``weight``."""
         return 0.0 if self.cross is None else max(0.0, self.zero_objective - inner(self.weight, self.target))
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """Of the Kronecker approximation of ``gram``, channels against taps."""
+        return kronecker(self.gram, *self.original.shape[1:])
+
+    @cached_property
+    def whitened(self) -> NDArray[np.float64]:
+        """(M, C, K), ``weight`` in coordinates in which the objective is about a plain norm."""
+        return self.whitening.whiten(self.weight)
 
     @property
     def energy(self) -> float:

@@ -23,7 +23,6 @@ from sepconvert.separable.problem import Problem
 from sepconvert.separable.reduced_rank import leading
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.truncated import checked_rank, dropped_share, squared_singular_values
-from sepconvert.separable.whiten import Whitening, kronecker
 
 NAME = "pw_conv_pw"
 WORDS = "pointwise, convolution, pointwise (Tucker-2); rank R: outputs of the convolution"
@@ -192,8 +191,8 @@ class PwConvPwSearch(EliminatedSearch):
 
     def starts(self) -> list[Factors]:
         """The leading input directions of the kernel whitened by the Kronecker approximation of the moments."""
-        whitening, directions = self._problem.prepared((NAME, "whitened"), self._whitened)
-        reduce = directions[:, : self._inputs].T @ whitening.channels_inverse
+        directions = self._problem.prepared((NAME, "directions"), self._directions)
+        reduce = directions[:, : self._inputs].T @ self._problem.whitening.channels_inverse
         return [self._behind(reduce.astype(self._problem.dtype))]
 
     def _rows_by_tap(self) -> NDArray[np.floating]:
@@ -201,11 +200,9 @@ class PwConvPwSearch(EliminatedSearch):
         _, channels, taps = self._problem.original.shape
         return np.ascontiguousarray(self._problem.gram.reshape(channels, taps, -1).swapaxes(0, 1))
 
-    def _whitened(self) -> tuple[Whitening, NDArray[np.float64]]:
-        """The whitening, and all input directions of the whitened kernel, strongest first."""
-        channels, taps = self._problem.original.shape[1:]
-        whitening = kronecker(self._problem.gram, channels, taps)
-        return whitening, input_directions(whitening.whiten(self._problem.weight), channels)
+    def _directions(self) -> NDArray[np.float64]:
+        """All input directions of the whitened kernel, strongest first."""
+        return input_directions(self._problem.whitened, self._problem.geometry.in_channels)
 
     def extended(self, factors: Factors) -> Factors | None:
         """The factors themselves."""

@@ -15,8 +15,14 @@ from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import ADD, DEPTHWISE, GROUPED, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem, inner
-from sepconvert.separable.truncated import balanced, checked_rank, dropped_share, squared_singular_values, truncate
-from sepconvert.separable.whiten import kronecker
+from sepconvert.separable.truncated import (
+    Halves,
+    balanced,
+    checked_rank,
+    dropped_share,
+    squared_singular_values,
+    truncate,
+)
 
 NAME = "pw_dw"
 WORDS = "pointwise, then depthwise; rank r: filters per output channel"
@@ -116,7 +122,7 @@ class PwDwSearch:
         self._problem = problem
         self._rank = rank
         self._weight = problem.weight.astype(problem.dtype)
-        self._whitening = kronecker(problem.gram, *problem.original.shape[1:])
+        self._whitening = problem.whitening
         self._mix_back = self._whitening.channels_inverse.astype(problem.dtype)
         self._taps_back = self._whitening.taps_inverse.astype(problem.dtype)
 
@@ -129,9 +135,14 @@ class PwDwSearch:
 
     def starts(self) -> list[Factors]:
         """The SVD of every slice, whitened by the Kronecker approximation of the moments."""
-        halves = truncate(self._whitening.whiten(self._problem.weight), self._rank)
-        pointwise = halves.left.swapaxes(1, 2) @ self._whitening.channels_inverse
-        return [assemble(pointwise, halves.right @ self._whitening.taps_inverse, self._problem.geometry.kernel)]
+        every = self._problem.prepared((NAME, "whitened"), self._whitened)
+        pointwise = every.left[:, :, : self._rank].swapaxes(1, 2) @ self._whitening.channels_inverse
+        depthwise = every.right[:, : self._rank] @ self._whitening.taps_inverse
+        return [assemble(pointwise, depthwise, self._problem.geometry.kernel)]
+
+    def _whitened(self) -> Halves:
+        """All components of the whitened slices, strongest first."""
+        return truncate(self._problem.whitened, full_rank(self._problem.geometry))
 
     def extended(self, factors: Factors) -> Factors:
         """Add the largest terms of what is left over."""

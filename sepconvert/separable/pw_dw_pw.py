@@ -20,7 +20,6 @@ from sepconvert.separable.layers import DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
-from sepconvert.separable.whiten import kronecker
 
 NAME = "pw_dw_pw"
 WORDS = "pointwise, depthwise, pointwise: a bottleneck; rank R: its channels"
@@ -162,8 +161,7 @@ class PwDwPwSearch(EliminatedSearch):
 
     def starts(self) -> list[Factors]:
         """Largest triplets of the whitened slices by output channel, refined on the whitened weight."""
-        whitening = kronecker(self._problem.gram, *self._problem.original.shape[1:])
-        tensor = whitening.whiten(self._problem.weight)
+        whitening, tensor = self._problem.whitening, self._problem.whitened
         triplets = refine(_work(tensor, self._rank), by_output(tensor, self._rank), START_ROUNDS).triplets
         reduce = triplets.reduce @ whitening.channels_inverse
         kernel = self._problem.geometry.kernel
