@@ -17,8 +17,8 @@ def compare(
         options.option(
             None,
             "error=E,latency=R",
-            "A gate for CI: exit with 3 and the reason when the relative error of the worst output is above E, or "
-            "the latency (after/before) above R; one of them or both.",
+            "A gate for CI: exit with 3 and the reason when the relative error of the worst output (or of a value that "
+            "it joins) is above E, or the latency (after/before) above R; one of them or both.",
         ),
     ] = None,
     data: options.Data = None,

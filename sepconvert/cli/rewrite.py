@@ -58,7 +58,8 @@ def rewrite(
             BUDGET,
             "E",
             "As fast as possible (with --no-latency: with as few MACs) within this relative error of the worst output "
-            "on held-out --data inputs: 0 is identical, 1 no better than a constant answer.",
+            "(or of a value that it joins) on held-out --data inputs: 0 is identical, 1 no better than a constant "
+            "answer.",
             shown="0.01 with --data",
         ),
     ] = None,
