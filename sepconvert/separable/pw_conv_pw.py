@@ -2,9 +2,10 @@
 
 A small dense convolution between two pointwise ones (Kim et al., "Compression of Deep Convolutional Neural Networks for
 Fast and Low Power Mobile Applications", ICLR 2016): the bottleneck of a ResNet without the activations. The rank R is
-the number of its outputs; it has as many inputs R1 for each as the whole convolution has, ``R1 = R·C/M`` (``widths``).
-R1·C + R1·R·K + R·M weights; ``reduce`` (B) runs at the *input's* resolution and carries no bias, because the padding of
-the taps that follow must see zeros. Exact at R = M.
+the number of its outputs; it has half as many inputs R1 for each as the whole convolution has, ``R1 = R·C/2M``
+(``widths``): inputs are correlated more than outputs. On seven layers of two trained nets that left 0.3 to 1.2 times
+the error of R1 = R·C/M at the same multiply-adds. R1·C + R1·R·K + R·M weights; ``reduce`` (B) runs at the *input's*
+resolution and carries no bias, because the padding of the taps that follow must see zeros. Exact at R = M.
 
 With B fixed the best A and G have a closed form: the reduced-rank regression (``reduced_rank``) on the R1·K inputs that
 B leaves. So a fit searches for B alone.
@@ -42,11 +43,11 @@ BLOCK, LEAST_ROUNDED = 4, 8
 
 
 def widths(geometry: ConvGeometry, rank: int) -> tuple[int, int]:
-    """Inputs R1 and outputs R of the convolution in the middle; below full rank in blocks of 4 inputs."""
-    inputs = max(1, round(rank * geometry.in_channels / geometry.out_channels))
-    if inputs >= LEAST_ROUNDED and rank < geometry.out_channels:
-        inputs -= inputs % BLOCK
-    return inputs, rank
+    """Inputs R1 and outputs R of the convolution in the middle: all inputs at full rank, below in blocks of 4."""
+    if rank >= full_rank(geometry):
+        return geometry.in_channels, rank
+    inputs = max(1, round(rank * geometry.in_channels / (2 * geometry.out_channels)))
+    return inputs - (inputs % BLOCK if inputs >= LEAST_ROUNDED else 0), rank
 
 
 def full_rank(geometry: ConvGeometry) -> int:

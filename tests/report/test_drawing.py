@@ -30,7 +30,7 @@ def drawn(site: SiteRecord) -> Drawing | None:
         ("pw-dw-pw", 5, None, ["pointwise 1×1 8 → 5", "depthwise 3×3 5 → 5", "pointwise 1×1 5 → 16"]),
         ("spatial", 6, None, ["Conv 3×1 8 → 6", "Conv 1×3 6 → 16"]),
         ("conv-pw", 6, None, ["Conv 3×3 8 → 6", "pointwise 1×1 6 → 16"]),
-        ("pw-conv-pw", 6, None, ["pointwise 1×1 8 → 3", "Conv 3×3 3 → 6", "pointwise 1×1 6 → 16"]),
+        ("pw-conv-pw", 6, None, ["pointwise 1×1 8 → 2", "Conv 3×3 2 → 6", "pointwise 1×1 6 → 16"]),
     ],
 )
 def test_the_drawing_has_the_nodes_of_the_form(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sepconvert.separable import problem as problem_module
 from sepconvert.separable.fitted import at_ridges, default_evaluations, estimate, fit, improve
 from sepconvert.separable.forms import FORMS, cost_of, reconstruct
 from sepconvert.separable.moments import PatchMoments
@@ -211,6 +212,17 @@ def test_a_scaled_start_is_known_without_solving_it_again(form, case, data):
             np.testing.assert_allclose(
                 known.gradient, solved.gradient, atol=1e-6 * np.abs(solved.gradient).max() + 1e-9
             )
+
+
+def test_the_moments_are_whitened_once_for_all_forms_and_ranks(monkeypatch):
+    geometry, rng = plain(6, 8, (3, 3)), np.random.default_rng(0)
+    problem = make_problem(moments_for(geometry, rng), weight_of(geometry, rng), geometry, 1e-3)
+    made, plainly = [], problem_module.kronecker
+    monkeypatch.setattr(problem_module, "kronecker", lambda *given: made.append(1) or plainly(*given))
+    for form in FORMS:
+        for rank in (1, 2):
+            estimate(problem, form, rank, 1)
+    assert made == [1]
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
