@@ -62,6 +62,7 @@ def test_every_command_takes_a_form_from_outside(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     model = ["tests.pytorch.nets:small", "--weights", files / "small.pt", "--input", "x:1x3x20x24"]
     budget = ["--form", "pw-conv", "--macs", "0.7", "--data", files / "data.npz", "--jobs", "1", "--no-cache"]
+    budget.append("--allow-loss")  # of a network of random weights
     written = ["-o", tmp_path / "new.onnx", "--json", tmp_path / "r.json", "--html", tmp_path / "r.html"]
     shown = run("rewrite", *model, *budget, *written).err
     record = Record.read(tmp_path / "r.json")
