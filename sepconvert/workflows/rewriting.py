@@ -191,7 +191,7 @@ def _run(request: Request) -> RewriteResult:
         tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
     record = _record(case, settled, kept, test)
-    if (test or case.calibration) is not None and (planning.init != "random" or tuned is not None):
+    if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None
         resumable = tuned is not None and resumable_from(destination)
         refuse_ruin(planner, worst_error(record.fidelity), record.fidelity.data, resumable)

@@ -1,7 +1,5 @@
 """What would ruin the network is not written as a success: the error is stated, and plans that would do are named."""
 
-from collections.abc import Iterator
-
 from sepconvert.errors import ModelError, RuinedError
 from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.uniform import round_up
@@ -66,27 +64,24 @@ def _limit(budget: Budget) -> float:
 
 def instead(planner: Planner) -> str:
     """What to ask for instead: the fastest plans within small errors, as predicted."""
-    if planner.case.calibration is None:
-        return "give --data, a few hundred unlabelled inputs, so that the layers are fitted to what they see"
     if not planner.predicts_errors:
         return "ask for less, as --max-error 0.05 does, with more inputs in --data"
-    return f"predicted to keep within {' and within '.join(_within(planner))}"
+    found = {limit: named for limit in NAMED if (named := _named(planner, limit)) is not None}
+    if not found:
+        return f"nothing that gains anything is predicted to keep within {NAMED[-1]:.0%}"
+    return f"predicted to keep within {' and within '.join(f'{limit:.0%}: {named}' for limit, named in found.items())}"
 
 
-def _within(planner: Planner) -> Iterator[str]:
-    for limit in NAMED:
-        yield f"{limit:.0%}: {_named(planner, limit)}"
-
-
-def _named(planner: Planner, limit: float) -> str:
+def _named(planner: Planner, limit: float) -> str | None:
+    """The fastest plan within an error, as it is asked for; None where there is none."""
     timed, choices = _choices(planner)
     network = plan_error(choices, limit, "ms" if timed else "macs")
     if timed:
         before = planner.original_ms
         speedup = before / max(before - network.predicted["saved_ms"], 1e-3 * before) * 100 // 1 / 100
-        return f"--speedup {speedup:g} (or --max-error {limit:g})" if speedup >= LEAST_SPEEDUP else "nothing faster"
+        return f"--speedup {speedup:g} (or --max-error {limit:g})" if speedup >= LEAST_SPEEDUP else None
     if not network.chosen:
-        return "nothing smaller"
+        return None
     total = planner.case.opened.totals.macs
     if not total:
         return f"--max-error {limit:g}"

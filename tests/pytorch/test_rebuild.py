@@ -56,6 +56,9 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+RANDOM_WEIGHTS = Planning(allow_loss=True)  # of such a network little is left at any rank
+
+
 @pytest.mark.parametrize(("form", "lowering"), FORMS)
 def test_the_module_computes_what_the_rewritten_graph_computes(form: str, lowering: str) -> None:
     planning = Planning(lowering=lowering, allow_growth=True)
@@ -69,7 +72,9 @@ def test_the_module_computes_what_the_rewritten_graph_computes(form: str, loweri
 def test_the_original_its_mode_and_the_generators_stay_as_they_are(calibration: str) -> None:
     net = small().train()
     before, state = copy.deepcopy(net.state_dict()), torch.random.get_rng_state()
-    result = sepconvert.rewrite(net, rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK)
+    result = sepconvert.rewrite(
+        net, rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK, planning=RANDOM_WEIGHTS
+    )
     module = result.module
     assert net.training
     assert all(module.training for module in module.modules())
@@ -82,7 +87,9 @@ def test_the_original_its_mode_and_the_generators_stay_as_they_are(calibration: 
 
 
 def test_a_fit_reaches_the_module(calibration: str) -> None:
-    result = sepconvert.rewrite(small(), rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK)
+    result = sepconvert.rewrite(
+        small(), rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK, planning=RANDOM_WEIGHTS
+    )
     assert all(site.error_heldout is not None for site in result.record.sites)
     assert_same(result.module, result, images())
 
@@ -113,7 +120,14 @@ def test_folded_unfolded_and_module_agree(calibration: str, tmp_path: Path) -> N
     folded.norm = nn.Identity()
     folded.third = torch.nn.utils.fuse_conv_bn_eval(net.third, net.third_norm)
     folded.third_norm = nn.Identity()
-    options = {"form": "pw-dw-pw", "rank": 4, "data": calibration, "measure": QUICK, "seed": 3}
+    options = {
+        "form": "pw-dw-pw",
+        "rank": 4,
+        "data": calibration,
+        "measure": QUICK,
+        "seed": 3,
+        "planning": RANDOM_WEIGHTS,
+    }
     unfolded = sepconvert.rewrite(net, example_inputs=EXAMPLE, **options)
     result = sepconvert.rewrite(folded, example_inputs=EXAMPLE, **options)
     x = images()
@@ -147,7 +161,9 @@ def test_the_module_trains_exports_and_compiles() -> None:
 
 def test_files_beside_the_onnx_model_rebuild_the_module(calibration: str, tmp_path: Path) -> None:
     output = tmp_path / "small.sep.onnx"
-    result = sepconvert.rewrite(small(), output, rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK)
+    result = sepconvert.rewrite(
+        small(), output, rank=2, data=calibration, example_inputs=EXAMPLE, measure=QUICK, planning=RANDOM_WEIGHTS
+    )
     assert {path.name for path in tmp_path.iterdir()} == {
         "small.sep.onnx", "small.sep.safetensors", "small.sep.plan.json",
     }  # fmt: skip
