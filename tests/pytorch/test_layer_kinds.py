@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import sepconvert
+from sepconvert.errors import ModelError
 from sepconvert.graph.layer_weights import layers_of
 from sepconvert.pytorch.module_plan import ModulePlan
 from sepconvert.workflows import FineTune, Measure, Planning, RewriteResult
@@ -101,8 +102,8 @@ class Transformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2) + self.position
         x = self.encoder(x)
-        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=2)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v))
+        q, k, v = self.qkv(self.norm(x)).unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return self.head((x + self.narrow(F.gelu(self.wide(x)))).mean(1))
 
 
@@ -217,7 +218,7 @@ def test_a_weight_that_is_used_without_its_layer_stays() -> None:
     assert len(found) == 3
     for words in ("a layer that it does not call", "without a layer of its own", "is not the bias of its layer"):
         assert any(words in reason for reason in found.values())
-    result = sepconvert.rewrite(net, form="any", rank=2, example_inputs=x, measure=QUICK)
+    result = sepconvert.rewrite(net, form="any", rank=0.5, example_inputs=x, measure=QUICK)
     assert [site.name for site in result.record.sites] == ["called"]
     assert_same(result.module, result, torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0)))
 
@@ -277,5 +278,5 @@ def test_a_plan_without_an_axis_is_read_and_a_wrong_axis_is_refused() -> None:
     read = ModulePlan.from_json(spanning, "plan")
     assert read.sites["a"].axes == (0, 3, 2, 1)
     assert ModulePlan.from_json(read.to_json(), "plan") == read
-    with pytest.raises(sepconvert.ModelError, match="axis 4"):
+    with pytest.raises(ModelError, match="axis 4"):
         ModulePlan.from_json(spanning.replace('"axis": 1', '"axis": 4'), "plan")
