@@ -17,6 +17,7 @@ from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
+from sepconvert.number_types import rounded
 
 
 class Sized(Protocol):
@@ -94,7 +95,7 @@ class NewKernel:
 
 
 def with_kernels(model: LoadedModel, kernels: Sequence[NewKernel]) -> LoadedModel:
-    """Return a copy of a model in which some layers carry another weight and bias, rounded to the old weight's type.
+    """Return a copy of a model in which some layers carry another weight and bias, rounded to the site's type.
 
     Args:
         model: stays as it is.
@@ -110,14 +111,11 @@ def with_kernels(model: LoadedModel, kernels: Sequence[NewKernel]) -> LoadedMode
         if site.product not in nodes or nodes[site.product].op_type != site.notation.operator:
             raise ModelError(f"'{site.output}' is not the output of a layer in the main graph.")
         product, last = nodes[site.product], nodes[site.output]
-        weight = product.inputs[1]
-        assert weight is not None
-        assert weight.dtype is not None
-        dtype = weight.dtype.numpy()
-        _put(copy, product, 1, f"{site.output}_refitted_weight", site.stored(new.kernel).astype(dtype))
+        weight = rounded(site.stored(new.kernel), site.dtype)
+        _put(copy, product, 1, f"{site.output}_refitted_weight", weight)
         if new.bias is not None:
             place = 2 if last is product else 1 - list(last.inputs).index(product.outputs[0])
-            _put(copy, last, place, f"{site.output}_refitted_bias", new.bias.astype(dtype))
+            _put(copy, last, place, f"{site.output}_refitted_bias", rounded(new.bias, site.dtype))
     return replace(model, ir=copy, sha256=None, bytes=None)
 
 

@@ -57,7 +57,7 @@ class RewriteResult:
     def module(self) -> "Module":
         """A rewritten copy of the PyTorch module that was given, on its device and in its mode (train or eval).
 
-        Its new layers are ``nn.Conv1d`` and ``nn.Conv2d``: train it, export it, compile it as any other module.
+        Its new layers are torch's own (``nn.Conv2d``, ``nn.Linear`` …): train, export or compile it as any other.
 
         Raises:
             ModelError: the model was no module with layers of its own: ONNX, TorchScript or an exported program.

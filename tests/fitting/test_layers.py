@@ -66,7 +66,7 @@ def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: Netwo
     assert errors[0] < 0.95 * errors[1]
 
 
-def test_a_matmul_of_a_model_exported_from_a_module_is_left_alone() -> None:
+def test_a_matmul_by_a_matrix_that_no_module_has_so_is_left_alone_in_an_exported_model() -> None:
     model = replace(classifier(multiplied=True), name="Classifier")
     assert [layer.output for layer in refittable_layers(model, infer_shapes(model))] == ["mix"]
 
