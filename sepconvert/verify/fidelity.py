@@ -76,7 +76,7 @@ def measure_fidelity(
     first = original[0]
     second = open_session(after, device=device, threads=threads)
     pairs = pair_outputs(first, second, pre or {}, pre_after or pre or {}, outputs)
-    inputs = pair_inputs(first, second)
+    inputs = pair_inputs(first.inputs, second.inputs)
     comparisons = [_Comparison(pair, tuple(Deviation() for _ in pair.before)) for pair in pairs]
     # dict.fromkeys: a value before an activation may be an output of its own, but is computed once.
     names = list(dict.fromkeys(name for pair in pairs for name in pair.before))
