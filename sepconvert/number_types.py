@@ -35,3 +35,11 @@ def rounded(array: NDArray[Any], dtype: str) -> NDArray[Any]:
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Tell whether a numpy type is one of ``FLOATS``; ``dtype.kind`` does not tell of bfloat16."""
     return dtype.name in FLOATS
+
+
+def too_large(array: NDArray[Any]) -> float | None:
+    """Return the largest magnitude among floats if it is one that no network meets and whose products overflow."""
+    if not is_float(array.dtype):
+        return None
+    largest = float(np.abs(array).max(initial=0))
+    return largest if largest > (1e150 if array.dtype == np.float64 else 1e15) else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sepconvert.data.dataset import Feeds
 from sepconvert.data.preprocess import Preprocess, normalise, show
 from sepconvert.errors import DataError
-from sepconvert.number_types import is_float, numpy_dtype
+from sepconvert.number_types import is_float, numpy_dtype, too_large
 from sepconvert.record import InputInfo
 
 _CHUNK = 64  # samples converted at a time while checking
@@ -188,12 +188,18 @@ def check_values(source: ArraySource, count: int, origin: str) -> None:
 
 
 def check_finite(raw: NDArray[Any], converted: NDArray[Any], info: InputInfo, origin: str) -> None:
-    """Refuse NaN and Inf, and say whether they were given or made by the cast.
+    """Refuse NaN and Inf, and say whether they were given or made by the cast; refuse what would become Inf.
 
     Raises:
         DataError: as said.
     """
     if np.isfinite(converted).all():
+        largest = too_large(converted)
+        if largest is not None:
+            raise DataError(
+                f"{origin}: values for input '{info.name}' reach {largest:.1e}, whose products overflow; scale them "
+                "(--scale), or remove those samples."
+            )
         return
     if not np.isfinite(raw).all():
         raise DataError(f"{origin}: array for input '{info.name}' holds NaN or Inf; remove those samples.")

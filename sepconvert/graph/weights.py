@@ -15,7 +15,7 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import OVERRIDABLE_SINCE_IR
 from sepconvert.graph.uses import find_value, inner_graphs
-from sepconvert.number_types import is_float
+from sepconvert.number_types import is_float, too_large
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -121,17 +121,13 @@ def read_constant(model: LoadedModel, value_name: str) -> NDArray[np.generic]:
             f"Weight '{value_name}' holds NaN or infinite values, from which nothing can be computed; "
             "train or export the model again."
         )
-    largest = float(np.abs(array).max(initial=0)) if array.dtype.kind in "fV" else 0.0
-    if largest > (_LARGEST["float64"] if array.dtype == np.float64 else _LARGEST["float32"]):
+    largest = too_large(array)
+    if largest is not None:
         raise ModelError(
             f"Weight '{value_name}' holds values up to {largest:.1e}, whose products overflow; train or export the "
             "model again."
         )
     return array
-
-
-# No trained network comes near them, and sums of their squares are still finite.
-_LARGEST = {"float32": 1e15, "float64": 1e150}
 
 
 def _evaluate(value: ir.Value, model: LoadedModel) -> NDArray[np.generic]:

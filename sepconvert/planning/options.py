@@ -96,7 +96,7 @@ def options_by_latency(
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
-            reasons[site.output] = f"faster as it is: {dense_ms:.3g} ms against {best:.3g} ms"
+            reasons[site.output] = _not_faster(best, dense_ms)
         # Rounded, because equal times may differ in their last digits.
         kept = prune_by_figures([(round((option.ms or 0.0) / dense_ms, 6), option.error) for option in faster])
         dense = SiteOption(ms=dense_ms, dense_ms=dense_ms)
@@ -135,3 +135,11 @@ def _timed_options(
 def _option(scheme: Scheme, profile: SiteProfile, parts: Sequence[str]) -> SiteOption:
     form, rank = scheme.form, scheme.rank
     return SiteOption(scheme, profile.error(form, rank), profile.damages(form, rank, parts))
+
+
+def _not_faster(best: float, dense: float) -> str:
+    if f"{best:.3g}" == f"{dense:.3g}":
+        return f"as fast as it is: {dense:.3g} ms"
+    if best < dense:
+        return f"no form is clearly faster: {best:.3g} ms against {dense:.3g} ms as it is"
+    return f"faster as it is: {dense:.3g} ms against {best:.3g} ms"

@@ -226,9 +226,10 @@ class _Search:
         rest = 1 - min(1.0, time / self._before_ms)
         reachable = best * 100 // 1 / 100
         worth = reachable > 1.01
+        elsewhere = f", and about {rest:.0%} of its time is in layers that are no sites" if rest >= 0.005 else ""
         return SpeedupOutOfReachError(
             f"--speedup {self._speedup:g} is out of reach: with the fastest candidate at every site the model is "
-            f"{kind} to be {best:.2f} times as fast, and about {rest:.0%} of its time is in layers that are no sites; "
+            f"{kind} to be {best:.2f} times as fast{elsewhere}; "
             f"{f'ask for {reachable:g} or less' if worth else 'there is nothing to gain on this device'}.",
             reachable if worth else None,
             self._damage(self._fastest),

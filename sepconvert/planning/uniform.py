@@ -72,10 +72,7 @@ def plan_share(
     low, high = 0.0, 1.0
     best = _ratio(plans := _share_plans(sites, forms, low, lowering), total, unit)
     if best > target:
-        raise NothingToDoError(
-            f"--{unit} {target:g} is out of reach: with rank 1 at every site the model keeps {best:.3f} of its {unit}, "
-            f"because the rest is in layers that are no sites; ask for {round_up(best):g} or more."
-        )
+        raise out_of_reach(unit, target, best, "rank 1")
     for _ in range(30):
         middle = (low + high) / 2
         trial = _share_plans(sites, forms, middle, lowering)
@@ -127,7 +124,7 @@ def _within(site: ConvSite, form: str, share: float, at_least_one: bool = True) 
     rank = _whole_blocks(form, min(rank, limit, full_rank(form, geometry)))
     found = cost_of(form, geometry, rank)
     if not at_least_one and _figure(found) > share * _figure(geometry.dense_cost):
-        return f"{cli_name(form)} does not fit within {share:.0%} of the dense cost even at rank 1"
+        return f"{cli_name(form)} does not fit within {share:.3g} of the dense cost even at rank 1"
     return form, rank
 
 
@@ -154,6 +151,17 @@ def _unit(cost: Cost, unit: str) -> int:
     if unit == "params":
         return cost.params
     return cost.macs if cost.macs is not None else 0
+
+
+def out_of_reach(unit: str, asked: float, best: float, smallest: str) -> NothingToDoError:
+    """Say that a ratio of MACs or parameters cannot be reached, and which can."""
+    least = round_up(best)
+    if least >= 1:
+        return NothingToDoError(f"--{unit} {asked:g} is out of reach: even {smallest} at every site saves no {unit}.")
+    return NothingToDoError(
+        f"--{unit} {asked:g} is out of reach: with {smallest} at every site the model keeps {best:.3g} of its {unit}, "
+        f"because the rest is in layers that are no sites; ask for {least:g} or more."
+    )
 
 
 def round_up(value: float) -> float:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any
 
-from sepconvert.errors import NothingToDoError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
-from sepconvert.planning.uniform import round_up
+from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
 KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"
@@ -76,10 +75,7 @@ def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkP
         found = select(figures, "damage", {unit: (ratio - 1) * total})
     except OutOfReachError as error:
         best = 1 + error.best / total
-        raise NothingToDoError(
-            f"--{unit} {ratio:g} is out of reach: with the smallest candidate at every site the model keeps {best:.3f} "
-            f"of its {unit}, because the rest is in layers that are no sites; ask for {round_up(best):g} or more."
-        ) from None
+        raise out_of_reach(unit, ratio, best, "the smallest candidate") from None
     planned = choices.planned(found.picks)
     predicted = {**choices.damage(found.picks), unit: 1 + found.totals[unit] / total}
     return NetworkPlan({unit: ratio}, planned, predicted)

@@ -1,27 +1,27 @@
 """Feed two versions of one model the same samples, although their inputs may differ in name or float type."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.number_types import FLOATS, numpy_dtype
-from sepconvert.runtime.sessions import Session, TensorInfo
+from sepconvert.runtime.sessions import TensorInfo
 
 
-def pair_inputs(first: Session, second: Session) -> dict[str, TensorInfo]:
+def pair_inputs(first: Sequence[TensorInfo], second: Sequence[TensorInfo]) -> dict[str, TensorInfo]:
     """Return the second model's input for each input name of the first: by name, or in order where all differ.
 
     Raises:
         ModelError: they do not correspond.
     """
-    later = {info.name: info for info in second.inputs}
-    if len(first.inputs) == len(second.inputs) and not any(info.name in later for info in first.inputs):
-        return {one.name: other for one, other in zip(first.inputs, second.inputs, strict=True)}
-    if set(later) != {info.name for info in first.inputs}:
+    later = {info.name: info for info in second}
+    if len(first) == len(second) and not any(info.name in later for info in first):
+        return {one.name: other for one, other in zip(first, second, strict=True)}
+    if set(later) != {info.name for info in first}:
         raise ModelError(
-            f"The models' inputs do not correspond: {', '.join(info.name for info in first.inputs)} before, "
+            f"The models' inputs do not correspond: {', '.join(info.name for info in first)} before, "
             f"{', '.join(later)} after; compare two versions of one model."
         )
     return later

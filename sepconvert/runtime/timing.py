@@ -117,7 +117,7 @@ def _summed_up(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[flo
 
 def _adapt(before: bytes | Path, after: bytes | Path, feeds: Feeds) -> Feeds:
     first, second = (open_session(model, optimise=False) for model in (before, after))
-    return adapt_feeds(feeds, pair_inputs(first, second))
+    return adapt_feeds(feeds, pair_inputs(first.inputs, second.inputs))
 
 
 def _prove(

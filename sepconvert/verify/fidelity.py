@@ -78,7 +78,7 @@ def measure_fidelity(
     first = original[0]
     second = open_session(after, device=device, threads=threads)
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
-    inputs = pair_inputs(first, second)
+    inputs = pair_inputs(first.inputs, second.inputs)
     comparisons = [_Comparison(pair, tuple(Deviation() for _ in pair.before)) for pair in pairs]
     # dict.fromkeys: a part may be an output of its own, or several parts stretches of one value.
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))

@@ -66,10 +66,13 @@ def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | 
     if dataset is None:
         return []
     feeds = next(iter(dataset.first(SHOWN_SAMPLES).batches(SHOWN_SAMPLES)))
-    first, second = (open_session(runnable(opened.model)) for opened in (before, after))
-    given = next(iter(feeds.values()))
+    first = open_session(runnable(before.model))
+    taken = first.inputs
     old = next(iter(first.run(feeds).values()))
-    new = next(iter(second.run(adapt_feeds(feeds, pair_inputs(first, second))).values()))
+    del first  # of two large models only one fits into memory
+    second = open_session(runnable(after.model))
+    given = next(iter(feeds.values()))
+    new = next(iter(second.run(adapt_feeds(feeds, pair_inputs(taken, second.inputs))).values()))
     if not len(given) == len(old) == len(new):
         return []
     return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]

@@ -56,4 +56,4 @@ class UniformCurve:
 
 def share_label(form: str, share: float) -> str:
     """Name a uniform model for tables and charts."""
-    return f"uniform {cli_name(form)}, {share:.0%} of each site"
+    return f"uniform {cli_name(form)}, {f'{share:.0%}' if share >= 0.01 else f'{100 * share:.2g}%'} of each site"

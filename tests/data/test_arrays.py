@@ -206,6 +206,19 @@ def test_nan_and_inf_are_refused(tmp_path: Path, images: np.ndarray, value: floa
         load_data(save(tmp_path, x=images), [IMAGE])
 
 
+@pytest.mark.parametrize(("largest", "refused"), [(1e37, True), (2e15, True), (1e14, False)])
+def test_values_whose_products_overflow_are_refused(
+    tmp_path: Path, images: np.ndarray, largest: float, refused: bool
+) -> None:
+    images[0, 0, 0, 0] = -largest
+    path = save(tmp_path, x=images)
+    if not refused:
+        load_data(path, [IMAGE])
+        return
+    with pytest.raises(DataError, match=r"values for input 'pixels' reach .*, whose products overflow; scale them"):
+        load_data(path, [IMAGE])
+
+
 def test_an_overflow_of_the_cast_is_not_called_nan_in_the_data(tmp_path: Path, images: np.ndarray) -> None:
     with pytest.raises(DataError, match="overflow float16"):
         load_data(save(tmp_path, x=images * 1e6), [image_input(dtype="float16")])

@@ -10,6 +10,7 @@ from sepconvert.planning.latencies import Latencies, TimeSources
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, Workload
 from sepconvert.planning.options import FASTER, options_by_cost, options_by_latency
 from sepconvert.planning.plans import SiteOption
+from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of, lowerings
 from sepconvert.separable.scheme import Scheme
 from tests.planning.networks import make_site
@@ -54,6 +55,28 @@ def test_where_nothing_is_faster_the_site_has_no_option_and_the_reason_names_bot
     (dense,), reasons = options_of("dw_pw", lambda way: (0.35 + 0.01 * (way.rank - 1)) / 0.31)
     assert dense.scheme is None
     assert reasons == {SITE.output: "faster as it is: 0.31 ms against 0.35 ms"}
+
+
+@pytest.mark.parametrize(
+    ("ms", "reason"),
+    [
+        (0.31, "as fast as it is: 0.31 ms"),
+        (0.30999, "as fast as it is: 0.31 ms"),
+        (0.308, "no form is clearly faster: 0.308 ms against 0.31 ms as it is"),
+    ],
+)
+def test_a_site_is_not_called_faster_where_it_is_not(ms: float, reason: str) -> None:
+    _, reasons = options_of("dw_pw", lambda _: ms / 0.31)
+    assert reasons == {SITE.output: reason}
+
+
+@pytest.mark.parametrize(
+    ("best", "words"), [(0.4321, "keeps 0.432 of its macs"), (0.9999, "saves no macs"), (1.2, "saves no macs")]
+)
+def test_nobody_is_told_to_ask_for_what_cannot_be_asked(best: float, words: str) -> None:
+    text = str(out_of_reach("macs", 0.3, best, "rank 1"))
+    assert words in text
+    assert "ask for 1" not in text
 
 
 def test_a_candidate_that_is_faster_by_less_than_timings_differ_is_no_option() -> None:
