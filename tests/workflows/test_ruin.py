@@ -15,7 +15,7 @@ from sepconvert.record.ruin import RUIN, ruins
 from sepconvert.workflows import Measure, Planning, ruin
 from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.opened import Case, open_with_data, select_sites
-from sepconvert.workflows.options import Budget, Reading
+from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.ruin import HOPELESS, refuse_hopeless, refuse_ruin
@@ -29,12 +29,12 @@ TWO_SITES = ("/block2/conv2/Conv", "/block3/conv2/Conv")
 def planner(resnet: Path, first_images: Callable[[int], str]) -> Planner:
     """Of two sites, from a few images."""
     data = first_images(60)
-    opened, (inputs,) = open_with_data(find_source(resnet), Reading(), [data])
-    chosen, _ = select_sites(opened.found.sites, TWO_SITES, ())
     request = Request(
         model=resnet, data=data, form="spatial", budget=Budget("macs", 0.6), measure=UNTIMED,
         planning=Planning(cache=False, include=TWO_SITES, jobs=1),
     )  # fmt: skip
+    opened, (inputs,) = open_with_data(find_source(resnet), request, [data])
+    chosen, _ = select_sites(opened.found.sites, TWO_SITES, ())
     return Planner(Case(request, opened, chosen, inputs, inputs))
 
 
