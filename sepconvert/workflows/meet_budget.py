@@ -16,6 +16,7 @@ from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.meet_error import settle_error
 from sepconvert.workflows.opened import Case
+from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.ruin import instead, refuse_hopeless
 from sepconvert.workflows.settled import Settled
@@ -25,6 +26,7 @@ BY_DEFAULT = (
     "No budget was given, and without --data there is no error to keep within, so the plan is for half of the MACs "
     "(--macs 0.5)."
 )
+GOAL_MISSED = "{error} So the plan is for half of the MACs (--macs 0.5) instead: look at its error before you use it."
 
 
 def settle(case: Case, planner: Planner) -> Settled:
@@ -40,14 +42,24 @@ def settle(case: Case, planner: Planner) -> Settled:
     if budget.name == "speedup":
         return _settle_speedup(case, planner, budget.value)
     if budget.name == "max_error":
-        return settle_error(case, planner, budget.value, settle_plan)
+        try:
+            return settle_error(case, planner, budget.value, settle_plan)
+        except NothingToDoError as error:
+            if not budget.by_default:
+                raise
+            # Nobody asked for this goal: show what half of the MACs costs, and say that the goal was missed.
+            return _settle_cost(case, planner, Budget(), GOAL_MISSED.format(error=error))
+    return _settle_cost(case, planner, budget, BY_DEFAULT if budget.by_default else None)
+
+
+def _settle_cost(case: Case, planner: Planner, budget: Budget, warning: str | None) -> Settled:
     unit, ratio = budget.name, budget.value
     network = plan_cost(planner.choices_by_cost, unit, planner.total(unit), ratio)
     refuse_hopeless(planner, network)
     found = settle_plan(case, planner, network)
-    if not budget.by_default:
+    if warning is None:
         return found
-    return replace(found, fit=replace(found.fit, warnings=(*found.fit.warnings, BY_DEFAULT)))
+    return replace(found, fit=replace(found.fit, warnings=(*found.fit.warnings, warning)))
 
 
 def _settle_uniform(case: Case, planner: Planner) -> Settled:

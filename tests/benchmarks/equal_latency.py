@@ -34,7 +34,6 @@ from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.opened import Case, open_with_data, select_sites
-from sepconvert.workflows.options import Reading
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
@@ -48,9 +47,10 @@ Plan = dict[str, Choice]  # by the site's output
 
 
 def make_planner(options: argparse.Namespace) -> Planner:
-    opened, (data,) = open_with_data(find_source(options.model), Reading(), [options.data])
+    request = Request(model=options.model, form=options.form)
+    opened, (data,) = open_with_data(find_source(options.model), request, [options.data])
     chosen, _ = select_sites(opened.found.sites, (), ())
-    return Planner(Case(Request(model=options.model, form=options.form), opened, chosen, data, data))
+    return Planner(Case(request, opened, chosen, data, data))
 
 
 def fastest(planner: Planner) -> list[PlannedSite]:
@@ -94,10 +94,10 @@ def _site_plan(site: ConvSite, choice: Choice) -> SitePlan:
 def fit_one(options: argparse.Namespace, name: str, plan: Plan, seed: int) -> tuple[str, list[float | None]]:
     """Fit a plan, write the model, and return its name and its worst output's error on each of the test inputs."""
     named = [options.data, *options.test_data]
-    opened, (data, *tests) = open_with_data(find_source(options.model), Reading(), named)
+    request = Request(model=options.model, form=options.form, seed=seed)
+    opened, (data, *tests) = open_with_data(find_source(options.model), request, named)
     plans = [_site_plan(site, plan[site.output]) for site in opened.found.sites if site.output in plan]
     with one_blas_thread():
-        request = Request(model=options.model, form=options.form, seed=seed)
         fits = fit_plans(Case(request, opened, [plan.site for plan in plans], data, data), plans)
         made = apply_fits(opened, fits, seed).opened
     path(options, name, seed).write_bytes(model_bytes(made.model))

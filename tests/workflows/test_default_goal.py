@@ -4,17 +4,21 @@ from collections.abc import Callable
 from math import log
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sepconvert
+from sepconvert.errors import NothingToDoError
 from sepconvert.fitting.results import NetworkFit
+from sepconvert.graph.save import model_bytes
 from sepconvert.workflows import Measure, Planning, meet_budget
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.meet_budget import BY_DEFAULT
 from sepconvert.workflows.meet_error import BY_MACS, CLOSE_ENOUGH, MOST_FITS, next_damage
 from sepconvert.workflows.options import DEFAULT_ERROR, Budget
+from tests.fitting.nets import Net
 from tests.workflows.asked import request_of, typed
 
 UNTIMED = Measure(latency=False)
@@ -52,6 +56,22 @@ def test_with_data_the_default_keeps_within_one_per_cent_in_few_fits_and_names_i
     assert record.plan.measured is not None
     assert record.plan.measured["max_error"] <= DEFAULT_ERROR
     assert BY_MACS in record.warnings
+
+
+def test_where_one_per_cent_cannot_be_had_the_goal_is_said_to_be_missed(
+    tmp_path: Path,
+) -> None:
+    net = Net(6)
+    model, data = tmp_path / "random.onnx", tmp_path / "white.npz"
+    model.write_bytes(model_bytes(net.build(net.relu(net.conv("site0", "image", 6, 8)))))
+    np.savez(data, image=np.random.default_rng(0).normal(size=(40, 6, 12, 12)).astype(np.float32))
+    result = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=Planning(cache=False))
+    (missed,) = [warning for warning in result.record.warnings if "--macs 0.5" in warning]
+    assert "--max-error 0.01 (the goal where no budget is given) is out of reach" in missed
+    assert result.record.plan is not None
+    assert result.record.plan.budget == {"macs": 0.5, "share": "planned"}
+    with pytest.raises(NothingToDoError, match=r"--max-error 0\.01 is out of reach"):
+        sepconvert.rewrite(model, data=data, max_error=0.01, measure=UNTIMED, planning=Planning(cache=False))
 
 
 @pytest.mark.slow
