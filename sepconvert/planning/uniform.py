@@ -28,6 +28,11 @@ from sepconvert.separable.geometry import Cost
 # at 60, 84, ... Of fewer channels than the least, rounding down would take too many.
 CHANNEL_BLOCK, LEAST_ROUNDED = 4, 8
 
+_NO_YARDSTICK = (
+    f"--rank {{rank:g}} stands for the cost of {cli_name(YARDSTICK)} at that rank, which such a layer cannot have; "
+    "give a share such as --rank 0.5, or one form"
+)
+
 # A form and its rank, or the sentence that says why it is none.
 Found = tuple[str, int] | str
 
@@ -46,6 +51,8 @@ def plan_rank(
         return _plan(site, [_within(site, form, rank) for form in forms], lowering)
     if len(forms) == 1:
         return _plan(site, [_at_rank(site, forms[0], int(rank), allow_growth)], lowering)
+    if not applies(YARDSTICK, site.geometry):
+        return _plan(site, [_NO_YARDSTICK.format(rank=rank)], lowering)
     reference = _at_rank(site, YARDSTICK, int(rank), allow_growth)
     if isinstance(reference, str):
         return _plan(site, [reference], lowering)

@@ -53,6 +53,13 @@ def test_a_form_for_kernels_with_taps_refuses_a_pointwise_layer(rank: float) -> 
     assert scheme.rank == 8  # 0.3 · 64·64 / (64 + 64) = 9.6
 
 
+def test_a_whole_number_for_several_forms_says_nothing_to_a_pointwise_layer() -> None:
+    plan = plan_rank(site(kernel=1), ["dw_pw", "conv_pw"], 2)
+    assert plan.schemes == ()
+    assert plan.reason is not None
+    assert "give a share such as --rank 0.5" in plan.reason
+
+
 def test_a_full_rank_above_break_even_is_there_when_growth_is_allowed() -> None:
     (scheme,) = plan_rank(site(), ["pw_dw"], 1000, allow_growth=True).schemes
     assert scheme.rank == 9
