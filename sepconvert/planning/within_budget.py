@@ -95,7 +95,9 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
     ]
     found = select(figures, figure, {"damage": limit})
     planned = choices.planned(found.picks)
-    predicted = {**choices.damage(found.picks), "saved_ms": -found.totals["ms"], "source": sources(planned)}
+    predicted = choices.damage(found.picks)
+    if figure == "ms":
+        predicted |= {"saved_ms": -found.totals["ms"], "source": sources(planned)}
     return NetworkPlan({"max_error": limit}, planned, predicted)
 
 

@@ -167,7 +167,9 @@ def _network(record: Record, table: LayerTable) -> dict[str, Any] | None:
     strip = lay_out(record.graph)
     nodes = []
     for node, place in zip(record.graph.nodes, strip.places, strict=True):
-        row, skip = sites.get(node.output), skips.get(node.output)
+        # The network's output may have the name of the layer that makes it.
+        layer = None if node.status == "output" else node.output
+        row, skip = sites.get(layer or ""), skips.get(layer or "")
         described: dict[str, Any] = {"op": node.op, "status": node.status, "name": node.output, "place": list(place)}
         if row is not None:
             described |= {"status": row.status, "name": row.name, "n": row.number}
