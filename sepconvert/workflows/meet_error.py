@@ -105,8 +105,8 @@ def _measured(case: Case, found: Settled, checked: Dataset) -> float:
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(
-            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more or other --data, or ask for "
-            "--macs, --params or --speedup instead."
+            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more --data, of inputs that "
+            "vary, or ask for --macs, --params or --speedup instead."
         )
     return error
 
