@@ -67,7 +67,7 @@ def rewrite(
         bool,
         typer.Option(
             "--allow-loss",
-            help="Write the model even where it is beyond use: with a relative error of 0.5 or more.",
+            help="Write the model even where it is beyond use: with a relative error of 0.9 or more.",
             rich_help_panel=BUDGET,
         ),
     ] = False,

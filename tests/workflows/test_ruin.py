@@ -61,19 +61,21 @@ def test_a_plan_predicted_to_be_no_better_than_a_constant_answer_is_given_up_bef
     planner: Planner,
 ) -> None:
     refuse_hopeless(planner, predicted(0.99 * HOPELESS))
-    with pytest.raises(RuinedError, match=r"--macs 0\.6 is predicted to err by 1\.5 .*nothing was fitted") as caught:
-        refuse_hopeless(planner, predicted(1.5))
+    with pytest.raises(RuinedError, match=r"--macs 0\.6 is predicted to err by 30 .*nothing was fitted") as caught:
+        refuse_hopeless(planner, predicted(1.5 * HOPELESS))
     message = str(caught.value)
     assert "within 1%: --macs" in message
     assert "(or --max-error 0.01) and within 5%" in message
     assert "--allow-loss" in message
-    refuse_hopeless(asking(planner, planning=replace(planner.request.planning, allow_loss=True)), predicted(1.5))
+    refuse_hopeless(
+        asking(planner, planning=replace(planner.request.planning, allow_loss=True)), predicted(1.5 * HOPELESS)
+    )
 
 
 @pytest.mark.slow
 def test_plans_named_instead_can_be_asked_for(planner: Planner) -> None:
     with pytest.raises(RuinedError) as caught:
-        refuse_hopeless(planner, predicted(1.5))
+        refuse_hopeless(planner, predicted(1.5 * HOPELESS))
     ratio = float(str(caught.value).partition("within 5%: --macs ")[2].split()[0])
     found = settle(planner.case, asking(planner, budget=Budget("macs", ratio)))
     assert found.plan.predicted is not None
@@ -84,18 +86,18 @@ def test_plans_named_instead_can_be_asked_for(planner: Planner) -> None:
 def test_what_is_not_known_to_be_an_error_gives_nothing_up(planner: Planner) -> None:
     blind = Planner(replace(planner.case, calibration=None))
     assert not blind.predicts_errors
-    refuse_hopeless(blind, predicted(5.0))
+    refuse_hopeless(blind, predicted(5.0 * HOPELESS))
 
 
 @pytest.mark.slow
 def test_a_ruined_network_is_refused_unless_its_error_was_asked_for(planner: Planner) -> None:
     refuse_ruin(planner, 0.99 * RUIN, "test.npz", resumable=False)
     refuse_ruin(planner, None, "test.npz", resumable=False)
-    refuse_ruin(asking(planner, budget=Budget("max_error", 0.8)), 0.7, "test.npz", resumable=False)
-    with pytest.raises(RuinedError, match=r"errs by 0\.7 on test\.npz.*from 0\.5 on.*--max-error 0\.05.*--allow-loss"):
-        refuse_ruin(planner, 0.7, "test.npz", resumable=False)
+    refuse_ruin(asking(planner, budget=Budget("max_error", 0.96)), 0.95, "test.npz", resumable=False)
+    with pytest.raises(RuinedError, match=r"errs by 0\.95 on test\.npz.*from 0\.9 on.*--max-error 0\.05.*--allow-loss"):
+        refuse_ruin(planner, 0.95, "test.npz", resumable=False)
     with pytest.raises(RuinedError, match="--resume --steps 1 --allow-loss"):
-        refuse_ruin(planner, 0.7, "test.npz", resumable=True)
+        refuse_ruin(planner, 0.95, "test.npz", resumable=True)
 
 
 @pytest.mark.slow
@@ -139,5 +141,5 @@ def test_a_speed_up_out_of_reach_says_at_which_error_the_best_is_and_what_would_
 
 
 def test_points_of_a_sweep_know_whether_they_are_beyond_use() -> None:
-    points = [SweepPoint("", None, None, None, 2.0, None, error) for error in (None, 0.1, 0.6)]
+    points = [SweepPoint("", None, None, None, 2.0, None, error) for error in (None, 0.1, 0.95)]
     assert [point.ruined for point in points] == [False, False, True]
