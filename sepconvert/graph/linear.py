@@ -14,7 +14,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import LINEAR, ConvSite, Notation
-from sepconvert.graph.uses import only_reader
+from sepconvert.graph.uses import node_name, only_reader
 from sepconvert.graph.weights import Origin, is_shared, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
@@ -44,7 +44,7 @@ def linear_layer(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSite 
     assert given is not None
     matrix = tuple(sides)
     if 0 in matrix:
-        what = f"{node.op_type} '{_name(node)}'"
+        what = f"{node.op_type} '{node_name(node)}'"
         raise ModelError(f"{what} has a weight of shape {list(matrix)}; export the model again.")
     flipped = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 0
     channels, outputs = matrix if flipped or node.op_type == "MatMul" else matrix[::-1]
@@ -54,7 +54,7 @@ def linear_layer(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSite 
     axes = (0, len(given) - 1, *range(1, len(given) - 1))
     return ConvSite(
         output=str(last.outputs[0].name),
-        name=_name(node),
+        name=node_name(node),
         input=str(source.name),
         weight=str(weight.name),
         bias=None if bias is None else str(bias.name),
@@ -142,9 +142,5 @@ def _geometry(channels: int, outputs: int, given: Sequence[int | None], batch: i
     )
 
 
-def _name(node: ir.Node) -> str:
-    return node.name or str(node.outputs[0].name)
-
-
 def _skip(node: ir.Node, kind: str, reason: str) -> Skip:
-    return Skip(name=_name(node), op=node.op_type, kind=kind, reason=reason, output=str(node.outputs[0].name))
+    return Skip(name=node_name(node), op=node.op_type, kind=kind, reason=reason, output=str(node.outputs[0].name))

@@ -39,6 +39,11 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     return node if node.domain in ("", "ai.onnx") else None
 
 
+def node_name(node: ir.Node) -> str:
+    """Return what people call a node: its name, or its first output's where it has none."""
+    return node.name or str(node.outputs[0].name)
+
+
 def node_inputs(node: ir.Node) -> Iterator[ir.Value]:
     """Yield the values a node reads: its inputs, then what its subgraphs take from the graph around them."""
     for value in node.inputs:
