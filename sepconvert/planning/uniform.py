@@ -162,12 +162,12 @@ def _unit(cost: Cost, unit: str) -> int:
 
 def out_of_reach(unit: str, asked: float, best: float, smallest: str) -> NothingToDoError:
     """Say that a ratio of MACs or parameters cannot be reached, and which can."""
-    least = round_up(best)
+    least, words = round_up(best), "MACs" if unit == "macs" else "parameters"
     if least >= 1:
-        return NothingToDoError(f"--{unit} {asked:g} is out of reach: even {smallest} at every site saves no {unit}.")
+        return NothingToDoError(f"--{unit} {asked:g} is out of reach: even {smallest} at every site saves no {words}.")
     return NothingToDoError(
-        f"--{unit} {asked:g} is out of reach: with {smallest} at every site the model keeps {best:.3g} of its {unit}, "
-        f"because the rest is in layers that are no sites; ask for {least:g} or more."
+        f"--{unit} {asked:g} is out of reach: with {smallest} at every site the model keeps {best:.3g} of its {words}, "
+        f"because the rest is in layers that may not be rewritten; ask for {least:g} or more."
     )
 
 

@@ -71,7 +71,7 @@ def test_a_site_is_not_called_faster_where_it_is_not(ms: float, reason: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("best", "words"), [(0.4321, "keeps 0.432 of its macs"), (0.9999, "saves no macs"), (1.2, "saves no macs")]
+    ("best", "words"), [(0.4321, "keeps 0.432 of its MACs"), (0.9999, "saves no MACs"), (1.2, "saves no MACs")]
 )
 def test_nobody_is_told_to_ask_for_what_cannot_be_asked(best: float, words: str) -> None:
     text = str(out_of_reach("macs", 0.3, best, "rank 1"))

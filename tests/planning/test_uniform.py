@@ -110,7 +110,7 @@ def test_plan_share_meets_the_whole_model_target_closely() -> None:
 def test_an_unreachable_target_names_the_best_ratio() -> None:
     sites = [site()]
     total = 4 * (sites[0].geometry.dense_cost.macs or 0)
-    with pytest.raises(NothingToDoError, match=r"--macs 0\.5 is out of reach.*0\.7\d\d of its macs.*ask for 0\.7"):
+    with pytest.raises(NothingToDoError, match=r"--macs 0\.5 is out of reach.*0\.7\d\d of its MACs.*ask for 0\.7"):
         plan_share(sites, named("auto"), total, 0.5, "macs")
 
 

@@ -35,7 +35,7 @@ def test_a_cost_budget_is_kept_with_the_least_damage(unit: str) -> None:
 
 def test_a_cost_budget_out_of_reach_names_the_best_reachable_ratio() -> None:
     choices = make_choices()
-    with pytest.raises(NothingToDoError, match=r"--macs 0.01 is out of reach.*keeps 0\.\d+ of its macs.*ask for"):
+    with pytest.raises(NothingToDoError, match=r"--macs 0.01 is out of reach.*keeps 0\.\d+ of its MACs.*ask for"):
         plan_cost(choices, "macs", 2 * total_macs(choices), 0.01)
 
 
