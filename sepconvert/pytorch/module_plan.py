@@ -1,5 +1,6 @@
 """What a rewrite did to a module, as plain data: with the module's code and the new weights, enough to rebuild it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -66,6 +67,11 @@ class ModulePlan:
             "biases": list(self.biases),
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan's JSON text, in hexadecimal digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @staticmethod
     def from_json(text: str, origin: str) -> "ModulePlan":

@@ -21,8 +21,11 @@ from sepconvert.graph.rewrite import Replacement
 from sepconvert.pytorch.accept import State, accept, is_unfinished
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
 from sepconvert.pytorch.operators.dtypes import to_tensor
-from sepconvert.pytorch.states import load_state, read_state
+from sepconvert.pytorch.states import load_state, read_metadata, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
+
+PLAN = "sepconvert_plan"
+"""Key of a .safetensors file's metadata: the digest of the plan that it was written with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +108,28 @@ def rebuild(
             "program; pass the nn.Module itself, called once before."
         )
     module = copied(found) if given is model else found
-    module = replace_modules(module, plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan)))
+    wanted = plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan))
+    module = replace_modules(module, wanted)
     if isinstance(weights, Mapping):
         load_state(module, weights, "The state_dict")
     else:
+        written_with = read_metadata(Path(weights)).get(PLAN)
+        if written_with not in (None, wanted.digest):
+            raise ModelError(
+                f"{weights} and {'the plan' if wanted is plan else plan} are of two rewrites, of which one may have "
+                "been cut off; rewrite the model again."
+            )
         load_state(module, read_state(Path(weights)), str(weights))
     return module
 
 
-def state_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
-    """Serialise a state_dict as safetensors; tensors that share memory are written each for itself."""
-    data: bytes = safetensors.torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()})
+def state_bytes(state: Mapping[str, torch.Tensor], plan: ModulePlan) -> bytes:
+    """Serialise a state_dict as safetensors; tensors that share memory are written each for itself.
+
+    The file tells the plan that it goes with: the two are renamed one after the other, and a kill may come between.
+    """
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    data: bytes = safetensors.torch.save(tensors, {PLAN: plan.digest})
     return data
 
 

@@ -183,6 +183,23 @@ def _read_safetensors(path: Path) -> State:
     return found
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a ``.safetensors`` file says of itself; nothing for other files.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    if kind_of(path) is not Kind.SAFETENSORS:
+        return {}
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a safetensors file ({one_line(error)}); save or download it again.") from None
+
+
 def _states_in(value: Any, place: tuple[str, ...]) -> Iterator[tuple[str, State]]:
     """State_dicts in nested mappings (no deeper than any checkpoint nests them), with their places."""
     if not isinstance(value, Mapping) or len(place) == _DEEPEST:

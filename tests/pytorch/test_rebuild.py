@@ -174,6 +174,17 @@ def test_files_beside_the_onnx_model_rebuild_the_module(calibration: str, tmp_pa
         sepconvert.rebuild(nn.Sequential(), **files)
 
 
+def test_weights_of_one_rewrite_and_the_plan_of_another_are_refused(tmp_path: Path) -> None:
+    for stem, rank in (("a", 1), ("b", 2)):
+        sepconvert.rewrite(small(), tmp_path / f"{stem}.onnx", rank=rank, example_inputs=EXAMPLE, measure=QUICK)
+    with pytest.raises(ModelError, match="of two rewrites"):
+        sepconvert.rebuild(small(), plan=tmp_path / "a.plan.json", weights=tmp_path / "b.safetensors")
+    trained = sepconvert.rebuild(small(), plan=tmp_path / "a.plan.json", weights=tmp_path / "a.safetensors")
+    torch.save(trained.state_dict(), tmp_path / "later.pt")
+    again = sepconvert.rebuild(small(), plan=tmp_path / "a.plan.json", weights=tmp_path / "later.pt")
+    torch.testing.assert_close(again.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
 def test_a_convolution_used_twice_or_by_two_names_stays_shared() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
