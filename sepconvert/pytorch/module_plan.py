@@ -1,6 +1,5 @@
 """What a rewrite did to a module, as plain data: with the module's code and the new weights, enough to rebuild it."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -68,11 +67,6 @@ class ModulePlan:
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the plan's JSON text, in hexadecimal digits."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
     @staticmethod
     def from_json(text: str, origin: str) -> "ModulePlan":
         """Read a plan back.
@@ -91,11 +85,19 @@ class ModulePlan:
     @staticmethod
     def read(path: Path) -> "ModulePlan":
         """Read a plan from a file."""
-        try:
-            text = read_regular(path).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); pass the .plan.json of a rewrite.") from None
-        return ModulePlan.from_json(text, str(path))
+        return ModulePlan.from_json(plan_text(path), str(path))
+
+
+def plan_text(path: Path) -> str:
+    """Return the text of a plan's file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return read_regular(path).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); pass the .plan.json of a rewrite.") from None
 
 
 def _plain(layers: NewLayers) -> dict[str, Any]:

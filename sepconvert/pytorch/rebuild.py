@@ -3,6 +3,7 @@
 The ONNX model is the truth: every weight is read from it, so whatever was done to it (fits, fine-tuning) arrives here.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,13 @@ from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.pytorch.accept import State, accept, is_unfinished
-from sepconvert.pytorch.module_plan import ModulePlan, NewLayers
+from sepconvert.pytorch.module_plan import ModulePlan, NewLayers, plan_text
 from sepconvert.pytorch.operators.dtypes import to_tensor
 from sepconvert.pytorch.states import load_state, read_metadata, read_state
 from sepconvert.pytorch.surgery import copied, replace_modules
 
-PLAN = "sepconvert_plan"
-"""Key of a .safetensors file's metadata: the digest of the plan that it was written with."""
+PLAN_DIGEST = "sepconvert_plan_sha256"
+"""Key of a .safetensors file's metadata: SHA-256 of the plan's text that it was written with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +109,39 @@ def rebuild(
             "program; pass the nn.Module itself, called once before."
         )
     module = copied(found) if given is model else found
-    wanted = plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan))
-    module = replace_modules(module, wanted)
+    module = replace_modules(module, plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan)))
     if isinstance(weights, Mapping):
         load_state(module, weights, "The state_dict")
-    else:
-        written_with = read_metadata(Path(weights)).get(PLAN)
-        if written_with not in (None, wanted.digest):
-            raise ModelError(
-                f"{weights} and {'the plan' if wanted is plan else plan} are of two rewrites, of which one may have "
-                "been cut off; rewrite the model again."
-            )
-        load_state(module, read_state(Path(weights)), str(weights))
+        return module
+    if not isinstance(plan, ModulePlan):
+        _check_pair(Path(plan), Path(weights))
+    load_state(module, read_state(Path(weights)), str(weights))
     return module
 
 
-def state_bytes(state: Mapping[str, torch.Tensor], plan: ModulePlan) -> bytes:
+def _check_pair(plan: Path, weights: Path) -> None:
+    """Refuse weights that were written with another plan; those that somebody saved later do not tell."""
+    if read_metadata(weights).get(PLAN_DIGEST) not in (None, _digest(plan_text(plan))):
+        raise ModelError(
+            f"{weights} and {plan} are of two rewrites, of which one may have been cut off; rewrite the model again."
+        )
+
+
+def state_bytes(state: Mapping[str, torch.Tensor], plan: str) -> bytes:
     """Serialise a state_dict as safetensors; tensors that share memory are written each for itself.
 
-    The file tells the plan that it goes with: the two are renamed one after the other, and a kill may come between.
+    Args:
+        state: the tensors.
+        plan: the text of the plan that goes beside it. The file keeps its digest: the two are renamed one after the
+            other, and a kill may come between.
     """
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    data: bytes = safetensors.torch.save(tensors, {PLAN: plan.digest})
+    data: bytes = safetensors.torch.save(tensors, {PLAN_DIGEST: _digest(plan)})
     return data
+
+
+def _digest(plan: str) -> str:
+    return hashlib.sha256(plan.encode()).hexdigest()
 
 
 def _current(tensor: torch.Tensor, array: NDArray[np.generic] | None) -> torch.Tensor:

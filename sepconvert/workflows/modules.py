@@ -135,6 +135,7 @@ def stage_with_modules(
 
         found, (state, plan) = modules.rebuilt(), _sidecars(path)
         check_outputs([state, plan], force=force)
-        stage.write(state, state_bytes(found.state, found.plan))
-        stage.write(plan, found.plan.to_json())
+        text = found.plan.to_json()
+        stage.write(state, state_bytes(found.state, text))
+        stage.write(plan, text)
     return written
