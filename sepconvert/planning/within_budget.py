@@ -11,7 +11,7 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
-KEPT_BY_PLAN = "kept dense by the plan: rewriting it would lose more than the budget asks for"
+KEPT_BY_PLAN = "not in the plan: rewriting others meets the goal with less error"
 
 
 @dataclass(frozen=True, slots=True)

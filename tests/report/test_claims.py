@@ -102,6 +102,15 @@ def test_the_error_before_the_final_activation_decides(records: Any) -> None:
     assert claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs))).tone == "bad"
 
 
+def test_decisions_that_nobody_counted_are_said_to_be_uncounted(records: Any) -> None:
+    outputs = [OutputFidelity("characters", 0.026, 0.0074, 0.91, None, None)]
+    record = records.rewrite(fidelity=fidelity(None, outputs=outputs))
+    assert "was not counted" in claims.quality(record).sentence
+    assert record.fidelity is not None
+    counted = replace(record, fidelity=replace(record.fidelity, top1_agreement=0.97))
+    assert "was not counted" not in claims.quality(counted).sentence
+
+
 def test_an_error_that_cannot_be_computed_is_not_called_small(records: Any) -> None:
     claim = claims.quality(records.rewrite(fidelity=fidelity(None, samples=1)))
     assert "cannot be computed" in claim.sentence
