@@ -140,8 +140,8 @@ def find_separable(model: LoadedModel, shapes: Shapes) -> list[Pair]:
 def _take_after(link: Link, pairs: dict[ir.Node, Pair], taken: dict[ir.Node, Pair]) -> None:
     """Let a depthwise layer have the pointwise one after it, or join those that have it through a Concat."""
     pair, other = pairs[link.first.node], taken.get(link.second.node)
-    if pair.after is not None:
-        return
+    if pair.after is not None or (pair.before is not None and pair.before.exact and not link.exact):
+        return  # a whole separable convolution ends before the activation after it
     if other is None:
         pair.after = link
         taken[link.second.node] = pair
