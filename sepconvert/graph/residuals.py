@@ -29,7 +29,6 @@ from sepconvert.number_types import FLOATS, rounded
 from sepconvert.separable.geometry import ConvGeometry
 
 FOLDABLE, KEPT = "foldable", "kept"
-_SUMS = frozenset({"Add", "Sum"})
 ADDS_INPUT = (
     "It adds the block's input, which the depthwise layer has moved from place to place by then: no pointwise weights "
     "stand for it."
@@ -62,7 +61,7 @@ def find_residuals(model: LoadedModel, shapes: Shapes) -> list[Residual]:
 
 
 def _adds(total: ir.Node, value: ir.Value, other: ir.Value | None) -> bool:
-    if total.op_type not in _SUMS or total.domain not in ("", "ai.onnx") or len(total.inputs) != 2:
+    if total.op_type != "Add" or total.domain not in ("", "ai.onnx"):
         return False
     return other is not None and other is not value and set(total.inputs) == {value, other}
 
@@ -104,7 +103,7 @@ def added_input(pair: Pair) -> ir.Node | None:
     """The sum that adds a pair's own input to what comes of its output, if there is one."""
     first, value = pair.pieces[0].node.inputs[0], pair.pieces[-1].node.outputs[0]
     while (node := only_reader(value)) is not None:
-        if node.op_type in _SUMS and len(node.inputs) == 2 and first in node.inputs:
+        if node.op_type == "Add" and first in node.inputs:
             return node
         if node.op_type not in ("BatchNormalization", "Identity", "Dropout", "Mul"):
             return None

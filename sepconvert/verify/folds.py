@@ -1,8 +1,8 @@
 """The exact oracle for folded sums: a convolution and the sum after it, against the convolution that took both in.
 
-With C input channels a dense output is a sum of C products, the bias and z; the folded one has as many products. Each
-weight of the diagonal was rounded once more. So 2C + 8 roundings, relative to ``(Σ|P| + 1)·|z| + |b|``, bound what the
-two may differ by (see ``rounding``).
+With C input channels a dense output is a sum of C products, the bias and z; the folded one has as many products. So
+2C + 8 roundings, relative to ``(Σ|P| + 1)·|z| + |b|``, bound what the two may differ by (see ``rounding``), and beside
+that what rounding the diagonal to the weight's own type does: a unit roundoff of ``(|P| + 1)·|z|``.
 """
 
 from collections.abc import Sequence
@@ -71,5 +71,7 @@ def _check(
     sums = np.abs(kernel).reshape(len(kernel), -1).sum(axis=1) + 1
     magnitude = sums * largest + (0 if held is None else np.abs(held))
     tolerance = arithmetic.tolerance(2 * site.geometry.in_channels + 8)
+    diagonal = np.abs(np.diagonal(kernel)).reshape(-1) + 1
+    magnitude += ARITHMETICS[residual.site.dtype][-1].roundoff * diagonal * largest / tolerance
     worst = max(deviation(one, other, magnitude) for one, other in zip(expected, found, strict=True))
     return SiteCheck(worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
