@@ -14,6 +14,7 @@ from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
+from sepconvert.workflows.summary import model_layers, with_savings
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -79,7 +80,7 @@ def analyze(
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
     with naming(source.name):
-        sites = describe_sites(opened, kept)
+        sites = with_savings(opened, describe_sites(opened, kept), request.forms)
         if measure.latency:
             from sepconvert.workflows.site_times import time_sites
 
@@ -87,6 +88,7 @@ def analyze(
     record = begin_record("analyze", request, opened, sites)
     record = replace(
         record,
+        layers=model_layers(opened, sites, record.separable),
         latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
         warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
     )
