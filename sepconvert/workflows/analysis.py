@@ -33,7 +33,7 @@ def analyze(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Record:
-    """List the convolutions of a model with their geometry and cost, and what cannot be rewritten and why.
+    """List the layers of a model with what they cost, what could be rewritten, and what cannot and why.
 
     Args:
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.summary import summarise
@@ -43,7 +45,7 @@ def _saving(opened: OpenedModel, site: ConvSite, forms: Sequence[str]) -> Saving
     rank = rank_for_share(form, geometry, HALF) if FORMS[form].CHANNELS else 1
     dropped = None
     if weight is not None and not FORMS[form].BOUNDED:
-        dropped = float(error_by_rank(form, weight, geometry)[rank - 1])
+        dropped = float(error_by_rank(form, weight.astype(np.float32), geometry)[rank - 1])
     return Saving(cli_name(form), rank, _factor(form, geometry, rank), dropped)
 
 
