@@ -14,7 +14,10 @@ _LISTED = 6  # pairs that are told one by one
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """One row; ``short`` is the name without the operator and what the next part repeats. ``status`` is that of the layer, or ``more`` where it stands for layers like those above it."""
+    """One row; ``short`` is the name without the operator and what the next part repeats.
+
+    ``status`` is that of the layer, or ``more`` where the row stands for layers like those above it.
+    """
 
     name: str
     short: str
@@ -123,6 +126,16 @@ def _note(found: Listing) -> str:
     return f"{'; '.join(notes)}; --all shows every row" if notes else ""
 
 
+def saving_note(record: Record) -> str:
+    """Say what the savings in the table are, where there are any."""
+    if not any(layer.saving is not None for layer in record.layers):
+        return ""
+    return (
+        "Could save: multiply-adds before / after in that form, at r = 1 or at half of them. What that costs in "
+        "accuracy is only known after rewrite --data; higher ranks cost less accuracy and save less."
+    )
+
+
 def separable_sentences(record: Record) -> list[str]:
     """Say how much of a model is separable already, and pair by pair where there are few."""
     pairs = record.separable
@@ -146,10 +159,9 @@ def _separable_in_all(record: Record) -> str:
                 f". Standard convolutions of the same kernels and channels would take {figures.ratio(factor)} as many"
             )
     blocks = sum(not pair.exact for pair in pairs)
-    if blocks == len(pairs):
-        text += ". Activations stand between the layers, so that none of them is one convolution in factors"
-    elif blocks:
-        text += f". Activations stand between the layers of {blocks}; the others are one convolution in factors each"
+    if blocks:
+        which = "None of them is" if blocks == len(pairs) else f"{blocks} of them are not"
+        text += f". {which} one convolution in factors: more than scales stands between the layers (activations, sums)"
     alone = sum(layer.kind == "depthwise" and layer.pair is None for layer in record.layers)
     if alone:
         text += f". {figures.plural(alone, 'depthwise layer')} beside them stand{'s' if alone == 1 else ''} alone"
@@ -158,7 +170,8 @@ def _separable_in_all(record: Record) -> str:
 
 def _pair(number: int, pair: SeparablePair) -> str:
     letter = "R" if pair.form == "pw-dw-pw" else "r"
-    what = "one convolution" if pair.exact else f"with {', '.join(pair.between) or 'a bias before the padding'} between"
+    between = ", ".join(pair.between) or ("a sum" if pair.adds else "a bias before the padding")
+    what = "one convolution" if pair.exact else f"with {between} between"
     cost = f"{figures.count(pair.params)} weights instead of {figures.count(pair.dense_params)}"
     return f"{number}: {' + '.join(pair.names)}, {pair.form} {letter}={pair.rank}, {what}, {cost}."
 

@@ -91,7 +91,7 @@ def _with_separable(record: Record, headline: str, others: int) -> str:
     if not others:
         return already
     rest = headline.replace(" layers can", " other layers can").replace(" layer can", " other layer can")
-    return f"{already}; {rest[:1].lower()}{rest[1:]}"
+    return f"{already}; {rest[:1].lower()}{rest[1:]}".replace(" its multiply-adds", " the multiply-adds")
 
 
 def _share_of_macs(record: Record) -> str | None:
