@@ -10,6 +10,7 @@ from sepconvert.report.folded import Listing, listing, together
 
 NAMED = 3  # layers named where more share a reason
 _LISTED = 6  # pairs that are told one by one
+_SHORT = 10_000  # parameters that are told in full
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def summarise(record: Record, *, every: bool = False) -> Summary:
         if block.hidden:
             rows.append(_more(block.shown, block.hidden, alike=found.alike))
     params, macs = together(record.layers)
-    return Summary(tuple(rows), len(record.layers), _note(found), figures.count(params), figures.count(macs))
+    return Summary(tuple(rows), len(record.layers), _note(found), _params(params), figures.count(macs))
 
 
 def _row(layer: ModelLayer) -> SummaryRow:
@@ -63,7 +64,7 @@ def _row(layer: ModelLayer) -> SummaryRow:
         kind=_kind(layer),
         channels=channels,
         output=shape(layer.out_shape),
-        params=figures.count(layer.params) if layer.params else "",
+        params=_params(layer.params) if layer.params else "",
         macs="" if layer.macs == 0 else figures.count(layer.macs),
         saving=_saving(layer),
         dropped="" if saving is None or saving.exact else figures.percent(saving.dropped, "", decimals=0),
@@ -85,6 +86,11 @@ def shape(sides: Sequence[int | None] | None) -> str:
     if sides is None:
         return figures.UNKNOWN
     return figures.dimensions(sides[1:] if len(sides) > 1 and sides[0] == 1 else sides)
+
+
+def _params(count: int) -> str:
+    """In full where that is short: people check it by hand."""
+    return figures.exact(count) if count < _SHORT else figures.count(count)
 
 
 def _kind(layer: ModelLayer) -> str:
@@ -113,7 +119,7 @@ def _more(shown: Sequence[ModelLayer], hidden: Sequence[ModelLayer], *, alike: b
     times = len(hidden) // len(shown)
     name = f"  {times} more" if len(shown) == 1 else f"  {times} more of these {len(shown)}"
     last = "" if alike else f"… {shape(hidden[-1].out_shape)}"
-    return SummaryRow(name, name, "", "", last, figures.count(params), figures.count(macs), "", "", "more")
+    return SummaryRow(name, name, "", "", last, _params(params), figures.count(macs), "", "", "more")
 
 
 def _note(found: Listing) -> str:
@@ -128,11 +134,12 @@ def _note(found: Listing) -> str:
 
 def saving_note(record: Record) -> str:
     """Say what the savings in the table are, where there are any."""
-    if not any(layer.saving is not None for layer in record.layers):
+    if all(layer.saving is None or layer.saving.exact for layer in record.layers):
         return ""
     return (
-        "Could save: multiply-adds before / after in that form, at r = 1 or at half of them. What that costs in "
-        "accuracy is only known after rewrite --data; higher ranks cost less accuracy and save less."
+        "Could save: multiply-adds before / after in that form, at r = 1 or about half of them; drops: the share of "
+        "the squared weights that is lost then, before a fit to data makes up for it. The loss of accuracy is known "
+        "only after rewrite --data; higher ranks lose less and save less."
     )
 
 
@@ -172,7 +179,7 @@ def _pair(number: int, pair: SeparablePair) -> str:
     letter = "R" if pair.form == "pw-dw-pw" else "r"
     between = ", ".join(pair.between) or ("a sum" if pair.adds else "a bias before the padding")
     what = "one convolution" if pair.exact else f"with {between} between"
-    cost = f"{figures.count(pair.params)} weights instead of {figures.count(pair.dense_params)}"
+    cost = f"{_params(pair.params)} weights instead of {_params(pair.dense_params)}"
     return f"{number}: {' + '.join(pair.names)}, {pair.form} {letter}={pair.rank}, {what}, {cost}."
 
 

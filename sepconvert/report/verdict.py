@@ -57,7 +57,7 @@ def _judge_survey(record: Record) -> Verdict:
         held = held.replace("they hold", "it holds") if len(sites) == 1 else held
         headline = f"{len(sites)} of {figures.plural(total, 'layer')} can be made separable{held}"
     if record.separable:
-        headline = _with_separable(record, headline, total)
+        headline = _with_separable(record, headline)
     sentences = []
     macs = record.totals.before.macs
     if macs is not None:
@@ -83,14 +83,17 @@ def _others(record: Record) -> list[Skip]:
     return [skip for skip in record.skipped if skip.output not in members]
 
 
-def _with_separable(record: Record, headline: str, others: int) -> str:
+def _with_separable(record: Record, headline: str) -> str:
     """``Already separable (14 pairs, 96 % of the multiply-adds); 1 of 10 other layers can be …``."""
     share = separable_share(record)
     of_all = "" if share is None else f", {figures.percent(share, decimals=0)} of the multiply-adds"
     already = f"Already separable ({figures.plural(len(record.separable), 'pair')}{of_all})"
-    if not others:
+    members = {output for pair in record.separable for output in pair.layers}
+    if not record.sites and not _others(record):
         return already
-    rest = headline.replace(" layers can", " other layers can").replace(" layer can", " other layer can")
+    rest = headline
+    if not any(site.output in members for site in record.sites):
+        rest = rest.replace(" layers can", " other layers can").replace(" layer can", " other layer can")
     return f"{already}; {rest[:1].lower()}{rest[1:]}".replace(" its multiply-adds", " the multiply-adds")
 
 

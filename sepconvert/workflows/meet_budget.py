@@ -179,7 +179,8 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> st
         kinds = sorted({skip.kind for skip in case.opened.found.skips})
         rest = f"its layers are {', '.join(kinds)}" if kinds else "it has no layer with weights"
         pairs = len(describe_separable(case.opened))
-        already = f"; {pairs} pairs of depthwise and pointwise layers are separable already" if pairs else ""
+        are = "pair" if pairs == 1 else "pairs"
+        already = f"; separable already: {pairs} {are} of depthwise and pointwise layers" if pairs else ""
         return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written."
     if not plans:
         count = len(case.opened.found.sites)

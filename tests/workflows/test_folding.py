@@ -38,7 +38,7 @@ def test_a_fold_alone_is_written_where_nothing_else_is_to_do(separable: Path, tm
 
 
 def test_without_the_option_nothing_is_folded_and_the_record_says_that_it_could_be(separable: Path) -> None:
-    with pytest.raises(NothingToDoError, match="1 pairs? of depthwise and pointwise"):
+    with pytest.raises(NothingToDoError, match="separable already: 1 pair of depthwise and pointwise"):
         sepconvert.rewrite(separable, measure=QUICK)
     assert [fold.status for fold in sepconvert.analyze(separable).folds] == ["foldable"]
 
