@@ -48,7 +48,7 @@ def render(record: Record, width: int = _NARROW, *, every: bool = False) -> Rend
         *([part] for part in render_times(record)),
         [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings],
         _ending(record),
-        [Text(plain(sentence)) for sentence in record.advice],
+        [Text(plain(sentence), style="bold") for sentence in record.advice],
     ]
     parts: list[RenderableType] = []
     for section in sections:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record
+from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings
 from sepconvert.workflows.measure import measure_latency
@@ -92,5 +93,6 @@ def analyze(
         latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
         warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
     )
+    record = replace(record, advice=advise(record))
     outputs.write(record)
     return record
