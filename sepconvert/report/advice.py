@@ -60,8 +60,8 @@ def _mixing(record: Record) -> str | None:
     eligible = _share(record, _is_eligible)
     return (
         f"Where: pointwise and linear layers hold {_percent(mixing)} of the multiply-adds, the layers that can be "
-        f"separated {_percent(eligible) if eligible else 'none'}; --form any factorises wide pointwise layers, too (thin "
-        "ones lose more than they save)."
+        f"separated {_percent(eligible) if eligible else 'none'}; --form any factorises wide pointwise layers, too "
+        "(thin ones lose more than they save)."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sepconvert.record import SEPARABLE, Fold, ModelLayer, Record, SeparablePair
 from sepconvert.report import figures
 from sepconvert.report.folded import Listing, listing, together
+from sepconvert.report.skips import others
 
 NAMED = 3  # layers named where more share a reason
 _LISTED = 6  # pairs that are told one by one
@@ -143,6 +144,12 @@ def saving_note(record: Record) -> str:
     )
 
 
+def findings(record: Record) -> list[str]:
+    """Say what was found out beside the table: what is separable already, what is of low rank, what folds."""
+    note = [saving_note(record)] if saving_note(record) else []
+    return [*note, *separable_sentences(record), *exact_sentences(record), *fold_sentences(record)]
+
+
 def separable_sentences(record: Record) -> list[str]:
     """Say how much of a model is separable already, and pair by pair where there are few."""
     pairs = record.separable
@@ -229,10 +236,8 @@ def _folds(status: str, reason: str, found: Sequence[Fold]) -> str:
 def skip_sentences(record: Record) -> list[str]:
     """One sentence for each kind and reason, with the layers that it holds for."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    member = {output for pair in record.separable for output in pair.layers}
-    for skip in record.skipped:
-        if skip.output not in member:
-            groups[skip.kind, skip.reason].append(skip.name or skip.output)
+    for skip in others(record):
+        groups[skip.kind, skip.reason].append(skip.name or skip.output)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     return [f"{len(names)} {kind} ({listed(names)}): {reason}" for (kind, reason), names in ordered]
 

@@ -3,9 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from sepconvert.record import FASTER, Record, Skip, SweepPoint
+from sepconvert.record import FASTER, Record, SweepPoint
 from sepconvert.report import claims, figures
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
+from sepconvert.report.skips import others
 from sepconvert.report.summary import separable_share
 
 
@@ -42,7 +43,7 @@ def _judge_change(record: Record) -> Verdict:
 
 def _judge_survey(record: Record) -> Verdict:
     sites = [site for site in record.sites if site.status == "eligible"]
-    skipped = _others(record)
+    skipped = others(record)
     total = len(record.sites) + len(skipped)
     if not total and not record.separable:
         return Verdict(
@@ -77,19 +78,13 @@ def _judge_survey(record: Record) -> Verdict:
     return Verdict(headline, tuple(sentences), NEUTRAL)
 
 
-def _others(record: Record) -> list[Skip]:
-    """Skipped layers that belong to no separable pair."""
-    members = {output for pair in record.separable for output in pair.layers}
-    return [skip for skip in record.skipped if skip.output not in members]
-
-
 def _with_separable(record: Record, headline: str) -> str:
     """``Already separable (14 pairs, 96 % of the multiply-adds); 1 of 10 other layers can be …``."""
     share = separable_share(record)
     of_all = "" if share is None else f", {figures.percent(share, decimals=0)} of the multiply-adds"
     already = f"Already separable ({figures.plural(len(record.separable), 'pair')}{of_all})"
     members = {output for pair in record.separable for output in pair.layers}
-    if not record.sites and not _others(record):
+    if not record.sites and not others(record):
         return already
     rest = headline
     if not any(site.output in members for site in record.sites):

@@ -19,14 +19,8 @@ def render_summary(record: Record, width: int, *, every: bool) -> Iterator[Seque
     """Yield the sections: the table with its note, what is separable already, what is skipped and why."""
     found = summary.summarise(record, every=every)
     title = Text(f"{found.layers} layers" + (f" ({plain(found.note)})" if found.note else ""), style="bold")
-    told = [
-        summary.saving_note(record),
-        *summary.separable_sentences(record),
-        *summary.exact_sentences(record),
-        *summary.fold_sentences(record),
-    ]
     yield [title, _table(found, width)]
-    yield [Text(plain(sentence)) for sentence in told if sentence]
+    yield [Text(plain(sentence)) for sentence in summary.findings(record)]
     skipped = summary.skip_sentences(record)
     yield [Text("Skipped", style="bold"), *(Text(plain(sentence)) for sentence in skipped)] if skipped else []
 
