@@ -31,6 +31,10 @@ def analyze(
             rich_help_panel=options.MEASURING,
         ),
     ] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Show every layer in a row of its own, however many there are."),
+    ] = False,
     device: options.Device = None,
     threads: options.Threads = 1,
     no_cache: options.NoCache = False,
@@ -40,7 +44,7 @@ def analyze(
     quiet: options.Quiet = False,
     seed: options.Seed = 0,
 ) -> None:
-    """List the convolutions of MODEL: which can be made separable, which cannot and why, and what everything costs.
+    """List the layers of MODEL: what each costs, which could be made separable, which are so already, and why not.
 
     Example: sepconvert analyze model.onnx --input image:1x3x224x224
     """
@@ -58,4 +62,4 @@ def analyze(
             seed=seed,
             progress=progress,
         )
-    show_record(record, json_, html, quiet)
+    show_record(record, json_, html, quiet, every=every)

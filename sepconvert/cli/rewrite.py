@@ -71,6 +71,14 @@ def rewrite(
             rich_help_panel=BUDGET,
         ),
     ] = False,
+    fold: Annotated[
+        bool,
+        typer.Option(
+            "--fold",
+            help="Also fold sums P·z + z into the pointwise convolution P, exactly; done even where nothing else is to "
+            "do (--exclude '*' folds alone).",
+        ),
+    ] = False,
     fine_tune: Annotated[
         bool,
         typer.Option(
@@ -221,6 +229,7 @@ def rewrite(
                 latency_table=latency_table,
                 cache=not no_cache,
                 jobs=jobs,
+                fold=fold,
                 allow_loss=allow_loss,
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),

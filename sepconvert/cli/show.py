@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from sepconvert.record import Record
 
 
-def show_record(record: "Record", json: str | None, html: Path | None, quiet: bool) -> None:
-    """Print the record as JSON on stdout where ``--json -`` asks for it, and for people on stderr unless ``quiet``."""
+def show_record(record: "Record", json: str | None, html: Path | None, quiet: bool, *, every: bool = False) -> None:
+    """Print the record as JSON on stdout where ``--json -`` asks for it, and for people on stderr unless ``quiet``.
+
+    ``every`` gives each layer of a summary a row of its own.
+    """
     if json == "-":
         # Bytes: JSON is UTF-8 whatever the terminal's encoding, and names of files may be no text.
         rest = record.to_json().encode("utf-8", "backslashreplace")
@@ -26,7 +29,7 @@ def show_record(record: "Record", json: str | None, html: Path | None, quiet: bo
     if not quiet:
         from sepconvert.terminal.record import print_record
 
-        print_record(record, html)
+        print_record(record, html, every=every)
 
 
 @contextmanager

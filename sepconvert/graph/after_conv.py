@@ -50,10 +50,10 @@ def follow(model: LoadedModel, site: ConvSite) -> Following:
         branch = _branch(node, value)
         if branch is not None:
             return replace(found, branch=branch)
-        step = _step(node, value, found)
-        if step is None:
+        following = step(node, value, found)
+        if following is None:
             break
-        found, value = step, node.outputs[0]
+        found, value = following, node.outputs[0]
     return found
 
 
@@ -67,8 +67,8 @@ def _branch(node: ir.Node, value: ir.Value) -> str | None:
     return other.name
 
 
-def _step(node: ir.Node, value: ir.Value, found: Following) -> Following | None:
-    """Pass one node, or return None where the linear stretch ends."""
+def step(node: ir.Node, value: ir.Value, found: Following) -> Following | None:
+    """Pass one node from its input ``value`` to its output, or return None where it is not linear for each channel."""
     kind = node.op_type
     if kind == "Identity" or (kind == "Cast" and node.attributes["to"].as_int() in FLOAT_TYPES):
         return found

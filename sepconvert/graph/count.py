@@ -45,6 +45,19 @@ def macs_by_output(model: LoadedModel, shapes: Shapes) -> Mapping[str, int | Non
     }
 
 
+def macs_of_nodes(shapes: Shapes) -> Mapping[str, int | None]:
+    """Return the MACs per sample of every node that is run, by its first output; they add up to the model's.
+
+    0 for a node without multiply-adds, None where they are unknown. Functions are inlined.
+    """
+    known, varying = known_shapes(shapes.graph), _fed(shapes)
+    found: dict[str, int | None] = {}
+    for node in depending_nodes(shapes.graph, varying):
+        tally = _count_node(node, known, varying)
+        found[node.output[0]] = None if tally.uncounted else _per_sample(tally.macs, shapes.batch)
+    return found
+
+
 def count_totals(model: LoadedModel, shapes: Shapes, site_outputs: Collection[str]) -> Totals:
     """Count the whole model per sample.
 
@@ -153,8 +166,15 @@ def count_params(model: LoadedModel, shapes: Shapes) -> int:
     weight of a quantized operator. Each tensor counts once, however often it is used, and not at all where nothing
     uses it; subgraphs count, function bodies count once per definition.
     """
+    return sum(count for _, count in stored_values(model, shapes))
+
+
+def stored_values(model: LoadedModel, shapes: Shapes) -> Iterator[tuple[ir.Value, int]]:
+    """Yield the values that hold parameters, each with how many; those of subgraphs and functions too."""
     graphs = [model.ir.graph, *(function.graph for function in model.ir.functions.values())]
-    return sum(_elements(value, shapes) for graph in graphs for value in _stored(graph, model.ir.ir_version))
+    for graph in graphs:
+        for value in _stored(graph, model.ir.ir_version):
+            yield value, _elements(value, shapes)
 
 
 def _stored(graph: ir.Graph, ir_version: int) -> Iterator[ir.Value]:

@@ -111,7 +111,7 @@ def _replace(model: ir.Model, last: ir.Node, product: ir.Node, replacement: Repl
     if total is not None:
         chain = replace(chain, nodes=(total, *chain.nodes))
     _insert(model, last, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
-    _take_over(last.outputs[0], chain.output)
+    take_over(last.outputs[0], chain.output)
     model.graph.remove([last] if last is product else [last, product], safe=True)
     for value in (weight, own_bias):
         if value is not None:
@@ -134,7 +134,7 @@ def _insert(model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir
     model.graph.insert_before(node, [*made, *chain.nodes])
 
 
-def _take_over(old: ir.Value, new: ir.Value) -> None:
+def take_over(old: ir.Value, new: ir.Value) -> None:
     """Let ``new`` stand for ``old``: everything the model says about it, and all its users."""
     new.name, new.type, new.shape, new.doc_string = old.name, old.type, old.shape, old.doc_string
     new.metadata_props.update(old.metadata_props)

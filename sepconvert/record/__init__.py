@@ -10,10 +10,14 @@ History of the schema; every version is still read:
    layers in a site's place: a form that a reader does not know can be drawn. In a record of version 1 both are empty;
    ``workflows.render`` fills them in. ``totals`` have no ``element_ops`` any more: one operation per element of
    everything but multiply-adds said little, and nothing was decided by it.
+   Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
+   is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
+   ``sites[].saving``. A layer of ``graph`` may have the status ``already-separable``.
 """
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
+from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
 from sepconvert.record.measured import (
     Environment,
     Fidelity,
@@ -49,9 +53,11 @@ __all__ = [
     "FASTER",
     "NONE",
     "SCHEMA",
+    "SEPARABLE",
     "SLOWER",
     "Environment",
     "Fidelity",
+    "Fold",
     "FormRecord",
     "GraphNode",
     "InputInfo",
@@ -60,6 +66,7 @@ __all__ = [
     "LayerRecord",
     "LayersRecord",
     "ModelFile",
+    "ModelLayer",
     "NetworkGraph",
     "OutputFidelity",
     "PartFidelity",
@@ -67,7 +74,9 @@ __all__ = [
     "RankError",
     "Record",
     "SampleImages",
+    "Saving",
     "SelfCheck",
+    "SeparablePair",
     "SiteRecord",
     "Skip",
     "Sweep",

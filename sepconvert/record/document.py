@@ -8,6 +8,7 @@ from typing import Any
 
 from sepconvert.errors import ModelError
 from sepconvert.files import read_regular
+from sepconvert.record.layers import Fold, ModelLayer, SeparablePair
 from sepconvert.record.measured import (
     Environment,
     Fidelity,
@@ -42,6 +43,8 @@ class Record:
     ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
+    ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
+    ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
     """
 
     command: str
@@ -66,6 +69,10 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     forms: list[FormRecord] = field(default_factory=list)
     input_values: list[InputValues] = field(default_factory=list)
+    layers: list[ModelLayer] = field(default_factory=list)
+    separable: list[SeparablePair] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
     def _repr_html_(self) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sepconvert.record.layers import Saving
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:
@@ -97,6 +99,7 @@ class SiteRecord:
     squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
     without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
     of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
+    ``saving`` is what an eligible site could become, from its weights alone.
     """
 
     name: str
@@ -133,6 +136,7 @@ class SiteRecord:
     first_kernel: list[int] | None = None
     layers: LayersRecord | None = None
     layer: str = "conv"
+    saving: Saving | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +177,9 @@ class TotalsPair:
 class GraphNode:
     """A node of the condensed network; ``output`` matches ``SiteRecord.output`` or ``Skip.output``.
 
-    ``status`` is ``eligible``, ``rewritten`` or ``kept`` (sites), ``skipped`` (other Conv-like nodes), ``join`` (where
-    paths meet: Add, Concat, Mul, …), ``input`` or ``output``.
+    ``status`` is ``eligible``, ``rewritten`` or ``kept`` (sites), ``skipped`` (other layers with weights),
+    ``already-separable`` (those of a separable pair that are no sites), ``join`` (where paths meet: Add, Concat, Mul,
+    …), ``input`` or ``output``.
     """
 
     output: str

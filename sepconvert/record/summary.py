@@ -40,7 +40,7 @@ def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:
     """Count the sites by what became of them."""
     counts = Counter(site.status for site in sites)
     states = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
-    return f"sites: {states}; {len(skipped)} other convolutions skipped"
+    return f"sites: {states}; {len(skipped)} other layers skipped"
 
 
 def cost_rows(totals: TotalsPair) -> list[list[str]]:

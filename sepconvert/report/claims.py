@@ -221,7 +221,8 @@ def layers(record: Record) -> Claim:
     if not kept:
         every = "The one layer was" if total == 1 else f"All {figures.exact(total)} layers were"
         return Claim(short, f"{every} rewritten.", NEUTRAL)
-    return Claim(short, f"{short}; {figures.exact(len(kept))} kept dense{_because(kept)}.", NEUTRAL)
+    as_is = "as it is" if len(kept) == 1 else "as they are"
+    return Claim(short, f"{short}; {figures.exact(len(kept))} kept {as_is}{_because(kept)}.", NEUTRAL)
 
 
 def _because(kept: list[SiteRecord]) -> str:

@@ -13,7 +13,7 @@ MOST_DRAWN = 200
 
 Pairs = tuple[tuple[str, str], ...]
 
-STATUS_WORDS = {"rewritten": "rewritten", "kept": "kept dense", "eligible": "can be rewritten"}
+STATUS_WORDS = {"rewritten": "rewritten", "kept": "kept as it is", "eligible": "can be rewritten"}
 
 
 @dataclass(frozen=True, slots=True)

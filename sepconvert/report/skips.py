@@ -31,12 +31,19 @@ class SkipGroup:
     members: tuple[Skip, ...]
 
 
+def others(record: Record) -> list[Skip]:
+    """Skipped layers that belong to no separable pair."""
+    members = {output for pair in record.separable for output in pair.layers}
+    return [skip for skip in record.skipped if skip.output not in members]
+
+
 def group_skips(record: Record) -> tuple[SkipGroup, ...]:
-    """Return the skipped nodes by kind, the largest group first."""
-    kinds = Counter(skip.kind for skip in record.skipped)
+    """Return the skipped nodes by kind, the largest group first; without those that are separable already."""
+    skipped = others(record)
+    kinds = Counter(skip.kind for skip in skipped)
     groups = []
     for kind, _ in kinds.most_common():
-        members = tuple(skip for skip in record.skipped if skip.kind == kind)
+        members = tuple(skip for skip in skipped if skip.kind == kind)
         reasons = {skip.reason for skip in members}
         common = reasons.pop() if len(reasons) == 1 else None
         groups.append(SkipGroup(_KIND_TITLES.get(kind, kind.capitalize()), common, members))

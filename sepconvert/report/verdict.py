@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from sepconvert.record import FASTER, Record, SweepPoint
 from sepconvert.report import claims, figures
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
+from sepconvert.report.skips import others
+from sepconvert.report.summary import separable_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ def _judge_change(record: Record) -> Verdict:
 
 def _judge_survey(record: Record) -> Verdict:
     sites = [site for site in record.sites if site.status == "eligible"]
-    total = len(record.sites) + len(record.skipped)
-    if not total:
+    skipped = others(record)
+    total = len(record.sites) + len(skipped)
+    if not total and not record.separable:
         return Verdict(
             "No layer with weights was found in this model", ("There is nothing to make separable here.",), NEUTRAL
         )
@@ -54,6 +57,8 @@ def _judge_survey(record: Record) -> Verdict:
     else:
         held = held.replace("they hold", "it holds") if len(sites) == 1 else held
         headline = f"{len(sites)} of {figures.plural(total, 'layer')} can be made separable{held}"
+    if record.separable:
+        headline = _with_separable(record, headline)
     sentences = []
     macs = record.totals.before.macs
     if macs is not None:
@@ -66,11 +71,25 @@ def _judge_survey(record: Record) -> Verdict:
         sentences.append(
             f"{figures.plural(kept, 'layer')} that could be rewritten {are} kept: Layers gives the reasons."
         )
-    if record.skipped:
-        kinds = Counter(skip.kind for skip in record.skipped).most_common()
+    if skipped:
+        kinds = Counter(skip.kind for skip in skipped).most_common()
         listed = ", ".join(f"{n} {kind}" for kind, n in kinds)
         sentences.append(f"Left as they are: {listed}. The reasons are under “Not rewritten”.")
     return Verdict(headline, tuple(sentences), NEUTRAL)
+
+
+def _with_separable(record: Record, headline: str) -> str:
+    """``Already separable (14 pairs, 96 % of the multiply-adds); 1 of 10 other layers can be …``."""
+    share = separable_share(record)
+    of_all = "" if share is None else f", {figures.percent(share, decimals=0)} of the multiply-adds"
+    already = f"Already separable ({figures.plural(len(record.separable), 'pair')}{of_all})"
+    members = {output for pair in record.separable for output in pair.layers}
+    if not record.sites and not others(record):
+        return already
+    rest = headline
+    if not any(site.output in members for site in record.sites):
+        rest = rest.replace(" layers can", " other layers can").replace(" layer can", " other layer can")
+    return f"{already}; {rest[:1].lower()}{rest[1:]}".replace(" its multiply-adds", " the multiply-adds")
 
 
 def _share_of_macs(record: Record) -> str | None:

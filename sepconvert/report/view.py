@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
-from sepconvert.record import Record
-from sepconvert.report import figures, layers, origin, sections, trials
+from sepconvert.record import SEPARABLE, Record
+from sepconvert.report import figures, layers, origin, sections, summary, trials
 from sepconvert.report.layers import LayerTable, Pairs
-from sepconvert.report.skips import SkipGroup, group_skips
+from sepconvert.report.skips import SkipGroup, group_skips, others
+from sepconvert.report.summary import Summary
 from sepconvert.report.verdict import Verdict, judge
 
 
@@ -29,6 +30,9 @@ class PageView:
     forms: Pairs
     has_network: bool
     network_key: Pairs
+    summary: Summary | None
+    findings: tuple[str, ...]
+    advice: tuple[str, ...]
     skips: tuple[SkipGroup, ...]
     skipped: int
     totals: tuple[sections.TotalRow, ...]
@@ -74,8 +78,11 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         forms=_forms(record),
         has_network=record.graph is not None and bool(record.graph.nodes),
         network_key=_network_key(record),
+        summary=summary.summarise(record, every=True) if record.layers else None,
+        findings=tuple(summary.findings(record)),
+        advice=tuple(record.advice),
         skips=group_skips(record),
-        skipped=len(record.skipped),
+        skipped=len(others(record)),
         totals=sections.total_rows(record),
         has_after=after is not None,
         uncounted=sections.uncounted(record.totals),
@@ -113,7 +120,7 @@ def _forms(record: Record) -> Pairs:
 
 def _network_key(record: Record) -> Pairs:
     present = {node.status for node in record.graph.nodes} if record.graph else set()
-    words = {**layers.STATUS_WORDS, "skipped": "no candidate"}
+    words = {**layers.STATUS_WORDS, SEPARABLE: "separable already", "skipped": "no candidate"}
     return tuple((status, text) for status, text in words.items() if status in present)
 
 
@@ -124,6 +131,6 @@ def _self_check(record: Record) -> str | None:
     passed = check.max_relative <= check.tolerance
     return (
         f"{'Passed' if passed else 'FAILED'} at {figures.plural(check.sites, 'layer')}: each written replacement was "
-        f"run against the convolution it stands for; the largest deviation is {figures.error(check.max_relative)}, "
+        f"run against the layer it stands for; the largest deviation is {figures.error(check.max_relative)}, "
         f"rounding alone allows {figures.error(check.tolerance)}."
     )

@@ -4,7 +4,7 @@ Words and numbers are those of the report; a wider terminal gets more columns.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -14,8 +14,10 @@ from rich.text import Text
 from sepconvert.record import Latency, Record, SiteRecord
 from sepconvert.report import claims, figures
 from sepconvert.report.layers import telling_error
+from sepconvert.report.summary import fold_sentences, listed
 from sepconvert.report.verdict import judge
 from sepconvert.terminal.names import Visible, numbers, plain, plain_console
+from sepconvert.terminal.summary import render_summary
 from sepconvert.terminal.times import render_times
 
 _NARROW = 80
@@ -23,26 +25,30 @@ _WIDE = 110  # columns of a terminal that has room for the parameters too
 _COLOURS = {claims.GOOD: "green", claims.MIXED: "yellow", claims.BAD: "red"}
 
 
-def print_record(record: Record, page: Path | None, console: Console | None = None) -> None:
-    """Print what a person wants to know first; with ``page``, its path is the last line."""
+def print_record(record: Record, page: Path | None, console: Console | None = None, *, every: bool = False) -> None:
+    """Print what a person wants to know first; with ``page``, its path is the last line.
+
+    ``every`` shows each layer of a summary in a row of its own.
+    """
     console = console or plain_console(stderr=True)
-    console.print(Visible(render(record, console.width)))
+    console.print(Visible(render(record, console.width, every=every)))
     if page is not None:
         console.print(f"Report: {page}", soft_wrap=True)
 
 
-def render(record: Record, width: int = _NARROW) -> RenderableType:
+def render(record: Record, width: int = _NARROW, *, every: bool = False) -> RenderableType:
     """Return the record as something Rich can print on ``width`` columns."""
     sections: list[Sequence[RenderableType]] = [
         [_title(record), _verdict(record)],
         [_totals(record)],
-        [] if record.command == "compare" else [*_sites(record, width), _skips(record)],
+        *_layers(record, width, every=every),
         _tuning(record),
         _fidelity(record),
         [_latency(timing) for timing in record.latency],
         *([part] for part in render_times(record)),
         [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings],
         _ending(record),
+        [Text(plain(sentence), style="bold") for sentence in record.advice],
     ]
     parts: list[RenderableType] = []
     for section in sections:
@@ -87,6 +93,20 @@ def _totals(record: Record) -> RenderableType:
     return Group(table, Text(f"Not counted (no rule, or shape unknown): {names}", style="yellow"))
 
 
+def _layers(record: Record, width: int, *, every: bool) -> Iterator[Sequence[RenderableType]]:
+    """All layers of a survey; of other commands the sites, and what was skipped."""
+    if record.command == "compare":
+        return
+    if not record.layers:
+        yield [*_sites(record, width), _skips(record)]
+        yield [Text(plain(sentence)) for sentence in fold_sentences(record)]
+        return
+    table, told, skipped = render_summary(record, width, every=every)
+    yield table
+    yield [*told, *_kept(record.sites)]
+    yield skipped
+
+
 def _sites(record: Record, width: int) -> list[RenderableType]:
     """A line per site; its figures after the rewrite, if any was rewritten, and its parameters, if there is room."""
     sites = record.sites
@@ -120,12 +140,7 @@ def _kept(sites: Sequence[SiteRecord]) -> list[Text]:
     for site in sites:
         if site.status == "kept":
             names.setdefault(site.reason or "no reason recorded", []).append(site.name)
-    return [Text(f"Kept {_listed(found)}: {reason}.") for reason, found in names.items()]
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return [Text(f"Kept {listed(found)}: {reason}.") for reason, found in names.items()]
 
 
 def _site_title(sites: Sequence[SiteRecord]) -> str:

@@ -71,11 +71,11 @@ def check_rewrite(
         if not check.passed:
             raise VerificationError(_complaint(replacement, check))
         checks.append(check)
-    worst = max(checks, key=_closeness)
+    worst = max(checks, key=closeness)
     return SelfCheck(worst.max_relative, worst.tolerance, len(checks))
 
 
-def _own_bias(model: LoadedModel, site: ConvSite, rng: np.random.Generator) -> Array | None:
+def own_bias(model: LoadedModel, site: ConvSite, rng: np.random.Generator) -> Array | None:
     """Read the site's bias (M,); one that is computed at run time is drawn, the same for both models."""
     if site.bias is None:
         return None
@@ -93,17 +93,18 @@ def _complaint(replacement: Replacement, check: SiteCheck) -> str:
     )
 
 
-def _closeness(check: SiteCheck) -> float:
+def closeness(check: SiteCheck) -> float:
+    """How much of its bound a check has used."""
     return check.max_relative / check.tolerance
 
 
 def _check(model: LoadedModel, rewritten: Rewritten, replacement: Replacement, rng: np.random.Generator) -> SiteCheck:
     dtype, bias = replacement.site.dtype, replacement.bias
     if bias is None:
-        bias = _own_bias(model, replacement.site, rng)
+        bias = own_bias(model, replacement.site, rng)
     held = None if bias is None else rounded(bias, dtype).astype(np.float64)
     checks = [_check_in(kind, model, rewritten, replacement, held, rng) for kind in ARITHMETICS[dtype]]
-    return max(checks, key=_closeness)
+    return max(checks, key=closeness)
 
 
 def _check_in(
@@ -119,9 +120,9 @@ def _check_in(
     terms = roundings(replacement.layers, site.geometry)
     kernel = reconstruct(factors)
     dense, chain = extract_convolution(model.ir, site, kernel, bias), extract_chain(rewritten.model.ir, site, bias)
-    inputs = _inputs(site, kernel, bias, arithmetic, rng)
+    inputs = draw_inputs(site, kernel, bias, arithmetic, rng)
     try:
-        engine, expected, found = _run_both(arithmetic.dtype, dense, chain, inputs)
+        engine, expected, found = run_both(arithmetic.dtype, dense, chain, inputs)
     except ModelError as error:
         raise VerificationError(f"Site '{site.output}': the nodes written for it do not run: {error}") from error
     largest = max(float(np.abs(x).max()) for x in inputs)
@@ -129,11 +130,11 @@ def _check_in(
     magnitude = magnitudes(factors) * largest + (0 if bias is None else np.abs(bias))
     magnitude += underflows(factors, terms, arithmetic) * max(1.0, largest) / tolerance
     pairs = [(site.made(one), site.made(other)) for one, other in zip(expected, found, strict=True)]
-    worst = max(_deviation(one, other, magnitude) for one, other in pairs)
+    worst = max(deviation(one, other, magnitude) for one, other in pairs)
     return SiteCheck(worst, tolerance, worst <= tolerance, f"{engine} ({arithmetic.dtype})")
 
 
-def _run_both(dtype: str, dense: bytes, chain: bytes, inputs: Sequence[Array]) -> tuple[str, list[Array], list[Array]]:
+def run_both(dtype: str, dense: bytes, chain: bytes, inputs: Sequence[Array]) -> tuple[str, list[Array], list[Array]]:
     """Run both models; the reference evaluator takes over what onnxruntime refuses in the original already."""
     if dtype in ("float32", "float16"):
         try:
@@ -169,7 +170,7 @@ def _in_reference(model: bytes) -> Run:
     return run
 
 
-def _inputs(
+def draw_inputs(
     site: ConvSite, kernel: Array, bias: Array | None, arithmetic: Arithmetic, rng: np.random.Generator
 ) -> list[Array]:
     """Two inputs, of odd and of even sizes: auto_pad and strides treat them differently.
@@ -199,7 +200,7 @@ def _balance(kernel: Array, bias: Array | None) -> float:
     return min(max(ratio, 1e-3), 1e3)
 
 
-def _deviation(expected: Array, found: Array, magnitude: Array) -> float:
+def deviation(expected: Array, found: Array, magnitude: Array) -> float:
     """Largest |difference| / magnitude, the magnitudes being one per output channel."""
     if expected.shape != found.shape:
         return float("inf")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Record
+from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings
 from sepconvert.workflows.measure import measure_latency
@@ -14,6 +15,7 @@ from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
+from sepconvert.workflows.summary import model_layers, with_savings
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -32,7 +34,7 @@ def analyze(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Record:
-    """List the convolutions of a model with their geometry and cost, and what cannot be rewritten and why.
+    """List the layers of a model with what they cost, what could be rewritten, and what cannot and why.
 
     Args:
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``.
@@ -79,7 +81,7 @@ def analyze(
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
     with naming(source.name):
-        sites = describe_sites(opened, kept)
+        sites = with_savings(opened, describe_sites(opened, kept), request.forms)
         if measure.latency:
             from sepconvert.workflows.site_times import time_sites
 
@@ -87,8 +89,10 @@ def analyze(
     record = begin_record("analyze", request, opened, sites)
     record = replace(
         record,
+        layers=model_layers(opened, sites, record.separable),
         latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
         warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
     )
+    record = replace(record, advice=advise(record))
     outputs.write(record)
     return record

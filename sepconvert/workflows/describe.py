@@ -15,6 +15,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.record import (
     FASTER,
     SCHEMA,
+    SEPARABLE,
     SLOWER,
     Fidelity,
     FormRecord,
@@ -44,6 +45,7 @@ from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.request import Request
+from sepconvert.workflows.separated import describe_folds, describe_separable
 
 if TYPE_CHECKING:
     from sepconvert.planning.plans import NetworkPlan
@@ -54,7 +56,10 @@ LARGEST_CURVE = 16_000_000  # weights; above, the curve is left out rather than 
 
 def begin_record(command: str, request: Request, opened: OpenedModel, sites: Sequence[SiteRecord]) -> Record:
     """The record of a command as far as it tells of the model before anything was done to it."""
-    status = {site.output: site.status for site in sites}
+    pairs = describe_separable(opened)
+    status = {skip.output: "skipped" for skip in opened.found.skips}
+    status |= {output: SEPARABLE for pair in pairs for output in pair.layers if output in status}
+    status |= {site.output: site.status for site in sites}
     return Record(
         command=command,
         arguments=list(request.outputs.arguments),
@@ -66,7 +71,9 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
         totals=TotalsPair(opened.totals),
         tool=Tool("sepconvert", __version__),
         forms=describe_forms(),
-        graph=condense(opened.model, status | {skip.output: "skipped" for skip in opened.found.skips}),
+        graph=condense(opened.model, status),
+        separable=pairs,
+        folds=describe_folds(opened),
         warnings=list(opened.shapes.warnings),
     )
 

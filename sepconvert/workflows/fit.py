@@ -100,7 +100,8 @@ def _told(refitted: Sequence[str]) -> Iterator[str]:
 class Applied:
     """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict.
 
-    ``emitted`` are, for each rewritten site, the outputs of the Convs in its place.
+    ``emitted`` are, for each rewritten site, the outputs of the Convs in its place. ``folded`` are the outputs of
+    pointwise layers into which a sum was folded.
     """
 
     opened: OpenedModel
@@ -108,6 +109,7 @@ class Applied:
     macs: Mapping[str, int | None]
     self_check: SelfCheck
     emitted: Mapping[str, tuple[str, ...]]
+    folded: tuple[str, ...] = ()
 
 
 def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:

@@ -19,6 +19,7 @@ from sepconvert.workflows.opened import Case
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.ruin import instead, refuse_hopeless
+from sepconvert.workflows.separated import describe_separable
 from sepconvert.workflows.settled import Settled
 
 SPEEDUP_ATTEMPTS = 2
@@ -176,8 +177,11 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> st
     name = case.opened.model.label
     if not case.opened.found.sites:
         kinds = sorted({skip.kind for skip in case.opened.found.skips})
-        rest = f"its convolutions are {', '.join(kinds)}" if kinds else "it has no convolution"
-        return f"{name} has no convolution that can be rewritten ({rest}); nothing was written."
+        rest = f"its layers are {', '.join(kinds)}" if kinds else "it has no layer with weights"
+        pairs = len(describe_separable(case.opened))
+        are = "pair" if pairs == 1 else "pairs"
+        already = f"; separable already: {pairs} {are} of depthwise and pointwise layers" if pairs else ""
+        return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written."
     if not plans:
         count = len(case.opened.found.sites)
         kept = f"The one site of {name} is" if count == 1 else f"All {count} sites of {name} are"

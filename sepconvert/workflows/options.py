@@ -165,6 +165,7 @@ class Planning:
         latency_table: times of sites from elsewhere, as ``sweep`` exports them.
         cache: whether times and profiles of sites are kept between runs.
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
+        fold: also fold sums ``P z + z`` into the pointwise convolution P, exactly; done even where nothing else is.
         allow_loss: also write a network that is beyond use (a relative error of 0.9 or more).
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
@@ -184,6 +185,7 @@ class Planning:
     latency_table: Path | str | None = None
     cache: bool = True
     jobs: int | None = None
+    fold: bool = False
     allow_loss: bool = False
     allow_growth: bool = False
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from sepconvert.data import Dataset, input_values
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, silent
@@ -25,6 +25,7 @@ from sepconvert.workflows.fine_tune import (
     tune_settled,
 )
 from sepconvert.workflows.fit import describe_result, with_refit
+from sepconvert.workflows.folding import check_fold, fold_alone, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import settle
@@ -174,6 +175,7 @@ def _run(request: Request) -> RewriteResult:
     outputs.check(*source.files, also=written)
     request.measure.check()
     check_tuning(request)
+    check_fold(request, source)
     named = [request.data, request.training_data, request.test_data]
     opened, (calibration, training, test) = open_with_data(source, request, named, [*written, *outputs.paths()])
     check_runs(opened)
@@ -185,11 +187,12 @@ def _run(request: Request) -> RewriteResult:
     case = Case(request, opened, chosen, calibration, calibration or test)
     planner = Planner(case)
     with naming(source.name), one_blas_thread():
-        settled = settled_before(case) or settle(case, planner)
+        settled = _settled(case, planner)
     tuned = None
     if training is not None:
         tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
+    settled = fold_settled(case, settled)
     record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None
@@ -215,6 +218,17 @@ def _run(request: Request) -> RewriteResult:
         outputs.stage(stage, record)
     forget(destination)
     return RewriteResult(record, result.model, destination, modules, why_no_modules(source))
+
+
+def _settled(case: Case, planner: Planner) -> Settled:
+    """The rewritten model as an earlier training left it, or made now; with sums folded alone where nothing else is."""
+    earlier = settled_before(case)
+    if earlier is not None:
+        return earlier
+    try:
+        return settle(case, planner)
+    except NothingToDoError as nothing:
+        return fold_alone(case, nothing)
 
 
 def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
@@ -248,6 +262,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check,
+        folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,
         warnings=[*record.warnings, *settled.fit.warnings, *warnings, *range_warnings(opened, judged, values)],

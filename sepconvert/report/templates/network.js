@@ -16,7 +16,7 @@
 
   const isJoin = (node) => node.status === "join";
   const half = (node) => (isJoin(node) ? JOIN : WIDTH / 2);
-  const words = { rewritten: "rewritten", kept: "kept dense", eligible: "can be rewritten", skipped: "no candidate", join: "join" };
+  const words = { rewritten: "rewritten", kept: "kept as it is", "already-separable": "separable already", eligible: "can be rewritten", skipped: "no candidate", join: "join" };
   const describe = (node) => {
     const head = node.n ? `Layer ${node.n}, ${node.name}` : node.name;
     const shape = node.kernel ? `${node.op} ${node.kernel}` : node.op;
@@ -106,8 +106,8 @@
         if (node.n) group.append(svgNode("text", { x, y: y + 8, class: "count" }, String(node.n)));
         return group;
       }
-      const upper = node.n ? `${node.n} · ${node.kernel}` : node.status === "skipped" ? node.op : node.status;
-      const lower = node.n ? node.label : node.status === "skipped" ? node.label ?? "" : node.name;
+      const upper = node.n ? `${node.n} · ${node.kernel}` : node.status === "skipped" || node.status === "already-separable" ? node.op : node.status;
+      const lower = node.n ? node.label : node.status === "skipped" || node.status === "already-separable" ? node.label ?? "" : node.name;
       const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
       group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 13)), svgNode("text", { x, y: y + 11 }, fit(lower, 13)));
       return group;
