@@ -32,6 +32,7 @@ from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import Moments
+from sepconvert.separable.signals import product_work
 from sepconvert.verify.deviation import Axes
 
 PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
@@ -87,7 +88,7 @@ class ProfileEffort:
         return self.closer_ridges if self._closer(geometry) else (self.ridge,)
 
     def evaluations(self, geometry: ConvGeometry) -> int:
-        """How many evaluations a fit of a site may take, each of about C²·K²·M multiply-adds."""
+        """How many evaluations a fit of a site may take, each of about M products of a row with its moments."""
         return int(np.clip(self._affordable(geometry), self.least_evaluations, self.most_evaluations))
 
     def _closer(self, geometry: ConvGeometry) -> bool:
@@ -95,7 +96,7 @@ class ProfileEffort:
 
     def _affordable(self, geometry: ConvGeometry) -> float:
         one = geometry.part
-        return self.work / ((one.in_channels * one.taps) ** 2 * geometry.out_channels)
+        return self.work / (product_work(one) * geometry.out_channels)
 
 
 @dataclass(frozen=True, slots=True)
