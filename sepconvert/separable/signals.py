@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.separable.geometry import ConvGeometry, output_spatial, resolved_pads
+from sepconvert.separable.geometry import ConvGeometry, resolved_pads
 from sepconvert.separable.moments import PatchMoments
-from sepconvert.separable.stationary import Stationary, windows_of
+from sepconvert.separable.stationary import SLOWNESS, Stationary, windows_of
 
 # A kernel is long from so many taps on, where a patch has so many terms. Below, full moments take seconds at most.
 LONG_TAPS = 16
@@ -33,9 +33,14 @@ def is_long(geometry: ConvGeometry) -> bool:
 
 
 def product_work(geometry: ConvGeometry) -> float:
-    """Multiply-adds of a row of C·K terms times its moments, about."""
+    """Multiply-adds of a row of C·K terms times its moments, about, and where these are by lags of what else it takes.
+
+    A step of a fit also multiplies rows by each other and by the outputs, next to which C²·K² is much and lags are not.
+    """
     terms = geometry.in_channels * geometry.taps
-    return float(4 * terms * geometry.in_channels if is_long(geometry) else terms**2)
+    if not is_long(geometry):
+        return float(terms**2)
+    return float(4 * terms * (SLOWNESS * geometry.in_channels + geometry.out_channels))
 
 
 class SignalMoments:
@@ -72,13 +77,18 @@ class SignalMoments:
 
     def add(self, activations: NDArray[np.floating], outputs: NDArray[np.floating]) -> None:
         """Add inputs (N, C, *in_spatial) and what the layer should put out, (N, M, *out_spatial)."""
-        signals, made = self._along(activations, strided=True), self._along(outputs, strided=False)
+        whole, made = self._along(activations, strided=True), self._along(outputs, strided=False)
+        begin = resolved_pads(self._geometry, activations.shape[2:])[self._axis]
+        # What is zero at an end of all signals was put there by a Pad before the layer.
+        first, last = _ends(whole)
+        signals, begin = whole[:, :, first:last], begin + first
         if self._shift is None:
             self._shift = signals.mean(axis=(0, 2), dtype=np.float64)
             # Of the outputs too: variances are about the mean.
             self._target_shift = made.mean(axis=(0, 2), dtype=np.float64)
         self._drift += (signals - self._shift[:, None]).sum(axis=(0, 2))
-        begin, places = self._count(activations.shape[2:], len(signals))
+        places = made.shape[2]
+        self._count(len(signals), signals.shape[2], begin, places)
         raised, ones, wanted, used = self._padded(signals, made, begin, places)
         left = np.zeros((len(signals), len(self._kernel)))
         step = max(1, BLOCK_BYTES // (16 * raised.shape[1] * raised.shape[2]))
@@ -161,20 +171,15 @@ class SignalMoments:
         signals = moved.transpose(0, *others, 1, sides + 1)
         return signals.reshape(-1, values.shape[1], moved.shape[-1]).astype(np.float32, copy=False)
 
-    def _count(self, sizes: tuple[int, ...], signals: int) -> tuple[int, int]:
-        """Count positions, and pairs of taps that are inside; return the pad at the beginning and the positions."""
-        geometry, axis = self._geometry, self._axis
-        size = sizes[axis]
-        along = geometry.along(axis)
-        begin = resolved_pads(geometry, sizes)[axis]
-        places = output_spatial(geometry, sizes)[axis]
+    def _count(self, signals: int, size: int, begin: int, places: int) -> None:
+        """Count positions, and pairs of taps that are inside."""
+        along = self._geometry.along(self._axis)
         taps = np.arange(places)[:, None] * along.stride - begin + np.arange(along.kernel) * along.dilation
         inside = ((taps >= 0) & (taps < size)).astype(np.float64)
         self._together += signals * (inside.T @ inside)
         self._pairs += signals * np.maximum(size - np.arange(along.kernel) * along.dilation, 0)
         self._inside += signals * size
         self._positions += signals * places
-        return begin, places
 
     def _padded(
         self, signals: NDArray[np.floating], made: NDArray[np.floating], begin: int, places: int
@@ -247,6 +252,12 @@ def _segments(
     ahead, here = phases(seen, whole + 1), phases(rest, whole)
     for first in range(0, whole * taps, taps):
         yield ahead[:, :, first : first + 2 * taps - 1], here[:, :, first : first + taps]
+
+
+def _ends(signals: NDArray[np.floating]) -> tuple[int, int]:
+    """First and last position (exclusive) at which any signal is not zero; all of them where every signal is silent."""
+    used = np.flatnonzero(np.any(signals != 0, axis=(0, 1)))
+    return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, signals.shape[2])
 
 
 def _pair(channels: NDArray[np.float64], taps: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 # correction of a kernel, and it is estimated anyhow.
 TOLERANCE = 1e-3
 STEPS = 60
+# Transforms and products of many small complex matrices take about this many times as long as one large product.
+SLOWNESS = 4.0
 # Vectors of N that are kept: those whose eigenvalue is at least this share of the largest, at most so many.
 SMALLEST_WINDOW = 1e-2
-MOST_WINDOWS = 4
+MOST_WINDOWS = 12
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,8 @@ class Stationary:
 
     @property
     def row_work(self) -> float:
-        """Multiply-adds of a row times the matrix."""
-        channels = self.shape[0]
-        return float(4 * len(self.windows) * self._size * channels * channels / 2)
+        """Multiply-adds that would take as long as a row times the matrix."""
+        return SLOWNESS * 2.0 * len(self.windows) * self._size * self.shape[0] ** 2
 
     @cached_property
     def mean_diagonal(self) -> float:
