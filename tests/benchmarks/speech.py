@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: dict[str, tuple[Callable[[], Case], Sequence[tuple[int | None, dict[str, float]]]]] = {
         "quartz": (quartz, ((None, {"speedup": 2.0}), (None, {"macs": 0.04}), (100, {"macs": 0.04}))),
         "text": (text, ((None, {"macs": 0.1}), (200, {"macs": 0.1}))),
-        "crepe": (lambda: crepe(options.crepe), ((None, {"macs": 0.45}), (150, {"macs": 0.45}))),
+        "crepe": (lambda: crepe(options.crepe), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
     }
     for name, (make, asks) in runs.items():
         if options.only not in (None, name) or (name == "crepe" and options.crepe == "none"):
