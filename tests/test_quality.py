@@ -47,6 +47,7 @@ FORBIDDEN = (
     ("verify/topone.py", "import onnx", "sepconvert.verify.topone -> onnx ("),
     ("terminal/times.py", "import onnxruntime", "sepconvert.terminal.times -> onnxruntime"),
     ("terminal/times.py", "import torch", "sepconvert.terminal.times -> torch"),
+    ("terminal/times.py", "import keras", "sepconvert.terminal.times -> keras"),
     ("terminal/times.py", "import altair", "sepconvert.terminal.times -> altair"),
     ("terminal/times.py", "import numpy", "sepconvert.terminal is not allowed to import numpy"),
 )
@@ -72,7 +73,7 @@ def test_help_imports_no_runtime_no_torch_and_no_charts(arguments: list[str]) ->
         f"sys.argv = ['sepconvert', *{arguments!r}]\n"
         "try: c.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'onnxruntime', 'altair', 'numpy', 'onnx'} & set(sys.modules)\n"
+        "heavy = {'torch', 'keras', 'onnxruntime', 'altair', 'numpy', 'onnx'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -81,8 +82,7 @@ def test_help_imports_no_runtime_no_torch_and_no_charts(arguments: list[str]) ->
 
 
 def test_import_of_the_package_is_light() -> None:
-    code = (
-        "import sys, sepconvert; print(sorted({'torch', 'onnxruntime', 'altair', 'numpy', 'onnx'} & set(sys.modules)))"
-    )
+    heavy = "{'torch', 'keras', 'onnxruntime', 'altair', 'numpy', 'onnx'}"
+    code = f"import sys, sepconvert; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -160,7 +160,8 @@ class _Walk:
     def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: SiteTarget) -> SiteSample:
         """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
         site = target.site
-        sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent)
+        weight = read_kernel(self._model, site).astype(np.float64)
+        sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent, weight)
         needs = target.stop.needs
         ahead = list(dict.fromkeys([*segment.after, site.output, *needs[1:]]))
         with self._timed("run"):

@@ -16,6 +16,7 @@ from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import GroupAccumulators, Moments
 from sepconvert.separable.moments import PatchMoments
 from sepconvert.separable.patches import gather_outputs, gather_patches, sample_positions
+from sepconvert.separable.signals import SignalMoments, is_long
 
 # A small ResNet at 1/4 of its sites' MACs: 0, 10, 30 and 100 gave errors of the logits of 0.0152, 0.0137, 0.0138 and
 # 0.0152 on images that are neither calibration nor test data.
@@ -26,17 +27,19 @@ COHERENT = 10.0
 class Sampling:
     """How many positions to look at: to fit to, so many for each of the C·K terms of a patch, but at least so many.
 
-    An error is judged as well on ``heldout`` positions whatever the number of terms.
+    An error is judged as well on ``heldout`` positions whatever the number of terms; of very wide patches there are as
+    many as ``heldout_bytes`` hold.
     """
 
     per_term: float = 6.0
     least: int = 20_000
     heldout: int = 5_000
+    heldout_bytes: int = 256 << 20
 
     def wanted(self, geometry: ConvGeometry, *, heldout: bool) -> float:
         """Positions over all inputs that are fitted to (or held out)."""
         if heldout:
-            return self.heldout
+            return min(self.heldout, self.heldout_bytes / (4 * geometry.in_channels * geometry.taps))
         return max(self.per_term * geometry.part.in_channels * geometry.taps, self.least)
 
 
@@ -118,6 +121,7 @@ class _Means:
         moments: PatchMoments, patches: NDArray[np.floating], outputs: NDArray[np.floating], share: float
     ) -> PatchMoments:
         assert moments.cross is not None
+        assert isinstance(moments.covariance, np.ndarray)
         return replace(
             moments,
             covariance=moments.covariance + share * (patches.T @ patches),
@@ -129,17 +133,26 @@ class _Means:
 class SiteSample:
     """Collects one site's patches, batch by batch."""
 
-    def __init__(self, geometry: ConvGeometry, memory_budget: int, coherent: float = 0.0) -> None:
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        memory_budget: int,
+        coherent: float = 0.0,
+        weight: NDArray[np.floating] | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             geometry: the site's.
             memory_budget: bytes above which correlations between input channels are left out.
             coherent: how many times an input's mean counts on top of its positions.
+            weight: the original kernel (M, C/g, *k); without it a long kernel's moments tell what its inputs are
+                like, not what its outputs should be.
         """
         self._geometry = geometry
         self._coherent = coherent
-        self._moments = GroupAccumulators(geometry, memory_budget)
+        self._signals = SignalMoments(geometry, weight, coherent) if is_long(geometry) else None
+        self._moments = GroupAccumulators(geometry, 0 if self._signals else memory_budget)
         self._means = _Means()
         self._patches: list[NDArray[np.floating]] = []
         self._outputs: list[NDArray[np.floating]] = []
@@ -164,6 +177,10 @@ class SiteSample:
             heldout: keep them to judge by, instead of fitting to them.
         """
         inputs = len(outputs)
+        if self._signals and not heldout:
+            with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
+                self._signals.add(activations, outputs)
+            return
         places = sample_positions(inputs, outputs.shape[2:], ceil(positions / inputs), rng)
         with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
             patches = gather_patches(activations, self._geometry, places)
@@ -177,6 +194,8 @@ class SiteSample:
 
     def moments(self) -> Moments:
         """Moments of what is fitted to, by group."""
+        if self._signals:
+            return (self._signals.moments(),)
         return self._means.stress(self._moments.moments(), self._coherent)
 
     def judge(self, row_scale: NDArray[np.float64]) -> Judge:
@@ -191,7 +210,12 @@ class SiteSample:
         )
 
     def all_moments(self) -> Moments:
-        """Moments of everything: what was fitted to, and from now on what was held out too."""
+        """Moments of everything: what was fitted to, and from now on what was held out too.
+
+        Of a long kernel only patches were held out, which its moments take no notice of.
+        """
+        if self._signals:
+            return self.moments()
         for patches, outputs, inputs in zip(self._patches, self._outputs, self._counts, strict=True):
             self._fit_to(patches, outputs, inputs)
         self._patches, self._outputs, self._counts = [], [], []

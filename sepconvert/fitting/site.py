@@ -116,7 +116,7 @@ def moments_error(moments: Moments, kernel: NDArray[np.floating], row_scale: NDA
             return None
         variance += float(np.sum(known.target_variance * scale**2))
         rows = part * scale[:, None]
-        explained += inner(rows @ known.covariance - 2 * known.cross * scale[:, None], rows)
+        explained += inner(known.times(rows) - 2 * known.cross * scale[:, None], rows)
     return max(0.0, (variance + explained) / variance) if variance > 0 else None
 
 

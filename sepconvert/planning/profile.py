@@ -150,7 +150,7 @@ class _Probe:
 def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
     """The best of the ridges; the fit at one is where the next one starts, and takes half as many steps more."""
     first, *others = problems
-    evaluations = task.effort.evaluations(task.replay.site.geometry)
+    evaluations = task.effort.evaluations_at(first[0], form, rank)
     made = [estimate_groups(first, form, rank, evaluations)]
     for other in others:
         made.append(improve_groups(other, made[-1], -(-evaluations // 2)))

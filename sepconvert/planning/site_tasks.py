@@ -32,6 +32,8 @@ from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import Moments
+from sepconvert.separable.problem import Problem
+from sepconvert.separable.signals import is_long, product_work
 from sepconvert.verify.deviation import Axes
 
 PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
@@ -75,8 +77,13 @@ class ProfileEffort:
     memory_budget: int = 2 << 30
 
     def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
-        """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part."""
+        """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part.
+
+        Of a long kernel's, the upper third is left out: it saves little, and takes most of the time.
+        """
         ladder = rank_ladder(form, geometry)
+        if is_long(geometry):
+            return spread_ranks(ladder[: -(-2 * len(ladder) // 3)], self.ranks)
         if self.evaluations(geometry) > self.least_evaluations:
             return spread_ranks(ladder, self.closer_ranks if self._closer(geometry) else self.ranks)
         margin = len(ladder) // 5
@@ -87,15 +94,23 @@ class ProfileEffort:
         return self.closer_ridges if self._closer(geometry) else (self.ridge,)
 
     def evaluations(self, geometry: ConvGeometry) -> int:
-        """How many evaluations a fit of a site may take, each of about C²·K²·M multiply-adds."""
+        """How many evaluations a fit of a site may take, each of about M products of a row with its moments."""
         return int(np.clip(self._affordable(geometry), self.least_evaluations, self.most_evaluations))
+
+    def evaluations_at(self, problem: Problem, form: str, rank: int) -> int:
+        """How many evaluations the fit of a rank may take: of a long kernel a high rank takes more than its moments."""
+        allowed = self.evaluations(problem.geometry)
+        if not problem.by_lags:
+            return allowed
+        largest = max((search.work for search in FORMS[form].search(problem, rank)), default=1.0)
+        return int(np.clip(self.work / largest, self.least_evaluations, allowed))
 
     def _closer(self, geometry: ConvGeometry) -> bool:
         return self._affordable(geometry) >= self.closer * self.most_evaluations
 
     def _affordable(self, geometry: ConvGeometry) -> float:
         one = geometry.part
-        return self.work / ((one.in_channels * one.taps) ** 2 * geometry.out_channels)
+        return self.work / (product_work(one) * geometry.out_channels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def optimum(problem: Problem, rank: int) -> Factors:
     def regressed() -> Halves:
         outputs = len(problem.original)
         weight, target = problem.weight.reshape(outputs, -1), problem.target.reshape(outputs, -1)
-        return regressions(weight, target, None if problem.per_channel else problem.gram)
+        return regressions(weight, target, None if problem.per_channel or problem.by_lags else problem.written_gram)
 
     every = problem.prepared((NAME, "components"), regressed)
     return assemble(Halves(every.left[:, :, :rank], every.right[:, :rank]), problem.geometry)

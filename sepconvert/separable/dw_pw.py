@@ -120,7 +120,6 @@ class DwPwSearch(EliminatedSearch):
         super().__init__(problem, rank)
         _, channels, taps = problem.original.shape
         self._shape = (channels, rank, taps)
-        self._rows = problem.gram.reshape(channels, taps, -1)
         self._target = np.ascontiguousarray(problem.target.swapaxes(0, 1))
 
     @property
@@ -128,7 +127,9 @@ class DwPwSearch(EliminatedSearch):
         """Multiply-adds per evaluation."""
         channels, rank, taps = self._shape
         size, outputs = channels * rank, len(self._problem.original)
-        return float(size * (self._rows[0].size + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs))
+        return float(
+            size * (self._problem.own_row_work + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs)
+        )
 
     def starts(self) -> list[Factors]:
         """Whitened channel by channel."""
@@ -171,7 +172,8 @@ class DwPwSearch(EliminatedSearch):
         """The taps, and Φ S by channel of S's columns: (C, C·r, K)."""
         channels, rank, width = self._shape
         taps = point.reshape(self._shape)
-        return taps, np.ascontiguousarray((taps @ self._rows).reshape(channels * rank, channels, width).swapaxes(0, 1))
+        product = self._problem.times_gram_own(taps)
+        return taps, np.ascontiguousarray(product.reshape(channels * rank, channels, width).swapaxes(0, 1))
 
     def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         across = taps.swapaxes(1, 2)
@@ -195,13 +197,10 @@ def _whitened(problem: Problem, rank: int) -> Factors:
     """Per channel: the SVD of the slice whitened by its own block of the moments."""
 
     def components() -> Halves:
-        rows = problem.gram.reshape(channels, taps, -1)
-        blocks = [rows[c] if problem.per_channel else rows[c][:, c * taps :][:, :taps] for c in range(channels)]
-        factors = [cholesky(block) for block in blocks]
+        factors = [cholesky(block) for block in problem.channel_blocks()]
         halves = truncate(slices(problem.weight) @ np.array(factors), full_rank(problem.geometry))
         return Halves(halves.left, halves.right @ np.array([inverse_of_lower(factor) for factor in factors]))
 
-    channels, taps = problem.original.shape[1:]
     every = problem.prepared((NAME, "whitened"), components)
     pointwise = every.left[:, :, :rank].swapaxes(0, 1)
     return assemble(every.right[:, :rank], pointwise, problem.geometry.kernel)

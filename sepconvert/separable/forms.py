@@ -8,6 +8,7 @@ The cost of a form grows with its rank.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -213,6 +214,26 @@ def weights(factors: Factors, layers: Layers) -> Iterator[NDArray[np.floating]]:
         elif layers.join == CONCAT:
             array = np.moveaxis(array, axes[layer.name], 1)
         yield array.reshape(layer.weight_shape(factors.kernel))
+
+
+def with_weights(factors: Factors, layers: Layers, written: Sequence[NDArray[np.floating]]) -> Factors:
+    """The same factors with other weights, given as ``weights`` yields them: what was trained after it was written."""
+    axes = FORMS[factors.form].COMPONENT_AXES
+    parts: dict[str, list[NDArray[np.floating]]] = {}
+    for (layer, _), weight in zip(layers.written, written, strict=True):
+        parts.setdefault(layer.name, []).append(weight)
+    arrays = {}
+    for layer in (*layers.branch, *layers.tail):
+        shape, axis, found = factors.arrays[layer.name].shape, axes[layer.name], parts[layer.name]
+        if layers.copies > 1 and layer in layers.branch:
+            one = (*shape[:axis], *shape[axis + 1 :])
+            arrays[layer.name] = np.stack([weight.reshape(one) for weight in found], axis)
+        elif layers.join == CONCAT:
+            moved = np.moveaxis(np.empty(shape, np.bool_), axis, 1).shape
+            arrays[layer.name] = np.moveaxis(found[0].reshape(moved), 1, axis)
+        else:
+            arrays[layer.name] = found[0].reshape(shape)
+    return replace(factors, arrays=arrays)
 
 
 def cost_of(form: str, geometry: ConvGeometry, rank: int) -> Cost:

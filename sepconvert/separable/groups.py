@@ -115,7 +115,7 @@ def mean_output(moments: Moments, kernel: NDArray[np.floating]) -> NDArray[np.fl
 
 def is_finite(moments: Moments) -> bool:
     """Whether no input or output was infinite, or not a number."""
-    return all(np.isfinite(known.covariance).all() and np.isfinite(known.target_mean).all() for known in moments)
+    return all(known.is_finite for known in moments)
 
 
 def approximation(moments: Sequence[PatchMoments]) -> str | None:

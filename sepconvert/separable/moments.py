@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.patches import gather_outputs, gather_patches
+from sepconvert.separable.stationary import Stationary
 
 DEFAULT_BUDGET = 2 * 1024**3
 # Below this many terms per patch float64 products cost next to nothing; above, blocks are multiplied in float32, nearly
@@ -29,7 +30,7 @@ class PatchMoments:
     Attributes:
         count: number of patches.
         mean: (CK,) E[x̂].
-        covariance: (CK, CK), or (C, K, K) where only the blocks within a channel were kept.
+        covariance: (CK, CK), or (C, K, K) where only the blocks within a channel were kept, or by lags.
         target_mean: (M,) E[y], the original bias included.
         cross: (M, CK) E[(y−E[y])(x̂−E[x̂])ᵀ], or None where only blocks were kept: they cannot tell which of two
             correlated channels an output follows.
@@ -39,20 +40,35 @@ class PatchMoments:
 
     count: int
     mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    covariance: NDArray[np.float64] | Stationary
     target_mean: NDArray[np.float64]
     cross: NDArray[np.float64] | None
     target_variance: NDArray[np.float64]
     note: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("mean", "covariance", "target_mean", "cross", "target_variance"):
+        for name in ("mean", "target_mean", "cross", "target_variance"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        if not isinstance(self.covariance, Stationary):
+            object.__setattr__(self, "covariance", read_only(self.covariance))
 
     @property
     def per_channel(self) -> bool:
         """Whether only the blocks within a channel are known."""
-        return self.covariance.ndim == 3
+        return not isinstance(self.covariance, Stationary) and self.covariance.ndim == 3
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no input or output was infinite, or not a number."""
+        known = self.covariance.lags if isinstance(self.covariance, Stationary) else self.covariance
+        return bool(np.isfinite(known).all() and np.isfinite(self.target_mean).all())
+
+    def times(self, kernel: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the rows of a kernel (M, CK) times the covariance, (M, CK)."""
+        if isinstance(self.covariance, Stationary):
+            return self.covariance.times(kernel.reshape(len(kernel), *self.covariance.shape)).reshape(kernel.shape)
+        product: NDArray[np.floating] = kernel @ self.covariance
+        return product
 
 
 class MomentAccumulator:

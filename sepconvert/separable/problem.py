@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sepconvert.separable.definite import solve_right
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
+from sepconvert.separable.stationary import Stationary
 from sepconvert.separable.whiten import Whitening, kronecker
 
 # Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
@@ -37,7 +38,7 @@ class Problem:
         original: (M, C, K), the kernel of the model.
         cross: (M, C, K), covariance of outputs and inputs, with the ridge's pull towards ``original``; None to fit
             ``original`` itself.
-        gram: (CK, CK), or (C, K, K) where only the blocks within a channel are known; ridge included.
+        gram: (CK, CK), or (C, K, K) where only the blocks within a channel are known, or by lags; ridge included.
         lift: what the ridge added to the diagonal of ``gram``.
         variance: of all outputs together.
         row_scale: (M,) positive.
@@ -46,20 +47,24 @@ class Problem:
     geometry: ConvGeometry
     original: NDArray[np.floating]
     cross: NDArray[np.floating] | None
-    gram: NDArray[np.floating]
+    gram: NDArray[np.floating] | Stationary
     lift: float
     variance: float
     row_scale: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        for name in ("original", "cross", "gram", "row_scale"):
+        for name in ("original", "cross", "row_scale"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        if not isinstance(self.gram, Stationary):
+            object.__setattr__(self, "gram", read_only(self.gram))
 
     @cached_property
     def weight(self) -> NDArray[np.floating]:
         """(M, C, K), the dense kernel W* with the least objective."""
         if self.cross is None:
             return self.original
+        if isinstance(self.gram, Stationary):
+            return self.original + self.gram.solve(self.cross - self.gram.times(self.original))
         best = solve_right(self.cross.reshape(len(self.cross), -1), self.gram)
         return best.reshape(self.original.shape)
 
@@ -100,12 +105,43 @@ class Problem:
     @property
     def per_channel(self) -> bool:
         """Whether correlations between input channels are unknown and taken as zero."""
-        return self.gram.ndim == 3
+        return not self.by_lags and self.written_gram.ndim == 3
+
+    @property
+    def by_lags(self) -> bool:
+        """Whether the moments are by lags, and so never written out."""
+        return isinstance(self.gram, Stationary)
+
+    @property
+    def written_gram(self) -> NDArray[np.floating]:
+        """``gram`` where it is written out: (CK, CK) or (C, K, K)."""
+        assert not isinstance(self.gram, Stationary)
+        return self.gram
+
+    @property
+    def row_work(self) -> float:
+        """Multiply-adds of a row (C, K) times ``gram``."""
+        if isinstance(self.gram, Stationary):
+            return self.gram.row_work
+        return float(self.gram.size)
+
+    @property
+    def own_row_work(self) -> float:
+        """Multiply-adds of a row that knows one channel alone (K) times ``gram``."""
+        channels, taps = self.original.shape[1:]
+        if isinstance(self.gram, Stationary):
+            return float(self.gram.row_work / channels * 4 * np.log2(taps))  # transforms are most of it
+        return float(taps * channels * taps)
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
         """The working precision: float32 for large problems, float64 for small ones."""
         return self.gram.dtype
+
+    def weight_behind(self, reduce: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The best kernel (M, n, K) for channels mixed by orthonormal rows (n, C), where moments are by lags."""
+        assert isinstance(self.gram, Stationary)
+        return self.gram.mixed(reduce).solve(reduce.astype(self.dtype) @ self.target)
 
     def prepared(self, key: Hashable, make: Callable[[], Prepared]) -> Prepared:
         """What ``make`` returns, made once for all ranks that are fitted to this problem."""
@@ -121,16 +157,41 @@ class Problem:
     def at_ridge(self, share: float) -> "Problem":
         """The same problem at ``share`` times the ridge."""
         more = (share - 1) * self.lift
-        gram = self.gram.copy()
-        np.einsum("...ii->...i", gram)[...] += more
+        gram: NDArray[np.floating] | Stationary
+        if isinstance(self.gram, Stationary):
+            gram = self.gram.lifted(more)
+        else:
+            gram = self.gram.copy()
+            np.einsum("...ii->...i", gram)[...] += more
         cross = None if self.cross is None else (self.cross + more * self.original).astype(self.dtype)
         return replace(self, gram=gram, cross=cross, lift=self.lift + more)
 
     def times_gram(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Multiply kernels (n, C, K) by the gram matrix from the right: (n, C, K)."""
+        if isinstance(self.gram, Stationary):
+            return self.gram.times(rows)
         if self.per_channel:
             return (rows.swapaxes(0, 1) @ self.gram).swapaxes(0, 1)
         return (rows.reshape(len(rows), -1) @ self.gram).reshape(rows.shape)
+
+    def times_gram_own(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Multiply rows (C, r, K), each of which knows its own channel alone, by the whole matrix: (C, r, C, K)."""
+        assert not self.per_channel
+        if isinstance(self.gram, Stationary):
+            return self.gram.times_own(rows)
+        channels, rank, taps = rows.shape
+        product: NDArray[np.floating] = rows @ self.gram.reshape(channels, taps, -1)
+        return product.reshape(channels, rank, channels, taps)
+
+    def channel_blocks(self) -> NDArray[np.floating]:
+        """The blocks of the gram matrix within a channel, (C, K, K)."""
+        if isinstance(self.gram, Stationary):
+            return self.gram.blocks()
+        if self.per_channel:
+            return self.gram
+        channels, taps = self.original.shape[1:]
+        rows = self.gram.reshape(channels, taps, channels, taps)
+        return np.ascontiguousarray(np.diagonal(rows, axis1=0, axis2=2).transpose(2, 0, 1))
 
     def error(self, kernel: NDArray[np.floating]) -> float:
         """Relative objective of a kernel (M, C, *k) in the model's own scale."""
@@ -168,7 +229,13 @@ def make_problem(
     scale = _row_scale(row_scale, outputs)
     original = weight.astype(np.float64).reshape(outputs, channels, taps) * scale[:, None, None]
     dtype: np.dtype[np.floating] = np.dtype(np.float64) if channels * taps < FLOAT32_FROM else np.dtype(np.float32)
-    gram, lift = _regularised(moments.covariance, ridge, dtype)
+    gram: NDArray[np.floating] | Stationary
+    if isinstance(moments.covariance, Stationary):
+        dtype = moments.covariance.dtype
+        lift = _lift(moments.covariance.mean_diagonal, ridge, dtype)
+        gram = moments.covariance.lifted(lift)
+    else:
+        gram, lift = _regularised(moments.covariance, ridge, dtype)
     variance = float(np.sum(moments.target_variance * scale**2))
     cross = None
     if moments.cross is not None and asymmetric:
@@ -195,9 +262,12 @@ def _regularised(
 ) -> tuple[NDArray[np.floating], float]:
     """Covariance plus ridge in the working precision, and what was added to the diagonal."""
     diagonal = np.diagonal(covariance, axis1=-2, axis2=-1)
-    mean = float(diagonal.mean())
-    # A dead input (no variance at all) leaves nothing to fit: the plain Frobenius norm takes over.
-    lift = max(ridge, 4 * float(np.finfo(dtype).eps)) * mean if mean > 0 else 1.0
+    lift = _lift(float(diagonal.mean()), ridge, dtype)
     gram = covariance.astype(dtype)
     np.einsum("...ii->...i", gram)[...] += lift
     return gram, lift
+
+
+def _lift(mean: float, ridge: float, dtype: np.dtype[np.floating]) -> float:
+    """What to add to a diagonal of this mean; of no variance at all the plain Frobenius norm takes over."""
+    return max(ridge, 4 * float(np.finfo(dtype).eps)) * mean if mean > 0 else 1.0

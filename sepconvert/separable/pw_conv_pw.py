@@ -191,19 +191,14 @@ class PwConvPwSearch(EliminatedSearch):
         )
 
     def starts(self) -> list[Factors]:
-        """The leading input directions of the kernel whitened by the Kronecker approximation of the moments."""
-        directions = self._problem.prepared((NAME, "directions"), self._directions)
-        reduce = directions[:, : self._inputs].T @ self._problem.whitening.channels_inverse
-        return [self._behind(reduce.astype(self._problem.dtype))]
+        """The leading input directions of the whitened kernel."""
+        return [self._behind(_directions(self._problem, self._inputs).astype(self._problem.dtype))]
 
     def _rows_by_tap(self) -> NDArray[np.floating]:
         """Rows of S by tap: (K, C, CK), or by channel (K, C, K)."""
         _, channels, taps = self._problem.original.shape
-        return np.ascontiguousarray(self._problem.gram.reshape(channels, taps, -1).swapaxes(0, 1))
-
-    def _directions(self) -> NDArray[np.float64]:
-        """All input directions of the whitened kernel, strongest first."""
-        return input_directions(self._problem.whitened, self._problem.geometry.in_channels)
+        gram = self._problem.written_gram
+        return np.ascontiguousarray(gram.reshape(channels, taps, -1).swapaxes(0, 1))
 
     def extended(self, factors: Factors) -> Factors | None:
         """The factors themselves."""
@@ -256,11 +251,31 @@ class PwConvPwSearch(EliminatedSearch):
         return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross), self._rank)
 
 
-def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
-    """None: the factors have to be searched for."""
-    return None
+def optimum(problem: Problem, rank: int) -> Factors | None:
+    """Where moments are by lags, what is best behind the leading input directions; else the factors are searched for.
+
+    Searching takes a matrix of all taps of all mixed channels, which lags are there to do without.
+    """
+    if not problem.by_lags:
+        return None
+    inputs, outputs = widths(problem.geometry, rank)
+    basis = np.linalg.qr(_directions(problem, inputs).T)[0].T
+    wide = problem.weight_behind(basis)
+    target = basis @ problem.target
+    expand = leading(wide.reshape(len(wide), -1) @ target.reshape(len(wide), -1).T, outputs)
+    return assemble(basis, wide, expand, problem.geometry.kernel)
 
 
 def search(problem: Problem, rank: int) -> list[PwConvPwSearch]:
     """The ways to search for factors of this rank."""
-    return [PwConvPwSearch(problem, rank)]
+    return [] if problem.by_lags else [PwConvPwSearch(problem, rank)]
+
+
+def _directions(problem: Problem, count: int) -> NDArray[np.float64]:
+    """Leading input directions (count, C) of the kernel whitened by the Kronecker approximation of the moments."""
+
+    def every() -> NDArray[np.float64]:
+        return input_directions(problem.whitened, problem.geometry.in_channels)
+
+    directions = problem.prepared((NAME, "directions"), every)
+    return directions[:, :count].T @ problem.whitening.channels_inverse

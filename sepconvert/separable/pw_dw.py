@@ -129,9 +129,7 @@ class PwDwSearch:
     @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
-        outputs, channels, taps = self._weight.shape
-        width = channels * taps
-        return float(outputs * width * (taps if self._problem.per_channel else width))
+        return len(self._weight) * self._problem.row_work
 
     def starts(self) -> list[Factors]:
         """The SVD of every slice, whitened by the Kronecker approximation of the moments."""

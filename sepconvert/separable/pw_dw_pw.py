@@ -154,9 +154,9 @@ class PwDwPwSearch(EliminatedSearch):
     def work(self) -> float:
         """Multiply-adds per evaluation."""
         outputs, width = self._target.shape
-        product = width * (self._problem.gram.shape[-1])
         return float(
-            self._rank * (product + 2 * (self._rank + outputs) * width + self._rank * (self._rank / 3 + outputs))
+            self._rank
+            * (self._problem.row_work + 2 * (self._rank + outputs) * width + self._rank * (self._rank / 3 + outputs))
         )
 
     def starts(self) -> list[Factors]:

@@ -17,6 +17,7 @@ from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import CONV, Layer, Layers
 from sepconvert.separable.problem import Problem
+from sepconvert.separable.reduced_rank import leading, regressions
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
 from sepconvert.separable.truncated import (
     Halves,
@@ -218,7 +219,7 @@ class SpatialSearch(EliminatedSearch):
 
     def _ordered_rows(self) -> NDArray[np.floating]:
         """Rows of S by column j of the patch, its columns in the new order too: (k2, C·k1, CK), or by channel."""
-        gram, order = self._problem.gram, self._order
+        gram, order = self._problem.written_gram, self._order
         _, channels, taps = self._problem.original.shape
         if self._problem.per_channel:
             blocks = gram[:, order][:, :, order].reshape(channels, -1, self._wide, taps)
@@ -294,11 +295,27 @@ class SpatialSearch(EliminatedSearch):
         return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross))
 
 
-def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
-    """None: the factors have to be searched for."""
-    return None
+def optimum(problem: Problem, rank: int) -> Factors | None:
+    """Where moments are by lags, one of the two layers has all taps and the other has one.
+
+    If the taps come first, that is the reduced-rank regression. If they come last, it is what is best behind the
+    leading input directions of the whitened kernel.
+    """
+    if not problem.by_lags:
+        return None
+    geometry = problem.geometry
+    axis = first_axes(geometry)[0]
+    if split_kernel(geometry.kernel, axis)[0] == geometry.kernel:
+        outputs = len(problem.original)
+        halves = regressions(problem.weight.reshape(outputs, -1), problem.target.reshape(outputs, -1), None)
+        return assemble(halves.right[0, :rank], np.ascontiguousarray(halves.left[0, :, :rank].T), axis, geometry)
+    rows = problem.whitened.swapaxes(0, 1).reshape(geometry.in_channels, -1)
+    directions = leading(rows @ rows.T, rank).T @ problem.whitening.channels_inverse
+    basis = np.linalg.qr(directions.T)[0].T
+    second = problem.weight_behind(basis).swapaxes(0, 1).reshape(rank, -1)
+    return assemble(basis, second, axis, geometry)
 
 
 def search(problem: Problem, rank: int) -> list[SpatialSearch]:
     """The ways to search for factors of this rank: one for each order that costs least."""
-    return [SpatialSearch(problem, rank, axis) for axis in first_axes(problem.geometry)]
+    return [] if problem.by_lags else [SpatialSearch(problem, rank, axis) for axis in first_axes(problem.geometry)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.definite import cholesky, inverse_of_lower
+from sepconvert.separable.stationary import Stationary
 
 ROUNDS = 3
 
@@ -33,9 +34,11 @@ class Whitening:
         return whitened.reshape(channels, count, taps).swapaxes(0, 1)
 
 
-def kronecker(gram: NDArray[np.floating], channels: int, taps: int) -> Whitening:
-    """Nearest Kronecker product of a gram matrix (CK, CK) or of its blocks (C, K, K), factorised."""
-    blocks = gram if gram.ndim == 3 else gram.reshape(channels, taps, channels, taps)
+def kronecker(gram: NDArray[np.floating] | Stationary, channels: int, taps: int) -> Whitening:
+    """Nearest Kronecker product of a gram matrix (CK, CK), of one by lags or of its blocks (C, K, K), factorised."""
+    blocks = gram
+    if not isinstance(gram, Stationary) and gram.ndim == 2:
+        blocks = gram.reshape(channels, taps, channels, taps)
     tap_part = np.eye(taps)
     channel_part = np.eye(channels)
     for _ in range(ROUNDS):
@@ -45,7 +48,10 @@ def kronecker(gram: NDArray[np.floating], channels: int, taps: int) -> Whitening
     return Whitening(channel_factor, tap_factor, inverse_of_lower(channel_factor), inverse_of_lower(tap_factor))
 
 
-def _channel_part(blocks: NDArray[np.floating], tap_part: NDArray[np.float64]) -> NDArray[np.float64]:
+def _channel_part(blocks: NDArray[np.floating] | Stationary, tap_part: NDArray[np.float64]) -> NDArray[np.float64]:
+    if isinstance(blocks, Stationary):
+        summed = blocks.channel_part(tap_part)
+        return (summed + summed.T) / (2 * np.vdot(tap_part, tap_part))
     if blocks.ndim == 3:
         weights = np.einsum("ckl,kl->c", blocks, tap_part)
         return np.diag(weights / np.vdot(tap_part, tap_part))
@@ -53,7 +59,10 @@ def _channel_part(blocks: NDArray[np.floating], tap_part: NDArray[np.float64]) -
     return (part + part.T) / (2 * np.vdot(tap_part, tap_part))
 
 
-def _tap_part(blocks: NDArray[np.floating], channel_part: NDArray[np.float64]) -> NDArray[np.float64]:
+def _tap_part(blocks: NDArray[np.floating] | Stationary, channel_part: NDArray[np.float64]) -> NDArray[np.float64]:
+    if isinstance(blocks, Stationary):
+        summed = blocks.tap_part(channel_part)
+        return (summed + summed.T) / (2 * np.vdot(channel_part, channel_part))
     if blocks.ndim == 3:
         diagonal = np.diagonal(channel_part)
         blend: NDArray[np.float64] = np.einsum("ckl,c->kl", blocks, diagonal).astype(np.float64)

@@ -27,6 +27,7 @@ from sepconvert.workflows.fine_tune import (
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.folding import check_fold, fold_alone, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
@@ -53,6 +54,7 @@ class RewriteResult:
     path: Path | None
     _modules: "ModuleSide | None" = None
     _no_modules: str = ""
+    _keras: "KerasSide | None" = None
 
     @property
     def module(self) -> "Module":
@@ -66,6 +68,20 @@ class RewriteResult:
         if self._modules is None:
             raise ModelError(self._no_modules)
         return self._modules.module()
+
+    def keras(self, model: Any) -> Any:
+        """A rewritten copy of the Keras model that the ONNX file was exported from.
+
+        Its new layers are Keras's own (``SeparableConv2D``, ``DepthwiseConv2D`` …), one after another.
+
+        Args:
+            model: Sequential or functional, with the weights it was exported with; it stays as it is.
+
+        Raises:
+            ModelError: Keras is not installed, the model is another one, or Keras has no such layer.
+        """
+        assert self._keras is not None
+        return self._keras.model(model)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the record's figures."""
@@ -217,7 +233,8 @@ def _run(request: Request) -> RewriteResult:
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
         outputs.stage(stage, record)
     forget(destination)
-    return RewriteResult(record, result.model, destination, modules, why_no_modules(source))
+    keras = KerasSide(opened.model, settled.applied, settled.fit.dense)
+    return RewriteResult(record, result.model, destination, modules, why_no_modules(source), keras)
 
 
 def _settled(case: Case, planner: Planner) -> Settled:

@@ -86,11 +86,10 @@ def test_crepe_goes_all_the_way(run: Told, crepe_weights: Path, tmp_path: Path) 
     code, record, err = run("analyze", *model)
     assert code == 0, err
     assert [site["kernel"] for site in record["sites"]] == [[512, 1]] + [[64, 1]] * 5
-    # The second layer's patches have 128 channels by 64 taps: it is the one that takes minutes to fit.
-    target = ("--exclude", "conv2", "--rank", 0.4, "--data", "calibration.npz", "--no-latency", "-o", "crepe.onnx")
+    target = ("--rank", 0.4, "--data", "calibration.npz", "--no-latency", "-o", "crepe.onnx")
     code, record, err = run("rewrite", *model, *target)
     assert code == 0, err
-    assert [site["status"] for site in record["sites"]] == ["kept"] * 2 + ["rewritten"] * 4
+    assert [site["status"] for site in record["sites"]] == ["kept"] + ["rewritten"] * 5
     code, record, err = run("compare", *model[:1], "crepe.onnx", *model[1:], "--data", "test.npz", "--no-latency")
     assert code == 0, err
     (output,) = record["fidelity"]["outputs"]
