@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from sepconvert.data import Dataset, input_values
+from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
@@ -104,8 +104,8 @@ def rewrite(
     model: "Path | str | Module",
     output: Path | str | None = None,
     *,
-    data: Path | str | None = None,
-    test_data: Path | str | None = None,
+    data: Data | None = None,
+    test_data: Data | None = None,
     example_inputs: Any = None,
     form: str = "auto",
     fine_tune: FineTune | bool = False,
@@ -123,8 +123,10 @@ def rewrite(
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``; it is
             never changed.
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
-        data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, or ``pkg.module:callable``.
-        test_data: inputs that fidelity is measured on; default ``data``, else seeded random inputs.
+        data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, ``pkg.module:callable``, or the inputs
+            themselves: an array or tensor (N, …), a dict of them by input name, a ``DataLoader``, a dataset, a list or
+            a generator of batches. What follows the inputs in a tuple are class numbers (N,).
+        test_data: inputs that fidelity is measured on, given likewise; default ``data``, else seeded random inputs.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
             (the depthwise forms) or ``any``.

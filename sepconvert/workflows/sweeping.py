@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data import Dataset, input_values
+from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.files import staged
 from sepconvert.fitting.results import SitePlan
@@ -40,8 +40,8 @@ BUDGETS = (1.5, 2.0, 3.0)
 def sweep(
     model: "Path | str | Module",
     *,
-    data: Path | str,
-    test_data: Path | str | None = None,
+    data: Data,
+    test_data: Data | None = None,
     example_inputs: Any = None,
     form: str = "auto",
     budgets: Sequence[float] = BUDGETS,
