@@ -1,4 +1,4 @@
-"""A record as a short HTML fragment, for notebooks: the figures first, every value escaped."""
+"""A record in short: lines of text, and for notebooks an HTML fragment with every value escaped."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +34,17 @@ def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence
         f"<table><thead><tr><th></th><th>before</th><th>after</th><th>ratio</th></tr></thead><tbody>{body}</tbody></table>"
         + (f"<p>Warnings:</p><ul>{warnings}</ul>" if warnings else "")
     )
+
+
+def summary_text(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Return the same as lines of text, figures in columns."""
+    table = [("", "before", "after", "ratio"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    lines = [" → ".join(PurePath(file.path).name for file in files) + f": {sites}"]
+    for label, *cells in table:
+        shown = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join((label.ljust(widths[0]), *shown)).rstrip())
+    return "\n".join([*lines, *(f"Warning: {note}" for note in notes)])
 
 
 def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:

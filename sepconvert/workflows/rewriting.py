@@ -11,7 +11,7 @@ from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, watched
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RewriteResult:
     """What ``rewrite`` returns: the record, the rewritten model in memory, and where it was written (or None)."""
 
@@ -83,6 +83,10 @@ class RewriteResult:
         assert self._keras is not None
         return self._keras.model(model)
 
+    def __repr__(self) -> str:
+        """What an interpreter shows: the record's figures."""
+        return self.record.summary()
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the record's figures."""
         return self.record._repr_html_()
@@ -114,7 +118,7 @@ def rewrite(
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
     **budget: Unpack[BudgetWords],
 ) -> RewriteResult:
     """Rewrite the standard convolutions of a model as separable ones and record what was gained and lost.
@@ -136,7 +140,8 @@ def rewrite(
         measure: latency, devices, threads.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
-        progress: called with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
+            with the stage, steps done, and steps in all.
         budget: one of
 
             * ``macs``: MACs of the whole model, new/old; 0.5 if neither a budget nor ``data`` is given.
@@ -163,23 +168,24 @@ def rewrite(
         True
     """
     tuning = FineTune() if fine_tune is True else fine_tune or None
-    request = Request(
-        model=model,
-        output=None if output is None else Path(output),
-        data=data,
-        test_data=test_data,
-        example_inputs=example_inputs,
-        form=form,
-        budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
-        fine_tune=tuning,
-        reading=reading,
-        planning=planning,
-        measure=measure,
-        outputs=outputs,
-        seed=seed,
-        progress=progress,
-    )
-    return _run(request)
+    with watched(progress) as tell:
+        request = Request(
+            model=model,
+            output=None if output is None else Path(output),
+            data=data,
+            test_data=test_data,
+            example_inputs=example_inputs,
+            form=form,
+            budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
+            fine_tune=tuning,
+            reading=reading,
+            planning=planning,
+            measure=measure,
+            outputs=outputs,
+            seed=seed,
+            progress=tell,
+        )
+        return _run(request)
 
 
 def _run(request: Request) -> RewriteResult:
