@@ -12,13 +12,15 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``. A layer of ``graph`` may have the status ``already-separable``.
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``.
+   A layer of ``graph`` may have the status ``already-separable``.
 """
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
 from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
 from sepconvert.record.measured import (
+    ChoiceFidelity,
     Environment,
     Fidelity,
     Latency,
@@ -55,6 +57,7 @@ __all__ = [
     "SCHEMA",
     "SEPARABLE",
     "SLOWER",
+    "ChoiceFidelity",
     "Environment",
     "Fidelity",
     "Fold",

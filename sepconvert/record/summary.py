@@ -75,6 +75,10 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
         points = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
         change = "less than 0.01 points" if points[1:].startswith("0.00") else points
         rows.append(["top-1", f"{found.top1_before:.2%}", f"{found.top1_after:.2%}", change])
+    rows += [
+        [f"same choice in {choice.name}, of {choice.positions:,} positions", "", _share(choice.agreement), ""]
+        for choice in found.choices
+    ]
     return rows
 
 
@@ -98,6 +102,12 @@ def _told(speedup: float, difference: str | None, stable: bool) -> str:
         return "no measurable difference"
     factor = speedup if difference == FASTER else 1 / speedup
     return f"{'' if stable else 'about '}{f'{factor:.2f}' if factor < 100 else _figure(factor)}× {difference}"
+
+
+def _share(value: float) -> str:
+    """A share of choices; nearly all is not all."""
+    text = f"{value:.2%}"
+    return "more than 99.99%" if text == "100.00%" and value < 1 else text
 
 
 def _integer(value: int | None) -> str:

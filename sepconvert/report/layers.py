@@ -174,6 +174,7 @@ def _geometry(site: SiteRecord) -> Pairs:
         ("Dilation", figures.dimensions(site.dilation)),
         ("Padding", pads),
         ("Number type", site.dtype),
+        *((("Weight used too by", ", ".join(site.others)),) if site.others else ()),
     )
 
 

@@ -85,7 +85,7 @@ def survey_model(
         shapes = infer_shapes(model, input_shapes)
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
         found = source.confine(survey(model, shapes).allowing(request.forms, request.layers), model)
-    return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.product for site in found.sites]))
+    return OpenedModel(model, shapes, found, count_totals(model, shapes, [use.product for use in found.uses]))
 
 
 def check_runs(opened: OpenedModel) -> None:
@@ -172,7 +172,7 @@ def select_sites(
                 )
     chosen, kept = [], {}
     for site in sites:
-        named = site.name in include or site.output in include
+        named = any(text in include for text in _names(site))
         if _matches(site, exclude):
             kept[site.output] = "excluded by --exclude"
         elif include and not _matches(site, include):
@@ -185,4 +185,9 @@ def select_sites(
 
 
 def _matches(site: ConvSite, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(text, p) or text == p for text in (site.name, site.output) for p in patterns)
+    return any(fnmatchcase(text, p) or text == p for text in _names(site) for p in patterns)
+
+
+def _names(site: ConvSite) -> list[str]:
+    """What a site may be called: every layer of its weight has a name and an output."""
+    return [text for use in site.uses for text in (use.name, use.output)]

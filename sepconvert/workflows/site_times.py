@@ -27,8 +27,7 @@ def time_sites(
         least twice as fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
     """
     eligible = {record.output for record in records if record.status == "eligible"}
-    sized = (site for site in opened.found.sites if site.geometry.in_positions and site.geometry.out_positions)
-    sites = [site for site in sized if site.output in eligible]
+    sites = [site for site in opened.found.sites if site.geometry.is_sized and site.output in eligible]
     if not sites:
         return list(records), []
     planner = Planner(Case(request, opened, sites, None, dataset))

@@ -243,22 +243,6 @@ def test_a_weight_among_the_inputs_is_a_constant_before_ir_version_4_and_overrid
     assert skip_of(with_weight_as_input(4)) == ("Conv", "overridable-weight")
 
 
-def test_a_weight_of_two_convs_is_shared():
-    nodes = [helper.make_node("Conv", [a, "w"], [b], pads=[1] * 4) for a, b in (("x", "h"), ("h", "y"))]
-    found = surveyed(model(nodes, {"x": (1, 4, 9, 9)}, tensors={"w": weight((4, 4, 3, 3))}))
-    assert [skip.kind for skip in found.skips] == ["shared-weight"] * 2
-
-
-def test_a_weight_shared_through_an_identity_is_shared():
-    nodes = [
-        helper.make_node("Identity", ["w"], ["v"]),
-        helper.make_node("Conv", ["x", "w"], ["h"], pads=[1] * 4),
-        helper.make_node("Conv", ["h", "v"], ["y"], pads=[1] * 4),
-    ]
-    found = surveyed(model(nodes, {"x": (1, 4, 9, 9)}, tensors={"w": weight((4, 4, 3, 3))}))
-    assert [skip.kind for skip in found.skips] == ["shared-weight"] * 2
-
-
 def test_a_weight_that_is_an_output_is_shared():
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     proto = model(nodes, {"x": (1, 4, 9, 9)}, ["y", "w"], {"w": weight((6, 4, 3, 3))})
