@@ -231,7 +231,9 @@ def _unwieldy(geometry: ConvGeometry, dtype: str) -> tuple[str, str] | None:
     holes = dilated_auto_pad or dtype not in ("float32", "float16")
     taps = prod(axis.reach for axis in axes) if holes else geometry.taps
     outputs = prod(axis.outputs(size) for axis, size in zip(axes, sizes, strict=True))
-    values = max(geometry.in_channels * taps, geometry.out_channels) * outputs + geometry.in_channels * prod(sizes)
+    patches = max(geometry.in_channels * taps, geometry.out_channels) * outputs
+    # An input is drawn in float64, and its signs beside it.
+    values = max(patches + geometry.in_channels * prod(sizes), 4 * geometry.in_channels * prod(sizes))
     if values <= (MOST_CHECKED >> 2 if holes else MOST_CHECKED):
         return None
     return "far-reaching", (

@@ -188,9 +188,10 @@ def draw_inputs(
     drawn = []
     for more in (0, 1):
         shape = [1 if axis == single else size + more for axis, size in enumerate(sizes)]
-        values = rng.uniform(0.5, 1, (1, geometry.in_channels, *shape))
-        signs = rng.choice([-scale, scale], values.shape)
-        drawn.append(site.unseen((values * signs).astype(numpy_dtype(arithmetic.dtype))))
+        values = rng.uniform(-0.5, 0.5, (1, geometry.in_channels, *shape))
+        values += np.copysign(0.5, values)
+        values *= scale
+        drawn.append(site.unseen(values.astype(numpy_dtype(arithmetic.dtype))))
     return drawn
 
 
