@@ -76,7 +76,7 @@ class Survey:
             usable = [form for form in forms if applies(form, site.geometry)]
             if site.layer not in layers or not usable:
                 kind = "3d" if site.layer == CONV else site.layer
-                skips.append(Skip(site.name, site.notation.operator, kind, _NOT_ASKED[site.layer], site.output))
+                skips.append(Skip(site.name, site.notation.operator, kind, _NOT_ASKED[site.layer], site.product))
             else:
                 sites.append(replace(site, keep_reason=_keep_reason(site.geometry, usable)))
         return Survey(tuple(sites), (*self.skips, *skips))

@@ -58,10 +58,10 @@ def _mixing(record: Record) -> str | None:
     if mixing < _MANY:
         return None
     eligible = _share(record, _is_eligible)
+    rest = f"layers that can be separated hold {_percent(eligible)}" if eligible else "no layer can be separated"
     return (
-        f"Where: pointwise and linear layers hold {_percent(mixing)} of the multiply-adds, the layers that can be "
-        f"separated {_percent(eligible) if eligible else 'none'}; --form any factorises wide pointwise layers, too "
-        "(thin ones lose more than they save)."
+        f"Where: pointwise and linear layers hold {_percent(mixing)} of the multiply-adds, {rest}; --form any "
+        "factorises wide pointwise layers, too (thin ones lose more than they save)."
     )
 
 

@@ -271,9 +271,10 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         for site in opened.found.sites
     ]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
+    refitted = {new.site.product for new in settled.fit.dense.values()}
     return replace(
         record,
-        skipped=[with_refit(skip, settled.fit.dense) for skip in opened.found.skips],
+        skipped=[with_refit(skip, refitted) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         fidelity=fidelity,
         latency=latency,

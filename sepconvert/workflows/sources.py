@@ -68,7 +68,7 @@ class ModelSource:
             layer = names.get(site.product)
             reason = known.refusal(site, layer)
             if reason is not None:
-                skips.append(Skip(site.name, site.notation.operator, "no-layer", reason, site.output))
+                skips.append(Skip(site.name, site.notation.operator, "no-layer", reason, site.product))
                 continue
             assert layer is not None
             # People know a layer by its path; the exporter's node names mean nothing to them.
