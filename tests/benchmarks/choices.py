@@ -18,8 +18,8 @@ import sepconvert
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 NETWORKS = ("fashion_resnet", "fashion_vgg")
-RANKS = (("dw-pw", (1, 2, 3, 4, 6)), ("pw-dw-pw", (0.5, 0.33, 0.25, 0.1)))  # multipliers, shares of the MACs
-AMOUNTS = (8, 32, 128, 512, 1024)
+RANKS = (("dw-pw", (1, 2, 3, 4)), ("pw-dw-pw", (0.5, 0.33, 0.1)))  # multipliers, shares of the MACs
+AMOUNTS = (16, 128, 1024)
 SHARE = 0.33
 
 
@@ -88,8 +88,8 @@ def main() -> None:
             told = f"{row.error:.5f} | {100 * (row.top1 or 0):.2f} %"
             name = f"{row.network} ({100 * (row.top1_before or 0):.2f} %)"
             print(f"| {name} | {row.form} {row.rank} | {row.inputs} | {row.site_macs:.2f} | {told} |", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+            if options.json is not None:
+                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
