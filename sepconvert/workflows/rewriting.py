@@ -78,7 +78,8 @@ class RewriteResult:
             model: Sequential or functional, with the weights it was exported with; it stays as it is.
 
         Raises:
-            ModelError: Keras is not installed, the model is another one, or Keras has no such layer.
+            MissingExtraError: Keras cannot be imported.
+            ModelError: the model is another one, or Keras has no such layer.
         """
         assert self._keras is not None
         return self._keras.model(model)
