@@ -94,7 +94,7 @@ class Survey:
 
 def _skips(site: ConvSite, kind: str, reason: str) -> list[Skip]:
     """A skip for every layer that uses the site's weight."""
-    return [Skip(use.name, use.notation.operator, kind, reason, use.output) for use in site.uses]
+    return [Skip(use.name, use.notation.operator, kind, reason, use.product) for use in site.uses]
 
 
 def _keep_reason(geometry: ConvGeometry, forms: Sequence[str]) -> str | None:

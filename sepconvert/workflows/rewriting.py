@@ -78,7 +78,8 @@ class RewriteResult:
             model: Sequential or functional, with the weights it was exported with; it stays as it is.
 
         Raises:
-            ModelError: Keras is not installed, the model is another one, or Keras has no such layer.
+            MissingExtraError: Keras cannot be imported.
+            ModelError: the model is another one, or Keras has no such layer.
         """
         assert self._keras is not None
         return self._keras.model(model)
@@ -279,9 +280,10 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         for site in opened.found.sites
     ]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
+    refitted = {new.site.product for new in settled.fit.dense.values()}
     return replace(
         record,
-        skipped=[with_refit(skip, settled.fit.dense) for skip in opened.found.skips],
+        skipped=[with_refit(skip, refitted) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         fidelity=fidelity,
         latency=latency,

@@ -68,7 +68,7 @@ class ModelSource:
             refusals = [known.refusal(use, names.get(use.product)) for use in site.uses]
             reason = next((refusal for refusal in refusals if refusal is not None), None)
             if reason is not None:
-                skips += [Skip(use.name, use.notation.operator, "no-layer", reason, use.output) for use in site.uses]
+                skips += [Skip(use.name, use.notation.operator, "no-layer", reason, use.product) for use in site.uses]
                 continue
             layer = names[site.product]
             # People know a layer by its path; the exporter's node names mean nothing to them.
