@@ -191,8 +191,10 @@ def _tensor(proto: onnx.ModelProto, rng: Rng) -> None:
 
 def _fill(tensor: TensorProto, value: float, rng: Rng) -> None:
     types = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
-    if tensor.data_type in types and tensor.raw_data:
-        array = np.frombuffer(tensor.raw_data, types[tensor.data_type]).copy()
+    kind = types.get(tensor.data_type)
+    # What an earlier mutation has made of its bytes may be no numbers.
+    if kind is not None and tensor.raw_data and len(tensor.raw_data) % np.dtype(kind).itemsize == 0:
+        array = np.frombuffer(tensor.raw_data, kind).copy()
         with np.errstate(over="ignore"):
             if rng.random() < 0.5:
                 array[...] = value
