@@ -25,7 +25,7 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
-from sepconvert.planning.sensitivity import Effect, measure_effect
+from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import PROBED, ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
@@ -168,14 +168,14 @@ def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> dict[str, float]:
     """By part, the mean over some fits of small error; empty where no form can save anything or no part reacts."""
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]
-    effects = [effect for fit in chosen if (effect := _effect(task, fit.kernel)) is not None]
+    effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
     ratios: dict[str, list[float]] = {}
-    for effect in effects:
+    for effect in (effect for effect in effects if effect is not None):
         for part, error in effect.part_errors.items():
             ratios.setdefault(part, []).append(error / effect.site_error)
     return {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
 
 
-def _effect(task: SiteTask, kernel: NDArray[np.float64]) -> Effect | None:
+def _change(task: SiteTask, kernel: NDArray[np.float64]) -> Change:
     difference = kernel - task.weight
-    return measure_effect(task.replay, difference, -mean_output(task.moments, difference))
+    return difference, -mean_output(task.moments, difference)

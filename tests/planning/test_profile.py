@@ -21,14 +21,16 @@ from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
 from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
-from sepconvert.planning.sensitivity import measure_effect
+from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
-from sepconvert.runtime.sessions import open_session
-from sepconvert.separable.fitted import estimate
+from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.separable.descent import Value
+from sepconvert.separable.fitted import estimate, improve
 from sepconvert.separable.forms import FORMS, named, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import make_problem
+from sepconvert.separable.search import Search
 from sepconvert.verify.deviation import Deviation
 
 pytestmark = pytest.mark.slow
@@ -64,7 +66,7 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
         rng = np.random.default_rng(1)
         difference = 0.1 * rng.standard_normal(task.weight.shape) * task.weight.std()
         shift = 0.1 * rng.standard_normal(len(task.weight))
-        found = measure_effect(task.replay, difference, shift)
+        (found,) = measure_effects(task.replay, [(difference, shift)])
         assert found is not None
         assert found.site_error == pytest.approx(_own_error(task, difference, shift), rel=1e-3)
         bias = 0.0 if site.bias is None else read_constant(model, site.bias).astype(np.float64)
@@ -147,14 +149,16 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     small = sorted(fit for fit in fits if fit[0] <= SMALL_ERROR)
     assert PROBES < len(small) < len(fits)
     chosen = small[-PROBES:]
-    ratios = []
+    changes = []
     for _, form, rank in chosen:
         fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
         difference = reconstruct(fitted) - task.weight
         (moments,) = task.moments
-        effect = measure_effect(task.replay, difference, -difference.reshape(len(difference), -1) @ moments.mean)
-        assert effect is not None
-        ratios.append(effect.part_errors["logits"] / effect.site_error)
+        changes.append((difference, -difference.reshape(len(difference), -1) @ moments.mean))
+    # The one of the largest error comes first.
+    effects = measure_effects(task.replay, changes[::-1])
+    ratios = [effect.part_errors["logits"] / effect.site_error for effect in effects if effect is not None]
+    assert len(ratios) == PROBES
     assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
 
 
@@ -194,7 +198,46 @@ def test_wide_sites_are_looked_at_less_closely() -> None:
 
 def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
     nothing = np.zeros_like(tasks[0].weight)
-    assert measure_effect(tasks[0].replay, nothing, np.zeros(len(nothing))) is None
+    assert measure_effects(tasks[0].replay, [(nothing, np.zeros(len(nothing)))]) == [None]
+
+
+def test_the_network_behind_a_site_is_opened_once_for_all_probes(
+    tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+
+    def counted(data: bytes) -> Session:
+        opened.append(data)
+        return open_session(data)
+
+    monkeypatch.setattr("sepconvert.planning.profile.PROBED", ("spatial",))
+    monkeypatch.setattr("sepconvert.planning.sensitivity.open_session", counted)
+    profile_site(replace(tasks[1], ranks={"spatial": (24, 28, 32, 36)}))
+    assert opened.count(tasks[1].replay.rest.model or b"") == 1
+    assert len(opened) == 1 + PROBES
+
+
+def test_an_estimate_ends_sooner_than_a_fit_and_errs_little_more(tasks: list[SiteTask]) -> None:
+    task = tasks[1]
+    problem = make_problem(
+        task.moments[0], task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
+    )
+    (start,) = FORMS["pw_dw_pw"].search(problem, 16)
+    looks: list[int] = []
+    evaluate = type(start).evaluate
+
+    def counted(self: Search, point: np.ndarray) -> Value:
+        looks.append(1)
+        return evaluate(self, point)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(start), "evaluate", counted)
+        estimated = estimate(problem, "pw_dw_pw", 16, 100)
+        sooner = len(looks)
+        looks.clear()
+        fitted = improve(problem, estimated, 100)
+    assert sooner < 50  # 100 are allowed
+    assert fitted.error <= problem.error(reconstruct(estimated)) < 1.1 * fitted.error
 
 
 def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[SiteTask]) -> None:

@@ -8,7 +8,7 @@ from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-from sepconvert.planning.sensitivity import measure_effect
+from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import run_model
@@ -40,7 +40,7 @@ def test_the_effect_is_that_of_another_kernel_in_all_of_them(found: tuple[SiteTa
     task, x = found
     rng = np.random.default_rng(1)
     difference, shift = size * rng.normal(size=(4, 4, 3, 3)), size * rng.normal(size=4)
-    effect = measure_effect(task.replay, difference, shift)
+    (effect,) = measure_effects(task.replay, [(difference, shift)])
     assert effect is not None
     model = load(strided())
     (site,) = survey(model, infer_shapes(model)).sites
