@@ -26,6 +26,8 @@ SECONDS, BYTES = 20, 2 << 30
 GOOD = ("done", "refused")
 KINDS = {"structural": structural, "bytes": in_bytes}
 _BUG, _LONG = 3, 4
+# What no ONNX file needs: extras that may not be installed.
+OTHERS = ("sepconvert.pytorch", "sepconvert.keras", "sepconvert.__main__")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def prepare() -> None:
     from sepconvert.runtime.environment import describe_environment
 
     for module in pkgutil.walk_packages(sepconvert.__path__, "sepconvert."):
-        if not module.name.startswith(("sepconvert.pytorch", "sepconvert.__main__")):
+        if not module.name.startswith(OTHERS):
             importlib.import_module(module.name)
     describe_environment(1, ["cpu"])
     gc.freeze()
