@@ -19,6 +19,7 @@ from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
 from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
 from sepconvert.record.measured import (
+    Alternative,
     Environment,
     Fidelity,
     Latency,
@@ -55,6 +56,7 @@ __all__ = [
     "SCHEMA",
     "SEPARABLE",
     "SLOWER",
+    "Alternative",
     "Environment",
     "Fidelity",
     "Fold",

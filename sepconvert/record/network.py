@@ -99,7 +99,8 @@ class SiteRecord:
     squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
     without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
     of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
-    ``saving`` is what an eligible site could become, from its weights alone.
+    ``saving`` is what an eligible site could become, from its weights alone. ``precision`` is what its multiply-adds
+    are computed in after the rewrite: its type, ``int8``, or ``mixed``.
     """
 
     name: str
@@ -137,6 +138,7 @@ class SiteRecord:
     layers: LayersRecord | None = None
     layer: str = "conv"
     saving: Saving | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,7 @@ def next_damage(points: list[Point], limit: float) -> float:
 
 
 def _measured(case: Case, found: Settled, checked: Dataset) -> float:
-    fidelity, warnings = measure_fidelity(
-        case.opened, found.applied.opened, checked, case.request.seed, case.request.progress
-    )
+    fidelity, warnings = measure_fidelity(case.opened, found.judged, checked, case.request.seed, case.request.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(

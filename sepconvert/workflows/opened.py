@@ -38,6 +38,20 @@ class OpenedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantisedModel:
+    """A model in INT8.
+
+    ``integer`` and ``floating`` are outputs of the nodes it was made of, by what these compute in now; of nodes that
+    were folded into others neither is known. ``ranges`` says how the ranges of its values were found.
+    """
+
+    opened: OpenedModel
+    integer: frozenset[str]
+    floating: frozenset[str]
+    ranges: str
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """What was asked, the model opened, the sites that may be rewritten, and inputs.
 

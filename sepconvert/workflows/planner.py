@@ -15,6 +15,8 @@ from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.layer_weights import read_kernel
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.save import runnable
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import SiteProfile, sensitive_parts
@@ -34,14 +36,18 @@ from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
+    from sepconvert.workflows.int8 import Int8
+
+LEAST_SPEEDUP = 1.01
+"""The least that is asked of a rewrite where INT8 alone gives all or nearly all of a speed-up."""
 
 
 class Planner:
     """Plans of one model on one machine; profiles, times and measurements serve all of them."""
 
-    def __init__(self, case: Case) -> None:
-        """Find out nothing yet."""
-        self.case, self.request = case, case.request
+    def __init__(self, case: Case, int8: "Int8 | None" = None) -> None:
+        """Find out nothing yet; with ``int8``, everything is planned as it is in INT8."""
+        self.case, self.request, self._int8 = case, case.request, int8
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -81,6 +87,9 @@ class Planner:
             ModelError: a size is unknown, so nothing can be timed.
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
+        if self._int8 is not None:
+            # Both sides are timed in INT8, and what that gives by itself is known.
+            speedup = max(speedup / self._int8.speedup, LEAST_SPEEDUP)
         with self._timed("architectures"):
             return plan_speedup(
                 choices, speedup, before, self._timer if self.request.measure.latency else None, self.request.progress
@@ -119,7 +128,9 @@ class Planner:
                 )
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
         return {
-            site.output: Workload(site.geometry, site.dtype, batch, activation_behind(model, site), site.notation)
+            site.output: Workload(
+                site.geometry, site.dtype, batch, activation_behind(model, site), site.notation, self._int8 is not None
+            )
             for site in self.case.sites
         }
 
@@ -176,9 +187,16 @@ class Planner:
         for stage, seconds in stages.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
+    def in_int8(self, opened: OpenedModel) -> OpenedModel | None:
+        """The model in INT8, if that is what is planned for."""
+        if self._int8 is None:
+            return None
+        with self._timed("int8"):
+            return self._int8.quantiser.quantise(opened).opened
+
     def without_data(self) -> "Planner":
         """A planner that sees the weights alone; what was timed and measured is shared."""
-        blind = Planner(replace(self.case, calibration=None))
+        blind = Planner(replace(self.case, calibration=None), self._int8)
         blind.warnings, blind.seconds = self.warnings, self.seconds
         blind.__dict__ |= {"latencies": self.latencies, "original_ms": self.original_ms}
         if self.request.measure.latency:
@@ -191,7 +209,10 @@ class Planner:
 
         model, measure = self.case.opened.model, self.request.measure
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
-        return ArchitectureTimer(model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed)
+        make = runnable if self._int8 is None else as_timed_in_int8
+        return ArchitectureTimer(
+            model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed, make=make
+        )
 
     @cached_property
     def _whole(self) -> WholeModelTiming:
@@ -219,6 +240,13 @@ class Planner:
         start = perf_counter()
         yield
         self.add_seconds({stage: perf_counter() - start})
+
+
+def as_timed_in_int8(model: LoadedModel) -> bytes:
+    """A model as it is timed where everything is planned as it is in INT8."""
+    from sepconvert.runtime.quantise import quantised_to_time
+
+    return quantised_to_time(runnable(model))
 
 
 def _unknown_total(opened: OpenedModel, what: str) -> str:

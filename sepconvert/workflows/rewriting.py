@@ -27,9 +27,9 @@ from sepconvert.workflows.fine_tune import (
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.folding import check_fold, fold_alone, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
@@ -78,9 +78,11 @@ class RewriteResult:
             model: Sequential or functional, with the weights it was exported with; it stays as it is.
 
         Raises:
-            ModelError: Keras is not installed, the model is another one, or Keras has no such layer.
+            ModelError: Keras is not installed, the model is another one, or Keras has no such layer; or the result is in
+                INT8.
         """
-        assert self._keras is not None
+        if self._keras is None:
+            raise ModelError("The model was written in INT8, which Keras's layers do not hold; leave --int8 away.")
         return self._keras.model(model)
 
     def _repr_html_(self) -> str:
@@ -201,14 +203,18 @@ def _run(request: Request) -> RewriteResult:
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
-    planner = Planner(case)
     with naming(source.name), one_blas_thread():
-        settled = _settled(case, planner)
+        int8 = prepare_int8(case) if planning.int8 else None
+        planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        settled = _settled(case, planner) if int8 is None else settle_with(int8, case, planner)
     tuned = None
     if training is not None:
         tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
     settled = fold_settled(case, settled)
+    if int8 is not None:
+        with naming(source.name), one_blas_thread():
+            settled = choose(int8, case, settled, test or calibration)
     record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None
@@ -225,7 +231,8 @@ def _run(request: Request) -> RewriteResult:
             *data_warnings(calibration, test, training),
         ],
     )
-    result, modules = settled.applied.opened, module_side(source, opened, settled.applied)
+    result = settled.judged
+    modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
             file = stage_with_modules(stage, result.model, modules, destination, force=outputs.force)
@@ -233,8 +240,9 @@ def _run(request: Request) -> RewriteResult:
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
         outputs.stage(stage, record)
     forget(destination)
-    keras = KerasSide(opened.model, settled.applied, settled.fit.dense)
-    return RewriteResult(record, result.model, destination, modules, why_no_modules(source), keras)
+    in_int8 = settled.int8 is not None
+    keras = None if in_int8 else KerasSide(opened.model, settled.applied, settled.fit.dense)
+    return RewriteResult(record, result.model, destination, modules, why_no_modules(source, int8=in_int8), keras)
 
 
 def _settled(case: Case, planner: Planner) -> Settled:
@@ -257,9 +265,9 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         unchosen: sites that nobody wanted rewritten, and why, by output.
         test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
     """
-    request, opened, result = case.request, case.opened, settled.applied.opened
+    request, opened, result = case.request, case.opened, settled.judged
     judged = test or case.calibration
-    kept = {**unchosen, **settled.fit.kept}
+    kept = {**unchosen, **settled.kept, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
     fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
     values = input_values(judged)
@@ -267,7 +275,10 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     if request.measure.latency and not latency:
         latency = measure_latency(opened, result, case.sample, request.measure, request.seed, request.progress)
     described = [
-        describe_result(opened, site, settled.applied, kept.get(site.output), request.forms)
+        replace(
+            describe_result(opened, site, settled.applied, kept.get(site.output), request.forms),
+            precision=precision_of(site, settled),
+        )
         for site in opened.found.sites
     ]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
@@ -278,9 +289,15 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
-        self_check=settled.applied.self_check,
+        self_check=settled.applied.self_check if settled.applied.self_check.sites else None,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,
-        warnings=[*record.warnings, *settled.fit.warnings, *warnings, *range_warnings(opened, judged, values)],
+        warnings=[
+            *record.warnings,
+            *settled.fit.warnings,
+            *settled.warnings,
+            *warnings,
+            *range_warnings(opened, judged, values),
+        ],
     )
