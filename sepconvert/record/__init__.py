@@ -19,6 +19,10 @@ from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
 from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
 from sepconvert.record.measured import (
+    ALONE,
+    BOTH,
+    ORIGINAL,
+    REWRITTEN,
     Alternative,
     Environment,
     Fidelity,
@@ -51,8 +55,12 @@ from sepconvert.record.network import (
 )
 
 __all__ = [
+    "ALONE",
+    "BOTH",
     "FASTER",
     "NONE",
+    "ORIGINAL",
+    "REWRITTEN",
     "SCHEMA",
     "SEPARABLE",
     "SLOWER",

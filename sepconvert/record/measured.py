@@ -145,14 +145,19 @@ class SelfCheck:
     sites: int
 
 
+ORIGINAL, ALONE, REWRITTEN, BOTH = "original", "int8", "rewritten", "rewritten-int8"
+"""Names of alternatives."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """One of the models that INT8 makes a choice of; all are timed in turns in one measurement, on the first device.
 
     ``name`` is ``original``, ``int8`` (the original in INT8), ``rewritten`` or ``rewritten-int8``. ``bytes`` is the
     size of the file; ``error`` the worst output's decisive relative error on the inputs that fidelity is measured on
-    (of the original: 0); ``speedup`` is old/new, ``scatter`` and ``difference`` as in ``Latency``. ``chosen``: this is
-    the model that was written.
+    (of the original: 0); ``speedup`` is old/new, ``scatter`` and ``difference`` as in ``Latency``. ``ranges`` says how
+    the ranges of values were found: ``min-max``, ``percentile``, ``mse`` or ``entropy``; None for a model in floating
+    point. ``chosen``: this is the model that was written.
     """
 
     name: str
@@ -162,6 +167,7 @@ class Alternative:
     speedup: float | None = None
     speedup_ci95: list[float] | None = None
     scatter: float | None = None
+    ranges: str | None = None
     chosen: bool = False
     difference: str | None = field(init=False, default=None)
 

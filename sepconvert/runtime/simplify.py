@@ -76,7 +76,7 @@ def parsed(model: bytes, *, weights: bool = True) -> onnx.ModelProto:
 
 
 def serialised(proto: onnx.ModelProto) -> ModelBytes:
-    """Serialise a model, without the names that were made up for its nodes; a very large one leaves its weights in a file."""
+    """Serialise a model, without the names that were made up for nodes; a very large one has its weights in a file."""
     for node in proto.graph.node:
         if node.name.startswith(_UNNAMED):
             node.name = ""

@@ -94,9 +94,8 @@ def time_in_turns(
 ) -> list[Latency]:
     """Time versions of a model against the first of them, all in one measurement.
 
-    Args:
-        models: the original, then the others; a single one is timed alone.
-        feeds: inputs of the original; adapted for the others. The rest as for ``time_pair``, and so are the errors.
+    The first of ``models`` is the original; a single one is timed alone. ``feeds`` are its inputs, adapted for the
+    others. Everything else is as for ``time_pair``, and so are the errors.
 
     Returns:
         A timing for each model but the first, all with the same samples of the first; for a single model, its own.

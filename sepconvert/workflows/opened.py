@@ -19,6 +19,8 @@ from sepconvert.record import ModelFile, Totals
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource
 
+CHECKED = 0.2
+"""Share of the calibration inputs that errors are checked on: nothing is fitted to these."""
 _NOT_RUN = ("float64", "bfloat16")
 
 

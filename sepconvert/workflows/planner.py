@@ -36,7 +36,8 @@ from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
-    from sepconvert.workflows.int8 import Int8
+    from sepconvert.workflows.opened import QuantisedModel
+    from sepconvert.workflows.quantiser import Int8
 
 LEAST_SPEEDUP = 1.01
 """The least that is asked of a rewrite where INT8 alone gives all or nearly all of a speed-up."""
@@ -187,12 +188,19 @@ class Planner:
         for stage, seconds in stages.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    def in_int8(self, opened: OpenedModel) -> OpenedModel | None:
+    def in_int8(self, opened: OpenedModel) -> "QuantisedModel | None":
         """The model in INT8, if that is what is planned for."""
         if self._int8 is None:
             return None
         with self._timed("int8"):
-            return self._int8.quantiser.quantise(opened).opened
+            return self._int8.quantiser.quantise(opened)
+
+    def in_floats(self) -> "Planner":
+        """A planner of the same case that leaves INT8 away; what does not depend on it is shared."""
+        plain = Planner(self.case)
+        plain.warnings, plain.seconds = self.warnings, self.seconds
+        plain.__dict__ |= {"profiles": self.profiles}
+        return plain
 
     def without_data(self) -> "Planner":
         """A planner that sees the weights alone; what was timed and measured is shared."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from sepconvert.data import Dataset, input_values
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import ModelError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, silent
@@ -20,12 +20,11 @@ from sepconvert.workflows.fine_tune import (
     check_tuning,
     forget,
     resumable_from,
-    settled_before,
     training_variants,
     tune_settled,
 )
 from sepconvert.workflows.fit import describe_result, with_refit
-from sepconvert.workflows.folding import check_fold, fold_alone, fold_settled, with_folded
+from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
 from sepconvert.workflows.keras_side import KerasSide
@@ -78,7 +77,7 @@ class RewriteResult:
             model: Sequential or functional, with the weights it was exported with; it stays as it is.
 
         Raises:
-            ModelError: Keras is not installed, the model is another one, or Keras has no such layer; or the result is in
+            ModelError: Keras is not installed, the model is another one, Keras has no such layer, or the result is in
                 INT8.
         """
         if self._keras is None:
@@ -206,7 +205,7 @@ def _run(request: Request) -> RewriteResult:
     with naming(source.name), one_blas_thread():
         int8 = prepare_int8(case) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
-        settled = _settled(case, planner) if int8 is None else settle_with(int8, case, planner)
+        settled = settle_with(int8, case, planner)
     tuned = None
     if training is not None:
         tuned = tune_settled(case, settled, training, varied)
@@ -243,17 +242,6 @@ def _run(request: Request) -> RewriteResult:
     in_int8 = settled.int8 is not None
     keras = None if in_int8 else KerasSide(opened.model, settled.applied, settled.fit.dense)
     return RewriteResult(record, result.model, destination, modules, why_no_modules(source, int8=in_int8), keras)
-
-
-def _settled(case: Case, planner: Planner) -> Settled:
-    """The rewritten model as an earlier training left it, or made now; with sums folded alone where nothing else is."""
-    earlier = settled_before(case)
-    if earlier is not None:
-        return earlier
-    try:
-        return settle(case, planner)
-    except NothingToDoError as nothing:
-        return fold_alone(case, nothing)
 
 
 def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
