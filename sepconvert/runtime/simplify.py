@@ -3,13 +3,10 @@
 onnxruntime's graph optimiser does the folding, as far as the result is still standard ONNX.
 """
 
-import tempfile
-from pathlib import Path
-
 import onnx
 
 from sepconvert.errors import ModelError, one_line
-from sepconvert.model_bytes import ModelBytes
+from sepconvert.model_bytes import ModelBytes, TemporaryFolder
 from sepconvert.runtime.devices import find_device
 from sepconvert.runtime.sessions import session_options, start_session
 
@@ -36,8 +33,8 @@ def simplified(model: bytes) -> ModelBytes:
     if _opset(proto) < OLDEST_OPSET:
         proto = _raised(proto)
     _name_nodes(proto)
-    kept = tempfile.TemporaryDirectory(prefix="sepconvert-")
-    folder = Path(kept.name)
+    kept = TemporaryFolder()
+    folder = kept.path
     source, target = folder / "source.onnx", folder / "simplified.onnx"
     onnx.save_model(proto, source, save_as_external_data=True, location=f"source.{_WEIGHTS}")
     options = session_options(1)
@@ -82,8 +79,8 @@ def serialised(proto: onnx.ModelProto) -> ModelBytes:
             node.name = ""
     if proto.ByteSize() <= _LARGE:
         return ModelBytes(proto.SerializeToString())
-    kept = tempfile.TemporaryDirectory(prefix="sepconvert-")
-    path = Path(kept.name) / "model.onnx"
+    kept = TemporaryFolder()
+    path = kept.path / "model.onnx"
     onnx.save_model(proto, path, save_as_external_data=True, location=_WEIGHTS)
     return ModelBytes(path.read_bytes(), path.parent, large=True, kept=kept)
 

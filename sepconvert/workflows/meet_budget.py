@@ -183,7 +183,8 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> st
         pairs = len(describe_separable(case.opened))
         are = "pair" if pairs == 1 else "pairs"
         already = f"; separable already: {pairs} {are} of depthwise and pointwise layers" if pairs else ""
-        return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written."
+        order = "; rewrite the floating-point model, then quantise the result" if "quantized" in kinds else ""
+        return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written{order}."
     if not plans:
         count = len(case.opened.found.sites)
         kept = f"The one site of {name} is" if count == 1 else f"All {count} sites of {name} are"
