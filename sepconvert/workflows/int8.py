@@ -94,10 +94,13 @@ def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
 def _settled(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
     try:
         return settle(case, planner)
-    except NothingToDoError:
+    except NothingToDoError as error:
         if int8 is None or not int8.planned:
             raise
-        return settle(case, planner.in_floats())
+        try:
+            return settle(case, planner.in_floats())
+        except NothingToDoError:
+            raise error from None
 
 
 def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> Settled:

@@ -27,7 +27,7 @@ from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import WholeModelTiming
-from sepconvert.planning.speedup import plan_speedup
+from sepconvert.planning.speedup import SpeedupOutOfReachError, plan_speedup
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
@@ -88,13 +88,32 @@ class Planner:
             ModelError: a size is unknown, so nothing can be timed.
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
-        if self._int8 is not None:
-            # Both sides are timed in INT8, and what that gives by itself is known.
-            speedup = max(speedup / self._int8.speedup, LEAST_SPEEDUP)
+        timer = self._timer if self.request.measure.latency else None
         with self._timed("architectures"):
-            return plan_speedup(
-                choices, speedup, before, self._timer if self.request.measure.latency else None, self.request.progress
-            )
+            if self._int8 is None:
+                return plan_speedup(choices, speedup, before, timer, self.request.progress)
+            try:
+                found = plan_speedup(choices, self.beyond_int8(speedup), before, timer, self.request.progress)
+            except SpeedupOutOfReachError as error:
+                raise self._out_of_reach(speedup, error) from None
+        by_itself = self._int8.speedup
+        timed = None if found.timed is None else found.timed.against(by_itself)
+        predicted = {**found.predicted, "speedup": found.predicted["speedup"] * by_itself}
+        return replace(found, predicted=predicted, timed=timed)
+
+    def beyond_int8(self, speedup: float) -> float:
+        """What is left to ask of a rewrite: in plans for INT8 both sides are timed so, and what that gives is known."""
+        return speedup if self._int8 is None else max(speedup / self._int8.speedup, LEAST_SPEEDUP)
+
+    def _out_of_reach(self, speedup: float, error: SpeedupOutOfReachError) -> SpeedupOutOfReachError:
+        """Say of a plan for INT8 how much faster than the original in floating point it is."""
+        assert self._int8 is not None
+        reachable = (error.reachable or 1.0) * self._int8.speedup * 100 // 1 / 100
+        text = (
+            f"--speedup {speedup:g} is out of reach: in INT8, with the fastest candidate at every site, the model is "
+            f"about {reachable:g} times as fast; ask for less."
+        )
+        return SpeedupOutOfReachError(text, reachable, error.damage)
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:

@@ -10,6 +10,7 @@ import pytest
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
 from sepconvert.graph.save import model_bytes
+from sepconvert.planning.plans import Timed
 from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative
 from sepconvert.workflows import Measure, Planning
 from sepconvert.workflows.int8 import KEPT, best_alternative
@@ -155,3 +156,21 @@ def test_int8_needs_data_and_float32(tmp_path: Path) -> None:
     np.savez(data, image=np.ones((4, 6, 12, 12), np.float16))
     with pytest.raises(ModelError, match="computes in float16, and --int8 takes float32 models"):
         sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=INT8)
+
+
+@pytest.mark.slow
+def test_a_sweep_shows_what_int8_alone_gives(smooth: tuple[Path, Path]) -> None:
+    model, data = smooth
+    record = sepconvert.sweep(model, data=data, form="spatial", budgets=[1.05], measure=UNTIMED, planning=INT8)
+    assert record.sweep is not None
+    (alone,) = [point for point in record.sweep.baselines if point.label == "INT8 alone"]
+    (point,) = record.sweep.points
+    assert point.command is not None
+    assert "--int8" in point.command
+    assert 0 < (alone.error or 0) < (point.error or 0)
+    assert (alone.file_bytes or 0) < (record.source.bytes or 0) / 3
+
+
+def test_figures_of_a_plan_for_int8_are_against_the_original_in_floating_point() -> None:
+    timed = Timed(before_ms=2.0, after_ms=1.0, speedup=2.0, low=1.8, high=2.2).against(1.5)
+    assert timed == Timed(before_ms=3.0, after_ms=1.0, speedup=3.0, low=pytest.approx(2.7), high=pytest.approx(3.3))
