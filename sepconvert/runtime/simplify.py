@@ -54,6 +54,7 @@ def simplified(model: bytes) -> ModelBytes:
     if weights.exists() and weights.stat().st_size > _LARGE:
         return ModelBytes(found.SerializeToString(), folder, large=True, kept=kept)
     onnx.load_external_data_for_model(found, str(folder))
+    kept.cleanup()
     return ModelBytes(found.SerializeToString())
 
 
@@ -93,8 +94,11 @@ def _restore(found: onnx.ModelProto, original: onnx.ModelProto) -> None:
     kept = [entry for entry in found.opset_import if entry.domain in used]
     del found.opset_import[:]
     found.opset_import.extend(kept)
+    inferred = {value.name: value for value in found.graph.output}
     del found.graph.output[:]
-    found.graph.output.extend(original.graph.output)
+    # Of a part of a model onnxruntime alone knows the outputs' types.
+    typed = (value if value.HasField("type") else inferred[value.name] for value in original.graph.output)
+    found.graph.output.extend(typed)
 
 
 def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
