@@ -54,7 +54,6 @@ def simplified(model: bytes) -> ModelBytes:
     if weights.exists() and weights.stat().st_size > _LARGE:
         return ModelBytes(found.SerializeToString(), folder, large=True, kept=kept)
     onnx.load_external_data_for_model(found, str(folder))
-    kept.cleanup()
     return ModelBytes(found.SerializeToString())
 
 

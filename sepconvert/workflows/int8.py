@@ -30,6 +30,9 @@ AS_FAST = 1.02
 """Models whose speed-ups differ by less count as equally fast."""
 NEVER_SLOWER = 0.99
 KEPT = "the original in INT8 serves the budget best, so no layer was rewritten"
+REFITTED = (
+    "For INT8 the weights and biases of all layers were fitted again, to what the network in INT8 feeds each of them."
+)
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 
 
@@ -118,11 +121,12 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     both: QuantisedModel | None = None
     if settled.applied.opened.model is not case.opened.model:
-        both = settled.int8 or int8.quantiser.quantise(settled.applied.opened)
+        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied)
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
     decisive = {name: int8.quantiser.error(model, int8.quantiser.checked) for name, model in changed.items()}
+    warnings = (*settled.warnings, *int8.warnings)
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
     ranges = {ALONE: int8.alone.ranges, BOTH: None if both is None else both.ranges}
@@ -138,7 +142,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     chosen = replace(
         settled,
         plan=plan,
-        warnings=(*settled.warnings, *int8.warnings),
+        warnings=(*warnings, REFITTED) if name == BOTH and both is not None and both.refitted else warnings,
         latency=(timed[place],) if timed and len(case.request.measure.devices) == 1 else (),
         int8={ALONE: int8.alone, REWRITTEN: None, BOTH: both}[name],
     )

@@ -77,7 +77,7 @@ def _settle_uniform(case: Case, planner: Planner) -> Settled:
     fit = _fastest(planner, _fit(case, planner, plans))
     applied = apply_fits(case.opened, fit, request.seed)
     plan = Plan({budget.name: budget.value, "share": "uniform"})
-    return Settled(plans, fit, applied, plan, int8=planner.in_int8(applied.opened))
+    return Settled(plans, fit, applied, plan, int8=planner.in_int8(fit, applied))
 
 
 def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
@@ -92,7 +92,7 @@ def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
         fit = _fastest(planner, fit)
     applied = apply_fits(case.opened, fit, case.request.seed)
     plan = describe_plan(network, from_data=case.calibration is not None)
-    return Settled(plans, fit, applied, plan, network.sites, int8=planner.in_int8(applied.opened))
+    return Settled(plans, fit, applied, plan, network.sites, int8=planner.in_int8(fit, applied))
 
 
 def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:

@@ -44,13 +44,16 @@ class QuantisedModel:
     """A model in INT8.
 
     ``integer`` and ``floating`` are outputs of the nodes it was made of, by what these compute in now; of nodes that
-    were folded into others neither is known. ``ranges`` says how the ranges of its values were found.
+    were folded into others neither is known. ``ranges`` says how the ranges of its values were found, ``error`` is the
+    worst output's on held-out inputs, ``refitted``: weights were fitted again for rounding.
     """
 
     opened: OpenedModel
     integer: frozenset[str]
     floating: frozenset[str]
     ranges: str
+    error: float | None
+    refitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
@@ -31,6 +32,7 @@ from sepconvert.planning.speedup import SpeedupOutOfReachError, plan_speedup
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
@@ -207,12 +209,12 @@ class Planner:
         for stage, seconds in stages.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    def in_int8(self, opened: OpenedModel) -> "QuantisedModel | None":
-        """The model in INT8, if that is what is planned for."""
+    def in_int8(self, fit: NetworkFit, applied: Applied) -> "QuantisedModel | None":
+        """A rewritten model in INT8, if that is what is planned for."""
         if self._int8 is None:
             return None
         with self._timed("int8"):
-            return self._int8.quantiser.quantise(opened)
+            return self._int8.quantiser.quantise_fitted(fit, applied)
 
     def in_floats(self) -> "Planner":
         """A planner of the same case that leaves INT8 away; what does not depend on it is shared."""

@@ -8,6 +8,7 @@ import numpy as np
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError
 from sepconvert.fitting.ranges import find_ranges
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import load_bytes
 from sepconvert.graph.notation import is_full
@@ -15,6 +16,7 @@ from sepconvert.graph.save import runnable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import Survey
 from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.opened import CHECKED, Case, OpenedModel, QuantisedModel
 
@@ -32,7 +34,22 @@ class Quantiser:
         rng, whole = np.random.default_rng(case.request.seed), case.calibration
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
-        self._seen = seen.sample(SEEN, rng)
+        self._fitted, self._seen = seen, seen.sample(SEEN, rng)
+
+    def quantise_fitted(self, fit: NetworkFit, applied: Applied) -> QuantisedModel:
+        """Return a rewritten model in INT8; its weights are fitted again for rounding where that errs less.
+
+        Random and trained weights stay as they are. Raises as ``quantise``.
+        """
+        from sepconvert.fitting.int8_refit import Integers, refit_quantised
+
+        plain, case, request = self.quantise(applied.opened), self._case, self._case.request
+        if not fit.rewritten or applied.folded or request.planning.init == "random" or request.fine_tune is not None:
+            return plain
+        rng = np.random.default_rng(request.seed)
+        again = refit_quantised(case.opened.model, fit, self._fitted, Integers(), rng=rng, progress=request.progress)
+        aware = replace(self.quantise(apply_fits(case.opened, again, request.seed).opened), refitted=True)
+        return min(plain, aware, key=lambda made: or_infinite(made.error))
 
     def quantise(self, opened: OpenedModel) -> QuantisedModel:
         """Return a version of the model in INT8, wherever it can compute so.
@@ -55,9 +72,10 @@ class Quantiser:
             method: opened_quantised(quantised(plain, ranges, names, types_here()), opened)
             for method, ranges in found.items()
         }
-        method = min(made, key=lambda name: or_infinite(self.error(made[name], self.checked)))
+        errors = {method: self.error(model, self.checked) for method, model in made.items()}
+        method = min(errors, key=lambda name: or_infinite(errors[name]))
         integer, floating = _precisions(source, plain, names)
-        return QuantisedModel(made[method], integer, floating, method)
+        return QuantisedModel(made[method], integer, floating, method, errors[method])
 
     def error(self, opened: OpenedModel, dataset: Dataset | None) -> float | None:
         """The worst output's decisive error against the original; None where it is not known."""

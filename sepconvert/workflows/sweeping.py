@@ -241,11 +241,13 @@ class _Trial:
         fit = fit_plans(case, plans)
         if not fit.rewritten:
             return None
-        after = apply_fits(case.opened, fit, request.seed).opened
-        quantised = planner.in_int8(after)
+        applied = apply_fits(case.opened, fit, request.seed)
+        quantised = planner.in_int8(fit, applied)
         self._planner.add_seconds(fit.seconds)
         known = SweepPoint(label, None, None, None, None, None, None, sites_rewritten=len(fit.rewritten), form=form)
-        return self._measured(after if quantised is None else quantised.opened, replace(known, command=command))
+        return self._measured(
+            applied.opened if quantised is None else quantised.opened, replace(known, command=command)
+        )
 
     def alone(self, int8: Int8) -> SweepPoint:
         """The original in INT8."""
