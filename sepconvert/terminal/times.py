@@ -16,9 +16,10 @@ from sepconvert.terminal.names import numbers, plain
 def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
+        how = " in INT8" if any(site.precision == "int8" for site in record.sites) else ""
         title = Text(
-            "Each site alone (share: of the whole model's time, taken in turns with it), and its closest candidate "
-            "that is twice as fast (or the fastest); dropped: of the squared weights, before any fit to data",
+            f"Each site alone{how} (share: of the whole model's time, taken in turns with it), and its closest "
+            "candidate that is twice as fast (or the fastest); dropped: of the squared weights, before any fit to data",
             style="bold",
         )
         yield Group(title, _site_times(record.sites))

@@ -58,9 +58,9 @@ def prepare_int8(case: Case) -> Int8:
     timed = time_all(case, [case.opened, alone.opened])[0]
     speedup = timed.speedup or 1.0
     if timed.difference != FASTER:
-        return Int8(quantiser, alone, speedup, False, (_not_faster(timed),))
+        return Int8(quantiser, alone, speedup, False, (_not_faster(timed),), timed)
     enough = case.request.budget.name == "speedup" and speedup >= case.request.budget.value
-    return Int8(quantiser, alone, speedup, planned=not enough)
+    return Int8(quantiser, alone, speedup, not enough, timed=timed)
 
 
 def _not_faster(timed: Latency) -> str:
@@ -147,6 +147,14 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
         int8={ALONE: int8.alone, REWRITTEN: None, BOTH: both}[name],
     )
     return _as_it_was(case, chosen) if name == ALONE and both is not None else chosen
+
+
+def alone_beside(case: Case, int8: Int8) -> Plan:
+    """The original and INT8 alone as the alternatives of a plan that asks for nothing."""
+    models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
+    errors = {ALONE: int8.quantiser.error(int8.alone.opened, case.calibration)}
+    found = _alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
+    return Plan({}, alternatives=[found[0], replace(found[1], ranges=int8.alone.ranges)])
 
 
 def _as_it_was(case: Case, settled: Settled) -> Settled:

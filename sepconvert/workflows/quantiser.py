@@ -15,6 +15,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import Survey
+from sepconvert.record import Latency
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import measure_fidelity
@@ -89,7 +90,7 @@ class Int8:
     """What INT8 gives by itself, and how to make it.
 
     ``speedup`` is of the original in INT8 against the original, on the first device; 1 where nothing is measured.
-    ``planned`` says whether plans are made as things are in INT8, ``warnings`` why they are not.
+    ``timed`` is that measurement. ``planned`` says whether plans are made as things are in INT8, ``warnings`` why not.
     """
 
     quantiser: Quantiser
@@ -97,6 +98,7 @@ class Int8:
     speedup: float
     planned: bool
     warnings: tuple[str, ...] = ()
+    timed: Latency | None = None
 
 
 def or_infinite(error: float | None) -> float:

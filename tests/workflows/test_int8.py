@@ -174,3 +174,17 @@ def test_a_sweep_shows_what_int8_alone_gives(smooth: tuple[Path, Path]) -> None:
 def test_figures_of_a_plan_for_int8_are_against_the_original_in_floating_point() -> None:
     timed = Timed(before_ms=2.0, after_ms=1.0, speedup=2.0, low=1.8, high=2.2).against(1.5)
     assert timed == Timed(before_ms=3.0, after_ms=1.0, speedup=3.0, low=pytest.approx(2.7), high=pytest.approx(3.3))
+
+
+@pytest.mark.slow
+def test_an_analysis_times_int8_alone_beside_the_original(smooth: tuple[Path, Path]) -> None:
+    model, data = smooth
+    record = sepconvert.analyze(model, data=data, form="spatial", measure=Measure(latency=True), planning=INT8)
+    assert record.plan is not None
+    original, alone = record.plan.alternatives
+    assert (original.name, alone.name) == (ORIGINAL, ALONE)
+    assert alone.speedup is not None
+    assert 0 < (alone.error or 0) < 0.01
+    assert {site.precision for site in record.sites} <= {"int8", None}
+    with pytest.raises(UsageError, match="takes --latency"):
+        sepconvert.analyze(model, data=data, planning=INT8)
