@@ -77,9 +77,13 @@ def test_the_readme_has_both_commands_to_paste() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, which Keras calls
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_the_readme_s_python_runs_as_the_cells_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sample_models").symlink_to(Path(__file__).parents[1] / "sample_models")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     names: dict[str, object] = {}
     shown = []
     for cell in re.findall(r"```python\n(.*?)```", README, re.DOTALL):

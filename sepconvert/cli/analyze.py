@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_progress, show_record
+from sepconvert.cli.show import show_record, stdout_for
 
 
 def analyze(
@@ -58,7 +58,7 @@ def analyze(
     """
     from sepconvert import workflows
 
-    with show_progress(quiet, json_) as progress:
+    with stdout_for(json_):
         record = workflows.analyze(
             model,
             data=data,
@@ -68,6 +68,6 @@ def analyze(
             planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache, int8=int8),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
-            progress=progress,
+            progress=not quiet,
         )
     show_record(record, json_, html, quiet, every=every)

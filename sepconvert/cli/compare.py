@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_progress, show_record
+from sepconvert.cli.show import show_record, stdout_for
 
 
 def compare(
@@ -47,7 +47,7 @@ def compare(
     from sepconvert.workflows.comparison import check_gate, parse_gate
 
     gate = parse_gate(fail_above)
-    with show_progress(quiet, json_) as progress:
+    with stdout_for(json_):
         record = workflows.compare(
             before,
             after,
@@ -56,7 +56,7 @@ def compare(
             measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
-            progress=progress,
+            progress=not quiet,
         )
     show_record(record, json_, html, quiet)
     check_gate(record, gate)

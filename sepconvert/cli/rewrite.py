@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_progress, show_record, telling_interruptions
+from sepconvert.cli.show import show_record, stdout_for, telling_interruptions
 from sepconvert.errors import UsageError
 
 BUDGET = "Budget (one of them)"
@@ -214,7 +214,7 @@ def rewrite(
     )
     if not fine_tune and tuning != workflows.FineTune():
         raise UsageError("Options of the fine-tuning were given without --fine-tune; pass it too.")
-    with telling_interruptions(), show_progress(quiet, json_) as progress:
+    with telling_interruptions(), stdout_for(json_):
         result = workflows.rewrite(
             model,
             output or default_output(model),
@@ -243,6 +243,6 @@ def rewrite(
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
-            progress=progress,
+            progress=not quiet,
         )
     show_record(result.record, json_, html, quiet)

@@ -3,13 +3,11 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-
-from sepconvert.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sepconvert.record import Record
@@ -33,8 +31,11 @@ def show_record(record: "Record", json: str | None, html: Path | None, quiet: bo
 
 
 @contextmanager
-def _others_to_stderr() -> Iterator[None]:
-    """Send what user code, a library or a process of theirs prints to stderr: stdout is the record's alone."""
+def stdout_for(json: str | None) -> Iterator[None]:
+    """With ``--json -`` stdout is the record's alone: what user code, a library or a process prints goes to stderr."""
+    if json != "-":
+        yield
+        return
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -55,16 +56,3 @@ def telling_interruptions() -> Iterator[None]:
         if interruption.args:
             typer.echo(f"sepconvert: {interruption}", err=True)
         raise
-
-
-@contextmanager
-def show_progress(quiet: bool, json: str | None) -> Iterator[Progress]:
-    """A progress bar where somebody watches, else nothing; and stdout kept free for the record of ``--json -``."""
-    with _others_to_stderr() if json == "-" else nullcontext():
-        if quiet or not sys.stderr.isatty():
-            yield silent
-            return
-        from sepconvert.terminal.progress import progress_bar
-
-        with progress_bar() as tell:
-            yield tell

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_progress, show_record
+from sepconvert.cli.show import show_record, stdout_for
 
 
 def sweep(
@@ -58,7 +58,7 @@ def sweep(
     """
     from sepconvert import workflows
 
-    with show_progress(quiet, json_) as progress:
+    with stdout_for(json_):
         record = workflows.sweep(
             model,
             data=data,
@@ -78,6 +78,6 @@ def sweep(
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
-            progress=progress,
+            progress=not quiet,
         )
     show_record(record, json_, html, quiet)

@@ -4,12 +4,13 @@
 """
 
 from sepconvert.data.dataset import Dataset, count_overlap
-from sepconvert.data.load import data_files, load_data
+from sepconvert.data.load import Data, data_files, load_data
 from sepconvert.data.preprocess import Preprocess, parse_preprocess
 from sepconvert.data.statistics import input_values
 from sepconvert.data.synthetic import random_inputs
 
 __all__ = [
+    "Data",
     "Dataset",
     "Preprocess",
     "count_overlap",

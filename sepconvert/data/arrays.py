@@ -131,6 +131,15 @@ def from_arrays(
     return dataset
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Numbers as an array: a torch tensor of any device, type and history too."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # numpy has no such type; float32 holds all its numbers
+            values = values.float()
+    return np.asarray(values)
+
+
 def _count(source: ArraySource, origin: str) -> int:
     counts = {i.name: len(source.arrays[i.name]) for i in source.inputs if i.name not in source.constant}
     if len(set(counts.values())) > 1:

@@ -1,16 +1,22 @@
-"""What ``--data`` names, by kind."""
+"""What ``--data`` names, or the keyword ``data`` is, by kind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from sepconvert.data.dataset import Dataset
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
+Data: TypeAlias = str | Path | Iterable[Any]
+"""A name on the command line, or in Python an object that holds or yields inputs (see ``load_data``)."""
 
-def data_files(spec: str | Path, among: Sequence[Path]) -> list[Path]:
+
+def data_files(spec: Data, among: Sequence[Path]) -> list[Path]:
     """Return those of some files that ``load_data`` would read."""
+    if not isinstance(spec, str | Path):
+        return []
     path = Path(spec)
     if path.is_dir():
         from sepconvert.data.images import is_image
@@ -19,13 +25,14 @@ def data_files(spec: str | Path, among: Sequence[Path]) -> list[Path]:
     return [file for file in among if file.exists() and path.is_file() and file.samefile(path)]
 
 
-def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
+def load_data(spec: Data, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
     """Read inputs for a model.
 
     Args:
         spec: an ``.npz`` (arrays named after the inputs, or ``x`` for a single one; optional integer labels ``y``), an
             ``.npy`` (a single input), a folder of images (class sub-folders give labels), or ``pkg.module:callable``
-            yielding dicts of arrays.
+            returning what may also be given itself: an array or tensor (N, …) of the only input, a dict of them with
+            labels ``y`` if you like, a ``DataLoader``, a dataset of PyTorch, a list or a generator of such batches.
         inputs: the model's inputs.
         preprocess: how raw values become the model's.
 
@@ -33,6 +40,10 @@ def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preproc
         DataError: missing, damaged, or not fitting the inputs; the message names the culprit and the remedy.
     """
     options = preprocess or Preprocess()
+    if not isinstance(spec, str | Path):
+        from sepconvert.data.given import load_given
+
+        return load_given(spec, inputs, options, "what was given as data")
     path = Path(spec)
     if path.is_dir():
         from sepconvert.data.images import load_images
@@ -51,7 +62,9 @@ def load_data(spec: str | Path, inputs: Sequence[InputInfo], preprocess: Preproc
     if path.exists():
         raise DataError(f"{path} is a device, pipe or socket, not a file; save what comes out of it first.")
     if ":" in str(spec):
-        from sepconvert.data.callables import load_yielded
+        from sepconvert.data.callables import call_user, import_callable
+        from sepconvert.data.given import load_given
 
-        return load_yielded(str(spec), inputs, options)
+        produced = call_user(import_callable(str(spec), "--data"), str(spec))
+        return load_given(produced, inputs, options, str(spec))
     raise DataError(f"{path} does not exist; give an .npz, an .npy, a folder of images, or pkg.module:callable.")

@@ -13,9 +13,9 @@ FEWEST_INPUTS = 32
 def inputs_needed(site: ConvSite) -> int:
     """Return how many inputs would do for a site; where its size is unknown only their variety counts."""
     geometry = site.geometry
-    positions = geometry.out_positions
-    if not positions:
+    if not geometry.is_sized:
         return FEWEST_INPUTS
+    positions = sum(use.out_positions or 0 for use in geometry.uses)
     return max(FEWEST_INPUTS, ceil(PATCHES_PER_TERM * geometry.in_channels * geometry.taps / positions))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.int8_fit import settle_rounded
@@ -17,7 +18,6 @@ from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.sampling import SiteSample
 from sepconvert.fitting.select import SiteData
 from sepconvert.fitting.streams import Stream
-from sepconvert.fitting.targets import SiteTarget
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.parts import extract
@@ -114,9 +114,9 @@ class _QuantisedWalk(Walk):
         self._fits = {fit.site.output: fit for fit in fits}
         self._integers = integers
 
-    def _settle(self, plan: SitePlan, target: SiteTarget, sample: SiteSample) -> SiteFit:
+    def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight = read_kernel(self._model, plan.site).astype(np.float64)
-        seen = SiteData(plan.site, weight, constant_bias(self._model, plan.site), target.row_scale, sample)
+        seen = SiteData(plan.site, weight, constant_bias(self._model, plan.site), row_scale, sample)
         return settle_rounded(self._fits[plan.site.output], seen, self._integers.weight_bits)
 
     def _unfitted(self, plans: Sequence[SitePlan], why: str) -> NetworkFit:

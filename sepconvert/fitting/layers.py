@@ -61,7 +61,7 @@ def _has_a_place(bias: str | None, names: LayerNames, model: LoadedModel) -> boo
 
 
 def _can_be_refitted(site: ConvSite) -> bool:
-    if site.layer not in (POINTWISE, LINEAR) or not site.bias_is_fixed or site.dtype not in _FLOATS:
+    if site.layer not in (POINTWISE, LINEAR) or not site.bias_is_fixed or site.dtype not in _FLOATS or site.others:
         return False
     return site.layer == POINTWISE or site.bias is not None
 
@@ -76,8 +76,10 @@ def _fits(layer: ConvSite, memory_budget: int) -> bool:
 def constant_bias(model: LoadedModel, site: ConvSite) -> NDArray[np.float64] | None:
     """Return a layer's bias (M,), zeros where it has none; None where it cannot have another.
 
-    That is where its bias is not fixed, or where its operator takes none.
+    That is where its bias is not fixed, where its operator takes none, or where other layers share its weight.
     """
+    if site.others:
+        return None
     if site.bias is None:
         return None if site.notation.operator == "MatMul" else np.zeros(site.geometry.out_channels)
     return read_constant(model, site.bias).astype(np.float64) if site.bias_is_fixed else None

@@ -26,7 +26,7 @@ from sepconvert.fitting.site import settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
-from sepconvert.fitting.targets import SiteTarget, find_targets
+from sepconvert.fitting.targets import SiteTarget, find_targets, pooled_scale
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
@@ -35,6 +35,8 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import runnable
 from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
+from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.ties import in_graph_order
 from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import lowerings
@@ -106,9 +108,12 @@ class Walk:
         rng: np.random.Generator,
         progress: Progress,
     ) -> None:
-        self._model, self._plans, self._settings, self._rng = model, plans, settings, rng
+        self._model, self._settings, self._rng = model, settings, rng
         self._progress = progress
-        self._targets = find_targets(model, [plan.site for plan in plans])
+        # A weight that several layers share stays where it is not rewritten: it has no kernel of its own to refit.
+        self._plans = [plan for plan in plans if plan.schemes or not plan.site.others]
+        self._here = model  # the model as far as it is rewritten by now
+        self._targets = find_targets(model, in_graph_order(model, [plan.site for plan in self._plans]))
         self._coherent = 0.0
         self._found: dict[str, SiteFit] = {}
         self._seconds: dict[str, float] = {}
@@ -140,71 +145,82 @@ class Walk:
 
     def _walk(self, original: Stream, segments: Sequence[Segment]) -> None:
         """Settle site after site; ``original`` starts at the model's inputs."""
-        self._advance(original, segments[0].before)
+        self._advance(original, self._model, segments[0].before)
         rewritten = original.fork()
+        plans = {plan.site.output: plan for plan in self._plans}
         self._original, changed = original, self._changes_all
-        for index, (plan, target, segment) in enumerate(zip(self._plans, self._targets, segments, strict=True)):
-            self._progress(f"Fit: {plan.site.name}", index, len(segments))
-            if not changed and not plan.schemes:
+        for index, segment in enumerate(segments):
+            plan = plans.get(segment.site)
+            self._progress(f"Fit: {self._targets[index].site.name}", index, len(segments))
+            if not changed and plan is not None and not plan.schemes:
                 self._found[segment.site] = SiteFit(plan.site)
-                self._advance(original, segment.after)
+                self._advance(original, self._model, segment.after)
                 rewritten.close()
                 rewritten = original.fork()
                 continue
-            sample = self._observe(original, rewritten, segment, target)
-            with self._timed("fit"):
-                result = self._settle(plan, target, sample)
-            self._found[segment.site] = result
-            changed = True
-            if segment.after:
-                self._advance(rewritten, segment.after, _change(result))
+            if plan is None:  # a further use of a weight that is settled
+                self._advance(original, self._model, segment.after)
+            else:
+                self._found[segment.site] = self._fit(plan, original, rewritten, segment)
+                changed = True
+            self._advance(rewritten, self._here, segment.after)
         self._progress("Fit", len(segments), len(segments))
 
-    def _advance(self, stream: Stream, after: Sequence[str], change: Replacement | SiteFit | None = None) -> None:
-        """Move a stream on to the values ``after``, past a site that is replaced or has a new dense kernel."""
-        with self._timed("run"):
-            stream.advance(self._open(stream, after, change), after)
+    def _fit(self, plan: SitePlan, original: Stream, rewritten: Stream, segment: Segment) -> SiteFit:
+        """Settle a site, and put it into the model that the rewritten stream runs."""
+        targets = [target for target in self._targets if target.site.output in plan.site.outputs]
+        sample = self._observe(plan.site, original, rewritten, segment, targets)
+        with self._timed("fit"):
+            result = self._settle(plan, pooled_scale(targets), sample)
+        self._here = _with_fit(self._here, result)
+        return result
 
-    def _observe(self, original: Stream, rewritten: Stream, segment: Segment, target: SiteTarget) -> SiteSample:
-        """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays."""
-        site = target.site
+    def _advance(self, stream: Stream, model: LoadedModel, after: Sequence[str]) -> None:
+        """Move a stream of a model on to the values ``after``; () after the last site."""
+        if after:
+            with self._timed("run"):
+                stream.advance(self._open(stream, model, after), after)
+
+    def _observe(
+        self, site: ConvSite, original: Stream, rewritten: Stream, segment: Segment, targets: Sequence[SiteTarget]
+    ) -> SiteSample:
+        """Collect a site's patches; the original stream moves on to the values after it, the rewritten one stays.
+
+        Of a weight that several layers share, all see to it now; those between them that are not settled yet are as in
+        the original.
+        """
         weight = read_kernel(self._model, site).astype(np.float64)
         sample = SiteSample(site.geometry, self._settings.memory_budget, self._coherent, weight)
-        needs = target.stop.needs
-        ahead = list(dict.fromkeys([*segment.after, site.output, *needs[1:]]))
+        needs = list(dict.fromkeys(name for target in targets for name in target.stop.needs))
+        besides = [name for target in targets for name in (target.site.output, *target.stop.needs[1:])]
+        ahead = list(dict.fromkeys([*segment.after, *besides]))
         with self._timed("run"):
-            truth_part, here_part = self._open(original, ahead), self._open(rewritten, needs)
+            truth_part, here_part = self._open(original, self._model, ahead), self._open(rewritten, self._here, needs)
         for index, batch in enumerate(self._batches):
             with self._timed("run"):
                 here = rewritten.run(here_part, needs, index)
                 truth = original.run(truth_part, ahead, index)
                 original.settle(index, truth, segment.after)
             with self._timed("moments"):
-                wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout)
+                wanted = self._settings.sampling.wanted(site.geometry, heldout=batch.heldout) / len(targets)
                 share = share_of(wanted, batch, self._batches)
-                outputs = target.corrected(truth, here)
-                sample.add(site.seen(here[site.input]), outputs, share, self._rng, heldout=batch.heldout)
+                for target in targets:
+                    sample.add(
+                        target.sight(here), target.corrected(truth, here), share, self._rng, heldout=batch.heldout
+                    )
         return sample
 
-    def _settle(self, plan: SitePlan, target: SiteTarget, sample: SiteSample) -> SiteFit:
+    def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight, bias = _weight(self._model, plan), constant_bias(self._model, plan.site)
-        seen = SiteData(plan.site, weight, bias, target.row_scale, sample)
+        seen = SiteData(plan.site, weight, bias, row_scale, sample)
         if plan.start is not None:
             return settle_drawn(plan, seen, plan.start)
         return settle_site(plan, seen, self._settings.ridges, self._rng)
 
-    def _open(
-        self, stream: Stream, names: Sequence[str], change: Replacement | SiteFit | None = None
-    ) -> Session | None:
-        """Open the part of the model that computes ``names`` from a stream's live values; None if all are live."""
-        part = stream.part(self._model, names)
-        if part is None:
-            return None
-        if isinstance(change, Replacement):
-            part = rewrite_model(part, [change]).model
-        elif change is not None and change.kernel is not None:
-            part = with_kernels(part, [NewKernel(change.site, change.kernel, change.bias)])
-        return self._session(part, stream)
+    def _open(self, stream: Stream, model: LoadedModel, names: Sequence[str]) -> Session | None:
+        """Open the part of a model that computes ``names`` from a stream's live values; None if all are live."""
+        part = stream.part(model, names)
+        return None if part is None else self._session(part, stream)
 
     def _session(self, part: LoadedModel, stream: Stream) -> Session:  # noqa: ARG002 - for walks that compute otherwise
         return open_session(runnable(part), threads=self._settings.threads)
@@ -226,9 +242,10 @@ def _weight(model: LoadedModel, plan: SitePlan) -> NDArray[np.float64]:
     return read_kernel(model, plan.site).astype(np.float64)
 
 
-def _change(result: SiteFit) -> Replacement | SiteFit:
-    """What stands in a settled site's place: its chain, which costs less to run than the kernel it amounts to."""
-    factors = result.factors
-    if factors is None:
-        return result
-    return Replacement(result.site, factors, lowerings(factors.form, factors.rank, factors.groups)[0], result.bias)
+def _with_fit(model: LoadedModel, result: SiteFit) -> LoadedModel:
+    """A model with what stands in a settled site's place: its chain costs less to run than the kernel it amounts to."""
+    factors, kernel = result.factors, result.kernel
+    if factors is not None:
+        lowering = lowerings(factors.form, factors.rank, factors.groups)[0]
+        return rewrite_model(model, [Replacement(result.site, factors, lowering, result.bias)]).model
+    return model if kernel is None else with_kernels(model, [NewKernel(result.site, kernel, result.bias)])

@@ -44,6 +44,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What one layer sees of a batch: ``activations`` (N, C, *in_spatial), and how it looks at them."""
+
+    activations: NDArray[np.floating]
+    geometry: ConvGeometry
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """Held-out patches and what the site should compute there.
 
@@ -163,7 +171,7 @@ class SiteSample:
 
     def add(
         self,
-        activations: NDArray[np.floating],
+        seen: Seen,
         outputs: NDArray[np.floating],
         positions: float,
         rng: np.random.Generator,
@@ -173,8 +181,8 @@ class SiteSample:
         """Take random positions of one batch.
 
         Args:
-            activations: (N, C, *in_spatial), the rewritten stream's.
-            outputs: (N, M, *out_spatial), what the site should compute.
+            seen: the rewritten stream's activations at the site, or at another layer that has its weight.
+            outputs: (N, M, *out_spatial), what that layer should compute.
             positions: how many of the batch, spread evenly over its N rows (all, if there are fewer).
             rng: chooses them.
             heldout: keep them to judge by, instead of fitting to them.
@@ -182,11 +190,11 @@ class SiteSample:
         inputs = len(outputs)
         if self._signals and not heldout:
             with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
-                self._signals.add(activations, outputs)
+                self._signals.add(seen.activations, outputs)
             return
         places = sample_positions(inputs, outputs.shape[2:], ceil(positions / inputs), rng)
         with np.errstate(over="ignore", invalid="ignore"):  # as in the moments
-            patches = gather_patches(activations, self._geometry, places)
+            patches = gather_patches(seen.activations, seen.geometry, places)
             targets = gather_outputs(outputs, places)
             if heldout:
                 self._patches.append(patches)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.fitting.sampling import Seen
 from sepconvert.graph.after_conv import Following, follow
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.segments import Stop, sites_above
@@ -41,11 +42,16 @@ class SiteTarget:
         """The values that the site itself reads: its input, and a bias that is computed."""
         return (self.site.input, self.bias) if isinstance(self.bias, str) else (self.site.input,)
 
-    def without_bias(self, outputs: NDArray[np.floating], here: Arrays) -> NDArray[np.floating]:
-        """Take from outputs (N, M, *spatial) what a bias that is not fixed adds to them.
+    def plain(self, values: Arrays) -> NDArray[np.floating]:
+        """What kernel and bias compute in the original: the site's output (N, M, *spatial), of values by name."""
+        return self._without_bias(values, values)
+
+    def _without_bias(self, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
+        """Take from the original's outputs (N, M, *spatial) what a bias that is not fixed adds to them.
 
         Such a bias stays in the graph, so that kernel and new bias are to make up the rest.
         """
+        outputs = self.site.made(truth[self.site.output])
         if self.bias is None:
             return outputs
         bias = here[self.bias] if isinstance(self.bias, str) else self.bias
@@ -62,6 +68,10 @@ class SiteTarget:
         raised: NDArray[np.float64] = np.maximum(size, SMALLEST_SCALE * largest)
         return raised
 
+    def sight(self, here: Arrays) -> Seen:
+        """What the site sees, of values by name."""
+        return Seen(self.site.seen(here[self.site.input]), self.site.geometry)
+
     def corrected(self, truth: Arrays, here: Arrays) -> NDArray[np.floating]:
         """What kernel and new bias should compute: the original output, corrected for the error of an added branch.
 
@@ -71,7 +81,7 @@ class SiteTarget:
             truth: values of the original model by name.
             here: values of the rewritten model.
         """
-        outputs = self.without_bias(self.site.made(truth[self.site.output]), here)
+        outputs = self._without_bias(truth, here)
         branch = self.following.branch
         correction = None if branch is None else self.correction(truth[branch], here[branch])
         if correction is None or correction.size != outputs.size:
@@ -94,6 +104,12 @@ class SiteTarget:
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=usable)
         difference = (original.astype(np.float32) - rewritten.astype(np.float32)).transpose(self.following.back)
         return difference * inverse.astype(np.float32).reshape(-1, *[1] * (difference.ndim - 2))
+
+
+def pooled_scale(targets: Sequence[SiteTarget]) -> NDArray[np.float64]:
+    """Importance (M,) of each output's error for layers of one weight: the root mean square over them."""
+    scale: NDArray[np.float64] = np.sqrt(np.mean([target.row_scale**2 for target in targets], axis=0))
+    return scale
 
 
 def find_targets(model: LoadedModel, sites: Sequence[ConvSite]) -> list[SiteTarget]:

@@ -40,7 +40,7 @@ def known_values(proto: onnx.ModelProto) -> Known:
         Arrays by value name: all outputs of each node that can be evaluated.
     """
     shapes = known_shapes(proto.graph)
-    known = _small_constants(proto.graph)
+    known = small_constants(proto.graph)
     found: Known = {}
     for node in proto.graph.node:
         results = _evaluate(node, known, shapes, proto.opset_import)
@@ -58,7 +58,8 @@ def replace_nodes(graph: onnx.GraphProto, values: Known) -> None:
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
 
 
-def _small_constants(graph: onnx.GraphProto) -> Known:
+def small_constants(graph: onnx.GraphProto) -> Known:
+    """Return the arrays of a graph's small initializers and Constant nodes, by value name."""
     overridable = {value.name for value in graph.input}
     known = {
         tensor.name: numpy_helper.to_array(tensor)

@@ -1,16 +1,17 @@
 """Refuse what a graph makes large out of a few stored numbers: a small file must not take the machine's memory.
 
 What depends on an input may be of any size, because its user chose that input. What does not is a constant, which an
-exporter would have stored had it been meant.
+exporter would have stored had it been meant. Pads and scales are such numbers too: a node by which an image of
+kilobytes grows to hundreds of megabytes is damaged.
+
+The sizes are those that shape inference found; ``stored_numbers.py`` refuses before it what inference would count out.
 """
 
+from collections.abc import Mapping
 from math import prod
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.notation import bodies, depending_nodes, known_shapes, operator_name, typed_values
@@ -19,29 +20,21 @@ from sepconvert.graph.weightless import is_stand_in
 MOST_BYTES = 1 << 29
 """Of a constant that a graph makes. Weights that are cast, transposed or dequantised may be larger."""
 
-MOST_COUNTED = 1 << 22
-"""Numbers of a Range that onnx's shape inference would write down, with 160 bytes for each."""
-
 _FEW = 4
 """Times as many elements as its inputs have together: what is smaller than that is made of weights."""
 
+MOST_SPREAD = 256
+"""Times as many positions as the node's input has, and as many as a model's input has values."""
 
-def check_ranges(graph: onnx.GraphProto) -> None:
-    """Check the lengths of Ranges between constants, before shape inference counts them out.
+_SMALL_BYTES = 1 << 26
+"""Of a value that pads or scales may make out of anything: a pooled image that is resized to what it was."""
 
-    Raises:
-        ModelError: one is too long; the message names the node.
-    """
-    stored = {tensor.name: tensor for tensor in graph.initializer if prod(tensor.dims) == 1}
-    for node in graph.node:
-        if operator_name(node) == "Range" and len(node.input) == 3 and all(name in stored for name in node.input):
-            count = _length(*(numpy_helper.to_array(stored[name]) for name in node.input))
-            if count > MOST_COUNTED:
-                raise ModelError(f"{_label(node)} counts out {count:.3g} numbers, {_REMEDY}")
+_WINDOWS = frozenset({"pads", "strides", "output_shape", "output_padding"})
+_RESIZING = frozenset({"Pad", "Resize", "Upsample"})
 
 
-def check_growth(graph: onnx.GraphProto, varying: set[str], outer: dict[str, tuple[int, ...]] | None = None) -> None:
-    """Check the sizes of the constants that a graph makes.
+def check_growth(graph: onnx.GraphProto, varying: set[str], outer: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    """Check the sizes of the constants that a graph makes, and of what its pads and scales make of the rest.
 
     Args:
         graph: one on which shape inference has run.
@@ -51,36 +44,53 @@ def check_growth(graph: onnx.GraphProto, varying: set[str], outer: dict[str, tup
     Raises:
         ModelError: one is too large; the message names the node.
     """
-    shapes = (outer or {}) | known_shapes(graph)
+    shapes = {**(outer or {}), **known_shapes(graph)}
     bits = {name: _bits(kind) for name, kind, _ in typed_values(graph)}
+    given = max((prod(shapes.get(name, ())) for name in varying), default=1)
     varying = set(varying)
     for _ in depending_nodes(graph, varying):
         pass  # ``varying`` grows
     for node in graph.node:
         for body in bodies(node):
             check_growth(body, varying | {value.name for value in body.input}, shapes)
-        if is_stand_in(node) or varying.intersection(node.output):
-            continue
-        given = sum(prod(shapes.get(name, ())) for name in node.input)
-        for name in node.output:
-            count = prod(shapes.get(name, ()))
-            size = count * bits.get(name, 32) // 8
-            if size > MOST_BYTES and count > _FEW * given:
-                raise ModelError(f"{_label(node)} makes a constant of {size / 1e9:.1f} GB, {_REMEDY}")
+        sizes = {name: prod(shapes.get(name, ())) * bits.get(name, 32) // 8 for name in node.output}
+        if varying.intersection(node.output):
+            _check_spread(node, shapes, max(sizes.values()), given)
+        elif not is_stand_in(node):
+            _check_constant(node, shapes, sizes)
 
 
-_REMEDY = "although no input of the model needs it; export the model again, for inputs of sensible sizes."
+def _check_constant(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> None:
+    given = sum(prod(shapes.get(name, ())) for name in node.input)
+    for name, size in sizes.items():
+        if size > MOST_BYTES and prod(shapes[name]) > _FEW * given:
+            raise ModelError(f"{label(node)} makes a constant of {size / 1e9:.1f} GB, {REMEDY}")
 
 
-def _label(node: onnx.NodeProto) -> str:
+def _check_spread(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], size: int, given: int) -> None:
+    windows = any(attribute.name in _WINDOWS for attribute in node.attribute)
+    known = bool(node.input) and node.input[0] in shapes and node.output[0] in shapes
+    if size <= _SMALL_BYTES or not known or not (windows or operator_name(node) in _RESIZING):
+        return
+    before, after = (_positions(shapes[name], windows) for name in (node.input[0], node.output[0]))
+    if after > MOST_SPREAD * max(before, given):
+        raise ModelError(
+            f"{label(node)} makes {size / 1e9:.2g} GB out of {before:,} positions: its pads, strides or sizes are far "
+            "too large for its input; export the model again, or use larger inputs."
+        )
+
+
+def _positions(shape: tuple[int, ...], windows: bool) -> int:
+    """Where there are windows, the second axis holds channels, which any layer may have many of."""
+    return prod(size for axis, size in enumerate(shape) if axis != 1 or not windows)
+
+
+REMEDY = "although no input of the model needs it; export the model again, for inputs of sensible sizes."
+
+
+def label(node: onnx.NodeProto) -> str:
+    """What messages call a node."""
     return f"{operator_name(node)} '{node.name or next(iter(node.output), '')}'"
-
-
-def _length(start: NDArray[np.generic], limit: NDArray[np.generic], step: NDArray[np.generic]) -> float:
-    """How many numbers a Range between single ones has; 0 where they are none, or the step leads nowhere."""
-    if any(array.dtype.kind not in "iuf" for array in (start, limit, step)) or not step.item():
-        return 0.0
-    return float((float(limit.item()) - float(start.item())) / float(step.item()))
 
 
 def _bits(elem_type: int) -> int:

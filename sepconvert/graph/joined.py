@@ -6,15 +6,18 @@ saturated probability hides every error. So an output is judged by its parts, wh
 1. operators that move values about or choose among them (Reshape, Transpose, Slice, Split, Gather, TopK, Cast), and
    arithmetic with constants, are passed; a Slice of what was joined leads to the inputs it comes from;
 2. a Concat leads to each of its inputs, Sigmoid, Softmax, LogSoftmax and Exp to theirs: there a part may begin;
-3. anything else ends the walk, and the part is the value behind the last operator of the second kind. Constants, inputs
+3. an ArgMax that leads to an output, perhaps cast and reshaped, leads on to the scores that it chooses from;
+4. anything else ends the walk, and the part is the value behind the last operator of the second kind. Constants, inputs
    of the model, and numbers that only count or index are no parts.
+
+What a Softmax or an ArgMax is over are classes: the largest of them is a choice, and choices can be counted.
 
 An output that nothing was found of is its own and only part. So are the channels of one layer, whatever they mean:
 nothing in a graph tells boxes from scores there, nor such scores from the classes of a classifier.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -30,15 +33,21 @@ _ACTIVATIONS = frozenset({"Sigmoid", "Softmax", "LogSoftmax", "Exp"})
 _OVER_AN_AXIS = frozenset({"Softmax", "LogSoftmax"})
 _ARITHMETIC = frozenset({"Mul", "Add", "Sub", "Div"})
 _CHOOSING = frozenset({"Gather", "GatherElements", "GatherND", "TopK"})
+_ONE_AXIS_SINCE = 13
 _SIZES = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPart:
-    """A value of the main graph, or a stretch of it: (axis, first entry, one after the last) for some of its axes."""
+    """A value of the main graph, or a stretch of it: (axis, first entry, one after the last) for some of its axes.
+
+    ``classes`` is the axis (perhaps counted from the end) along which it holds scores of classes, None where no such
+    axis is known. It does not matter to whether two parts are the same.
+    """
 
     value: str
     stretches: tuple[tuple[int, int, int], ...] = ()
+    classes: int | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -78,14 +87,15 @@ class _Place:
     part: OutputPart
 
 
-def _begin(value: ir.Value, found: Stretches) -> _Place:
-    return _Place(value, found, OutputPart(str(value.name), tuple((a, *found[a]) for a in sorted(found))))
+def _begin(value: ir.Value, found: Stretches, classes: int | None = None) -> _Place:
+    return _Place(value, found, OutputPart(str(value.name), tuple((a, *found[a]) for a in sorted(found)), classes))
 
 
 class _Walk:
     def __init__(self, model: LoadedModel, shapes: Shapes) -> None:
         self._varying = _varying(model.ir.graph)
-        self._map, self._dtypes = StretchMap(model, shapes), shapes.dtypes
+        self._map, self._dtypes, self._shapes = StretchMap(model, shapes), shapes.dtypes, shapes.shapes
+        self._opset = model.ir.opset_imports.get("", 1)
 
     def parts(self, output: ir.Value) -> tuple[OutputPart, ...]:
         found: dict[OutputPart, bool] = {}
@@ -104,18 +114,51 @@ class _Walk:
     def _behind(self, place: _Place) -> list[_Place] | None:
         """The places one node further back; None where the walk ends."""
         node = place.value.producer()
-        if node is None or node.domain not in ("", "ai.onnx") or self._is_whole(place.value):
+        if node is None or node.domain not in ("", "ai.onnx"):
             return None
+        if self._is_whole(place.value):
+            return self._chosen_from(place.value)
         if node.op_type == "Concat":
             joined = self._map.joined(node, place.found)
-            return None if joined is None else [_begin(value, s) for value, s in joined if value in self._varying]
+            kept = self._classes_joined(node, place)
+            return None if joined is None else [_begin(value, s, kept) for value, s in joined if value in self._varying]
         source = self._source(node, place.value)
         found = None if source is None else self._followed(node, source, place)
         if source is None or found is None:
             return None
         if node.op_type in _ACTIVATIONS or (node.op_type in _CHOOSING and not self._fixed_choice(node)):
-            return [_begin(source, found)]
+            return [_begin(source, found, self._classes(node, source))]
         return [_Place(source, found, place.part)]
+
+    def _chosen_from(self, value: ir.Value) -> list[_Place] | None:
+        """The scores from which whole numbers were chosen as the places of the largest; None where they were not."""
+        node = value.producer()
+        while node is not None and node.op_type in _SHAPED | {"Cast", "Identity", "Transpose"} and node.inputs[0]:
+            node = node.inputs[0].producer()
+        if node is None or node.op_type != "ArgMax" or node.inputs[0] not in self._varying:
+            return None
+        source = node.inputs[0]
+        assert source is not None
+        return None if self._is_whole(source) else [_begin(source, {}, node.attributes.get_int("axis", 0))]
+
+    def _classes(self, node: ir.Node, source: ir.Value) -> int | None:
+        """The one axis that a Softmax is over; before opset 13 it is over all axes from one on."""
+        if node.op_type not in _OVER_AN_AXIS:
+            return None
+        if self._opset >= _ONE_AXIS_SINCE:
+            return node.attributes.get_int("axis", -1)
+        axis, shape = node.attributes.get_int("axis", 1), self._shapes.get(str(source.name))
+        if axis == -1:
+            return axis
+        return axis if shape is not None and all(side == 1 for side in shape[axis:][1:]) else None
+
+    def _classes_joined(self, node: ir.Node, place: _Place) -> int | None:
+        """The axis of classes of what a Concat joins along another one."""
+        shape, classes = self._shapes.get(str(place.value.name)), place.part.classes
+        if classes is None or shape is None or place.part.value != place.value.name:
+            return None
+        along = node.attributes.get_int("axis", 0)
+        return None if (along - classes) % len(shape) == 0 else classes
 
     def _source(self, node: ir.Node, value: ir.Value) -> ir.Value | None:
         """The input that the walk goes on to: of arithmetic, the only one that is no constant."""

@@ -15,7 +15,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import LINEAR, ConvSite, Notation
 from sepconvert.graph.uses import node_name, only_reader
-from sepconvert.graph.weights import Origin, is_shared, origin_of
+from sepconvert.graph.weights import Origin, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
 from sepconvert.separable.geometry import ConvGeometry
@@ -82,8 +82,6 @@ def _unfit(node: ir.Node, weight: ir.Value, origin: Origin, shapes: Shapes) -> t
         return "many-dimensional", f"It multiplies {len(given)} by {len(sides)} dimensions; one matrix is factorised."
     if node.op_type == "Gemm" and not _is_plain(node, tuple(sides), shapes):
         return "scaled", "It scales or transposes what it multiplies, or adds a whole matrix."
-    if is_shared(weight):
-        return "shared-weight", "Its weight is used elsewhere too, and would have to change there as well."
     dtype = shapes.dtypes.get(str(weight.name), "unknown")
     if dtype not in FLOATS:
         return "unknown-type", f"Its weight has type {dtype}, which is not floating-point."

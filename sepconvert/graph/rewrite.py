@@ -6,7 +6,8 @@
 3. New names collide with no name anywhere in the model, subgraphs and functions included.
 4. A weight or bias (an initializer, or the constant nodes that make it) goes once nothing uses it any more; what
    produces the site's input never does.
-5. Before IR version 4 every initializer must also be a graph input; there the new weights are Constant nodes, so that
+5. All layers that use a site's weight are replaced, and what is written for them is there once.
+6. Before IR version 4 every initializer must also be a graph input; there the new weights are Constant nodes, so that
    the model's inputs stay what they are.
 """
 
@@ -67,7 +68,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A rewritten model, and per site (by its output's name) the outputs of the layers that replace it."""
+    """A rewritten model, and per layer that is gone (by its output's name) the outputs of those that replace it."""
 
     model: LoadedModel
     emitted: Mapping[str, tuple[str, ...]]
@@ -85,19 +86,25 @@ def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Re
     nodes = {str(value.name): node for node in copy.graph for value in node.outputs}
     emitted: dict[str, tuple[str, ...]] = {}
     for replacement in replacements:
-        site = replacement.site
-        product, last = nodes.get(site.product), nodes.pop(site.output, None)
-        if last is None or product is None or product.op_type != site.notation.operator:
-            raise ModelError(
-                f"{model.label} has no layer left with output '{site.output}'; survey the model that is rewritten."
-            )
-        chain = _replace(copy, last, product, replacement, unique)
-        emitted[site.output] = tuple(str(node.outputs[0].name) for node in chain.products)
+        shared: list[ir.Value] = []
+        for use in replacement.site.uses:
+            product, last = nodes.get(use.product), nodes.pop(use.output, None)
+            if last is None or product is None or product.op_type != use.notation.operator:
+                raise ModelError(
+                    f"{model.label} has no layer left with output '{use.output}'; survey the model that is rewritten."
+                )
+            chain = _replace(copy, last, product, replace(replacement, site=use), unique, shared)
+            emitted[use.output] = tuple(str(node.outputs[0].name) for node in chain.products)
     return Rewritten(replace(model, ir=copy, sha256=None, bytes=None), MappingProxyType(emitted))
 
 
-def _replace(model: ir.Model, last: ir.Node, product: ir.Node, replacement: Replacement, unique: Namer) -> Chain:
-    """Replace the node that multiplies, and the one behind it that adds the bias where that is another."""
+def _replace(
+    model: ir.Model, last: ir.Node, product: ir.Node, replacement: Replacement, unique: Namer, shared: list[ir.Value]
+) -> Chain:
+    """Replace the node that multiplies, and the one behind it that adds the bias where that is another.
+
+    ``shared`` are the new constants as they were stored for the weight's first use; for that, they are added to it.
+    """
     site = replacement.site
     source, weight, own_bias = (*product.inputs, None)[:3]
     if last is not product:
@@ -110,7 +117,12 @@ def _replace(model: ir.Model, last: ir.Node, product: ir.Node, replacement: Repl
     chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
     if total is not None:
         chain = replace(chain, nodes=(total, *chain.nodes))
-    _insert(model, last, chain, [*chain.weights, *([] if new_bias is None else [new_bias])], unique)
+    constants = [*chain.weights, *([] if new_bias is None else [new_bias])]
+    if shared:
+        for own, stored in zip(constants, shared, strict=True):
+            own.replace_all_uses_with(stored)
+        constants = []
+    shared += _insert(model, last, chain, constants, unique)
     take_over(last.outputs[0], chain.output)
     model.graph.remove([last] if last is product else [last, product], safe=True)
     for value in (weight, own_bias):
@@ -126,12 +138,15 @@ def _added(own: ir.Value | None, new: ir.Value, unique: Namer) -> ir.Node:
     return ir.node("Add", [own, new], outputs=[output], name=name)
 
 
-def _insert(model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir.Value], unique: Namer) -> None:
-    """Put the chain where the node stands, and its constants where this IR version wants them."""
+def _insert(
+    model: ir.Model, node: ir.Node, chain: Chain, constants: Sequence[ir.Value], unique: Namer
+) -> Sequence[ir.Value]:
+    """Put the chain where the node stands, and its constants where this IR version wants them; return them as read."""
     for new in chain.nodes:
         new.metadata_props.update(node.metadata_props)
     made = store_constants(model.graph, model.ir_version, constants, unique)
     model.graph.insert_before(node, [*made, *chain.nodes])
+    return [holder.outputs[0] for holder in made] or constants
 
 
 def take_over(old: ir.Value, new: ir.Value) -> None:

@@ -14,10 +14,11 @@ import onnx
 from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.contractions import is_contraction
 from sepconvert.graph.fold import known_values, replace_nodes
-from sepconvert.graph.growth import check_growth, check_ranges
+from sepconvert.graph.growth import check_growth
 from sepconvert.graph.inputs import Shape, check_names, input_info, unknown_sizes, used_shapes
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import depending_nodes, dtype_name, is_full, typed_values
+from sepconvert.graph.stored_numbers import check_numbers
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
 from sepconvert.record import InputInfo
 
@@ -160,13 +161,18 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Infer and fold in turn; ``proto`` loses the nodes that were folded."""
     replace_nodes(proto.graph, known_values(proto))
     for _ in range(_MAX_ROUNDS):
-        check_ranges(proto.graph)
+        check_numbers(proto.graph)
         # Every round starts without inferred shapes: those of the last one hold made-up symbols for unknown sizes,
         # which a later inference would not replace by numbers.
         try:
             inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise ModelError(f"The model is invalid: its shapes cannot be inferred ({one_line(error)}).") from None
+        except MemoryError:
+            raise ModelError(
+                "The model's shapes cannot be inferred in this machine's memory: a size in it is far too large; export "
+                "the model again."
+            ) from None
         values = known_values(inferred)
         if not values:
             return inferred

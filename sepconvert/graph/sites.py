@@ -16,7 +16,9 @@ from sepconvert.separable.geometry import ConvGeometry
 Side = int | str | None
 
 CONV, POINTWISE, LINEAR, GROUPED, TRANSPOSED = "conv", "pointwise", "linear", "grouped", "transposed"
-LAYERS = (CONV, POINTWISE, LINEAR, GROUPED, TRANSPOSED)
+SHARED = "shared"
+LAYERS = (CONV, POINTWISE, LINEAR, GROUPED, TRANSPOSED, SHARED)
+"""Kinds of layers that may be rewritten; several of one of the others that share a weight are ``SHARED`` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class ConvSite:
     one output channel), else None. ``layer`` is the kind of layer (``conv``, ``pointwise``, ``linear``, ``grouped`` or
     ``transposed``), ``notation`` how the graph writes it. ``product`` names the output of the node that multiplies:
     not the site's where an Add behind a MatMul adds the bias.
+
+    A weight that several layers use is one site, of which there is one set of factors: the first of them, with
+    ``others``, those behind it in the graph's order. Its ``geometry`` is then a ``TiedGeometry``.
     """
 
     output: str
@@ -108,10 +113,23 @@ class ConvSite:
     layer: str = CONV
     notation: Notation = CONVOLUTION
     product: str = ""
+    others: "tuple[ConvSite, ...]" = ()
 
     def __post_init__(self) -> None:
         if not self.product:
             object.__setattr__(self, "product", self.output)
+
+    @property
+    def uses(self) -> "tuple[ConvSite, ...]":
+        """Every layer that uses the weight, one by one, in the graph's order."""
+        if not self.others:
+            return (self,)
+        return (replace(self, geometry=self.geometry.uses[0], others=()), *self.others)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of all uses."""
+        return (self.output, *(other.output for other in self.others))
 
     def seen(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """The site's input as (N, C, *spatial)."""

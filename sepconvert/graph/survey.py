@@ -1,8 +1,9 @@
 """Find the layers that can be rewritten, and say of every other one why it cannot.
 
-A *site* is a Conv, ConvTranspose, Gemm or MatMul in the main graph with a constant floating-point weight that nothing
-else uses, and more than one channel per group. Questions are asked in the order below; the first "no" gives the
-``Skip``. Which of them are rewritten depends on the forms that may be used (``Survey.allowing``).
+A *site* is a Conv, ConvTranspose, Gemm or MatMul in the main graph with a constant floating-point weight, used by such
+layers alone and by all of them in one way (``ties.py``), and more than one channel per group. Questions are asked in
+the order below; the first "no" gives the ``Skip``. Which of them are rewritten depends on the forms that may be used
+(``Survey.allowing``).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -16,9 +17,10 @@ from sepconvert.graph.linear import LINEAR_OPERATORS, linear_layer
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import CONV_LIKE, is_full
 from sepconvert.graph.shapes import Shapes
-from sepconvert.graph.sites import CONV, GROUPED, LINEAR, POINTWISE, TRANSPOSED, ConvSite, Notation
+from sepconvert.graph.sites import CONV, GROUPED, LINEAR, POINTWISE, SHARED, TRANSPOSED, ConvSite, Notation
+from sepconvert.graph.ties import SHARED_WEIGHT, join_uses
 from sepconvert.graph.uses import computed_nodes, inner_graphs, node_name
-from sepconvert.graph.weights import Origin, is_shared, origin_of
+from sepconvert.graph.weights import Origin, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
 from sepconvert.separable.forms import FORMS, applies
@@ -55,6 +57,7 @@ _NOT_ASKED = {
     LINEAR: "It is a linear layer; --form any makes two smaller layers of it where that pays.",
     GROUPED: "Its channels are in groups; --form any rewrites each group.",
     TRANSPOSED: "It is a transposed convolution; --form any rewrites it.",
+    SHARED: "Other layers use its weight too; --form any makes one set of factors for all of them.",
 }
 
 
@@ -64,6 +67,11 @@ class Survey:
 
     sites: tuple[ConvSite, ...]
     skips: tuple[Skip, ...]
+
+    @property
+    def uses(self) -> list[ConvSite]:
+        """The layers that the sites are, those that share a weight one by one."""
+        return [use for site in self.sites for use in site.uses]
 
     def allowing(self, forms: Sequence[str], layers: Collection[str]) -> "Survey":
         """The same survey where only some forms and kinds of layers may be used: other sites are skipped.
@@ -76,10 +84,17 @@ class Survey:
             usable = [form for form in forms if applies(form, site.geometry)]
             if site.layer not in layers or not usable:
                 kind = "3d" if site.layer == CONV else site.layer
-                skips.append(Skip(site.name, site.notation.operator, kind, _NOT_ASKED[site.layer], site.output))
+                skips += _skips(site, kind, _NOT_ASKED[site.layer])
+            elif site.others and SHARED not in layers:
+                skips += _skips(site, SHARED_WEIGHT, _NOT_ASKED[SHARED])
             else:
                 sites.append(replace(site, keep_reason=_keep_reason(site.geometry, usable)))
         return Survey(tuple(sites), (*self.skips, *skips))
+
+
+def _skips(site: ConvSite, kind: str, reason: str) -> list[Skip]:
+    """A skip for every layer that uses the site's weight."""
+    return [Skip(use.name, use.notation.operator, kind, reason, use.product) for use in site.uses]
 
 
 def _keep_reason(geometry: ConvGeometry, forms: Sequence[str]) -> str | None:
@@ -110,7 +125,8 @@ def survey(model: LoadedModel, shapes: Shapes) -> Survey:
             sites.append(found) if isinstance(found, ConvSite) else skips.append(found)
         skips += _in_subgraphs(node, model.ir)
     skips += _in_functions(model.ir)
-    return Survey(tuple(sites), tuple(skips))
+    joined, unlike = join_uses(sites, model)
+    return Survey(tuple(joined), (*skips, *unlike))
 
 
 def is_conv_like(node: ir.Node, model: ir.Model) -> bool:
@@ -144,8 +160,6 @@ def _classify_conv(node: ir.Node, model: LoadedModel, shapes: Shapes) -> ConvSit
     reason = _not_separable(geometry) or _unwieldy(geometry, dtype)
     if reason is not None:
         return _skip(node, *reason)
-    if is_shared(weight):
-        return _skip(node, "shared-weight", "Its weight is used elsewhere too, and would have to change there as well.")
     if dtype not in FLOATS:
         return _skip(node, "unknown-type", f"Its weight has type {dtype}, which is not floating-point.")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -217,7 +231,9 @@ def _unwieldy(geometry: ConvGeometry, dtype: str) -> tuple[str, str] | None:
     holes = dilated_auto_pad or dtype not in ("float32", "float16")
     taps = prod(axis.reach for axis in axes) if holes else geometry.taps
     outputs = prod(axis.outputs(size) for axis, size in zip(axes, sizes, strict=True))
-    values = max(geometry.in_channels * taps, geometry.out_channels) * outputs + geometry.in_channels * prod(sizes)
+    patches = max(geometry.in_channels * taps, geometry.out_channels) * outputs
+    # An input is drawn in float64, and its signs beside it.
+    values = max(patches + geometry.in_channels * prod(sizes), 4 * geometry.in_channels * prod(sizes))
     if values <= (MOST_CHECKED >> 2 if holes else MOST_CHECKED):
         return None
     return "far-reaching", (

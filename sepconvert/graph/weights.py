@@ -4,6 +4,7 @@ A weight may be an initializer (stored inline or in an external file), a ``Const
 of constants: ``ConstantOfShape``, ``Identity``, ``Cast``, ``Transpose`` and so on. Runtimes fold all of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -66,13 +67,25 @@ def _own_origin(value: ir.Value, ir_version: int) -> Origin:
 
 def is_shared(value: ir.Value) -> bool:
     """Tell whether anything but one node input uses the value, or what it merely renames, casts or reshapes."""
-    current: ir.Value | None = value
-    while current is not None:
-        if len(current.uses()) != 1 or current.is_graph_output():
-            return True
-        node = current.producer()
-        current = node.inputs[0] if node is not None and node.op_type in _VIEWS else None
-    return False
+    held = [value, *(node.inputs[0] for node in views_behind(value))]
+    return any(one is not None and (len(one.uses()) != 1 or one.is_graph_output()) for one in held)
+
+
+def source_of(value: ir.Value) -> ir.Value:
+    """What a value is merely another name, type or shape of; itself where it is none."""
+    for node in views_behind(value):
+        source = node.inputs[0]
+        assert source is not None
+        value = source
+    return value
+
+
+def views_behind(value: ir.Value) -> Iterator[ir.Node]:
+    """Yield the nodes that merely rename, cast or reshape what becomes the value, from the last to the first."""
+    node = value.producer()
+    while node is not None and node.domain == "" and node.op_type in _VIEWS and node.inputs[0] is not None:
+        yield node
+        node = node.inputs[0].producer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import fsum
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, site_candidates
@@ -48,7 +49,7 @@ def options_by_cost(
 
 def options_by_latency(
     sites: Sequence[ConvSite],
-    workloads: Mapping[str, Workload],
+    workloads: Mapping[str, Sequence[Workload]],
     forms: Sequence[str],
     profiles: Profiles,
     latencies: Latencies,
@@ -62,7 +63,7 @@ def options_by_latency(
 
     Args:
         sites: the sites that may be rewritten.
-        workloads: what to time, by the site's output.
+        workloads: what to time, by the site's output: one for each layer that uses its weight.
         forms: keys of ``FORMS``.
         profiles: by the site's output.
         latencies: gives the times.
@@ -75,8 +76,8 @@ def options_by_latency(
     candidates = {site.output: _candidates(site, forms, profiles[site.output], lowering) for site in sites}
     ways: dict[Workload, dict[Scheme, None]] = {}
     for site in sites:
-        wanted = ways.setdefault(workloads[site.output], {})
-        wanted.update(dict.fromkeys(candidates[site.output]))
+        for workload in workloads[site.output]:
+            ways.setdefault(workload, {}).update(dict.fromkeys(candidates[site.output]))
     times = {}
     for index, (workload, wanted) in enumerate(ways.items()):
         progress("Time candidates", index, len(ways))
@@ -86,13 +87,13 @@ def options_by_latency(
     progress("Time candidates", len(ways), len(ways))
     options, reasons, parts = [], {}, sensitive_parts(profiles.values())
     for site in sites:
-        timed = times.get(workloads[site.output])
-        if timed is None:
+        timed = [times[workload] for workload in workloads[site.output] if workload in times]
+        if not timed:
             options.append([SiteOption()])
             reasons[site.output] = "no form saves anything at this site"
             continue
         every = _timed_options(candidates[site.output], profiles[site.output], parts, timed)
-        dense_ms = timed.dense_ms
+        dense_ms = fsum(known.dense_ms for known in timed)
         faster = [option for option in every if (option.ms or 0.0) < FASTER * dense_ms]
         if not faster and every:
             best = min(option.ms or 0.0 for option in every)
@@ -122,11 +123,16 @@ def _lowerings(scheme: Scheme, lowering: str, groups: int) -> Sequence[str]:
 
 
 def _timed_options(
-    candidates: Sequence[Scheme], profile: SiteProfile, parts: Sequence[str], times: RankTimes
+    candidates: Sequence[Scheme], profile: SiteProfile, parts: Sequence[str], timed: Sequence[RankTimes]
 ) -> list[SiteOption]:
+    """The candidates with the times of all layers that use the weight."""
+    dense_ms = fsum(times.dense_ms for times in timed)
     return [
         replace(
-            _option(scheme, profile, parts), ms=times.ms(scheme), dense_ms=times.dense_ms, source=times.source(scheme)
+            _option(scheme, profile, parts),
+            ms=fsum(times.ms(scheme) for times in timed),
+            dense_ms=dense_ms,
+            source=timed[0].source(scheme),
         )
         for scheme in candidates
     ]

@@ -5,17 +5,15 @@ output plus ``conv(x, Ŵ−W) + (b̂−b)`` replaces the original output among t
 found are relative errors on the same inputs: the site's own, and that of each part that the network's outputs join.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.graph.behind_site import Rest
 from sepconvert.graph.joined import OutputPart
-from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType, extract
-from sepconvert.graph.save import runnable
 from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.runtime.sessions import Arrays, open_session
@@ -39,12 +37,10 @@ class Replay:
 
     Attributes:
         site: the perturbed site.
-        rest: the model from the live values to the observed ones, as bytes; None where the site's output is the only
-            observed value.
-        fed: names of the live values that ``rest`` reads, the site's output among them.
+        rest: the network behind it.
         parts: of the network's outputs, those that depend on the site.
-        inputs: per batch, the site's input.
-        live: per batch, the values of ``fed`` and the site's output.
+        inputs: per batch, the site's inputs by name: one for each layer that uses its weight.
+        live: per batch, the values that the rest is fed and the outputs of these layers.
         expected: per batch, the values that the parts are of, from the original.
         around: opset and IR version of the model.
         row_scale: (M,) importance of the site's outputs.
@@ -53,40 +49,15 @@ class Replay:
     """
 
     site: ConvSite
-    rest: bytes | None
-    fed: tuple[str, ...]
+    rest: Rest
     parts: tuple[OutputPart, ...]
-    inputs: tuple[NDArray[Any], ...]
+    inputs: tuple[Arrays, ...]
     live: tuple[Arrays, ...]
     expected: tuple[Arrays, ...]
     around: Surroundings
     row_scale: NDArray[np.float64]
     rows: tuple[int, ...]
     axes: Axes
-
-
-def cut_behind(
-    model: LoadedModel, site: ConvSite, live: Mapping[str, ValueType], output: ValueType, observed: Sequence[str]
-) -> tuple[bytes | None, tuple[str, ...]]:
-    """Extract the model from the values that are live before a site, and its output, to the observed values.
-
-    Args:
-        model: the whole.
-        site: where to cut.
-        live: types of the values before the site.
-        output: type of the site's output.
-        observed: names of values that depend on the site's output.
-
-    Returns:
-        The part as bytes, None where nothing is left to compute, and the names of what it reads.
-    """
-    cut = {**live, site.output: output}
-    wanted = [name for name in observed if name not in cut]
-    if not wanted:
-        return None, (site.output,)
-    part = extract(model, cut, wanted)
-    fed = {str(value.name) for value in part.ir.graph.inputs}
-    return runnable(part), tuple(sorted({*fed, site.output}))
 
 
 def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDArray[np.floating]) -> Effect | None:
@@ -100,15 +71,20 @@ def measure_effect(replay: Replay, difference: NDArray[np.floating], shift: NDAr
     Returns:
         The effect; None where the site's error is zero or no part reacts to it.
     """
-    error_model = open_session(dense_site_model(replay.site, difference, shift, replay.around))
-    rest = None if replay.rest is None else open_session(replay.rest)
+    uses = replay.site.uses
+    error_models = [open_session(dense_site_model(use, difference, shift, replay.around)) for use in uses]
+    rest = None if replay.rest.model is None else open_session(replay.rest.model)
     own = _ScaledError(replay.row_scale)
     outputs = {part: Deviation() for part in replay.parts}
-    for x, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):
-        y = live[replay.site.output]
-        error = error_model.run({INPUT: x})[OUTPUT]
-        own.add(replay.site.made(y), replay.site.made(error))
-        fed = {name: live[name] for name in replay.fed} | {replay.site.output: (y + error).astype(y.dtype)}
+    for seen, live, expected, rows in zip(replay.inputs, replay.live, replay.expected, replay.rows, strict=True):
+        fed = {name: live[name] for name in replay.rest.fed}
+        for use, error_model in zip(uses, error_models, strict=True):
+            y, error = live[use.output], error_model.run({INPUT: seen[use.input]})[OUTPUT]
+            own.add(use.made(y), use.made(error))
+            if use.output in replay.rest.errors:
+                fed[replay.rest.errors[use.output]] = error.astype(y.dtype)
+            elif use.output in fed:
+                fed[use.output] = (y + error).astype(y.dtype)
         found = dict(fed)
         if rest is not None:
             found |= rest.run({info.name: fed[info.name] for info in rest.inputs})

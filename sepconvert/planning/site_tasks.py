@@ -11,22 +11,22 @@ from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
 from sepconvert.fitting.sizes import batch_size, largest_value, value_sizes
 from sepconvert.fitting.spool import Spool
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
-from sepconvert.fitting.targets import SiteTarget, find_targets
+from sepconvert.fitting.targets import find_targets, pooled_scale
 from sepconvert.graph.batch_axes import batch_axes
+from sepconvert.graph.behind_site import cut_behind
 from sepconvert.graph.joined import OutputPart, output_parts
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.parts import ValueType
 from sepconvert.graph.save import runnable
 from sepconvert.graph.segments import Segment, Stop, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.ties import in_graph_order
 from sepconvert.graph.uses import values_behind
-from sepconvert.number_types import numpy_dtype
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
-from sepconvert.planning.sensitivity import Replay, cut_behind
+from sepconvert.planning.sensitivity import Replay
 from sepconvert.progress import Progress
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.separable.forms import FORMS
@@ -143,7 +143,8 @@ class TaskWalk:
     ) -> None:
         self._model, self._forms, self._effort, self._rng = model, forms, effort, rng
         self._progress = progress
-        self._targets = find_targets(model, sites)
+        self._sites = {site.output: site for site in sites}
+        self._targets = find_targets(model, in_graph_order(model, sites))
         self._parts: tuple[OutputPart, ...] = ()
         self._observed: tuple[str, ...] = ()
         self._axes: Axes = {}
@@ -169,7 +170,11 @@ class TaskWalk:
             stream.advance(self._open(stream, segments[0].before), segments[0].before)
             for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
                 self._progress(f"Profile: {target.site.name}", index, len(self._targets))
-                yield self._task(stream, batches, replayed, expected, target, segment)
+                site = self._sites.get(target.site.output)
+                if site is not None:
+                    yield self._task(stream, batches, replayed, expected, site, segment)
+                elif segment.after:  # a further use of a weight, looked at with the first
+                    stream.advance(self._open(stream, segment.after), segment.after)
             self._progress("Profile", len(self._targets), len(self._targets))
             stream.close()
 
@@ -188,42 +193,43 @@ class TaskWalk:
         batches: Sequence[StreamBatch],
         replayed: Sequence[int],
         expected: Sequence[Arrays],
-        target: SiteTarget,
+        site: ConvSite,
         segment: Segment,
     ) -> SiteTask:
         """Collect one site's patches and what its replay needs, and move the stream on."""
-        site, effort = target.site, self._effort
+        effort = self._effort
+        targets = [target for target in self._targets if target.site.output in site.outputs]
         weight = read_kernel(self._model, site)
-        output = ValueType(numpy_dtype(site.dtype), (None,) * site.dimensions)
-        reached = values_behind(self._model.ir.graph, site.output)
+        reached = {name for output in site.outputs for name in values_behind(self._model.ir.graph, output)}
         parts = tuple(part for part in self._parts if part.value in reached)
         observed = tuple(name for name in self._observed if name in reached)
-        rest, fed = cut_behind(self._model, site, stream.types(), output, observed)
+        rest = cut_behind(self._model, site, stream.types(), observed)
         sample = SiteSample(site.geometry, effort.memory_budget)
         inputs, live = [], []
-        names = list(dict.fromkeys([*segment.after, *target.own_needs, site.output]))
+        needs = [name for target in targets for name in target.own_needs]
+        names = list(dict.fromkeys([*segment.after, *needs, *site.outputs]))
         part = self._open(stream, names)
         for index, batch in enumerate(batches):
             values = stream.run(part, names, index)
-            share = share_of(effort.sampling.wanted(site.geometry, heldout=batch.heldout), batch, batches)
-            outputs = target.without_bias(site.made(values[site.output]), values)
-            sample.add(site.seen(values[site.input]), outputs, share, self._rng, heldout=batch.heldout)
+            wanted = effort.sampling.wanted(site.geometry, heldout=batch.heldout) / len(targets)
+            share = share_of(wanted, batch, batches)
+            for target in targets:
+                sample.add(target.sight(values), target.plain(values), share, self._rng, heldout=batch.heldout)
             if index in replayed:
-                inputs.append(values[site.input])
-                held = stream.run(None, [name for name in fed if name != site.output], index)
-                live.append(held | {site.output: values[site.output]})
+                inputs.append({use.input: values[use.input] for use in site.uses})
+                held = stream.run(None, [name for name in rest.fed if name != site.output], index)
+                live.append(held | {output: values[output] for output in site.outputs})
             stream.settle(index, values, segment.after)
-        around = Surroundings.of(self._model.ir)
+        around, scale = Surroundings.of(self._model.ir), pooled_scale(targets)
         replay = Replay(
             site,
             rest,
-            fed,
             parts,
             tuple(inputs),
             tuple(live),
             tuple({name: values[name] for name in observed} for values in expected),
             around,
-            target.row_scale,
+            scale,
             tuple(batches[index].samples for index in replayed),
             {name: self._axes[name] for name in observed if name in self._axes},
         )
@@ -231,7 +237,7 @@ class TaskWalk:
         return SiteTask(
             weight.astype(np.float64),
             tuple(replace(known, cross=None) for known in sample.moments()),
-            sample.judge(target.row_scale),
+            sample.judge(scale),
             tuple(self._forms),
             {form: found for form, found in ranks.items() if found},
             effort,

@@ -12,7 +12,8 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``. A layer of ``graph`` may have the status ``already-separable``.
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``.
+   A layer of ``graph`` may have the status ``already-separable``.
 """
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
@@ -24,6 +25,7 @@ from sepconvert.record.measured import (
     ORIGINAL,
     REWRITTEN,
     Alternative,
+    ChoiceFidelity,
     Environment,
     Fidelity,
     Latency,
@@ -65,6 +67,7 @@ __all__ = [
     "SEPARABLE",
     "SLOWER",
     "Alternative",
+    "ChoiceFidelity",
     "Environment",
     "Fidelity",
     "Fold",

@@ -30,12 +30,12 @@ from sepconvert.record.network import (
     TotalsPair,
 )
 from sepconvert.record.plain import from_json
-from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html
+from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html, summary_text
 
 SCHEMA = 2  # its history is in the docstring of ``sepconvert.record``
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Record:
     """Everything one command found out; see the field types.
 
@@ -75,11 +75,22 @@ class Record:
     advice: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
+    def summary(self) -> str:
+        """Return a few lines: sizes, errors and times before and after, and the warnings."""
+        return summary_text(*self._figures())
+
+    def __repr__(self) -> str:
+        """What an interpreter shows: the same lines, for all there is would fill screens."""
+        return self.summary()
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
+        return summary_html(*self._figures())
+
+    def _figures(self) -> tuple[list[ModelFile], str, list[list[str]], list[str]]:
         files = [self.source] if self.output is None else [self.source, self.output]
-        figures = [*cost_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
-        return summary_html(files, site_line(self.sites, self.skipped), figures, self.warnings)
+        rows = [*cost_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
+        return files, site_line(self.sites, self.skipped), rows, self.warnings
 
     def to_json(self) -> str:
         """Return the record as JSON text (one object, two-space indent)."""

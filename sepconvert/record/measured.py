@@ -38,6 +38,20 @@ class PartFidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceFidelity:
+    """How often both models choose the same class, in an output or a part of one.
+
+    ``agreement`` is the share of ``positions`` at which they do, ``unchanged`` that of the samples in which they do at
+    every position.
+    """
+
+    name: str
+    agreement: float
+    positions: int
+    unchanged: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutputFidelity:
     """How far one output is from the original's.
 
@@ -76,7 +90,10 @@ class OutputFidelity:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1]."""
+    """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1].
+
+    ``choices`` are those that top-1 does not count: several per sample, or of other outputs.
+    """
 
     outputs: list[OutputFidelity]
     samples: int
@@ -84,6 +101,19 @@ class Fidelity:
     top1_before: float | None = None
     top1_after: float | None = None
     top1_agreement: float | None = None
+    choices: list[ChoiceFidelity] = field(default_factory=list)
+
+    @property
+    def worst_choice(self) -> ChoiceFidelity | None:
+        """The choices that changed most; None where none were counted."""
+        return min(self.choices, key=lambda choice: choice.agreement, default=None)
+
+    @property
+    def least_agreement(self) -> float | None:
+        """The smallest share of choices, top-1's among them, that both models make alike; None where none is known."""
+        known = [choice.agreement for choice in self.choices]
+        known += [] if self.top1_agreement is None else [self.top1_agreement]
+        return min(known, default=None)
 
     @property
     def worst(self) -> OutputFidelity | None:

@@ -99,6 +99,8 @@ class SiteRecord:
     squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
     without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
     of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
+    ``others`` are the outputs of more layers that use the same weight, where there are any: MACs and times are then of
+    all of them together, geometry and sizes of the first.
     ``saving`` is what an eligible site could become, from its weights alone. ``precision`` is what its multiply-adds
     are computed in after the rewrite: its type, ``int8``, or ``mixed``.
     """
@@ -137,6 +139,7 @@ class SiteRecord:
     first_kernel: list[int] | None = None
     layers: LayersRecord | None = None
     layer: str = "conv"
+    others: list[str] = field(default_factory=list)
     saving: Saving | None = None
     precision: str | None = None
 

@@ -1,4 +1,4 @@
-"""A record as a short HTML fragment, for notebooks: the figures first, every value escaped."""
+"""A record in short: lines of text, and for notebooks an HTML fragment with every value escaped."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,6 +36,17 @@ def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence
     )
 
 
+def summary_text(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Return the same as lines of text, figures in columns."""
+    table = [("", "before", "after", "ratio"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    lines = [" → ".join(PurePath(file.path).name for file in files) + f": {sites}"]
+    for label, *cells in table:
+        shown = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join((label.ljust(widths[0]), *shown)).rstrip())
+    return "\n".join([*lines, *(f"Warning: {note}" for note in notes)])
+
+
 def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:
     """Count the sites by what became of them."""
     counts = Counter(site.status for site in sites)
@@ -64,6 +75,10 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
         points = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
         change = "less than 0.01 points" if points[1:].startswith("0.00") else points
         rows.append(["top-1", f"{found.top1_before:.2%}", f"{found.top1_after:.2%}", change])
+    rows += [
+        [f"same choice in {choice.name}, of {choice.positions:,} positions", "", _share(choice.agreement), ""]
+        for choice in found.choices
+    ]
     return rows
 
 
@@ -87,6 +102,12 @@ def _told(speedup: float, difference: str | None, stable: bool) -> str:
         return "no measurable difference"
     factor = speedup if difference == FASTER else 1 / speedup
     return f"{'' if stable else 'about '}{f'{factor:.2f}' if factor < 100 else _figure(factor)}× {difference}"
+
+
+def _share(value: float) -> str:
+    """A share of choices; nearly all is not all."""
+    text = f"{value:.2%}"
+    return "more than 99.99%" if text == "100.00%" and value < 1 else text
 
 
 def _integer(value: int | None) -> str:

@@ -164,11 +164,10 @@ def dimensions(values: Sequence[int | str | None] | None, missing: str = UNKNOWN
 
 def kernel(site: SiteRecord, cross: str = "×") -> str:
     """Return a layer's kernel and what is special about it: ``3×3, 8 groups``, ``4×4 transposed``, ``linear``."""
-    if site.layer == "linear":
-        return "linear"
-    sides = cross.join(map(str, site.kernel))
+    sides = "linear" if site.layer == "linear" else cross.join(map(str, site.kernel))
     groups = f", {site.groups} groups" if site.groups > 1 else ""
-    return f"{sides}{' transposed' if site.layer == 'transposed' else ''}{groups}"
+    uses = f", {1 + len(site.others)} uses" if site.others else ""
+    return f"{sides}{' transposed' if site.layer == 'transposed' else ''}{groups}{uses}"
 
 
 def plural(number: int, noun: str, plural_noun: str | None = None) -> str:

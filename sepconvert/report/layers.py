@@ -180,6 +180,7 @@ def _geometry(site: SiteRecord) -> Pairs:
         ("Dilation", figures.dimensions(site.dilation)),
         ("Padding", pads),
         ("Number type", _number_type(site)),
+        *((("Weight used too by", ", ".join(site.others)),) if site.others else ()),
     )
 
 

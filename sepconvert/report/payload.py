@@ -162,7 +162,8 @@ def _training(record: Record) -> list[dict[str, Any]]:
 def _network(record: Record, table: LayerTable) -> dict[str, Any] | None:
     if record.graph is None or not record.graph.nodes:
         return None
-    sites = {site.output: row for site, row in zip(record.sites, table.rows, strict=True)}
+    pairs = zip(record.sites, table.rows, strict=True)
+    sites = {output: row for site, row in pairs for output in (site.output, *site.others)}
     skips = {skip.output: skip for skip in record.skipped if skip.output}
     strip = lay_out(record.graph)
     nodes = []

@@ -11,7 +11,7 @@ from sepconvert.report.skips import others
 
 NAMED = 3  # layers named where more share a reason
 _LISTED = 6  # pairs that are told one by one
-_SHORT = 10_000  # parameters that are told in full
+_SHORT = 1_000_000  # parameters that are told in full
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,27 +126,29 @@ def _more(shown: Sequence[ModelLayer], hidden: Sequence[ModelLayer], *, alike: b
 def _note(found: Listing) -> str:
     notes = []
     if found.merged:
-        notes.append(f"{figures.plural(found.merged, 'layer')} without multiply-adds counted with the layer before")
+        which = "layer without multiply-adds is" if found.merged == 1 else "layers without multiply-adds are"
+        notes.append(f"{figures.exact(found.merged)} {which} counted with the layer before")
     if any(block.hidden for block in found.blocks):
         same = "equal but for their weights" if found.alike else "of the same kind, whatever their channels"
-        notes.append(f"repeated blocks ({same}) folded")
-    return f"{'; '.join(notes)}; --all shows every row" if notes else ""
+        notes.append(f"repeated blocks, {same}, are folded")
+    return f"{'; '.join(notes)}; --all shows every row." if notes else ""
 
 
-def saving_note(record: Record) -> str:
-    """Say what the savings in the table are, where there are any."""
+def saving_note(record: Record, *, dropped: bool = True) -> str:
+    """Say what the savings in the table are, where there are any; ``dropped``: whether it tells what they drop."""
     if all(layer.saving is None or layer.saving.exact for layer in record.layers):
         return ""
+    drops = "drops: the share of the squared weights that is lost then, before a fit to data makes up for it. "
     return (
-        "Could save: multiply-adds before / after in that form, at r = 1 or about half of them; drops: the share of "
-        "the squared weights that is lost then, before a fit to data makes up for it. The loss of accuracy is known "
-        "only after rewrite --data; higher ranks lose less and save less."
+        "Could save: multiply-adds before / after in that form, at r = 1 or about half of them"
+        f"{f'; {drops}' if dropped else '. '}The loss of accuracy is known only after rewrite --data; higher ranks "
+        "lose less and save less."
     )
 
 
-def findings(record: Record) -> list[str]:
+def findings(record: Record, *, dropped: bool = True) -> list[str]:
     """Say what was found out beside the table: what is separable already, what is of low rank, what folds."""
-    note = [saving_note(record)] if saving_note(record) else []
+    note = [text] if (text := saving_note(record, dropped=dropped)) else []
     return [*note, *separable_sentences(record), *exact_sentences(record), *fold_sentences(record)]
 
 
@@ -208,8 +210,8 @@ def exact_sentences(record: Record) -> list[str]:
             scheme = f"{saving.form} {letters.get(saving.form, 'r')}={saving.rank}"
             found[scheme].append(site.name or site.output)
     return [
-        f"{listed(names)}: the kernel{'s have' if len(names) > 1 else ' has'} this rank to rounding, so that {scheme} "
-        "computes the same for less."
+        f"{listed(names)}: {'kernels' if len(names) > 1 else 'a kernel'} of low rank; {scheme} computes the same, to "
+        "rounding, for less."
         for scheme, names in found.items()
     ]
 

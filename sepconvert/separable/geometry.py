@@ -85,10 +85,21 @@ class ConvGeometry:
         return self.in_positions if self.transposed else self.out_positions
 
     @property
+    def uses(self) -> "tuple[ConvGeometry, ...]":
+        """Every convolution whose multiply-adds count: this one."""
+        return (self,)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether all sizes are known, and none is 0."""
+        return all(use.in_positions and use.out_positions for use in self.uses)
+
+    @property
     def dense_cost(self) -> Cost:
         """Cost of the convolution as it stands."""
-        params = prod(self.weight_shape)
-        return Cost(params, None if self.positions is None else params * self.positions)
+        params, positions = prod(self.weight_shape), [use.positions for use in self.uses]
+        known = [count for count in positions if count is not None]
+        return Cost(params, params * sum(known) if len(known) == len(positions) else None)
 
     def at(self, in_spatial: tuple[int, ...] | None) -> "ConvGeometry":
         """Return this geometry with the given input size, and the output size that follows from it."""
@@ -108,6 +119,21 @@ class ConvGeometry:
             self.transposed,
             self.output_pads[axis] if self.output_pads else 0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TiedGeometry(ConvGeometry):
+    """Several convolutions of one weight: the attributes of the first, the multiply-adds of all, the weights once.
+
+    ``every`` are the convolutions one by one.
+    """
+
+    every: tuple[ConvGeometry, ...] = ()
+
+    @property
+    def uses(self) -> tuple[ConvGeometry, ...]:
+        """Every convolution whose multiply-adds count."""
+        return self.every
 
 
 @dataclass(frozen=True, slots=True)

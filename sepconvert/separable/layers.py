@@ -140,10 +140,12 @@ class Layers:
         """Weights and MACs, every layer counted at its own output size; MACs are None where a size is unknown."""
         params, macs = 0, 0
         known = True
-        for step in self.passes(geometry):
-            params += step.copies * step.weights
-            known &= step.positions is not None
-            macs += step.copies * step.weights * (step.positions or 0)
+        for use in geometry.uses:
+            params = 0  # of the weights there is one copy
+            for step in self.passes(use):
+                params += step.copies * step.weights
+                known &= step.positions is not None
+                macs += step.copies * step.weights * (step.positions or 0)
         return Cost(params, macs if known else None)
 
 

@@ -26,8 +26,11 @@ BLOCK_BYTES = 32 * 1024**2
 
 
 def is_long(geometry: ConvGeometry) -> bool:
-    """Whether a convolution is along one axis, and its kernel so long that lags tell more than patches."""
-    if geometry.groups > 1 or geometry.transposed or geometry.taps != max(geometry.kernel):
+    """Whether a convolution is along one axis, and its kernel so long that lags tell more than patches.
+
+    Layers of one weight may have strides and dilations of their own: of them there are patches.
+    """
+    if geometry.groups > 1 or geometry.transposed or geometry.taps != max(geometry.kernel) or len(geometry.uses) > 1:
         return False
     return geometry.taps >= LONG_TAPS and geometry.in_channels * geometry.taps >= LONG_TERMS
 

@@ -196,6 +196,10 @@ def _fidelity(record: Record) -> list[RenderableType]:
         parts.append(Text(plain(f"Top-1 (the original's first): {before} -> {after} ({change})")))
     if found.top1_agreement is not None:
         parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
+    for choice in found.choices:
+        unchanged = f"no change in {figures.percent(choice.unchanged)} of the samples"
+        text = f"Same choice as the original in {choice.name}: {claims.choice(choice)}, {unchanged}"
+        parts.append(Text(plain(text), overflow="fold"))
     claim = claims.quality(record)
     if claim.tone == claims.BAD:
         parts.append(Text(plain(claim.sentence), style=_COLOURS[claims.BAD], overflow="fold"))

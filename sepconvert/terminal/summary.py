@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sepconvert.record import Record
-from sepconvert.report import summary
+from sepconvert.report import figures, summary
 from sepconvert.report.summary import Summary, SummaryRow
 from sepconvert.terminal.names import numbers, plain
 
@@ -18,17 +18,19 @@ _DIM = {"": "dim", "skipped": "dim", "more": "italic"}
 def render_summary(record: Record, width: int, *, every: bool) -> Iterator[Sequence[RenderableType]]:
     """Yield the sections: the table with its note, what is separable already, what is skipped and why."""
     found = summary.summarise(record, every=every)
-    title = Text(f"{found.layers} layers" + (f" ({plain(found.note)})" if found.note else ""), style="bold")
-    yield [title, _table(found, width)]
-    yield [Text(plain(sentence)) for sentence in summary.findings(record)]
+    title = Text(figures.plural(found.layers, "layer"), style="bold")
+    note = [Text(plain(found.note))] if found.note else []
+    yield [title, *note, _table(found, width)]
+    yield [Text(plain(sentence)) for sentence in summary.findings(record, dropped=width >= WIDE)]
     skipped = summary.skip_sentences(record)
     yield [Text("Skipped", style="bold"), *(Text(plain(sentence)) for sentence in skipped)] if skipped else []
 
 
 def _table(found: Summary, width: int) -> Table:
     wide = width >= WIDE
+    room = max(20, width - (90 if wide else 60))
     table = Table(
-        Column("Layer", no_wrap=True, max_width=max(20, width - (84 if wide else 60))),
+        Column("Layer", no_wrap=True, max_width=room),
         Column("Kind", no_wrap=True),
         *([Column("Channels", no_wrap=True)] if wide else []),
         Column("Output", no_wrap=True),
@@ -37,11 +39,9 @@ def _table(found: Summary, width: int) -> Table:
         *(numbers("drops") if wide else []),
         box=None,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 2 if wide else 1, 0, 0),
         header_style="bold",
-        show_footer=False,
     )
-    room = max(20, width - (84 if wide else 60))
     for row in found.rows:
         table.add_row(*_cells(row, room, wide=wide), style=_DIM.get(row.status, ""))
     empty = [""] * (3 if wide else 2)

@@ -172,5 +172,10 @@ def by_sample(name: str, array: NDArray[Any], rows: int, axes: Axes) -> NDArray[
         rows: samples in the batch.
         axes: the axis of the samples by name, None for none; where nothing is known, the first axis if it has as many.
     """
-    axis = axes[name] if name in axes else (0 if array.ndim and len(array) == rows else None)
+    axis = sample_axis(name, array, rows, axes)
     return array[np.newaxis] if axis is None else np.moveaxis(array, axis, 0)
+
+
+def sample_axis(name: str, array: NDArray[Any], rows: int, axes: Axes) -> int | None:
+    """The axis along which a value's samples lie; None for one answer to the whole batch. See ``by_sample``."""
+    return axes[name] if name in axes else (0 if array.ndim and len(array) == rows else None)

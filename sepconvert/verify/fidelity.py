@@ -16,10 +16,11 @@ from sepconvert.data.dataset import Feeds
 from sepconvert.graph.joined import Parts
 from sepconvert.model_bytes import ModelBytes
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Fidelity, OutputFidelity, PartFidelity
+from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, PartFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
-from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample
+from sepconvert.verify.choices import Choices
+from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sample_axis
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
 
@@ -79,7 +80,10 @@ def measure_fidelity(
     second = open_session(after, device=device, threads=threads)
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
     inputs = pair_inputs(first.inputs, second.inputs)
-    comparisons = [_Comparison(pair, tuple(Deviation() for _ in pair.before)) for pair in pairs]
+    comparisons = [
+        _Comparison(pair, tuple(Deviation() for _ in pair.before), tuple(Choices() for _ in pair.before))
+        for pair in pairs
+    ]
     # dict.fromkeys: a part may be an output of its own, or several parts stretches of one value.
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
     partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
@@ -105,6 +109,7 @@ class _Comparison:
 
     pair: OutputPair
     deviations: tuple[Deviation, ...]
+    choices: tuple[Choices, ...]
     mismatches: dict[int, str] = field(default_factory=dict)
 
     def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes) -> None:
@@ -117,6 +122,18 @@ class _Comparison:
             if place not in self.mismatches:
                 name = part.value
                 self.deviations[place].add(by_sample(name, y, rows, axes), by_sample(name, y_hat, rows, axes))
+            if part.classes is not None:
+                self.choices[place].add(y, y_hat, part.classes, sample_axis(part.value, y, rows, axes))
+
+    def chosen(self, counted: str | None) -> list[ChoiceFidelity]:
+        """The choices in the output and its parts; one per sample in the output ``counted`` is top-1's."""
+        found = []
+        for part, choices in zip(self.pair.before, self.choices, strict=True):
+            if self.pair.info.name == counted and choices.positions == choices.samples:
+                continue
+            figures = choices.figures(part.name if self.pair.joins else self.pair.info.name)
+            found += [] if figures is None else [figures]
+        return found
 
     def figures(self) -> list[Figures]:
         """Of the output and of its parts, without any where there is nothing to compare."""
@@ -190,13 +207,14 @@ def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset
         )
     warnings += top.warnings()
     shares = top.shares()
+    choices = [choice for comparison in comparisons for choice in comparison.chosen(top.output)]
     if not dataset.varies:
-        shares = (None, None, None)
+        shares, choices = (None, None, None), []
         warnings.append(
             f"All {dataset.count} inputs that the models were compared on are the same, so that their agreement is no "
             "evidence of accuracy."
         )
-    fidelity = Fidelity(outputs, dataset.count, dataset.origin, *shares)
+    fidelity = Fidelity(outputs, dataset.count, dataset.origin, *shares, choices)
     return FidelityResult(fidelity, tuple(warnings))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepconvert.errors import UsageError
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, watched
 from sepconvert.record import Record
 from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import begin_record, describe_sites
@@ -34,7 +34,7 @@ def analyze(
     measure: Measure = Measure(latency=False),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Record:
     """List the layers of a model with what they cost, what could be rewritten, and what cannot and why.
 
@@ -50,7 +50,8 @@ def analyze(
         measure: whether and how to time the whole model, each site alone, and its candidates.
         outputs: files to write beside returning the record.
         seed: seed of the random inputs that stand in for missing data.
-        progress: called with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
+            with the stage, steps done, and steps in all.
 
     Returns:
         A record whose ``sites`` are ``eligible`` or ``kept``; costs are MACs per sample, parameters and bytes, times
@@ -65,24 +66,32 @@ def analyze(
         >>> record.totals.before.macs, [site.name for site in record.sites][:2]
         (9403904, ['/stem/Conv', '/block1/conv1/Conv'])
     """
-    request = Request(
-        model=model,
-        data=data,
-        example_inputs=example_inputs,
-        form=form,
-        reading=reading,
-        planning=planning,
-        measure=measure,
-        outputs=outputs,
-        seed=seed,
-        progress=progress,
-    )
+    with watched(progress) as tell:
+        request = Request(
+            model=model,
+            data=data,
+            example_inputs=example_inputs,
+            form=form,
+            reading=reading,
+            planning=planning,
+            measure=measure,
+            outputs=outputs,
+            seed=seed,
+            progress=tell,
+        )
+        return _run(request)
+
+
+def _run(request: Request) -> Record:
+    reading, planning, measure = request.reading, request.planning, request.measure
     if planning.int8 and not measure.latency:
         raise UsageError("--int8 tells how fast the model is in INT8, which takes --latency, too.")
-    source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
-    outputs.check(*source.files)
+    source = find_source(
+        request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
+    )
+    request.outputs.check(*source.files)
     measure.check()
-    opened, (dataset,) = open_with_data(source, request, [data], outputs.paths())
+    opened, (dataset,) = open_with_data(source, request, [request.data], request.outputs.paths())
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
     plan = None
@@ -100,9 +109,11 @@ def analyze(
         record,
         layers=model_layers(opened, sites, record.separable),
         plan=plan,
-        latency=measure_latency(opened, None, dataset, measure, seed, progress) if measure.latency else [],
+        latency=measure_latency(opened, None, dataset, measure, request.seed, request.progress)
+        if measure.latency
+        else [],
         warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
     )
     record = replace(record, advice=advise(record))
-    outputs.write(record)
+    request.outputs.write(record)
     return record

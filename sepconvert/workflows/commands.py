@@ -9,11 +9,12 @@ from sepconvert.workflows.request import Request
 
 
 def rewrite_command(request: Request) -> str | None:
-    """Return the command that makes the same model again; None for a live module, which no command can name.
+    """Return the command that makes the same model again; None where none can name the model or the data.
 
     Where the model goes, what is written beside it, fine-tuning and the cache are left out.
     """
-    if not isinstance(request.model, str | Path):
+    named = [given for given in (request.data, request.test_data) if given is not None]
+    if not all(isinstance(given, str | Path) for given in (request.model, *named)):
         return None
     words = ["sepconvert", "rewrite", str(request.model)]
     for option, value in _options(request):

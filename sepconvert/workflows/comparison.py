@@ -10,7 +10,7 @@ from sepconvert.data import Dataset, input_values
 from sepconvert.errors import GateError, ModelError, UsageError
 from sepconvert.graph.inputs import input_info
 from sepconvert.number_types import FLOATS
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, watched
 from sepconvert.record import SLOWER, Latency, Record, TotalsPair, tell_apart
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
@@ -48,7 +48,7 @@ def compare(
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Record:
     """Run two models on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
 
@@ -62,7 +62,8 @@ def compare(
         measure: whether and how to time both models.
         outputs: files to write beside returning the record.
         seed: seed of random inputs and of the bootstrap.
-        progress: called with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
+            with the stage, steps done, and steps in all.
 
     Returns:
         A record with ``fidelity`` (relative errors per output, shares of right answers) and ``latency`` (ms).
@@ -77,23 +78,29 @@ def compare(
         >>> record.fidelity.outputs[0].relative_error
         0.0
     """
-    request = Request(
-        model=before,
-        data=data,
-        example_inputs=example_inputs,
-        reading=reading,
-        measure=measure,
-        outputs=outputs,
-        seed=seed,
-        progress=progress,
-    )
-    old, new = _find_sources(before, after, reading, example_inputs)
+    with watched(progress) as tell:
+        request = Request(
+            model=before,
+            data=data,
+            example_inputs=example_inputs,
+            reading=reading,
+            measure=measure,
+            outputs=outputs,
+            seed=seed,
+            progress=tell,
+        )
+        return _run(request, after)
+
+
+def _run(request: Request, after: "Path | str | Module") -> Record:
+    measure, outputs = request.measure, request.outputs
+    old, new = _find_sources(request.model, after, request.reading, request.example_inputs)
     outputs.check(*old.files, *new.files)
     measure.check()
-    first, (dataset,) = open_with_data(old, request, [data], outputs.paths())
+    first, (dataset,) = open_with_data(old, request, [request.data], outputs.paths())
     second = _open_second(new, first, request, dataset)
     outputs.check(*second.model.data_files)
-    fidelity, warnings = measure_fidelity(first, second, dataset, seed, progress)
+    fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress)
     values = input_values(dataset)
     with naming(old.name):
         record = begin_record("compare", request, first, describe_sites(first, {}))
@@ -102,7 +109,9 @@ def compare(
         output=second.file,
         totals=TotalsPair(first.totals, replace(second.totals, site_macs=None)),
         fidelity=fidelity,
-        latency=measure_latency(first, second, dataset, measure, seed, progress) if measure.latency else [],
+        latency=measure_latency(first, second, dataset, measure, request.seed, request.progress)
+        if measure.latency
+        else [],
         samples=picture_samples(first, second, dataset),
         input_values=values,
         warnings=[

@@ -59,7 +59,7 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
     pairs = describe_separable(opened)
     status = {skip.output: "skipped" for skip in opened.found.skips}
     status |= {output: SEPARABLE for pair in pairs for output in pair.layers if output in status}
-    status |= {site.output: site.status for site in sites}
+    status |= {output: site.status for site in sites for output in (site.output, *site.others)}
     return Record(
         command=command,
         arguments=list(request.outputs.arguments),
@@ -128,6 +128,7 @@ def describe_site(
         auto_pad=geometry.auto_pad,
         dtype=site.dtype,
         layer=site.layer,
+        others=[other.output for other in site.others],
         spectrum=spectrum,
         error_by_rank=errors,
     )

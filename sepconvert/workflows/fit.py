@@ -100,7 +100,7 @@ def _told(refitted: Sequence[str]) -> Iterator[str]:
 class Applied:
     """The rewritten model, what stands in each site's place, its MACs counted from there, and the oracle's verdict.
 
-    ``emitted`` are, for each rewritten site, the outputs of the Convs in its place. ``folded`` are the outputs of
+    ``emitted`` are, for each layer that is gone, the outputs of the Convs in its place. ``folded`` are the outputs of
     pointwise layers into which a sum was folded.
     """
 
@@ -124,13 +124,16 @@ def apply_fits(opened: OpenedModel, fit: NetworkFit, seed: int) -> Applied:
     model = with_kernels(rewritten.model, [*fit.dense.values()]) if fit.dense else rewritten.model
     sizes = {info.name: info.used_shape for info in opened.shapes.inputs if is_full(info.used_shape)}
     shapes = infer_shapes(model, sizes)
-    kept = [site.product for site in opened.found.sites if site.output not in rewritten.emitted]
+    kept = [use.product for use in opened.found.uses if use.output not in rewritten.emitted]
     emitted = [name for names in rewritten.emitted.values() for name in names]
     totals = count_totals(model, shapes, [*kept, *emitted])
     counted = macs_by_output(model, shapes)
-    macs = {output: sum_known([counted.get(name) for name in names]) for output, names in rewritten.emitted.items()}
+    macs = {}
     for replacement in replacements:
-        _check_cost(replacement, macs[replacement.site.output])
+        site = replacement.site
+        written = [name for output in site.outputs for name in rewritten.emitted[output]]
+        macs[site.output] = sum_known([counted.get(name) for name in written])
+        _check_cost(replacement, macs[site.output])
     after = OpenedModel(model, shapes, Survey((), ()), totals)
     return Applied(after, fit.rewritten, macs, check, rewritten.emitted)
 

@@ -73,7 +73,7 @@ def fold_settled(case: Case, settled: Settled) -> Settled:
     check = check_folds(before.model, folded, residuals, np.random.default_rng(case.request.seed))
     shapes = infer_shapes(folded, sizes)
     kept = {residual.product: residual.site.output for residual in residuals}
-    own = [site.product for site in case.opened.found.sites if site.output not in settled.applied.emitted]
+    own = [use.product for use in case.opened.found.uses if use.output not in settled.applied.emitted]
     emitted = [name for names in settled.applied.emitted.values() for name in names]
     totals = count_totals(folded, shapes, [kept.get(name, name) for name in (*own, *emitted)])
     opened = OpenedModel(folded, shapes, Survey((), ()), totals)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import MissingExtraError
 from sepconvert.graph.layer_weights import layer_parameters, read_kernel
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.parts import NewKernel
@@ -32,12 +32,15 @@ class KerasSide:
         """Copy the Keras model with its layers rewritten.
 
         Raises:
-            ModelError: Keras is not installed, or as for ``sepconvert.keras.models.rewritten``.
+            MissingExtraError: Keras cannot be imported.
+            ModelError: as for ``sepconvert.keras.models.rewritten``.
         """
         try:
             import keras  # noqa: F401
-        except ImportError:
-            raise ModelError("Keras is not installed; pip install keras.") from None
+        except ImportError as error:  # without KERAS_BACKEND it looks for TensorFlow
+            raise MissingExtraError(
+                f"Keras cannot be imported ({error}); pip install '.[keras]' and set KERAS_BACKEND=torch."
+            ) from None
         from sepconvert.keras.models import rewritten
 
         return rewritten(model, self._sites())

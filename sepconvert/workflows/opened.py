@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from sepconvert.data import Dataset, data_files, load_data
+from sepconvert.data import Data, Dataset, data_files, load_data
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
 from sepconvert.files import check_outputs
 from sepconvert.graph.count import count_totals
@@ -104,7 +104,7 @@ def survey_model(
         shapes = infer_shapes(model, input_shapes)
         shapes = replace(shapes, warnings=(*model.notes, *shapes.warnings))
         found = source.confine(survey(model, shapes).allowing(request.forms, request.layers), model)
-    return OpenedModel(model, shapes, found, count_totals(model, shapes, [site.product for site in found.sites]))
+    return OpenedModel(model, shapes, found, count_totals(model, shapes, [use.product for use in found.uses]))
 
 
 def check_runs(opened: OpenedModel) -> None:
@@ -122,7 +122,7 @@ def check_runs(opened: OpenedModel) -> None:
 
 
 def open_with_data(
-    source: ModelSource, request: Request, named: Sequence[Path | str | None], written: Sequence[Path] = ()
+    source: ModelSource, request: Request, named: Sequence[Data | None], written: Sequence[Path] = ()
 ) -> tuple[OpenedModel, list[Dataset | None]]:
     """Open a model and inputs for it.
 
@@ -130,7 +130,7 @@ def open_with_data(
         source: where the model is from.
         request: its ``reading`` gives sizes of dynamic inputs (those that are not given come from a sample of the first
             data there is), and how integer arrays and images become inputs; its forms decide what is a site.
-        named: data as on the command line, None where none is given.
+        named: data as ``load_data`` takes it, None where none is given.
         written: files that will be written; an input is none of them.
 
     Returns:
@@ -146,7 +146,10 @@ def open_with_data(
     opened = open_model(source, request, given, reading.input_types)
     data = [file for spec in named if spec is not None for file in data_files(spec, written)]
     check_outputs(written, force=True, inputs=[*opened.model.data_files, *data])
-    found = [None if spec is None else load_data(spec, opened.shapes.inputs, reading.preprocess) for spec in named]
+    # Each once: what is given for two purposes may be gone through a single time, or give something else the next.
+    distinct = {id(spec): spec for spec in named if spec is not None}
+    read = {key: load_data(spec, opened.shapes.inputs, reading.preprocess) for key, spec in distinct.items()}
+    found = [read.get(id(spec)) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:
         opened = survey_model(source, request, opened.model, shapes_for(given, sample))
@@ -188,7 +191,7 @@ def select_sites(
                 )
     chosen, kept = [], {}
     for site in sites:
-        named = site.name in include or site.output in include
+        named = any(text in include for text in _names(site))
         if _matches(site, exclude):
             kept[site.output] = "excluded by --exclude"
         elif include and not _matches(site, include):
@@ -201,4 +204,9 @@ def select_sites(
 
 
 def _matches(site: ConvSite, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(text, p) or text == p for text in (site.name, site.output) for p in patterns)
+    return any(fnmatchcase(text, p) or text == p for text in _names(site) for p in patterns)
+
+
+def _names(site: ConvSite) -> list[str]:
+    """What a site may be called: every layer of its weight has a name and an output."""
+    return [text for use in site.uses for text in (use.name, use.output)]

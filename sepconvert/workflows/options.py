@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from sepconvert.data import Preprocess
+from sepconvert.data import Data, Preprocess
 from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
 from sepconvert.separable.forms import FORMS, cli_name
@@ -222,7 +222,7 @@ class FineTune:
         1
     """
 
-    train_data: Path | str | None = None
+    train_data: Data | None = None
     steps: int | None = None
     epochs: int | None = None
     lr: float | None = None

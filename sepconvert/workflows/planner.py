@@ -74,7 +74,7 @@ class Planner:
     @property
     def knows_sizes(self) -> bool:
         """Whether every site can be timed."""
-        return all(site.geometry.in_positions and site.geometry.out_positions for site in self.case.sites)
+        return all(site.geometry.is_sized for site in self.case.sites)
 
     @property
     def predicts_errors(self) -> bool:
@@ -140,19 +140,22 @@ class Planner:
         return Choices(tuple(sites), tuple(map(tuple, options)), reasons, sensitive_parts(profiles.values()))
 
     @cached_property
-    def workloads(self) -> Mapping[str, Workload]:
-        """What to time for each site, by its output."""
+    def workloads(self) -> Mapping[str, Sequence[Workload]]:
+        """What to time for each site, by its output: as many layers as use its weight."""
         for site in self.case.sites:
-            if not site.geometry.in_positions or not site.geometry.out_positions:
+            if not site.geometry.is_sized:
                 raise ModelError(
                     f"Site {site.name} has no known size, so it cannot be timed; pass --input NAME:1x3x224x224, or "
                     "--data."
                 )
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
         return {
-            site.output: Workload(
-                site.geometry, site.dtype, batch, activation_behind(model, site), site.notation, self._int8 is not None
-            )
+            site.output: [
+                Workload(
+                    use.geometry, use.dtype, batch, activation_behind(model, use), use.notation, self._int8 is not None
+                )
+                for use in site.uses
+            ]
             for site in self.case.sites
         }
 
@@ -196,8 +199,8 @@ class Planner:
             return scheme_for(form, rank, asked, groups)
         schemes = [Scheme(form, rank, lowering) for lowering in choices]
         with self._timed("latencies"):
-            times = self.latencies.times(self.workloads[site.output], schemes)
-        return min(schemes, key=times.ms)
+            times = [self.latencies.times(workload, schemes) for workload in self.workloads[site.output]]
+        return min(schemes, key=lambda scheme: sum(known.ms(scheme) for known in times))
 
     def time_architecture(self, planned: Sequence[PlannedSite]) -> Timed:
         """Measure a whole network with random weights against the original."""
@@ -250,8 +253,8 @@ class Planner:
 
     def _modelled_ms(self) -> float:
         """Roofline time of the whole original; where the sites' own times are known from a table, scaled to them."""
-        workloads = self.workloads
-        modelled = sum(dense_ms(w.geometry, w.dtype) * w.batch for w in workloads.values())
+        workloads = [workload for several in self.workloads.values() for workload in several]
+        modelled = sum(dense_ms(w.geometry, w.dtype) * w.batch for w in workloads)
         known = sum(options[0].dense_ms or 0.0 for options in self.choices_by_latency.options)
         totals = self.case.opened.totals
         rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0))

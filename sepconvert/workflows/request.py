@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepconvert.data import Data
 from sepconvert.errors import UsageError
 from sepconvert.graph.sites import CONV, LAYERS
 from sepconvert.progress import Progress, silent
@@ -25,8 +26,8 @@ class Request:
 
     model: "Path | str | Module"
     output: Path | None = None
-    data: Path | str | None = None
-    test_data: Path | str | None = None
+    data: Data | None = None
+    test_data: Data | None = None
     example_inputs: Any = None
     form: str = "auto"
     budget: Budget = Budget()
@@ -61,6 +62,8 @@ class Request:
         return (CONV,) if self.form == "auto" else LAYERS
 
     @property
-    def training_data(self) -> Path | str | None:
+    def training_data(self) -> Data | None:
         """Inputs to train on; None where nothing is trained."""
-        return None if self.fine_tune is None else self.fine_tune.train_data or self.data
+        if self.fine_tune is None:
+            return None
+        return self.data if self.fine_tune.train_data is None else self.fine_tune.train_data

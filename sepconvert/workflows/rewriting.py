@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from sepconvert.data import Dataset, input_values
+from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import ModelError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, watched
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RewriteResult:
     """What ``rewrite`` returns: the record, the rewritten model in memory, and where it was written (or None)."""
 
@@ -77,12 +77,16 @@ class RewriteResult:
             model: Sequential or functional, with the weights it was exported with; it stays as it is.
 
         Raises:
-            ModelError: Keras is not installed, the model is another one, Keras has no such layer, or the result is in
-                INT8.
+            MissingExtraError: Keras cannot be imported.
+            ModelError: the model is another one, Keras has no such layer, or the result is in INT8.
         """
         if self._keras is None:
             raise ModelError("The model was written in INT8, which Keras's layers do not hold; leave --int8 away.")
         return self._keras.model(model)
+
+    def __repr__(self) -> str:
+        """What an interpreter shows: the record's figures."""
+        return self.record.summary()
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the record's figures."""
@@ -105,8 +109,8 @@ def rewrite(
     model: "Path | str | Module",
     output: Path | str | None = None,
     *,
-    data: Path | str | None = None,
-    test_data: Path | str | None = None,
+    data: Data | None = None,
+    test_data: Data | None = None,
     example_inputs: Any = None,
     form: str = "auto",
     fine_tune: FineTune | bool = False,
@@ -115,7 +119,7 @@ def rewrite(
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
     **budget: Unpack[BudgetWords],
 ) -> RewriteResult:
     """Rewrite the standard convolutions of a model as separable ones and record what was gained and lost.
@@ -124,8 +128,10 @@ def rewrite(
         model: path of an ONNX, ``.pt2`` or TorchScript file, ``pkg.module:factory``, or a live ``nn.Module``; it is
             never changed.
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
-        data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, or ``pkg.module:callable``.
-        test_data: inputs that fidelity is measured on; default ``data``, else seeded random inputs.
+        data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, ``pkg.module:callable``, or the inputs
+            themselves: an array or tensor (N, …), a dict of them by input name, a ``DataLoader``, a dataset, a list or
+            a generator of batches. What follows the inputs in a tuple are class numbers (N,).
+        test_data: inputs that fidelity is measured on, given likewise; default ``data``, else seeded random inputs.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
             (the depthwise forms) or ``any``.
@@ -135,7 +141,8 @@ def rewrite(
         measure: latency, devices, threads.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
-        progress: called with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
+            with the stage, steps done, and steps in all.
         budget: one of
 
             * ``macs``: MACs of the whole model, new/old; 0.5 if neither a budget nor ``data`` is given.
@@ -162,23 +169,24 @@ def rewrite(
         True
     """
     tuning = FineTune() if fine_tune is True else fine_tune or None
-    request = Request(
-        model=model,
-        output=None if output is None else Path(output),
-        data=data,
-        test_data=test_data,
-        example_inputs=example_inputs,
-        form=form,
-        budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
-        fine_tune=tuning,
-        reading=reading,
-        planning=planning,
-        measure=measure,
-        outputs=outputs,
-        seed=seed,
-        progress=progress,
-    )
-    return _run(request)
+    with watched(progress) as tell:
+        request = Request(
+            model=model,
+            output=None if output is None else Path(output),
+            data=data,
+            test_data=test_data,
+            example_inputs=example_inputs,
+            form=form,
+            budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
+            fine_tune=tuning,
+            reading=reading,
+            planning=planning,
+            measure=measure,
+            outputs=outputs,
+            seed=seed,
+            progress=tell,
+        )
+        return _run(request)
 
 
 def _run(request: Request) -> RewriteResult:
@@ -270,9 +278,10 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         for site in opened.found.sites
     ]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
+    refitted = {new.site.product for new in settled.fit.dense.values()}
     return replace(
         record,
-        skipped=[with_refit(skip, settled.fit.dense) for skip in opened.found.skips],
+        skipped=[with_refit(skip, refitted) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         fidelity=fidelity,
         latency=latency,

@@ -29,8 +29,7 @@ def time_sites(
     """
     opened = case.opened
     eligible = {record.output for record in records if record.status == "eligible"}
-    sized = (site for site in opened.found.sites if site.geometry.in_positions and site.geometry.out_positions)
-    sites = [site for site in sized if site.output in eligible]
+    sites = [site for site in opened.found.sites if site.geometry.is_sized and site.output in eligible]
     if not sites:
         return list(records), []
     in_int8 = int8 is not None and int8.planned

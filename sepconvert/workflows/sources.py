@@ -65,12 +65,12 @@ class ModelSource:
         known, names = self.torch.replaceable(), {layer.output: layer for layer in layers_of(model)}
         sites, skips = [], list(found.skips)
         for site in found.sites:
-            layer = names.get(site.product)
-            reason = known.refusal(site, layer)
+            refusals = [known.refusal(use, names.get(use.product)) for use in site.uses]
+            reason = next((refusal for refusal in refusals if refusal is not None), None)
             if reason is not None:
-                skips.append(Skip(site.name, site.notation.operator, "no-layer", reason, site.output))
+                skips += [Skip(use.name, use.notation.operator, "no-layer", reason, use.product) for use in site.uses]
                 continue
-            assert layer is not None
+            layer = names[site.product]
             # People know a layer by its path; the exporter's node names mean nothing to them.
             sites.append(replace(site, name=known.paths[layer.weight] or site.name))
         return Survey(tuple(sites), tuple(skips))

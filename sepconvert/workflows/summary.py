@@ -59,8 +59,8 @@ def _factor(form: str, geometry: ConvGeometry, rank: int) -> float:
 def model_layers(opened: OpenedModel, sites: Sequence[SiteRecord], pairs: Sequence[SeparablePair]) -> list[ModelLayer]:
     """All layers in the model's order, with what became of those that have weights."""
     totals = opened.totals
-    products = {site.output: site.product for site in opened.found.sites}
-    known = {products[site.output]: site for site in sites}
+    records = {site.output: site for site in sites}
+    known = {use.product: records[site.output] for site in opened.found.sites for use in site.uses}
     skipped = {skip.output: skip.reason for skip in opened.found.skips}
     member = {output: index for index, pair in enumerate(pairs) for output in pair.layers}
     return [

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepconvert.data import Dataset, input_values
+from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import NothingToDoError, UsageError
 from sepconvert.files import staged
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.save import file_size
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, watched
 from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.record.ruin import ruins
 from sepconvert.separable.forms import cli_name
@@ -42,8 +42,8 @@ BUDGETS = (1.5, 2.0, 3.0)
 def sweep(
     model: "Path | str | Module",
     *,
-    data: Path | str,
-    test_data: Path | str | None = None,
+    data: Data,
+    test_data: Data | None = None,
     example_inputs: Any = None,
     form: str = "auto",
     budgets: Sequence[float] = BUDGETS,
@@ -53,7 +53,7 @@ def sweep(
     measure: Measure = Measure(),
     outputs: Outputs = Outputs(),
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Record:
     """Rewrite a model under several speed-ups and measure what each costs and loses, beside simpler methods.
 
@@ -74,7 +74,8 @@ def sweep(
             speed-ups are unknown.
         outputs: record and page to write.
         seed: seed of everything random.
-        progress: called with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
+            with the stage, steps done, and steps in all.
 
     Returns:
         A record whose ``sweep`` holds a point per budget and the simpler methods' points: relative error, latency in
@@ -101,26 +102,35 @@ def sweep(
     if not budgets:
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
     asked = [Budget("speedup", budget) for budget in budgets]
-    request = Request(
-        model=model,
-        data=data,
-        test_data=test_data,
-        example_inputs=example_inputs,
-        form=form,
-        budget=asked[0],
-        reading=reading,
-        planning=planning,
-        measure=measure,
-        outputs=outputs,
-        seed=seed,
-        progress=progress,
+    with watched(progress) as tell:
+        request = Request(
+            model=model,
+            data=data,
+            test_data=test_data,
+            example_inputs=example_inputs,
+            form=form,
+            budget=asked[0],
+            reading=reading,
+            planning=planning,
+            measure=measure,
+            outputs=outputs,
+            seed=seed,
+            progress=tell,
+        )
+        return _run(request, budgets, None if export_table is None else Path(export_table))
+
+
+def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Record:
+    reading, planning, measure, outputs = request.reading, request.planning, request.measure, request.outputs
+    source = find_source(
+        request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
     )
-    source = find_source(model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=example_inputs)
-    table = None if export_table is None else Path(export_table)
     tables = [] if table is None else [table]
     outputs.check(*source.files, also=tables)
     measure.check()
-    opened, (calibration, test) = open_with_data(source, request, [data, test_data], [*tables, *outputs.paths()])
+    opened, (calibration, test) = open_with_data(
+        source, request, [request.data, request.test_data], [*tables, *outputs.paths()]
+    )
     check_runs(opened)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)

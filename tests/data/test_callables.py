@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sepconvert.data import callables, load_data
+from sepconvert.data import load_data, yielded
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
@@ -80,14 +80,14 @@ def test_a_static_batch_needs_equal_shapes(source: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["text"], "dict 0: str was yielded; yield dicts of arrays"),
-        ([batch(1, 4), [1, 2]], "dict 1: list was yielded"),
+        (["text"], "item 0: str where an array .* is wanted"),
+        ([batch(1, 4), [1, 2, 3]], "item 1: 3 things where an array"),
         ([{"z": np.zeros((1, 1, 4, 4))}], "no array for input 'x'"),
         ([{"x": np.zeros((1, 2, 4, 4))}], r"has shape \(1, 2, 4, 4\) but the model takes \(N, 1, H, W\)"),
         ([{"x": np.zeros((1, 1, 4, 4), np.uint8)}], "--scale"),
-        ([{"x": np.full((1, 1, 4, 4), np.nan)}], "dict 0: array for input 'x' holds NaN or Inf"),
+        ([{"x": np.full((1, 1, 4, 4), np.nan)}], "item 0: array for input 'x' holds NaN or Inf"),
         ([{"x": np.zeros((2, 1, 4, 4)), "y": np.zeros(3, int)}], "different numbers of samples"),
-        ([batch(1, 4), {"x": np.zeros((1, 1, 4, 4))}], "labels 'y' in some dicts only"),
+        ([batch(1, 4), {"x": np.zeros((1, 1, 4, 4))}], "labels in some items only"),
         ([], "holds no samples"),
     ],
 )
@@ -96,9 +96,17 @@ def test_wrong_yields_are_refused(source: Callable[..., str], items: list[Any], 
         load_data(source(yielding(*items)), [INPUT])
 
 
-def test_one_dict_instead_of_an_iterable_is_refused(source: Callable[..., str]) -> None:
-    with pytest.raises(DataError, match="returned dict; it must yield dicts of arrays"):
-        load_data(source(lambda: batch(1, 4)), [INPUT])
+def test_one_dict_instead_of_an_iterable_is_all_there_is(source: Callable[..., str]) -> None:
+    assert load_data(source(lambda: batch(3, 4)), [INPUT]).count == 3
+
+
+def test_code_that_fails_on_the_way_is_named_with_its_line(source: Callable[..., str]) -> None:
+    def broken() -> Iterator[dict[str, np.ndarray]]:
+        yield batch(1, 4)
+        raise OSError("disk gone")
+
+    with pytest.raises(DataError, match=r"users_data:make failed: OSError \(disk gone\) at .*test_callables.py"):
+        load_data(source(broken), [INPUT])
 
 
 def test_what_never_ends_is_stopped(source: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +114,7 @@ def test_what_never_ends_is_stopped(source: Callable[..., str], monkeypatch: pyt
         while True:
             yield batch(64, 32)
 
-    monkeypatch.setattr(callables, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(yielded, "MOST_BYTES", 1 << 20)
     with pytest.raises(DataError, match="yields more than"):
         load_data(source(forever), [INPUT])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepconvert.fitting.sampling import SiteSample
+from sepconvert.fitting.sampling import Seen, SiteSample
 from sepconvert.graph.heads import answers_per_input
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
@@ -21,7 +21,7 @@ def sample(coherent: float, *, heldout: bool) -> SiteSample:
     found = SiteSample(GEOMETRY, 1 << 30, coherent)
     for inputs in (INPUTS - 2, 2):
         x, y = rng.standard_normal((inputs, 3, 6, 5)) + 1, rng.standard_normal((inputs, 4, 6, 5)) - 2
-        found.add(x, y, 30 * inputs, rng, heldout=heldout)
+        found.add(Seen(x, GEOMETRY), y, 30 * inputs, rng, heldout=heldout)
     return found
 
 

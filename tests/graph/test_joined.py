@@ -126,3 +126,39 @@ def test_a_part_takes_its_stretch_of_an_array() -> None:
     part = OutputPart("v", ((0, 1, 2), (2, 1, 3)))
     assert part.name == "v[1:2, :, 1:3]"
     assert np.array_equal(part.of(array), array[1:2, :, 1:3])
+
+
+def classes_of(inputs: str, outputs: str, body: str, opset: int = 17) -> dict[str, int | None]:
+    """The axis of the classes of every part of the only output."""
+    text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({inputs}) => ({outputs}) {{ {body} }}'
+    model = load_bytes(onnx.parser.parse_model(text).SerializeToString())
+    (found,) = output_parts(model, infer_shapes(model)).values()
+    return {part.name: part.classes for part in found}
+
+
+def test_a_softmax_says_along_which_axis_the_classes_are() -> None:
+    given = "float[N,4,5,6] x", "float[N,5,4,6] y"
+    assert classes_of(*given, "a = Relu (x) s = Softmax <axis=1> (a) y = Transpose <perm=[0,2,1,3]> (s)") == {"a": 1}
+    assert classes_of(*given, "a = Relu (x) s = LogSoftmax (a) y = Transpose <perm=[0,2,1,3]> (s)") == {"a": -1}
+    assert classes_of(*given, "a = Relu (x) s = Sigmoid (a) y = Transpose <perm=[0,2,1,3]> (s)") == {"a": None}
+    assert classes_of("float[N,4] x", "float[N,4] y", "y = Relu (x)") == {"y": None}
+
+
+def test_a_softmax_before_opset_13_has_one_axis_of_classes_only_where_nothing_follows_it() -> None:
+    assert classes_of("float[N,4,5] x", "float[N,4,5] y", "a = Relu (x) y = Softmax <axis=1> (a)", 11) == {"a": None}
+    assert classes_of("float[N,4,5] x", "float[N,4,5] y", "a = Relu (x) y = Softmax <axis=2> (a)", 11) == {"a": 2}
+    assert classes_of("float[N,4,1] x", "float[N,4,1] y", "a = Relu (x) y = Softmax (a)", 11) == {"a": 1}
+
+
+def test_an_argmax_leads_to_the_scores_that_it_chooses_from() -> None:
+    body = "a = Relu (x) m = ArgMax <axis=1, keepdims=0> (a) y = Cast <to = 6> (m)"
+    assert classes_of("float[N,4,5,6] x", "int32[N,5,6] y", body) == {"a": 1}
+    body = "a = Relu (x) s = Softmax <axis=-1> (a) m = ArgMax <axis=2, keepdims=0> (s) y = Cast <to = 1> (m)"
+    assert classes_of("float[N,4,5] x", "float[N,4] y", body) == {"a": -1}
+
+
+def test_classes_joined_along_another_axis_stay_classes() -> None:
+    body = f"{CONV} all = Concat <axis = 1> (a, b) y = Softmax <axis = 2> (all)"
+    assert classes_of("float[N,4,5] x", "float[N,8,5] y", body) == {"a": 2, "b": 2}
+    body = f"{CONV} all = Concat <axis = 2> (a, b) y = Softmax <axis = 2> (all)"
+    assert classes_of("float[N,4,5] x", "float[N,4,10] y", body) == {"a": None, "b": None}

@@ -9,7 +9,9 @@ import pytest
 
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.keras import separable_factors
 from sepconvert.runtime.sessions import run_model
+from sepconvert.separable.forms import reconstruct
 
 L = keras.layers
 QUICK = sepconvert.Measure(latency=False)
@@ -79,13 +81,40 @@ def test_the_textbook_network_goes_from_keras_to_the_report_and_back(tmp_path: P
     assert_same(model, before, inputs(model, 4, seed=1))
 
 
-def test_the_separable_textbook_network_is_said_to_have_nothing_left(tmp_path: Path) -> None:
-    path = exported(article("separable"), tmp_path / "separable.onnx")
-    record = sepconvert.analyze(path)
+def test_the_separable_textbook_network_goes_from_keras_to_the_report_and_back(tmp_path: Path) -> None:
+    model = article("separable")
+    path = exported(model, tmp_path / "separable.onnx")
+    page = tmp_path / "page.html"
+    record = sepconvert.analyze(path, outputs=sepconvert.Outputs(html=page))
     assert not [site for site in record.sites if site.status == "eligible"]
-    assert "depthwise" in {skip.kind for skip in record.skipped}
-    assert record.totals is not None
     assert record.totals.before.params == 3 * 9 + 3 * 64 + 64 + 57600 * 10 + 10
+    (pair,) = record.separable
+    assert (pair.form, pair.rank, pair.exact) == ("dw-pw", 1, True)
+    assert (pair.params, pair.dense_params) == (3 * 9 + 3 * 64, 3 * 9 * 64)
+    assert "Already separable: 1 pair" in page.read_text()
+    dense = article("dense")  # the standard network that computes the same, from the weights of the separable one
+    *weights, bias = model.layers[0].get_weights()
+    kernel = reconstruct(separable_factors(weights))
+    dense.layers[0].set_weights([np.moveaxis(kernel, (0, 1), (-1, -2)), bias])
+    dense.layers[-1].set_weights(model.layers[-1].get_weights())
+    x = inputs(model, 4, seed=1)
+    assert np.linalg.norm(run(dense, x) - run(model, x)) < 1e-6 * np.linalg.norm(run(model, x))
+
+
+def test_a_separable_kernel_found_in_a_standard_layer_comes_back_as_one(tmp_path: Path) -> None:
+    separable, dense = article("separable"), article("dense")
+    kernel = reconstruct(separable_factors(separable.layers[0].get_weights()))
+    dense.layers[0].set_weights([np.moveaxis(kernel, (0, 1), (-1, -2)), np.zeros(64)])
+    path = exported(dense, tmp_path / "dense.onnx")
+    (saving,) = [layer.saving for layer in sepconvert.analyze(path).layers if layer.saving is not None]
+    assert (saving.form, saving.rank, saving.exact) == ("dw-pw", 1, True)
+    back = sepconvert.rewrite(path, form="dw-pw", rank=1, measure=QUICK).keras(dense)
+    x = inputs(dense, 4, seed=1)
+    assert np.linalg.norm(run(back, x) - run(dense, x)) < 1e-6 * np.linalg.norm(run(dense, x))
+
+
+def test_a_network_that_is_separable_already_is_not_written_again(tmp_path: Path) -> None:
+    path = exported(article("separable"), tmp_path / "separable.onnx")
     with pytest.raises(NothingToDoError):
         sepconvert.rewrite(path, rank=1, measure=QUICK)
 

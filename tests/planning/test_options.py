@@ -18,7 +18,8 @@ from tests.planning.networks import make_site
 SETTING = Setting("onnxruntime 1.32.0", "cpu", "CPUExecutionProvider", "a CPU", 1)
 DENSE_MS = 0.31
 SITE = make_site("conv")
-WORKLOADS = {SITE.output: Workload(SITE.geometry)}
+WORKLOAD = Workload(SITE.geometry)
+WORKLOADS = {SITE.output: [WORKLOAD]}
 
 
 def falling(forms: Sequence[str]) -> Mapping[str, SiteProfile]:
@@ -38,7 +39,7 @@ def told(forms: Sequence[str], ratio: Callable[[Scheme], float]) -> Latencies:
         for lowering in lowerings(candidate.form, candidate.rank)
     ]
     pairs = {way: Pair(ratio(way) * DENSE_MS, DENSE_MS) for way in ways}
-    table = Table(SETTING, (SiteTimes(WORKLOADS[SITE.output], pairs, dict.fromkeys(ways, "measured")),))
+    table = Table(SETTING, (SiteTimes(WORKLOAD, pairs, dict.fromkeys(ways, "measured")),))
     return Latencies(TimeSources(SETTING, table=table, timing=False), 0, pytest.fail)
 
 

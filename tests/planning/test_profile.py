@@ -82,7 +82,7 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
 def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> float:
     """The site's relative error by dense arithmetic on the values the replay holds."""
     outputs = np.concatenate([live[task.replay.site.output] for live in task.replay.live]).astype(np.float64)
-    inputs = np.concatenate(task.replay.inputs).astype(np.float64)
+    inputs = np.concatenate([seen[task.replay.site.input] for seen in task.replay.inputs]).astype(np.float64)
     geometry = task.replay.site.geometry
     padded = np.pad(
         inputs, ((0, 0), (0, 0), (geometry.pads[0], geometry.pads[2]), (geometry.pads[1], geometry.pads[3]))
@@ -105,7 +105,7 @@ def _replayed_inputs(dataset: Dataset, task: SiteTask) -> list[np.ndarray]:
 
 
 def test_only_what_comes_behind_a_site_is_replayed(tasks: list[SiteTask]) -> None:
-    sizes = [len(task.replay.rest or b"") for task in tasks]
+    sizes = [len(task.replay.rest.model or b"") for task in tasks]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
 
@@ -117,7 +117,7 @@ def test_as_many_inputs_are_replayed_as_the_outputs_have_few_values(
     model, sites, dataset = resnet  # of ten output values
     effort = replace(LIGHT, batch=1, replayed=12, replayed_values=values, replayed_bytes=bytes_)
     task = next(iter(TaskWalk(model, sites[:1], ["pw_dw_pw"], effort, np.random.default_rng(0), silent).tasks(dataset)))
-    assert sum(map(len, task.replay.inputs)) == inputs
+    assert sum(len(seen[task.replay.site.input]) for seen in task.replay.inputs) == inputs
 
 
 def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -> None:

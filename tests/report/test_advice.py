@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 import sepconvert
+from sepconvert.graph.save import model_bytes
 from sepconvert.record import Record
 from tests.commands import Run
+from tests.fitting.nets import Net
 
 
 def starts(record: Record) -> list[str]:
@@ -26,6 +28,12 @@ def test_the_advice_fits_the_model(sample_models_dir: Path, name: str, where: st
     assert starts(record) == ["Where", "How"]
     assert where in record.advice[0]
     assert how in record.advice[1]
+
+
+def test_a_layer_on_a_small_map_is_told_that_little_time_is_saved_there(tmp_path: Path) -> None:
+    net = Net(channels=16, size=7)
+    (tmp_path / "small.onnx").write_bytes(model_bytes(net.build(net.conv("conv", "image", 16, 16))))
+    assert "on maps of 8×8 or less" in sepconvert.analyze(tmp_path / "small.onnx").advice[1]
 
 
 def test_a_network_whose_time_is_in_pointwise_layers_is_told_so(open_nsfw: Path) -> None:

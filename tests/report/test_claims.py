@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sepconvert.record import Fidelity, OutputFidelity, SweepPoint
+from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, SweepPoint
 from sepconvert.report import claims
 from sepconvert.report.verdict import judge
 
@@ -109,6 +109,31 @@ def test_decisions_that_nobody_counted_are_said_to_be_uncounted(records: Any) ->
     assert record.fidelity is not None
     counted = replace(record, fidelity=replace(record.fidelity, top1_agreement=0.97))
     assert "was not counted" not in claims.quality(counted).sentence
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "tone"),
+    [(0.995, "A small loss", "good"), (0.97, "A noticeable loss", "mixed"), (0.8, "A large loss", "bad")],
+)
+def test_how_many_choices_change_decides_too(records: Any, share: float, size: str, tone: str) -> None:
+    outputs = [OutputFidelity("characters", 0.026, 0.0074, 0.91, None, None)]
+    choices = [ChoiceFidelity("characters", share, 2400, 0.317)]
+    record = records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=choices))
+    claim = claims.quality(record)
+    assert claim.tone == tone
+    assert claim.sentence.startswith(size)
+    percent = f"{100 * share:.1f}\u202f%"
+    assert f"the same choice at {percent} of 2\u202f400 positions (no choice changed in 31.7\u202f%" in claim.sentence
+    assert "was not counted" not in claim.sentence
+    assert f"the same choice at {percent}" in judge(record).headline
+
+
+def test_of_several_choices_the_worst_is_named(records: Any) -> None:
+    outputs = [OutputFidelity("y", 0.001, None, 0.1, None, None)]
+    choices = [ChoiceFidelity("first", 1.0, 20, 1.0), ChoiceFidelity("second", 0.985, 400, 0.9)]
+    found = fidelity(None, outputs=outputs, choices=choices, top1_agreement=0.99)
+    assert found.least_agreement == 0.985
+    assert "of “second”" in claims.quality(records.rewrite(fidelity=found)).sentence
 
 
 def test_an_error_that_cannot_be_computed_is_not_called_small(records: Any) -> None:

@@ -76,5 +76,8 @@ def test_a_notebook_shows_figures_and_escapes_names(sample_models_dir: Path) -> 
     shown = result._repr_html_()
     assert shown == result.record._repr_html_()
     assert f"{result.record.totals.before.macs:,}" in shown
+    assert repr(result) == repr(result.record) == result.record.summary()
+    assert f"{result.record.totals.before.macs:,}" in result.record.summary()
+    assert len(repr(result).splitlines()) < 12
     hostile = replace(result.record, warnings=["<script>alert(1)</script>"])
     assert "<script>" not in hostile._repr_html_()

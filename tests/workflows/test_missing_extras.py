@@ -7,7 +7,7 @@ installed here but the package.
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def interpreter_without(package: str, folder: Path) -> Run:
-    """Return a function that runs sepconvert's command line where ``package`` cannot be found."""
+def interpreter_without(package: str, folder: Path, *, run_as: Sequence[str] = ("-m", "sepconvert")) -> Run:
+    """Return a function that runs sepconvert's command line, or other code, where ``package`` cannot be found."""
     for entry in sys.path:
         if Path(entry).name not in ("site-packages", "dist-packages"):
             continue
@@ -29,7 +29,7 @@ def interpreter_without(package: str, folder: Path) -> Run:
                 link.symlink_to(installed)
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-S", "-m", "sepconvert", *map(str, arguments)]
+        command = [sys.executable, "-S", *run_as, *map(str, arguments)]
         environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{folder}"}
         return subprocess.run(command, text=True, capture_output=True, check=False, env=environment)
 
@@ -91,3 +91,20 @@ def test_several_devices_without_lightning_are_refused(sample_models_dir: Path, 
     done = run("rewrite", sample_models_dir / "fashion_resnet.onnx", "-o", tmp_path / "out.onnx", "--data", data,
                "--fine-tune", "--num-devices", 2, "--quiet")  # fmt: skip
     assert_refused(done, "Lightning Fabric", "pip install '.[distributed]'")
+
+
+def test_a_rewritten_model_goes_back_into_keras_only_where_that_is_installed(
+    sample_models_dir: Path, tmp_path: Path
+) -> None:
+    run = interpreter_without("keras", tmp_path, run_as=("-c",))
+    done = run(f"""
+import sepconvert
+from sepconvert.keras import separable_weights
+result = sepconvert.rewrite({str(sample_models_dir / "textbook_standard.onnx")!r}, form="dw-pw", rank=1,
+                            measure=sepconvert.Measure(latency=False))
+try:
+    result.keras(object())
+except sepconvert.errors.MissingExtraError as error:
+    print(error)
+""")
+    assert done.stdout.startswith("Keras cannot be imported (No module named 'keras'); pip install '.[keras]'"), done

@@ -98,6 +98,14 @@ def test_the_rows_add_up_to_the_totals(sample_models_dir: Path, name: str, form:
     assert len(statuses) == len(record.sites) + len(record.skipped)
 
 
+def test_a_skipped_matrix_with_an_add_behind_it_is_told_where_its_multiply_adds_are(ppocr_rec: Path) -> None:
+    reading = sepconvert.Reading(input_shapes={"x": (1, 3, 48, 320)})
+    record = sepconvert.analyze(ppocr_rec, reading=reading)
+    told = {layer.op for layer in record.layers if layer.status == "skipped" and layer.kind == "linear"}
+    assert told == {"MatMul"}
+    assert not [layer.name for layer in record.layers if layer.status and not layer.macs]
+
+
 def test_the_rows_of_real_models_add_up_too(model_zoo: Path) -> None:
     sizes = {"ch_PP-OCRv4_rec_infer.onnx": (1, 3, 48, 320)}
     for path in sorted(model_zoo.glob("*.onnx")):

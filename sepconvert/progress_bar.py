@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.table import Column
-
 from sepconvert.progress import Progress
-from sepconvert.terminal.names import plain_console
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
 
@@ -18,8 +15,10 @@ def progress_bar() -> Iterator[Progress]:
 
     It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
     """
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     stage_column = Column(width=36, no_wrap=True, overflow="ellipsis")
     columns = (
@@ -29,7 +28,7 @@ def progress_bar() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    console = plain_console(stderr=True)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     with Bar(*columns, console=console, transient=True, auto_refresh=False, speed_estimate_period=600) as bar:
         task, stage, drawn = bar.add_task("", visible=False), "", 0.0
 
