@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from time import monotonic
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step, and at the end with ``done == total``.
@@ -11,6 +12,8 @@ Progress = Callable[[str, int, int], None]
 ``what`` is the stage and, after a colon, the part of the model: ``Fit: layer1/conv2``. ``done`` never falls within a
 stage.
 """
+
+_BETWEEN_DRAWINGS = 0.1  # seconds
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -23,9 +26,7 @@ def watched(progress: Progress | bool) -> Iterator[Progress]:
     if callable(progress):
         yield progress
     elif progress and (sys.stderr.isatty() or _in_notebook()):
-        from sepconvert.progress_bar import progress_bar
-
-        with progress_bar() as tell:
+        with _progress_bar() as tell:
             yield tell
     else:
         yield silent
@@ -34,3 +35,39 @@ def watched(progress: Progress | bool) -> Iterator[Progress]:
 def _in_notebook() -> bool:
     """Whether output goes to a notebook that can draw a bar: Rich needs ``ipywidgets`` for it."""
     return "ipykernel" in sys.modules and find_spec("ipywidgets") is not None
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end.
+
+    It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    stage_column = Column(width=36, no_wrap=True, overflow="ellipsis")
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=stage_column),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    with Bar(*columns, console=console, transient=True, auto_refresh=False, speed_estimate_period=600) as bar:
+        task, stage, drawn = bar.add_task("", visible=False), "", 0.0
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal stage, drawn
+            if what.partition(":")[0] != stage:
+                stage = what.partition(":")[0]
+                bar.reset(task, description=what, completed=done, total=total, visible=True)
+            bar.update(task, description=what, completed=done)
+            if done == 0 or done == total or monotonic() - drawn > _BETWEEN_DRAWINGS:
+                bar.refresh()
+                drawn = monotonic()
+
+        yield tell

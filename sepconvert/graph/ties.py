@@ -41,7 +41,7 @@ def join_uses(sites: Sequence[ConvSite], model: LoadedModel) -> tuple[list[ConvS
         if reason is None:
             joined[uses[0].output] = _joint(uses)
         else:
-            skips += [Skip(use.name, use.notation.operator, SHARED_WEIGHT, reason, use.output) for use in uses]
+            skips += [Skip(use.name, use.notation.operator, SHARED_WEIGHT, reason, use.product) for use in uses]
     parts = {use.output for uses in shared.values() for use in uses}
     return [joined.get(site.output, site) for site in sites if site.output in joined or site.output not in parts], skips
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sepconvert.record import ChoiceFidelity, Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
+from sepconvert.record import Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
 from sepconvert.report import claims, figures
 from sepconvert.report.layers import Pairs
 
@@ -208,15 +208,10 @@ def fidelity_view(record: Record) -> FidelityView | None:
         inputs=claims.inputs(fidelity),
         values=tuple(claims.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
-        choices=tuple(_choice_pair(choice) for choice in fidelity.choices),
+        choices=tuple((choice.name, claims.choice(choice)) for choice in fidelity.choices),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
         has_parts=any(o.parts for o in fidelity.outputs),
     )
-
-
-def _choice_pair(choice: ChoiceFidelity) -> tuple[str, str]:
-    unchanged = f"no choice changed in {figures.percent(choice.unchanged)} of the samples"
-    return choice.name, f"{claims.choice(choice)}; {unchanged}"
 
 
 def _output_row(output: OutputFidelity) -> OutputRow:

@@ -197,8 +197,7 @@ def _fidelity(record: Record) -> list[RenderableType]:
     if found.top1_agreement is not None:
         parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
     for choice in found.choices:
-        unchanged = f"no change in {figures.percent(choice.unchanged)} of the samples"
-        text = f"Same choice as the original in {choice.name}: {claims.choice(choice)}, {unchanged}"
+        text = f"Same choice as the original in {choice.name}: {claims.choice(choice)}"
         parts.append(Text(plain(text), overflow="fold"))
     claim = claims.quality(record)
     if claim.tone == claims.BAD:
