@@ -167,7 +167,8 @@ def test_a_sweep_shows_what_int8_alone_gives(smooth: tuple[Path, Path]) -> None:
     (point,) = record.sweep.points
     assert point.command is not None
     assert "--int8" in point.command
-    assert 0 < (alone.error or 0) < (point.error or 0)
+    assert 0 < (alone.error or 0) < 0.01
+    assert 0 < (point.error or 0) < 0.01
     assert (alone.file_bytes or 0) < (record.source.bytes or 0) / 3
 
 
