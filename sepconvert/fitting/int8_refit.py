@@ -5,14 +5,14 @@ are opened, with ranges measured on what they are fed. So later layers make up f
 """
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.int8_fit import settle_rounded
-from sepconvert.fitting.layers import constant_bias, refittable_layers
+from sepconvert.fitting.layers import constant_bias, fits_memory, refittable_layers
 from sepconvert.fitting.refit import RefitSettings, Walk
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.fitting.sampling import SiteSample
@@ -23,10 +23,10 @@ from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.parts import extract
 from sepconvert.graph.save import runnable
 from sepconvert.graph.shapes import Shapes, infer_shapes
-from sepconvert.graph.sites import LINEAR, POINTWISE
+from sepconvert.graph.sites import LINEAR, POINTWISE, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.progress import Progress, silent
-from sepconvert.runtime.quantise import IntegerTypes, Range, quantisable_nodes, quantised, types_here
+from sepconvert.runtime.quantise import IntegerTypes, Range, quantisable_nodes, quantised
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.runtime.simplify import simplified
 from sepconvert.separable.rounding import BITS
@@ -35,29 +35,11 @@ RANGE_INPUTS = 256
 """Inputs on which the ranges of a part are measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Integers:
-    """What computes in integers, and how.
-
-    Attributes:
-        types: how numbers become integers.
-        floats: outputs of nodes that stay in floating point. A site that makes such an output stays whole.
-    """
-
-    types: IntegerTypes = field(default_factory=types_here)
-    floats: frozenset[str] = frozenset()
-
-    @property
-    def weight_bits(self) -> int:
-        """Bits of a weight."""
-        return BITS - 1 if self.types.reduced else BITS
-
-
 def refit_quantised(
     model: LoadedModel,
     fit: NetworkFit,
     dataset: Dataset,
-    integers: Integers,
+    types: IntegerTypes,
     *,
     rng: np.random.Generator,
     settings: RefitSettings | None = None,
@@ -69,7 +51,7 @@ def refit_quantised(
         model: the original, which stays as it is and gives the targets.
         fit: what became of its sites in floating point; an empty one where nothing is rewritten.
         dataset: unlabelled inputs.
-        integers: what computes in integers, and how.
+        types: how numbers become integers.
         rng: decides which inputs are held out and which positions are sampled.
         settings: see ``RefitSettings``.
         progress: told of every layer.
@@ -80,19 +62,21 @@ def refit_quantised(
     shapes = infer_shapes(model, dataset.shapes())
     if dataset.count < 2 * (dataset.batch or 1):
         return fit
-    layers = _layers(model, fit, shapes)
-    walk = _QuantisedWalk(model, layers, integers, settings or RefitSettings(), rng, progress)
-    return walk.run(dataset, shapes)
+    chosen = settings or RefitSettings()
+    layers = _layers(model, fit, shapes, chosen.memory_budget)
+    found = _QuantisedWalk(model, layers, types, chosen, rng, progress).run(dataset, shapes)
+    return replace(found, warnings=tuple(dict.fromkeys((*fit.warnings, *found.warnings))))
 
 
-def _layers(model: LoadedModel, fit: NetworkFit, shapes: Shapes) -> list[SiteFit]:
+def _layers(model: LoadedModel, fit: NetworkFit, shapes: Shapes, memory_budget: int) -> list[SiteFit]:
     """Every layer whose weight can be replaced by another without another node, in the graph's order."""
     free = {layer.output for layer in refittable_layers(model, shapes)}
-    return [
-        fit.sites.get(site.output, SiteFit(site))
-        for site in survey(model, shapes).sites
-        if site.output in fit.sites or site.output in free or site.layer not in (POINTWISE, LINEAR)
-    ]
+
+    def is_open(site: ConvSite) -> bool:
+        return (site.output in free or site.layer not in (POINTWISE, LINEAR)) and fits_memory(site, memory_budget)
+
+    every = survey(model, shapes).sites
+    return [fit.sites.get(site.output, SiteFit(site)) for site in every if site.output in fit.sites or is_open(site)]
 
 
 class _QuantisedWalk(Walk):
@@ -104,7 +88,7 @@ class _QuantisedWalk(Walk):
         self,
         model: LoadedModel,
         fits: Sequence[SiteFit],
-        integers: Integers,
+        types: IntegerTypes,
         settings: RefitSettings,
         rng: np.random.Generator,
         progress: Progress,
@@ -112,12 +96,12 @@ class _QuantisedWalk(Walk):
         plans = [SitePlan(fit.site, () if fit.scheme is None else (fit.scheme,)) for fit in fits]
         super().__init__(model, plans, settings, rng, progress)
         self._fits = {fit.site.output: fit for fit in fits}
-        self._integers = integers
+        self._types = types
 
     def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight = read_kernel(self._model, plan.site).astype(np.float64)
         seen = SiteData(plan.site, weight, constant_bias(self._model, plan.site), row_scale, sample)
-        return settle_rounded(self._fits[plan.site.output], seen, self._integers.weight_bits)
+        return settle_rounded(self._fits[plan.site.output], seen, BITS - 1 if self._types.reduced else BITS)
 
     def _unfitted(self, plans: Sequence[SitePlan], why: str) -> NetworkFit:
         left = {plan.site.output: self._fits[plan.site.output] for plan in plans}
@@ -127,14 +111,12 @@ class _QuantisedWalk(Walk):
         if stream is self._original:
             return super()._session(part, stream)
         plain = simplified(runnable(part))
-        readable = load_bytes(bytes(plain))
-        made_by = {str(node.name): {str(value.name) for value in node.outputs} for node in readable.ir.graph}
-        nodes = [node for node in quantisable_nodes(plain) if not self._integers.floats & made_by[node.name]]
+        nodes = quantisable_nodes(plain)
         if not nodes:
             return super()._session(part, stream)
         values = list(dict.fromkeys(value for node in nodes for value in node.values))
-        ranges = _extremes(readable, values, stream, self._feeds(stream))
-        made = quantised(plain, ranges, [node.name for node in nodes], self._integers.types)
+        ranges = _extremes(load_bytes(bytes(plain)), values, stream, self._feeds(stream))
+        made = quantised(plain, ranges, [node.name for node in nodes], self._types)
         return open_session(made, threads=self._settings.threads)
 
     def _feeds(self, stream: Stream) -> Iterator[Arrays]:

@@ -21,6 +21,7 @@ from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layer
 
 BITS = 8
+NEAREST = 1e-6  # share of the widest range below which a channel is as good as dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,7 @@ def equalised(factors: Factors, geometry: ConvGeometry, patches: NDArray[np.floa
         values = _through(layer, scaled[-1], values)
         sides = values.swapaxes(0, 1).reshape(layer.outputs, -1)
         high, low = np.maximum(sides.max(axis=1), 0), np.minimum(sides.min(axis=1), 0)
-        reach = np.where(high >= -low, high, low).astype(np.float64)
-        reach[reach == 0] = 1
+        reach = _reach(low.astype(np.float64), high.astype(np.float64))
         scaled[-1] = scaled[-1] / reach.reshape(-1, *[1] * (scaled[-1].ndim - 1))
         values = values / reach.reshape(-1, *[1] * (values.ndim - 2)).astype(values.dtype)
         grouped = weight.reshape(behind.groups, behind.outputs // behind.groups, weight.shape[1], -1)
@@ -114,6 +114,14 @@ def inner_noise(factors: Factors, geometry: ConvGeometry, patches: NDArray[np.fl
         variance = values.swapaxes(0, 1).reshape(layer.outputs, -1).var(axis=1)
         shares.append(step**2 / 12 / max(float(variance.mean()), float(np.finfo(np.float32).tiny)))
     return float(np.mean(shares)) if shares else 0.0
+
+
+def _reach(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The farther end of each channel's range, none so near to zero that scaling by it would overflow."""
+    sign, length = np.where(high >= -low, 1.0, -1.0), np.maximum(high, -low)
+    least = NEAREST * float(length.max()) or 1.0
+    found: NDArray[np.float64] = sign * np.maximum(length, least)
+    return found
 
 
 def _chain(factors: Factors, geometry: ConvGeometry) -> list[tuple[Layer, NDArray[np.floating]]]:

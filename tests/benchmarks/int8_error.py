@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.data.load import load_data
-from sepconvert.fitting.int8_refit import Integers, refit_quantised
+from sepconvert.fitting.int8_refit import refit_quantised
 from sepconvert.fitting.ranges import METHODS, find_ranges
 from sepconvert.fitting.refit import RefitSettings, refit
 from sepconvert.fitting.results import NetworkFit
@@ -142,7 +142,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     note("rewritten, float32", error(runnable(rewritten)))
     note("both, naive", error(in_integers(rewritten, few)[widest]))
     quantised_as("both, chosen ranges", rewritten)
-    refitted = partial(refit_quantised, network.model, dataset=network.calibration, integers=Integers())
+    refitted = partial(refit_quantised, network.model, dataset=network.calibration, types=types_here())
     for key, begun in (("INT8 alone, refitted", NetworkFit({})), ("both, noise-aware", fit)):
         start = perf_counter()
         aware = refitted(begun, rng=np.random.default_rng(options.seed), settings=settings)
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             made = {
                 "cpu": cpu_name(),
                 "onnxruntime": version("onnxruntime"),
-                "weight bits": Integers().weight_bits,
+                "weight bits": 7 if types_here().reduced else 8,
                 "networks": known,
             }
             options.out.write_text(json.dumps(made, indent=1) + "\n")

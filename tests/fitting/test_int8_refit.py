@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from sepconvert.fitting.int8_refit import Integers, refit_quantised
+from sepconvert.fitting.int8_refit import refit_quantised
 from sepconvert.fitting.ranges import find_ranges
 from sepconvert.fitting.refit import RefitSettings, refit
 from sepconvert.fitting.results import NetworkFit
@@ -30,10 +30,10 @@ def fitted() -> tuple[LoadedModel, NetworkFit]:
     return model, refit(model, plans, dataset(model, images), rng=np.random.default_rng(0), settings=QUICK)
 
 
-def refitted(integers: Integers) -> NetworkFit:
+def refitted() -> NetworkFit:
     model, fit = fitted()
     seen = dataset(model, smooth_images(60, CHANNELS, 12))
-    return refit_quantised(model, fit, seen, integers, rng=np.random.default_rng(0), settings=QUICK)
+    return refit_quantised(model, fit, seen, types_here(), rng=np.random.default_rng(0), settings=QUICK)
 
 
 def written(model: LoadedModel, fit: NetworkFit) -> LoadedModel:
@@ -52,7 +52,7 @@ def in_integers(model: LoadedModel) -> LoadedModel:
 
 def test_a_network_fitted_for_integers_errs_far_less_in_them_than_one_that_was_only_quantised():
     model, fit = fitted()
-    aware, new = refitted(Integers()), smooth_images(40, CHANNELS, 12, seed=9)
+    aware, new = refitted(), smooth_images(40, CHANNELS, 12, seed=9)
     assert not aware.warnings
     naive = relative_error(model, in_integers(written(model, fit)), new)
     error = relative_error(model, in_integers(written(model, aware)), new)
@@ -61,7 +61,7 @@ def test_a_network_fitted_for_integers_errs_far_less_in_them_than_one_that_was_o
 
 def test_fitting_for_integers_keeps_schemes_and_gives_finite_factors():
     _, fit = fitted()
-    aware = refitted(Integers())
+    aware = refitted()
     assert {o: f.scheme for o, f in aware.sites.items()} == {o: f.scheme for o, f in fit.sites.items()}
     for found in aware.sites.values():
         assert found.factors is not None
@@ -71,7 +71,7 @@ def test_fitting_for_integers_keeps_schemes_and_gives_finite_factors():
 def test_a_network_without_a_rewritten_layer_gets_other_kernels_and_biases_only_where_they_err_less():
     model, _ = fitted()
     seen = dataset(model, smooth_images(60, CHANNELS, 12))
-    plain = refit_quantised(model, NetworkFit({}), seen, Integers(), rng=np.random.default_rng(0), settings=QUICK)
+    plain = refit_quantised(model, NetworkFit({}), seen, types_here(), rng=np.random.default_rng(0), settings=QUICK)
     new = smooth_images(40, CHANNELS, 12, seed=9)
     naive = relative_error(model, in_integers(model), new)
     assert relative_error(model, in_integers(written(model, plain)), new) < 1.05 * naive
