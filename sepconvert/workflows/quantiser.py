@@ -42,13 +42,14 @@ class Quantiser:
 
         Random and trained weights stay as they are. Raises as ``quantise``.
         """
-        from sepconvert.fitting.int8_refit import Integers, refit_quantised
+        from sepconvert.fitting.int8_refit import refit_quantised
+        from sepconvert.runtime.quantise import types_here
 
         plain, case, request = self.quantise(applied.opened), self._case, self._case.request
         if not fit.rewritten or applied.folded or request.planning.init == "random" or request.fine_tune is not None:
             return plain
         rng = np.random.default_rng(request.seed)
-        again = refit_quantised(case.opened.model, fit, self._fitted, Integers(), rng=rng, progress=request.progress)
+        again = refit_quantised(case.opened.model, fit, self._fitted, types_here(), rng=rng, progress=request.progress)
         aware = replace(self.quantise(apply_fits(case.opened, again, request.seed).opened), refitted=True)
         return min(plain, aware, key=lambda made: or_infinite(made.error))
 
