@@ -2,8 +2,8 @@
 
 The inner channels of separable layers cancel: terms far larger than their sum are added, and so the noise that rounding
 puts on each comes out amplified. In the least-squares problem of a fit that noise is a ridge of known size. So factors
-are fitted again with it, several times as strong and several times as weak, and held-out patches, rounded on their way
-from layer to layer, tell which is best.
+are fitted again with it, then several times as strong or as weak, and held-out patches, rounded on their way from layer
+to layer, tell which is best.
 """
 
 from collections.abc import Sequence
@@ -38,17 +38,19 @@ def settle_rounded(known: SiteFit, site: SiteData, bits: int = BITS) -> SiteFit:
         site: its inputs as the network of integers feeds it, and what it should compute.
         bits: of the weights.
     """
-    if known.factors is None:
+    factors = known.factors
+    if factors is None:
         return _dense(known, site, bits)
-    trials = [_tried(site, known.factors, known.ridge, bits)]
-    first = trials[0].factors
-    assert first is not None
-    noise = inner_noise(first, site.site.geometry, site.judge.patches)
+    asis = _tried(site, factors, known.ridge, bits)
+    assert asis.factors is not None
+    noise = inner_noise(asis.factors, site.site.geometry, site.judge.patches)
     ridge = known.ridge or RIDGES[0]
-    for strength in STRENGTHS:
-        made = improve_groups(site.problems(ridge, rounding=strength * noise), known.factors)
-        trials.append(_tried(site, made, ridge, bits))
-    winner = least(trials)
+
+    def attempt(strength: float) -> Trial:
+        made = improve_groups(site.problems(ridge, rounding=strength * noise), factors)
+        return _tried(site, made, ridge, bits)
+
+    winner = least([asis, *search(STRENGTHS, STRENGTHS.index(1.0), attempt(1.0), attempt)])
     return replace(known, factors=winner.factors, bias=winner.bias, error_heldout=winner.error)
 
 
