@@ -1,5 +1,8 @@
 """A serialised model that may leave its weights in files."""
 
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Self
 
@@ -29,3 +32,12 @@ class ModelBytes(bytes):
 
 def _restored(data: bytes, folder: Path | None, large: bool) -> ModelBytes:
     return ModelBytes(data, folder, large=large)
+
+
+class TemporaryFolder:
+    """A temporary folder that goes with the last reference to it, or with the process."""
+
+    def __init__(self) -> None:
+        """Make it."""
+        self.path = Path(tempfile.mkdtemp(prefix="sepconvert-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

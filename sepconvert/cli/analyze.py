@@ -31,6 +31,14 @@ def analyze(
             rich_help_panel=options.MEASURING,
         ),
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="With --latency: measure the model in INT8, too, and its sites so where that is faster. Needs --data.",
+            rich_help_panel=options.MEASURING,
+        ),
+    ] = False,
     every: Annotated[
         bool,
         typer.Option("--all", help="Show every layer in a row of its own, however many there are."),
@@ -57,7 +65,7 @@ def analyze(
             form=form,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
-            planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache),
+            planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache, int8=int8),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,
             progress=not quiet,

@@ -63,6 +63,14 @@ def rewrite(
             shown="0.01 with --data",
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Compute in INT8 too, where that serves the budget best: the original in INT8, the rewritten model, "
+            "or both; all of them are measured and told. Needs --data.",
+        ),
+    ] = False,
     allow_loss: Annotated[
         bool,
         typer.Option(
@@ -231,6 +239,7 @@ def rewrite(
                 jobs=jobs,
                 fold=fold,
                 allow_loss=allow_loss,
+                int8=int8,
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,

@@ -18,6 +18,10 @@ def sweep(
         str,
         typer.Option(help="Speed-ups of the whole model (latency, old/new), comma-separated.", metavar="NUMBERS"),
     ] = "1.5,2,3",
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Rewrite for INT8 where that is faster here, and show what INT8 alone gives."),
+    ] = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     test_data: options.TestData = None,
@@ -65,7 +69,12 @@ def sweep(
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(
-                include=include or (), exclude=exclude or (), latency_table=latency_table, cache=not no_cache, jobs=jobs
+                include=include or (),
+                exclude=exclude or (),
+                latency_table=latency_table,
+                cache=not no_cache,
+                jobs=jobs,
+                int8=int8,
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
             seed=seed,

@@ -36,7 +36,7 @@ def with_dense_layers(
     others = [
         SitePlan(layer, ())
         for layer in refittable_layers(model, shapes)
-        if layer.output not in known and order[layer.output] > first and _fits(layer, memory_budget)
+        if layer.output not in known and order[layer.output] > first and fits_memory(layer, memory_budget)
     ]
     return sorted([*plans, *others], key=lambda plan: order[plan.site.output])
 
@@ -66,7 +66,7 @@ def _can_be_refitted(site: ConvSite) -> bool:
     return site.layer == POINTWISE or site.bias is not None
 
 
-def _fits(layer: ConvSite, memory_budget: int) -> bool:
+def fits_memory(layer: ConvSite, memory_budget: int) -> bool:
     """Whether moments, and the copies of the weight that a fit makes in float64, keep within a budget."""
     return (
         fits_budget(layer.geometry, memory_budget) and COPIES * 8 * prod(layer.geometry.weight_shape) <= memory_budget

@@ -91,12 +91,14 @@ def refit(
         return _all_without_data(model, plans, rng, why)
     shapes = infer_shapes(model, dataset.shapes())
     layers = with_dense_layers(model, plans, shapes, chosen.memory_budget)
-    walk = _Walk(model, layers, chosen, rng, progress)
+    walk = Walk(model, layers, chosen, rng, progress)
     return walk.run(dataset, shapes)
 
 
-class _Walk:
+class Walk:
     """The streams' way from the first site to the last."""
+
+    _changes_all = False  # whether the second stream differs from the first even before a site is settled
 
     def __init__(
         self,
@@ -116,8 +118,10 @@ class _Walk:
         self._found: dict[str, SiteFit] = {}
         self._seconds: dict[str, float] = {}
         self._batches: tuple[StreamBatch, ...] = ()
+        self._original: Stream | None = None
 
     def run(self, dataset: Dataset, shapes: Shapes) -> NetworkFit:
+        """Settle all sites."""
         fitted, heldout = dataset.split(self._settings.heldout, self._rng)
         size = value_sizes(shapes)
         self._coherent = COHERENT if answers_per_input(self._model, shapes) else 0.0
@@ -130,17 +134,21 @@ class _Walk:
                 self._walk(original, segments)
             except ModelError as error:
                 left = [plan for plan in self._plans if plan.site.output not in self._found]
-                rest = _all_without_data(self._model, left, self._rng, str(error))
+                rest = self._unfitted(left, str(error))
                 self._found |= rest.sites
                 warnings += rest.warnings
         return NetworkFit(self._found, tuple(warnings), self._seconds, spool.peak_bytes, spool.spilled_bytes)
+
+    def _unfitted(self, plans: Sequence[SitePlan], why: str) -> NetworkFit:
+        """What becomes of sites that the streams did not reach."""
+        return _all_without_data(self._model, plans, self._rng, why)
 
     def _walk(self, original: Stream, segments: Sequence[Segment]) -> None:
         """Settle site after site; ``original`` starts at the model's inputs."""
         self._advance(original, self._model, segments[0].before)
         rewritten = original.fork()
         plans = {plan.site.output: plan for plan in self._plans}
-        changed = False
+        self._original, changed = original, self._changes_all
         for index, segment in enumerate(segments):
             plan = plans.get(segment.site)
             self._progress(f"Fit: {self._targets[index].site.name}", index, len(segments))
@@ -212,7 +220,10 @@ class _Walk:
     def _open(self, stream: Stream, model: LoadedModel, names: Sequence[str]) -> Session | None:
         """Open the part of a model that computes ``names`` from a stream's live values; None if all are live."""
         part = stream.part(model, names)
-        return None if part is None else open_session(runnable(part), threads=self._settings.threads)
+        return None if part is None else self._session(part, stream)
+
+    def _session(self, part: LoadedModel, stream: Stream) -> Session:  # noqa: ARG002 - for walks that compute otherwise
+        return open_session(runnable(part), threads=self._settings.threads)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -76,11 +76,14 @@ class Judge:
 
     def errors(self, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.float64] | None:
         """What each held-out input contributes to ``error``, (inputs,); None where y is constant."""
+        return self.errors_of(self._predicted(kernel.astype(self.patches.dtype)) + bias)
+
+    def errors_of(self, predicted: NDArray[np.floating]) -> NDArray[np.float64] | None:
+        """As ``errors``, of outputs (n, M) that were computed elsewhere."""
         spread = self._squares((self.outputs - self.outputs.mean(axis=0, dtype=np.float64)) * self.row_scale).sum()
         if spread <= 0:
             return None
-        predicted = self._predicted(kernel.astype(self.patches.dtype))
-        shares: NDArray[np.float64] = self._squares((self.outputs - predicted - bias) * self.row_scale) / spread
+        shares: NDArray[np.float64] = self._squares((self.outputs - predicted) * self.row_scale) / spread
         return shares
 
     def _predicted(self, kernel: NDArray[np.floating]) -> NDArray[np.floating]:

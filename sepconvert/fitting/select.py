@@ -97,9 +97,10 @@ class SiteData:
         """Of the held-out inputs."""
         return self.sample.judge(self.row_scale)
 
-    def problems(self, ridge: float, moments: Moments | None = None) -> Problems:
+    def problems(self, ridge: float, moments: Moments | None = None, rounding: float = 0.0) -> Problems:
         """Return the quadratic problem of every group at one ridge."""
-        return make_problems(moments or self.moments, self.weight, self.site.geometry, ridge, self.row_scale)
+        known = moments or self.moments
+        return make_problems(known, self.weight, self.site.geometry, ridge, self.row_scale, rounding=rounding)
 
     def judged(
         self, made: Factors | NDArray[np.floating], ridge: float | None, moments: Moments | None = None

@@ -10,9 +10,6 @@ alone and too large for the bytes is written to a temporary folder, which goes w
 
 import hashlib
 import re
-import shutil
-import tempfile
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +20,7 @@ from sepconvert.errors import ModelError, VerificationError, one_line
 from sepconvert.files import Stage, check_outputs, staged, writing
 from sepconvert.graph.external import all_tensors, load_external
 from sepconvert.graph.load import LoadedModel
-from sepconvert.model_bytes import ModelBytes
+from sepconvert.model_bytes import ModelBytes, TemporaryFolder
 from sepconvert.record import ModelFile
 
 INLINE_LIMIT = 1_500_000_000  # bytes of tensors above which they go into a file of their own
@@ -215,15 +212,7 @@ def _is_large(tensor: ir.TensorProtocol) -> bool:
     return tensor.nbytes > SMALL
 
 
-class _Folder:
-    """A temporary folder that goes with the last reference to it, or with the process."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="sepconvert-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
 def _in_temporary_folder(copy: ir.Model, *, large: bool) -> ModelBytes:
-    kept = _Folder()
+    kept = TemporaryFolder()
     ir.external_data.unload_from_model(copy, kept.path, "weights", size_threshold_bytes=SMALL)
     return ModelBytes(ir.to_proto(copy).SerializeToString(), kept.path, large=large, kept=kept)

@@ -1,6 +1,6 @@
 """Time a whole architecture before anything is fitted: the original against itself with random factors at its sites."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -37,6 +37,7 @@ class ArchitectureTimer:
         seed: int,
         effort: Effort = EFFORT,
         seconds: float = SECONDS,
+        make: Callable[[LoadedModel], bytes] = runnable,
     ) -> None:
         """Prepare.
 
@@ -50,6 +51,7 @@ class ArchitectureTimer:
             seed: of the random weights and of the intervals.
             effort: how long to measure one pair of sessions.
             seconds: how long to go on with further pairs.
+            make: turns the original and each candidate into what is timed.
         """
         self._model = model
         self._gains = gains
@@ -59,7 +61,8 @@ class ArchitectureTimer:
         self._seed = seed
         self._effort = effort
         self._seconds = seconds
-        self._original = runnable(model)
+        self._make = make
+        self._original = make(model)
 
     def original(self) -> WholeModelTiming:
         """The original with its median time alone, roughly: in speed-ups that are predicted from shares it cancels."""
@@ -98,4 +101,4 @@ class ArchitectureTimer:
             gain = self._gains[chosen.site.output]
             factors = draw(scheme.form, chosen.site.geometry, scheme.rank, rng, gain)
             replacements.append(Replacement(chosen.site, factors, scheme.lowering))
-        return runnable(rewrite_model(self._model, replacements).model)
+        return self._make(rewrite_model(self._model, replacements).model)

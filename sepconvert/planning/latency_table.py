@@ -38,13 +38,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The layer that is timed: its geometry (sizes known), dtype, batch, the fused activation behind, its notation."""
+    """The layer that is timed: its geometry (sizes known), dtype, batch, the fused activation behind, its notation.
+
+    ``int8``: it is timed as an INT8 model, whose input and output are floats all the same.
+    """
 
     geometry: ConvGeometry
     dtype: str = "float32"
     batch: int = 1
     following: str | None = None
     notation: Notation = CONVOLUTION
+    int8: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,12 @@ class Timed:
         factor = exp(max(total**-0.5, abs(log(self.speedup / other.speedup)) / 2))
         return Timed(before, before / speedup, speedup, speedup / factor, speedup * factor)
 
+    def against(self, factor: float) -> "Timed":
+        """The same candidate against a model that takes ``factor`` times as long as that which it was timed with."""
+        return Timed(
+            self.before_ms * factor, self.after_ms, self.speedup * factor, self.low * factor, self.high * factor
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:

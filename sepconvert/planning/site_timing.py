@@ -26,6 +26,7 @@ from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model, lowered_site_model, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latency_table import Pair, Workload
+from sepconvert.runtime.quantise import quantised_to_time
 from sepconvert.runtime.runners import make_runner, warm_up
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import draw
@@ -158,7 +159,7 @@ class _Bench:
             (geometry.out_channels, geometry.out_spatial),
         ):
             around = replace(self._around, spatial=spatial, following=None)
-            model = passing_model(channels, len(geometry.kernel), self._site.dtype, around)
+            model = self._made(passing_model(channels, len(geometry.kernel), self._site.dtype, around))
             found.append((model, {INPUT: _random_values(self._workload, channels, spatial, self._rng)}))
         return found
 
@@ -166,11 +167,14 @@ class _Bench:
         geometry = self._site.geometry
         kernel = self._rng.standard_normal(geometry.weight_shape)
         kernel *= np.sqrt(2 / (geometry.part.in_channels * geometry.taps))
-        return dense_site_model(self._site, kernel, self._bias, self._around)
+        return self._made(dense_site_model(self._site, kernel, self._bias, self._around))
 
     def candidate(self, way: Scheme) -> bytes:
         factors = draw(way.form, self._site.geometry, way.rank, self._rng)
-        return lowered_site_model(Replacement(self._site, factors, way.lowering), self._bias, self._around)
+        return self._made(lowered_site_model(Replacement(self._site, factors, way.lowering), self._bias, self._around))
+
+    def _made(self, model: bytes) -> bytes:
+        return quantised_to_time(model) if self._workload.int8 else model
 
 
 def _time_group(

@@ -20,6 +20,11 @@ from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
 from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
 from sepconvert.record.measured import (
+    ALONE,
+    BOTH,
+    ORIGINAL,
+    REWRITTEN,
+    Alternative,
     ChoiceFidelity,
     Environment,
     Fidelity,
@@ -52,11 +57,16 @@ from sepconvert.record.network import (
 )
 
 __all__ = [
+    "ALONE",
+    "BOTH",
     "FASTER",
     "NONE",
+    "ORIGINAL",
+    "REWRITTEN",
     "SCHEMA",
     "SEPARABLE",
     "SLOWER",
+    "Alternative",
     "ChoiceFidelity",
     "Environment",
     "Fidelity",

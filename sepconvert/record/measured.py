@@ -175,13 +175,45 @@ class SelfCheck:
     sites: int
 
 
+ORIGINAL, ALONE, REWRITTEN, BOTH = "original", "int8", "rewritten", "rewritten-int8"
+"""Names of alternatives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of the models that INT8 makes a choice of; all are timed in turns in one measurement, on the first device.
+
+    ``name`` is ``original``, ``int8`` (the original in INT8), ``rewritten`` or ``rewritten-int8``. ``bytes`` is the
+    size of the file; ``error`` the worst output's decisive relative error on the inputs that fidelity is measured on
+    (of the original: 0); ``speedup`` is old/new, ``scatter`` and ``difference`` as in ``Latency``. ``ranges`` says how
+    the ranges of values were found: ``min-max``, ``percentile``, ``mse`` or ``entropy``; None for a model in floating
+    point. ``chosen``: this is the model that was written.
+    """
+
+    name: str
+    bytes: int | None
+    error: float | None
+    latency_ms: float | None
+    speedup: float | None = None
+    speedup_ci95: list[float] | None = None
+    scatter: float | None = None
+    ranges: str | None = None
+    chosen: bool = False
+    difference: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Conclude."""
+        object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked, what was predicted and what came out."""
+    """What was asked, what was predicted and what came out; ``alternatives`` are there where INT8 was asked for."""
 
     budget: dict[str, Any]
     predicted: dict[str, Any] | None = None
     measured: dict[str, Any] | None = None
+    alternatives: list[Alternative] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

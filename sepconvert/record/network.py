@@ -101,7 +101,8 @@ class SiteRecord:
     of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
     ``others`` are the outputs of more layers that use the same weight, where there are any: MACs and times are then of
     all of them together, geometry and sizes of the first.
-    ``saving`` is what an eligible site could become, from its weights alone.
+    ``saving`` is what an eligible site could become, from its weights alone. ``precision`` is what its multiply-adds
+    are computed in after the rewrite: its type, ``int8``, or ``mixed``.
     """
 
     name: str
@@ -140,6 +141,7 @@ class SiteRecord:
     layer: str = "conv"
     others: list[str] = field(default_factory=list)
     saving: Saving | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

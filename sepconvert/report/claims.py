@@ -10,6 +10,7 @@ from sepconvert.record import (
     FASTER,
     NONE,
     SLOWER,
+    Alternative,
     ChoiceFidelity,
     Environment,
     Fidelity,
@@ -35,7 +36,8 @@ MOST_KEPT, FEWEST_KEPT = 0.99, 0.9
 ROUNDING_ERROR = 1e-9
 SLIGHT = 1.01  # a factor below this is no gain worth a colour
 
-_TONES = {FASTER: GOOD, SLOWER: BAD}
+TONES = {FASTER: GOOD, SLOWER: BAD}
+"""Differences in speed that are certain, and their tones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +88,23 @@ def _speed_on(timed: Latency, environment: Environment) -> Claim:
         text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
         return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
     short, interval = factor(timed), _interval(timed)
-    if timed.difference not in _TONES:
+    if timed.difference not in TONES:
         more = "" if timed.stable else " Other programs disturbed the timing; an idle machine can tell more."
         text = f"No measurable difference in speed {where} ({interval}): {medians}.{more}"
         return Claim(short, text, MIXED, timed.device)
-    return Claim(short, f"{short} {where} ({interval}): {medians}.", _TONES[timed.difference], timed.device)
+    return Claim(short, f"{short} {where} ({interval}): {medians}.", TONES[timed.difference], timed.device)
 
 
-def factor(timed: Latency | SweepPoint) -> str:
+def factor(timed: Latency | SweepPoint | Alternative) -> str:
     """Return what is certain of a speed-up: ``1.52× faster``, ``at least 4.00× slower, about 4.42×``, or no difference.
 
     An unstable timing is believed as far as its interval goes.
     """
-    if timed.difference not in _TONES or timed.speedup is None or timed.speedup_ci95 is None:
+    if timed.difference not in TONES or timed.speedup is None or timed.speedup_ci95 is None:
         return "no measurable difference in speed"
     faster = timed.difference == FASTER
     about, least = (timed.speedup, timed.speedup_ci95[0]) if faster else (1 / timed.speedup, 1 / timed.speedup_ci95[1])
-    if timed.stable is not False:
+    if isinstance(timed, Alternative) or timed.stable is not False:
         return f"{figures.ratio(about)} {timed.difference}"
     if least < SLIGHT:
         return f"about {figures.ratio(about)} {timed.difference}"

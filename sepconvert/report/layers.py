@@ -162,6 +162,12 @@ def _label(site: SiteRecord) -> str:
     return "kept" if site.status == "kept" else "possible"
 
 
+def _number_type(site: SiteRecord) -> str:
+    if site.precision in (None, site.dtype):
+        return site.dtype
+    return f"{site.dtype}, {'in part in INT8' if site.precision == 'mixed' else 'in INT8'}"
+
+
 def _geometry(site: SiteRecord) -> Pairs:
     pads = site.auto_pad if site.auto_pad != "NOTSET" else _pads(site.pads)
     spatial = f"{figures.dimensions(site.in_spatial)} → {figures.dimensions(site.out_spatial)}"
@@ -173,7 +179,7 @@ def _geometry(site: SiteRecord) -> Pairs:
         ("Stride", figures.dimensions(site.stride)),
         ("Dilation", figures.dimensions(site.dilation)),
         ("Padding", pads),
-        ("Number type", site.dtype),
+        ("Number type", _number_type(site)),
         *((("Weight used too by", ", ".join(site.others)),) if site.others else ()),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sepconvert.record import FASTER, Record, SweepPoint
 from sepconvert.report import claims, figures
+from sepconvert.report.alternatives import chosen_claim
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
 from sepconvert.report.skips import others
 from sepconvert.report.summary import separable_share
@@ -37,7 +38,8 @@ def _judge_change(record: Record) -> Verdict:
         sentences.insert(0, "Both model files hold the same bytes.")
     if record.sites and record.command != "compare":  # which layers of the other model stand for a site is not known
         sentences.append(claims.layers(record).sentence)
-    sentences += [claim.sentence for claim in (claims.tuning(record), claims.cost(record)) if claim is not None]
+    extra = (chosen_claim(record), claims.tuning(record), claims.cost(record))
+    sentences += [claim.sentence for claim in extra if claim is not None]
     return Verdict(_capital("; ".join(headline)), tuple(_capital(s) for s in sentences), _worst([*speeds, quality]))
 
 

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from sepconvert.record import SEPARABLE, Record
 from sepconvert.report import figures, layers, origin, sections, summary, trials
+from sepconvert.report.alternatives import AlternativesView, alternatives_view
 from sepconvert.report.layers import LayerTable, Pairs
 from sepconvert.report.skips import SkipGroup, group_skips, others
 from sepconvert.report.summary import Summary
@@ -42,6 +43,7 @@ class PageView:
     samples: tuple[trials.SampleView, ...]
     samples_are_pictures: bool
     samples_left_out: int
+    alternatives: AlternativesView | None
     devices: tuple[sections.DeviceRow, ...]
     fine_tune: Pairs
     plan: tuple[trials.PlanRow, ...]
@@ -90,6 +92,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         samples=samples,
         samples_are_pictures=any(sample.shows_outputs for sample in samples),
         samples_left_out=len(record.samples) - len(samples),
+        alternatives=alternatives_view(record),
         devices=sections.device_rows(record),
         fine_tune=trials.fine_tune_pairs(record),
         plan=trials.plan_rows(record),

@@ -77,33 +77,72 @@ def time_pair(
         DeviceError: the device is missing or did not run the models.
         ModelError: a model cannot be loaded or run.
     """
-    target = find_device(device)
     models = [before] if after is None else [before, after]
-    inputs = [feeds] if after is None else [feeds, _adapt(before, after, feeds)]
+    (timed,) = time_in_turns(models, feeds, rng=rng, device=device, threads=threads, seconds=seconds, progress=progress)
+    return timed
+
+
+def time_in_turns(
+    models: Sequence[bytes | Path],
+    feeds: Feeds,
+    *,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    threads: int = 1,
+    seconds: float = 3.0,
+    progress: Progress = silent,
+) -> list[Latency]:
+    """Time versions of a model against the first of them, all in one measurement.
+
+    The first of ``models`` is the original; a single one is timed alone. ``feeds`` are its inputs, adapted for the
+    others. Everything else is as for ``time_pair``, and so are the errors.
+
+    Returns:
+        A timing for each model but the first, all with the same samples of the first; for a single model, its own.
+    """
+    target = find_device(device)
+    inputs = [feeds, *(_adapt(models[0], other, feeds) for other in models[1:])]
     verified, warnings = _prove(models, inputs, target, threads)
+    pairs = [[0, place] for place in range(1, len(models))] or [[0]]
     epochs: list[Samples] = []
     for _ in range(_ATTEMPTS):
         epochs += _sample_epochs(models, inputs, target, threads, seconds, rng, progress)
-        speedup, low, high, unstable = _summed_up(epochs, rng)
-        scatter = None if after is None else ratio_scatter(epochs)
-        undecided = tell_apart(speedup, [low, high], scatter) == NONE and not low <= 1 <= high
-        if not unstable and not undecided:
+        verdicts = [_Verdict([epoch[:, pair] for epoch in epochs], rng) for pair in pairs]
+        if all(verdict.final for verdict in verdicts):
             break
     samples = np.concatenate(epochs)
-    return Latency(
-        device=target.name,
-        provider=target.provider,
-        provider_verified=verified,
-        threads=threads,
-        input_shapes={name: list(array.shape) for name, array in feeds.items()},
-        before=summarise(samples[:, 0]),
-        after=None if after is None else summarise(samples[:, 1]),
-        speedup=speedup,
-        speedup_ci95=None if after is None else [low, high],
-        stable=not unstable,
-        warnings=[*warnings, *(unstable or describe_pace(epochs))],
-        scatter=scatter,
-    )
+    return [
+        Latency(
+            device=target.name,
+            provider=target.provider,
+            provider_verified=verified,
+            threads=threads,
+            input_shapes={name: list(array.shape) for name, array in feeds.items()},
+            before=summarise(samples[:, 0]),
+            after=summarise(samples[:, pair[1]]) if len(pair) > 1 else None,
+            speedup=verdict.speedup,
+            speedup_ci95=[verdict.low, verdict.high] if len(pair) > 1 else None,
+            stable=not verdict.unstable,
+            warnings=[*warnings, *(verdict.unstable or describe_pace(verdict.epochs))],
+            scatter=verdict.scatter,
+        )
+        for pair, verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+class _Verdict:
+    """What the samples of one model, or of a pair, say."""
+
+    def __init__(self, epochs: Sequence[Samples], rng: np.random.Generator) -> None:
+        self.epochs = epochs
+        self.speedup, self.low, self.high, self.unstable = _summed_up(epochs, rng)
+        self.scatter = ratio_scatter(epochs) if epochs[0].shape[1] > 1 else None
+
+    @property
+    def final(self) -> bool:
+        """Whether more samples would not help: it is stable, and not on the verge of a difference."""
+        undecided = tell_apart(self.speedup, [self.low, self.high], self.scatter) == NONE
+        return not self.unstable and (not undecided or self.low <= 1 <= self.high)
 
 
 def _summed_up(epochs: Sequence[Samples], rng: np.random.Generator) -> tuple[float | None, float, float, list[str]]:

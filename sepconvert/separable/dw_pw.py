@@ -157,7 +157,7 @@ class DwPwSearch(EliminatedSearch):
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:  # noqa: ARG002
         channels, rank, _ = self._shape
-        mix = penalised(solution.mix).reshape(channels, rank, -1)
+        mix = penalised(solution.mix, self._problem.rounding).reshape(channels, rank, -1)
         last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
         return (2 * (mix @ features - last @ self._target) / self._problem.energy).ravel()
 
@@ -180,7 +180,7 @@ class DwPwSearch(EliminatedSearch):
         size = self._shape[0] * self._rank
         gram = np.ascontiguousarray((features @ across).swapaxes(0, 1)).reshape(size, size)
         cross = np.ascontiguousarray((self._target @ across).swapaxes(0, 1)).reshape(-1, size)
-        return eliminate((gram + gram.T) / 2, cross)
+        return eliminate((gram + gram.T) / 2, cross, rounding=self._problem.rounding)
 
 
 def optimum(problem: Problem, rank: int) -> Factors | None:

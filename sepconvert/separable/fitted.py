@@ -166,8 +166,8 @@ def _best(problem: Problem, given: Factors, points: Sequence["_Start"], evaluati
         start = _best_start(points)
         descent = _descend(start, evaluations)
         found = start.search.factors(descent.point)
-        # The given kernel has a start that is no worse, to rounding.
-        surely_best = descent.history[-1] < CLEARLY * start.value.value
+        # The given kernel has a start that is no worse, to rounding. What rounding costs the kernel does not tell.
+        surely_best = descent.history[-1] < CLEARLY * start.value.value or problem.rounding > 0
         candidates = [found] if surely_best else [given, found]
         history, used = descent.history, descent.evaluations + len(points) - 1
     errors = [problem.scaled_error(reconstruct(factors).reshape(problem.original.shape)) for factors in candidates]

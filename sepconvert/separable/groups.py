@@ -46,12 +46,13 @@ def make_problems(
     ridge: float,
     row_scale: NDArray[np.floating],
     asymmetric: bool = True,
+    rounding: float = 0.0,
 ) -> Problems:
     """Set up the problem of every group; arguments as for ``make_problem``, ``weight`` (M, C/g, *k)."""
     count = geometry.groups
     rows = zip(moments, np.split(weight, count), np.split(row_scale, count), strict=True)
     return tuple(
-        make_problem(known, kernel, geometry.part, ridge, scale, asymmetric=asymmetric) for known, kernel, scale in rows
+        make_problem(known, kernel, geometry.part, ridge, scale, asymmetric, rounding) for known, kernel, scale in rows
     )
 
 

@@ -42,6 +42,8 @@ class Problem:
         lift: what the ridge added to the diagonal of ``gram``.
         variance: of all outputs together.
         row_scale: (M,) positive.
+        rounding: variance of the noise that rounding adds to each value between two factors, as a share of that value's
+            own variance; 0 for a network that computes in floating point.
     """
 
     geometry: ConvGeometry
@@ -51,6 +53,7 @@ class Problem:
     lift: float
     variance: float
     row_scale: NDArray[np.float64]
+    rounding: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("original", "cross", "row_scale"):
@@ -94,6 +97,19 @@ class Problem:
     def whitened(self) -> NDArray[np.float64]:
         """(M, C, K), ``weight`` in coordinates in which the objective is about a plain norm."""
         return self.whitening.whiten(self.weight)
+
+    @cached_property
+    def by_channel(self) -> NDArray[np.floating]:
+        """(C, C), covariance of the input channels at one position, the mean of all taps' ones."""
+        channels, taps = self.original.shape[1:]
+        if isinstance(self.gram, Stationary):
+            mean: NDArray[np.floating] = self.gram.channel_part(np.eye(taps)) / taps
+        elif self.per_channel:
+            mean = np.diag(np.einsum("ckk->c", self.gram) / taps)
+        else:
+            mean = np.einsum("ckdk->cd", self.gram.reshape(channels, taps, channels, taps)) / taps
+        made: NDArray[np.floating] = mean.astype(self.dtype)
+        return made
 
     @property
     def energy(self) -> float:
@@ -213,6 +229,7 @@ def make_problem(
     ridge: float,
     row_scale: NDArray[np.floating] | None = None,
     asymmetric: bool = True,
+    rounding: float = 0.0,
 ) -> Problem:
     """Set up the problem of one convolution.
 
@@ -224,6 +241,7 @@ def make_problem(
         row_scale: (M,) importance of each output's error, such as |γ|/√(v+ε) of a BatchNorm behind; default all one.
         asymmetric: fit the original outputs; if False, or where only per-channel moments are known, fit the original
             kernel on these inputs.
+        rounding: noise of each value between factors, as a share of its variance.
     """
     outputs, channels, taps = geometry.out_channels, geometry.in_channels, geometry.taps
     scale = _row_scale(row_scale, outputs)
@@ -241,7 +259,7 @@ def make_problem(
     if moments.cross is not None and asymmetric:
         pulled = moments.cross * scale[:, None] + lift * original.reshape(outputs, -1)
         cross = pulled.astype(dtype).reshape(original.shape)
-    return Problem(geometry, original, cross, gram, lift, variance, scale)
+    return Problem(geometry, original, cross, gram, lift, variance, scale, rounding)
 
 
 def inner(one: NDArray[np.floating], two: NDArray[np.floating]) -> float:

@@ -227,7 +227,7 @@ class PwConvPwSearch(EliminatedSearch):
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         taps, _, channels = self._target.shape
-        mix = penalised(solution.mix).reshape(taps, self._inputs, -1)
+        mix = penalised(solution.mix, self._problem.rounding).reshape(taps, self._inputs, -1)
         last = solution.last.reshape(-1, taps, self._inputs)
         slope = np.zeros((self._inputs, channels), dtype=point.dtype)
         for tap in range(taps):
@@ -248,7 +248,7 @@ class PwConvPwSearch(EliminatedSearch):
         size = len(self._target) * self._inputs
         gram = (reduce @ features).swapaxes(2, 3).reshape(size, size)
         cross = (self._target @ reduce.T).swapaxes(0, 1).reshape(-1, size)
-        return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross), self._rank)
+        return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross), self._rank, self._problem.rounding)
 
 
 def optimum(problem: Problem, rank: int) -> Factors | None:

@@ -165,9 +165,17 @@ class PwDwSearch:
         pointwise, depthwise = self._split(point)
         difference = pointwise.swapaxes(1, 2) @ depthwise - self._weight
         product = self._problem.times_gram(difference)
-        value = (self._problem.floor + inner(product, difference)) / self._problem.energy
-        down = (depthwise @ product.swapaxes(1, 2)) @ self._mix_back.T
-        across = (pointwise @ product) @ self._taps_back.T
+        value = self._problem.floor + inner(product, difference)
+        down, across = depthwise @ product.swapaxes(1, 2), pointwise @ product
+        if self._problem.rounding:
+            # Of what the pointwise layer gives, each value is rounded, and comes out of the taps times their squares.
+            seen = pointwise @ self._problem.by_channel
+            variance = self._problem.rounding * np.einsum("mrc,mrc->mr", pointwise, seen)[:, :, None]
+            squares = self._problem.rounding * np.einsum("mrk,mrk->mr", depthwise, depthwise)[:, :, None]
+            value += inner(squares, variance) / self._problem.rounding
+            down, across = down + squares * seen, across + variance * depthwise
+        value /= self._problem.energy
+        down, across = down @ self._mix_back.T, across @ self._taps_back.T
         gradient = np.concatenate([down.ravel(), across.ravel()]) * (2 / self._problem.energy)
         return Value(value, gradient.astype(point.dtype))
 

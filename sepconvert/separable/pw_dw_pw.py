@@ -188,7 +188,11 @@ class PwDwPwSearch(EliminatedSearch):
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         reduce, taps = self._split(point)
-        slope = penalised(solution.mix) @ features - solution.last.T @ self._target
+        slope = penalised(solution.mix, self._problem.rounding) @ features - solution.last.T @ self._target
+        if self._problem.rounding:
+            columns = khatri_rao(reduce, taps)
+            strength = self._problem.rounding * np.diagonal(penalised(solution.mix, self._problem.rounding))[:, None]
+            slope += strength * self._reduced(columns)
         slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
         across = reduce[:, None, :] @ slope
@@ -213,7 +217,20 @@ class PwDwPwSearch(EliminatedSearch):
 
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
         gram = features @ columns.T
-        return eliminate((gram + gram.T) / 2, self._target @ columns.T)
+        gram = (gram + gram.T) / 2
+        rounding = self._problem.rounding
+        if rounding:
+            noise = np.einsum("qi,qi->q", columns, self._reduced(columns))
+            np.einsum("ii->i", gram)[...] += rounding * noise
+        return eliminate(gram, self._target @ columns.T, rounding=rounding)
+
+    def _reduced(self, columns: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Φ times what makes ``Φ N Φᵀ`` the variances of what ``reduce`` gives, through the squares of the taps.
+
+        White noise of that size, which rounding adds there, comes out of the taps as large.
+        """
+        shaped = columns.reshape(self._rank, *self._problem.original.shape[1:])
+        return (self._problem.by_channel @ shaped).reshape(self._rank, -1)
 
 
 def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form

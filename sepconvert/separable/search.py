@@ -67,17 +67,20 @@ class Eliminated:
     mix: NDArray[np.floating]
 
 
-def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating], rank: int | None = None) -> Eliminated:
+def eliminate(
+    gram: NDArray[np.floating], cross: NDArray[np.floating], rank: int | None = None, rounding: float = 0.0
+) -> Eliminated:
     """Solve for the last factor, of a rank at most ``rank`` where there is one (by reduced-rank regression).
 
     Args:
         gram: (n, n), Φ S Φᵀ; its diagonal is raised in place by ``PENALTY``.
         cross: (M, n), (W*S) Φᵀ.
         rank: None: of any rank.
+        rounding: variance of a feature's rounding noise as a share of its own: what the diagonal is raised by on top.
     """
     diagonal = np.einsum("ii->i", gram)
     tiny = 16 * float(np.finfo(gram.dtype).eps) * float(diagonal.mean())
-    diagonal *= 1 + PENALTY
+    diagonal *= 1 + PENALTY + rounding
     diagonal += tiny
     last = np.ascontiguousarray(solve_left(gram, cross.T).T)
     if rank is not None and rank < min(last.shape):
@@ -86,10 +89,10 @@ def eliminate(gram: NDArray[np.floating], cross: NDArray[np.floating], rank: int
     return Eliminated(last, inner(last, cross), last.T @ last)
 
 
-def penalised(mix: NDArray[np.floating]) -> NDArray[np.floating]:
-    """``mix`` with the penalty's share of the gradient added to its diagonal."""
+def penalised(mix: NDArray[np.floating], rounding: float = 0.0) -> NDArray[np.floating]:
+    """``mix`` with the penalty's and the rounding noise's share of the gradient added to its diagonal."""
     lifted = mix.copy()
-    np.einsum("ii->i", lifted)[...] *= 1 + PENALTY
+    np.einsum("ii->i", lifted)[...] *= 1 + PENALTY + rounding
     return lifted
 
 

@@ -261,7 +261,7 @@ class SpatialSearch(EliminatedSearch):
         return point
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
-        mix = penalised(solution.mix).reshape(self._wide, self._rank, -1)
+        mix = penalised(solution.mix, self._problem.rounding).reshape(self._wide, self._rank, -1)
         last = solution.last.reshape(-1, self._wide, self._rank)
         slope = np.zeros((self._rank, self._tall), dtype=point.dtype)
         for column in range(self._wide):
@@ -292,7 +292,7 @@ class SpatialSearch(EliminatedSearch):
         size = self._wide * self._rank
         gram = (first @ features).swapaxes(2, 3).reshape(size, size)
         cross = (self._target @ first.T).swapaxes(0, 1).reshape(-1, size)
-        return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross))
+        return eliminate((gram + gram.T) / 2, np.ascontiguousarray(cross), rounding=self._problem.rounding)
 
 
 def optimum(problem: Problem, rank: int) -> Factors | None:

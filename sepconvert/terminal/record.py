@@ -228,9 +228,10 @@ def _ending(record: Record) -> list[RenderableType]:
     if stages:
         listed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
         parts.append(Text(f"{sum(stages.values()):.1f} s in stages: {listed}"))
-    if record.output is not None and record.self_check is not None:
+    if record.output is not None and record.command == "rewrite":
         size = plain(figures.size(record.output.bytes))
-        parts.append(Text(f"Wrote {record.output.path} ({size}), every rewritten site verified."))
+        verified = "" if record.self_check is None else ", every rewritten site verified"
+        parts.append(Text(f"Wrote {record.output.path} ({size}){verified}."))
     return parts
 
 

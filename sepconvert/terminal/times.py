@@ -8,6 +8,7 @@ from rich.text import Text
 
 from sepconvert.record import NONE, Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
+from sepconvert.report.alternatives import AlternativesView, alternatives_view, chosen_claim
 from sepconvert.report.trials import PlanRow, plan_rows
 from sepconvert.terminal.names import numbers, plain
 
@@ -15,12 +16,16 @@ from sepconvert.terminal.names import numbers, plain
 def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
+        how = " in INT8" if any(site.precision == "int8" for site in record.sites) else ""
         title = Text(
-            "Each site alone (share: of the whole model's time, taken in turns with it), and its closest candidate "
-            "that is twice as fast (or the fastest); dropped: of the squared weights, before any fit to data",
+            f"Each site alone{how} (share: of the whole model's time, taken in turns with it), and its closest "
+            "candidate that is twice as fast (or the fastest); dropped: of the squared weights, before any fit to data",
             style="bold",
         )
         yield Group(title, _site_times(record.sites))
+    table, chosen = alternatives_view(record), chosen_claim(record)
+    if table is not None:
+        yield _alternatives(table, "" if chosen is None else chosen.sentence)
     if record.plan is not None and record.plan.predicted is not None:
         yield _plan(plan_rows(record))
     if record.sweep is not None:
@@ -46,6 +51,14 @@ def _site_times(sites: Sequence[SiteRecord]) -> Table:
             plain(figures.percent(best["error"], decimals=0)) if "error" in best else "",
         )
     return table
+
+
+def _alternatives(found: AlternativesView, sentence: str) -> RenderableType:
+    table = Table("", *numbers(*found.titles, no_wrap=False), box=None, pad_edge=False)
+    for label, texts in found.rows:
+        table.add_row(label, *(plain(text) for text in texts))
+    text = plain(sentence[:1].upper() + sentence[1:])
+    return Group(Text("INT8, the rewrite, or both, timed in turns", style="bold"), table, Text(text))
 
 
 def _plan(rows: Sequence[PlanRow]) -> Table:

@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepconvert.errors import UsageError
 from sepconvert.progress import Progress, watched
 from sepconvert.record import Record
 from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings
+from sepconvert.workflows.int8 import alone_beside, prepare_int8
 from sepconvert.workflows.measure import measure_latency
-from sepconvert.workflows.opened import naming, open_with_data, select_sites
+from sepconvert.workflows.opened import Case, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
@@ -43,7 +45,8 @@ def analyze(
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: as for ``rewrite``: ``any`` lists pointwise, linear, grouped and transposed layers as sites, too.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
-        planning: which sites are marked kept; whether times of sites are cached.
+        planning: which sites are marked kept; whether times of sites are cached; whether the model is timed in INT8,
+            too, and with it the sites where that is faster.
         measure: whether and how to time the whole model, each site alone, and its candidates.
         outputs: files to write beside returning the record.
         seed: seed of the random inputs that stand in for missing data.
@@ -81,6 +84,8 @@ def analyze(
 
 def _run(request: Request) -> Record:
     reading, planning, measure = request.reading, request.planning, request.measure
+    if planning.int8 and not measure.latency:
+        raise UsageError("--int8 tells how fast the model is in INT8, which takes --latency, too.")
     source = find_source(
         request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
     )
@@ -89,16 +94,21 @@ def _run(request: Request) -> Record:
     opened, (dataset,) = open_with_data(source, request, [request.data], request.outputs.paths())
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
+    plan = None
     with naming(source.name):
         sites = with_savings(opened, describe_sites(opened, kept), request.forms)
         if measure.latency:
             from sepconvert.workflows.site_times import time_sites
 
-            sites, warnings = time_sites(request, opened, sites, dataset)
+            case = Case(request, opened, (), dataset, dataset)
+            int8 = prepare_int8(case) if planning.int8 else None
+            sites, warnings = time_sites(case, sites, int8)
+            plan = None if int8 is None else alone_beside(case, int8)
     record = begin_record("analyze", request, opened, sites)
     record = replace(
         record,
         layers=model_layers(opened, sites, record.separable),
+        plan=plan,
         latency=measure_latency(opened, None, dataset, measure, request.seed, request.progress)
         if measure.latency
         else [],

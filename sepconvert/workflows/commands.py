@@ -21,7 +21,8 @@ def rewrite_command(request: Request) -> str | None:
         if value is not None:
             # A value that begins with a dash would be taken for an option.
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-    return shlex.join([*words, "--allow-loss"] if request.planning.allow_loss else words)
+    flags = {"--int8": request.planning.int8, "--allow-loss": request.planning.allow_loss}
+    return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
 
 
 def _options(request: Request) -> Iterator[tuple[str, object]]:

@@ -140,7 +140,10 @@ def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variat
     opened = replace(applied.opened, model=tuned.model)
     measured = {name: value for name, value in (settled.plan.measured or {}).items() if name != "max_error"}
     settled = replace(
-        settled, applied=replace(applied, opened=opened), plan=replace(settled.plan, measured=measured or None)
+        settled,
+        applied=replace(applied, opened=opened),
+        plan=replace(settled.plan, measured=measured or None),
+        int8=None,
     )
     return TunedResult(settled, {"layer_wise": layers, **tuned.figures}, tuned.warnings)
 

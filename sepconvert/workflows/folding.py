@@ -83,7 +83,7 @@ def fold_settled(case: Case, settled: Settled) -> Settled:
         self_check=_worse(settled.applied.self_check, check),
         folded=tuple(residual.product for residual in residuals),
     )
-    return replace(settled, applied=applied, latency=())
+    return replace(settled, applied=applied, latency=(), int8=None)
 
 
 def _worse(one: SelfCheck, other: SelfCheck) -> SelfCheck:

@@ -1,5 +1,6 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
-from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
 RANDOM_SAMPLES = 8
@@ -76,6 +77,22 @@ def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | 
     if not len(given) == len(old) == len(new):
         return []
     return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
+
+
+def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
+    """Time versions of a model against the first of them, in turns, on the first device."""
+    from sepconvert.runtime.timing import time_in_turns
+
+    measure, rng = case.request.measure, np.random.default_rng(case.request.seed)
+    inputs = case.sample if case.sample is not None else random_inputs(case.opened.shapes.inputs, 1, rng)
+    return time_in_turns(
+        [runnable(opened.model) for opened in models],
+        next(iter(inputs.batches(1))),
+        device=measure.devices[0],
+        threads=measure.threads,
+        rng=rng,
+        progress=case.request.progress,
+    )
 
 
 def measure_latency(

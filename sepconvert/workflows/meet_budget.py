@@ -12,7 +12,7 @@ from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Plan
 from sepconvert.workflows.describe import describe_plan
-from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
+from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.meet_error import settle_error
 from sepconvert.workflows.opened import Case
@@ -76,7 +76,8 @@ def _settle_uniform(case: Case, planner: Planner) -> Settled:
         plans = plan_share(case.sites, request.forms, total, budget.value, budget.name, planning.lowering)
     fit = _fastest(planner, _fit(case, planner, plans))
     applied = apply_fits(case.opened, fit, request.seed)
-    return Settled(plans, fit, applied, Plan({budget.name: budget.value, "share": "uniform"}))
+    plan = Plan({budget.name: budget.value, "share": "uniform"})
+    return Settled(plans, fit, applied, plan, int8=planner.in_int8(fit, applied))
 
 
 def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
@@ -90,7 +91,8 @@ def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     if all(chosen.option.ms is None for chosen in network.chosen):  # else lowerings were chosen by their times
         fit = _fastest(planner, fit)
     applied = apply_fits(case.opened, fit, case.request.seed)
-    return Settled(plans, fit, applied, describe_plan(network, from_data=case.calibration is not None), network.sites)
+    plan = describe_plan(network, from_data=case.calibration is not None)
+    return Settled(plans, fit, applied, plan, network.sites, int8=planner.in_int8(fit, applied))
 
 
 def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
@@ -107,10 +109,10 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
         if best is None:
             refuse_hopeless(planner, network)
         found = settle_plan(case, planner, replace(network, budget={"speedup": asked}))
-        found = replace(found, latency=_measure(case, found.applied))
+        found = replace(found, latency=_measure(case, found))
         if not _meets(found.latency, asked):
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
-            found = replace(found, latency=_measure(case, found.applied))
+            found = replace(found, latency=_measure(case, found))
         if best is None or _speedup(found) > _speedup(best):
             best = found
         if _meets(found.latency, asked):
@@ -152,12 +154,12 @@ def _fastest(planner: Planner, fit: NetworkFit) -> NetworkFit:
     return replace(fit, sites={**fit.sites, **written})
 
 
-def _measure(case: Case, applied: Applied) -> tuple[Latency, ...]:
+def _measure(case: Case, found: Settled) -> tuple[Latency, ...]:
     if not case.request.measure.latency:
         return ()
     return tuple(
         measure_latency(
-            case.opened, applied.opened, case.sample, case.request.measure, case.request.seed, case.request.progress
+            case.opened, found.judged, case.sample, case.request.measure, case.request.seed, case.request.progress
         )
     )
 
@@ -181,7 +183,8 @@ def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> st
         pairs = len(describe_separable(case.opened))
         are = "pair" if pairs == 1 else "pairs"
         already = f"; separable already: {pairs} {are} of depthwise and pointwise layers" if pairs else ""
-        return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written."
+        order = "; rewrite the floating-point model, then quantise the result" if "quantized" in kinds else ""
+        return f"{name} has no layer that can be rewritten ({rest}{already}); nothing was written{order}."
     if not plans:
         count = len(case.opened.found.sites)
         kept = f"The one site of {name} is" if count == 1 else f"All {count} sites of {name} are"

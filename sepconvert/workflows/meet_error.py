@@ -16,12 +16,11 @@ from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.within_budget import plan_error
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.measure import measure_fidelity
-from sepconvert.workflows.opened import Case
+from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
 
 MOST_FITS = 3
-CHECKED = 0.2  # share of the calibration inputs that the error is measured on
 # An error this close to the limit is not worth another fit.
 CLOSE_ENOUGH = 0.7
 # Shares of the limit that the next fit aims at: in the middle of what will do, and lower where none has kept it yet.
@@ -99,9 +98,7 @@ def next_damage(points: list[Point], limit: float) -> float:
 
 
 def _measured(case: Case, found: Settled, checked: Dataset) -> float:
-    fidelity, warnings = measure_fidelity(
-        case.opened, found.applied.opened, checked, case.request.seed, case.request.progress
-    )
+    fidelity, warnings = measure_fidelity(case.opened, found.judged, checked, case.request.seed, case.request.progress)
     error = worst_error(fidelity)
     if error is None:
         raise ModelError(

@@ -104,8 +104,10 @@ def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> M
     return ModuleSide(source.torch, opened.model, applied.opened.model, tuple(sites))
 
 
-def why_no_modules(source: ModelSource) -> str:
-    """The sentence for who asks an ONNX or TorchScript model for its module."""
+def why_no_modules(source: ModelSource, *, int8: bool = False) -> str:
+    """The sentence for who asks an ONNX or TorchScript model, or one in INT8, for its module."""
+    if int8 and source.torch is not None:
+        return f"{source.name} became an INT8 model, which only ONNX holds; leave --int8 away to get a module back."
     kind = "ONNX" if source.torch is None else "TorchScript, whose layers are compiled into its code"
     return f"{source.name} is {kind}: there is no module to rewrite; pass the nn.Module itself to get one back."
 

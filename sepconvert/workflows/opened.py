@@ -19,6 +19,8 @@ from sepconvert.record import ModelFile, Totals
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource
 
+CHECKED = 0.2
+"""Share of the calibration inputs that errors are checked on: nothing is fitted to these."""
 _NOT_RUN = ("float64", "bfloat16")
 
 
@@ -35,6 +37,23 @@ class OpenedModel:
     def file(self) -> ModelFile:
         """The model file as the record names it."""
         return ModelFile(self.model.label, self.model.sha256, self.model.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedModel:
+    """A model in INT8.
+
+    ``integer`` and ``floating`` are outputs of the nodes it was made of, by what these compute in now; of nodes that
+    were folded into others neither is known. ``ranges`` says how the ranges of its values were found, ``error`` is the
+    worst output's on held-out inputs, ``refitted``: weights were fitted again for rounding.
+    """
+
+    opened: OpenedModel
+    integer: frozenset[str]
+    floating: frozenset[str]
+    ranges: str
+    error: float | None
+    refitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,7 @@ class Planning:
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
         fold: also fold sums ``P z + z`` into the pointwise convolution P, exactly; done even where nothing else is.
         allow_loss: also write a network that is beyond use (a relative error of 0.9 or more).
+        int8: also compute in INT8, wherever that serves what was asked best.
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
     Raises:
@@ -187,6 +188,7 @@ class Planning:
     jobs: int | None = None
     fold: bool = False
     allow_loss: bool = False
+    int8: bool = False
     allow_growth: bool = False
 
     def __post_init__(self) -> None:

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.layer_weights import read_kernel
+from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.save import runnable
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import SiteProfile, sensitive_parts
@@ -25,23 +28,29 @@ from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import WholeModelTiming
-from sepconvert.planning.speedup import plan_speedup
+from sepconvert.planning.speedup import SpeedupOutOfReachError, plan_speedup
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
+    from sepconvert.workflows.opened import QuantisedModel
+    from sepconvert.workflows.quantiser import Int8
+
+LEAST_SPEEDUP = 1.01
+"""The least that is asked of a rewrite where INT8 alone gives all or nearly all of a speed-up."""
 
 
 class Planner:
     """Plans of one model on one machine; profiles, times and measurements serve all of them."""
 
-    def __init__(self, case: Case) -> None:
-        """Find out nothing yet."""
-        self.case, self.request = case, case.request
+    def __init__(self, case: Case, int8: "Int8 | None" = None) -> None:
+        """Find out nothing yet; with ``int8``, everything is planned as it is in INT8."""
+        self.case, self.request, self._int8 = case, case.request, int8
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -81,10 +90,32 @@ class Planner:
             ModelError: a size is unknown, so nothing can be timed.
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
+        timer = self._timer if self.request.measure.latency else None
         with self._timed("architectures"):
-            return plan_speedup(
-                choices, speedup, before, self._timer if self.request.measure.latency else None, self.request.progress
-            )
+            if self._int8 is None:
+                return plan_speedup(choices, speedup, before, timer, self.request.progress)
+            try:
+                found = plan_speedup(choices, self.beyond_int8(speedup), before, timer, self.request.progress)
+            except SpeedupOutOfReachError as error:
+                raise self._out_of_reach(speedup, error) from None
+        by_itself = self._int8.speedup
+        timed = None if found.timed is None else found.timed.against(by_itself)
+        predicted = {**found.predicted, "speedup": found.predicted["speedup"] * by_itself}
+        return replace(found, predicted=predicted, timed=timed)
+
+    def beyond_int8(self, speedup: float) -> float:
+        """What is left to ask of a rewrite: in plans for INT8 both sides are timed so, and what that gives is known."""
+        return speedup if self._int8 is None else max(speedup / self._int8.speedup, LEAST_SPEEDUP)
+
+    def _out_of_reach(self, speedup: float, error: SpeedupOutOfReachError) -> SpeedupOutOfReachError:
+        """Say of a plan for INT8 how much faster than the original in floating point it is."""
+        assert self._int8 is not None
+        reachable = (error.reachable or 1.0) * self._int8.speedup * 100 // 1 / 100
+        text = (
+            f"--speedup {speedup:g} is out of reach: in INT8, with the fastest candidate at every site, the model is "
+            f"about {reachable:g} times as fast; ask for less."
+        )
+        return SpeedupOutOfReachError(text, reachable, error.damage)
 
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
@@ -120,7 +151,9 @@ class Planner:
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
         return {
             site.output: [
-                Workload(use.geometry, use.dtype, batch, activation_behind(model, use), use.notation)
+                Workload(
+                    use.geometry, use.dtype, batch, activation_behind(model, use), use.notation, self._int8 is not None
+                )
                 for use in site.uses
             ]
             for site in self.case.sites
@@ -179,9 +212,23 @@ class Planner:
         for stage, seconds in stages.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
+    def in_int8(self, fit: NetworkFit, applied: Applied) -> "QuantisedModel | None":
+        """A rewritten model in INT8, if that is what is planned for."""
+        if self._int8 is None:
+            return None
+        with self._timed("int8"):
+            return self._int8.quantiser.quantise_fitted(fit, applied)
+
+    def in_floats(self) -> "Planner":
+        """A planner of the same case that leaves INT8 away; what does not depend on it is shared."""
+        plain = Planner(self.case)
+        plain.warnings, plain.seconds = self.warnings, self.seconds
+        plain.__dict__ |= {"profiles": self.profiles}
+        return plain
+
     def without_data(self) -> "Planner":
         """A planner that sees the weights alone; what was timed and measured is shared."""
-        blind = Planner(replace(self.case, calibration=None))
+        blind = Planner(replace(self.case, calibration=None), self._int8)
         blind.warnings, blind.seconds = self.warnings, self.seconds
         blind.__dict__ |= {"latencies": self.latencies, "original_ms": self.original_ms}
         if self.request.measure.latency:
@@ -194,7 +241,10 @@ class Planner:
 
         model, measure = self.case.opened.model, self.request.measure
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
-        return ArchitectureTimer(model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed)
+        make = runnable if self._int8 is None else as_timed_in_int8
+        return ArchitectureTimer(
+            model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed, make=make
+        )
 
     @cached_property
     def _whole(self) -> WholeModelTiming:
@@ -222,6 +272,13 @@ class Planner:
         start = perf_counter()
         yield
         self.add_seconds({stage: perf_counter() - start})
+
+
+def as_timed_in_int8(model: LoadedModel) -> bytes:
+    """A model as it is timed where everything is planned as it is in INT8."""
+    from sepconvert.runtime.quantise import quantised_to_time
+
+    return quantised_to_time(runnable(model))
 
 
 def _unknown_total(opened: OpenedModel, what: str) -> str:

@@ -45,6 +45,8 @@ class Request:
             raise UsageError(
                 f"--lowering {self.planning.lowering} does not apply to --form {self.form}; use --lowering auto."
             )
+        if self.planning.int8 and self.data is None:
+            raise UsageError("--int8 needs inputs that show between which bounds values lie: give --data.")
         if self.budget.name == "max_error" and (self.data is None or self.planning.init == "random"):
             raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
 

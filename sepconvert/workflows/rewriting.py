@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from sepconvert.data import Data, Dataset, input_values
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import ModelError
 from sepconvert.files import staged
 from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, watched
@@ -20,16 +20,15 @@ from sepconvert.workflows.fine_tune import (
     check_tuning,
     forget,
     resumable_from,
-    settled_before,
     training_variants,
     tune_settled,
 )
 from sepconvert.workflows.fit import describe_result, with_refit
-from sepconvert.workflows.folding import check_fold, fold_alone, fold_settled, with_folded
+from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
-from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
@@ -79,9 +78,10 @@ class RewriteResult:
 
         Raises:
             MissingExtraError: Keras cannot be imported.
-            ModelError: the model is another one, or Keras has no such layer.
+            ModelError: the model is another one, Keras has no such layer, or the result is in INT8.
         """
-        assert self._keras is not None
+        if self._keras is None:
+            raise ModelError("The model was written in INT8, which Keras's layers do not hold; leave --int8 away.")
         return self._keras.model(model)
 
     def __repr__(self) -> str:
@@ -210,14 +210,18 @@ def _run(request: Request) -> RewriteResult:
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
-    planner = Planner(case)
     with naming(source.name), one_blas_thread():
-        settled = _settled(case, planner)
+        int8 = prepare_int8(case) if planning.int8 else None
+        planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        settled = settle_with(int8, case, planner)
     tuned = None
     if training is not None:
         tuned = tune_settled(case, settled, training, varied)
         settled = tuned.settled
     settled = fold_settled(case, settled)
+    if int8 is not None:
+        with naming(source.name), one_blas_thread():
+            settled = choose(int8, case, settled, test or calibration)
     record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None
@@ -234,7 +238,8 @@ def _run(request: Request) -> RewriteResult:
             *data_warnings(calibration, test, training),
         ],
     )
-    result, modules = settled.applied.opened, module_side(source, opened, settled.applied)
+    result = settled.judged
+    modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
             file = stage_with_modules(stage, result.model, modules, destination, force=outputs.force)
@@ -242,19 +247,9 @@ def _run(request: Request) -> RewriteResult:
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
         outputs.stage(stage, record)
     forget(destination)
-    keras = KerasSide(opened.model, settled.applied, settled.fit.dense)
-    return RewriteResult(record, result.model, destination, modules, why_no_modules(source), keras)
-
-
-def _settled(case: Case, planner: Planner) -> Settled:
-    """The rewritten model as an earlier training left it, or made now; with sums folded alone where nothing else is."""
-    earlier = settled_before(case)
-    if earlier is not None:
-        return earlier
-    try:
-        return settle(case, planner)
-    except NothingToDoError as nothing:
-        return fold_alone(case, nothing)
+    in_int8 = settled.int8 is not None
+    keras = None if in_int8 else KerasSide(opened.model, settled.applied, settled.fit.dense)
+    return RewriteResult(record, result.model, destination, modules, why_no_modules(source, int8=in_int8), keras)
 
 
 def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
@@ -266,9 +261,9 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         unchosen: sites that nobody wanted rewritten, and why, by output.
         test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
     """
-    request, opened, result = case.request, case.opened, settled.applied.opened
+    request, opened, result = case.request, case.opened, settled.judged
     judged = test or case.calibration
-    kept = {**unchosen, **settled.fit.kept}
+    kept = {**unchosen, **settled.kept, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
     fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
     values = input_values(judged)
@@ -276,7 +271,10 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     if request.measure.latency and not latency:
         latency = measure_latency(opened, result, case.sample, request.measure, request.seed, request.progress)
     described = [
-        describe_result(opened, site, settled.applied, kept.get(site.output), request.forms)
+        replace(
+            describe_result(opened, site, settled.applied, kept.get(site.output), request.forms),
+            precision=precision_of(site, settled),
+        )
         for site in opened.found.sites
     ]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
@@ -288,9 +286,15 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         fidelity=fidelity,
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
-        self_check=settled.applied.self_check,
+        self_check=settled.applied.self_check if settled.applied.self_check.sites else None,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,
-        warnings=[*record.warnings, *settled.fit.warnings, *warnings, *range_warnings(opened, judged, values)],
+        warnings=[
+            *record.warnings,
+            *settled.fit.warnings,
+            *settled.warnings,
+            *warnings,
+            *range_warnings(opened, judged, values),
+        ],
     )

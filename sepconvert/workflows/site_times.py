@@ -5,38 +5,44 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from sepconvert.data import Dataset
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.record import SiteRecord
 from sepconvert.separable.forms import cli_name, cost_of
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.workflows.opened import Case, OpenedModel
+from sepconvert.workflows.opened import Case
 from sepconvert.workflows.planner import Planner
-from sepconvert.workflows.request import Request
+from sepconvert.workflows.quantiser import Int8
 
 WORTH_A_LOOK = 2.0  # times as fast as the dense convolution
 
 
 def time_sites(
-    request: Request, opened: OpenedModel, records: Sequence[SiteRecord], dataset: Dataset | None
+    case: Case, records: Sequence[SiteRecord], int8: Int8 | None = None
 ) -> tuple[list[SiteRecord], list[str]]:
     """Time eligible sites and their candidates (weights alone decide which survive pruning).
+
+    Where the model is faster in INT8, all are timed so, and the records say it.
 
     Returns:
         The records with ``latency_ms``, ``latency_share`` and ``best_candidate`` (the one that loses least of those at
         least twice as fast as the dense convolution, else the fastest), or the reason why none is faster; and warnings.
     """
+    opened = case.opened
     eligible = {record.output for record in records if record.status == "eligible"}
     sites = [site for site in opened.found.sites if site.geometry.is_sized and site.output in eligible]
     if not sites:
         return list(records), []
-    planner = Planner(Case(request, opened, sites, None, dataset))
+    in_int8 = int8 is not None and int8.planned
+    planner = Planner(replace(case, sites=sites, calibration=None), int8 if in_int8 else None)
+    planner.warnings += () if int8 is None else int8.warnings
     choices = planner.choices_by_latency
     found = {site.output: options for site, options in zip(choices.sites, choices.options, strict=True)}
     geometries = {site.output: site.geometry for site in opened.found.sites}
     timed = [
         _timed(record, geometries[record.output], found.get(record.output, ()), choices.reasons) for record in records
     ]
+    if in_int8:
+        timed = [record if record.latency_ms is None else replace(record, precision="int8") for record in timed]
     return [_with_share(record, planner.original_ms) for record in timed], planner.warnings
 
 

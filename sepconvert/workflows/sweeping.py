@@ -21,11 +21,13 @@ from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import begin_record, describe_sites, worst_error
 from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.int8 import prepare_int8
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
-from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
+from sepconvert.workflows.opened import Case, OpenedModel, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.quantiser import Int8
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
@@ -134,13 +136,16 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
-    planner = Planner(Case(request, opened, chosen, calibration, calibration))
-    trial = _Trial(planner, test or calibration)
+    case = Case(request, opened, chosen, calibration, calibration)
     with naming(source.name), one_blas_thread():
+        int8 = prepare_int8(case) if planning.int8 else None
+        planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        trial = _Trial(planner, test or calibration)
         points, refused = trial.budgets(budgets)
         if not points:
             raise NothingToDoError(refused[-1])
-        baselines = [*trial.without_data(budgets), *trial.uniform(budgets)] if measure.latency else []
+        baselines = [] if int8 is None else [trial.alone(int8)]
+        baselines += [*trial.without_data(budgets), *trial.uniform(budgets)] if measure.latency else []
         times = table_to_json(planner.table()) if table is not None else ""
         sites = with_times(describe_sites(opened, kept), trial.best_sites)
     values = input_values(test or calibration)
@@ -153,6 +158,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
         warnings=[
             *record.warnings,
             *planner.warnings,
+            *(() if int8 is None else int8.warnings),
             *refused,
             *data_warnings(calibration, test),
             *trial.warnings,
@@ -245,19 +251,34 @@ class _Trial:
         fit = fit_plans(case, plans)
         if not fit.rewritten:
             return None
-        after = apply_fits(case.opened, fit, request.seed).opened
+        applied = apply_fits(case.opened, fit, request.seed)
+        quantised = planner.in_int8(fit, applied)
+        self._planner.add_seconds(fit.seconds)
+        known = SweepPoint(label, None, None, None, None, None, None, sites_rewritten=len(fit.rewritten), form=form)
+        return self._measured(
+            applied.opened if quantised is None else quantised.opened, replace(known, command=command)
+        )
+
+    def alone(self, int8: Int8) -> SweepPoint:
+        """The original in INT8."""
+        return self._measured(
+            int8.alone.opened, SweepPoint("INT8 alone", None, None, None, None, None, None, sites_rewritten=0)
+        )
+
+    def _measured(self, after: OpenedModel, point: SweepPoint) -> SweepPoint:
+        """Measure a model, and add what it gives to what is known of it."""
+        case, request = self._planner.case, self._request
         fidelity, self.warnings = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:
             first = replace(request.measure, devices=request.measure.devices[:1])
             (timed,) = measure_latency(case.opened, after, case.sample, first, request.seed, request.progress)
-        self._planner.add_seconds(fit.seconds)
-        error = worst_error(fidelity)
+        error, command = worst_error(fidelity), point.command
         if command is not None and ruins(error):
             command += " --allow-loss"
-        return SweepPoint(
-            label=label,
+        return replace(
+            point,
             macs=after.totals.macs,
             params=after.totals.params,
             latency_ms=timed.after.median_ms if timed is not None and timed.after is not None else None,
@@ -267,8 +288,6 @@ class _Trial:
             top1=fidelity.top1_after if fidelity is not None else None,
             stable=timed.stable if timed is not None else None,
             scatter=timed.scatter if timed is not None else None,
-            sites_rewritten=len(fit.rewritten),
             file_bytes=file_size(after.model),
-            form=form,
             command=command,
         )

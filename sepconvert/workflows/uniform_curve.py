@@ -33,7 +33,7 @@ class UniformCurve:
     def plans(self, speedup: float) -> tuple[float, list[SitePlan]] | None:
         """The share that is predicted to give a speed-up, and its plan; None where the form cannot give it."""
         logs = np.log(np.maximum.accumulate(self._speedups[::-1])[::-1])
-        wanted = float(np.log(speedup))
+        wanted = float(np.log(self._planner.beyond_int8(speedup)))
         if wanted > logs[0] or wanted < logs[-1]:
             return None
         share = float(np.exp(np.interp(-wanted, -logs, np.log(SHARES))))

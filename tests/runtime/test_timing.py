@@ -8,7 +8,7 @@ import pytest
 
 from sepconvert.errors import DeviceError, ModelError
 from sepconvert.runtime import timing
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import time_in_turns, time_pair
 
 FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
 
@@ -82,3 +82,14 @@ def test_a_missing_device_is_an_error_before_anything_is_timed(conv_net: Callabl
 def test_wrong_inputs_are_one_sentence(conv_net: Callable[..., bytes]) -> None:
     with pytest.raises(ModelError, match=r"^onnxruntime could not run the model: [^\n]*\.$"):
         time_pair(conv_net(size=16), None, {"x": np.zeros((1, 4, 16, 16), np.float32)}, rng=np.random.default_rng(0))
+
+
+def test_models_timed_in_turns_share_the_samples_of_the_first(conv_net: Callable[..., bytes]) -> None:
+    models = [conv_net(width=width, size=16) for width in (64, 4, 8)]
+    found = time_in_turns(models, FEEDS, rng=np.random.default_rng(0), seconds=0.05)
+    assert len(found) == 2
+    assert found[0].before == found[1].before
+    for latency in found:
+        assert latency.after is not None
+        assert latency.speedup is not None
+        assert len(latency.after.samples_ms) == len(latency.before.samples_ms)

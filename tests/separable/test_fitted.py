@@ -182,10 +182,10 @@ def test_scaling_the_input_by_a_constant_leaves_the_kernel_unchanged(form, case,
 
 
 @settings(deadline=None, max_examples=40)
-@given(form=forms, case=cases(), data=st.data())
-def test_the_gradient_of_every_search_is_the_slope_of_its_value(form, case, data):
+@given(form=forms, case=cases(), data=st.data(), rounding=st.sampled_from([0.0, 1e-3, 0.1]))
+def test_the_gradient_of_every_search_is_the_slope_of_its_value(form, case, data, rounding):
     geometry, weight, moments = case
-    problem = make_problem(moments, weight, geometry, 1e-2)
+    problem = make_problem(moments, weight, geometry, 1e-2, rounding=rounding)
     rank = rank_between(data, form, geometry)
     for search in FORMS[form].search(problem, rank):
         for start in search.starts():

@@ -1,0 +1,241 @@
+"""INT8 beside the rewrite: the original in INT8, the rewritten model, and both together, measured and chosen from.
+
+Where INT8 alone makes the original faster on the first device, plans are made with times and errors as they are in
+INT8, else as without it. In the end all are timed in turns in one measurement; of those that keep the budget, the one
+that serves it best is written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sepconvert.data import Dataset
+from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.fitting.results import NetworkFit
+from sepconvert.graph.save import file_size
+from sepconvert.graph.sites import ConvSite
+from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Plan, SelfCheck
+from sepconvert.runtime.environment import cpu_name
+from sepconvert.workflows.fine_tune import settled_before
+from sepconvert.workflows.fit import Applied
+from sepconvert.workflows.folding import fold_alone
+from sepconvert.workflows.measure import time_all
+from sepconvert.workflows.meet_budget import settle
+from sepconvert.workflows.opened import Case, OpenedModel, QuantisedModel
+from sepconvert.workflows.options import Budget
+from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
+from sepconvert.workflows.settled import Settled
+
+AS_FAST = 1.02
+"""Models whose speed-ups differ by less count as equally fast."""
+NEVER_SLOWER = 0.99
+KEPT = "the original in INT8 serves the budget best, so no layer was rewritten"
+REFITTED = (
+    "For INT8 the weights and biases of all layers were fitted again, to what the network in INT8 feeds each of them."
+)
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+
+
+def prepare_int8(case: Case) -> Int8:
+    """Make the original in INT8 and time it.
+
+    Raises:
+        ModelError: it is quantised already, computes in another type than float32, or cannot be quantised.
+    """
+    name = case.opened.model.label
+    if any(node.op_type.startswith("QLinear") or node.op_type in _QUANTISED for node in case.opened.model.ir.graph):
+        raise ModelError(
+            f"{name} is quantised already; pass the floating-point model that it was made from: --int8 rewrites first "
+            "and quantises after."
+        )
+    other = next((site.dtype for site in case.opened.found.sites if site.dtype != "float32"), None)
+    if other is not None:
+        raise ModelError(f"{name} computes in {other}, and --int8 takes float32 models; convert it.")
+    quantiser = Quantiser(case)
+    alone = quantiser.quantise(case.opened)
+    if not case.request.measure.latency:
+        return Int8(quantiser, alone, 1.0, planned=True)
+    timed = time_all(case, [case.opened, alone.opened])[0]
+    speedup = timed.speedup or 1.0
+    if timed.difference != FASTER:
+        return Int8(quantiser, alone, speedup, False, (_not_faster(timed),), timed)
+    enough = case.request.budget.name == "speedup" and speedup >= case.request.budget.value
+    return Int8(quantiser, alone, speedup, not enough, timed=timed)
+
+
+def _not_faster(timed: Latency) -> str:
+    return (
+        f"INT8 by itself is not measurably faster than float32 on {timed.device} ({cpu_name()}; "
+        f"{timed.speedup:.2f} times as fast, give or take the noise), so the rewrite was planned for float32."
+    )
+
+
+def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
+    """Rewrite under the budget, or go on from an earlier training; fold sums alone where there is nothing to rewrite.
+
+    Where no rewrite keeps the budget in INT8, one in floating point or INT8 alone may.
+
+    Raises:
+        NothingToDoError: nothing is to do, and the budget is not one that INT8 alone could keep.
+    """
+    earlier = settled_before(case)
+    if earlier is not None:
+        return earlier
+    try:
+        return _settled(int8, case, planner)
+    except NothingToDoError as error:
+        try:
+            return fold_alone(case, error)
+        except NothingToDoError:
+            if int8 is None or case.request.budget.name not in ("speedup", "max_error"):
+                raise
+        plan = Plan({case.request.budget.name: case.request.budget.value})
+        nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
+        return Settled((), NetworkFit({}), nothing, plan, warnings=(f"No rewrite was found: {error}",))
+
+
+def _settled(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
+    try:
+        return settle(case, planner)
+    except NothingToDoError as error:
+        if int8 is None or not int8.planned:
+            raise
+        try:
+            return settle(case, planner.in_floats())
+        except NothingToDoError:
+            raise error from None
+
+
+def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> Settled:
+    """Measure the alternatives and settle for the one that serves the budget best.
+
+    Args:
+        int8: what INT8 gives by itself.
+        case: the original.
+        settled: the rewritten model; one in which nothing was changed stands for none.
+        judged: inputs that the alternatives' errors are told on. Errors on held-out calibration inputs decide.
+
+    Raises:
+        NothingToDoError: nothing keeps the budget, and there is no rewritten model.
+    """
+    models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
+    both: QuantisedModel | None = None
+    if settled.applied.opened.model is not case.opened.model:
+        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied)
+        models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
+    timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
+    changed = {name: model for name, model in models.items() if name != ORIGINAL}
+    decisive = {name: int8.quantiser.error(model, int8.quantiser.checked) for name, model in changed.items()}
+    warnings = (*settled.warnings, *int8.warnings)
+    told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
+    found = _alternatives(case, models, timed, told)
+    ranges = {ALONE: int8.alone.ranges, BOTH: None if both is None else both.ranges}
+    found = [replace(one, ranges=ranges.get(one.name)) for one in found]
+    name = best_alternative(case.request.budget, found, decisive)
+    if name is None:
+        raise NothingToDoError(_nothing(settled, decisive))
+    # What was measured for another version of the model is none of this one's.
+    measured = {k: v for k, v in (settled.plan.measured or {}).items() if k != "max_error"}
+    plan = replace(settled.plan, measured=measured or None)
+    plan = replace(plan, alternatives=[replace(one, chosen=one.name == name) for one in found])
+    place = [*changed].index(name)
+    chosen = replace(
+        settled,
+        plan=plan,
+        warnings=(*warnings, REFITTED) if name == BOTH and both is not None and both.refitted else warnings,
+        latency=(timed[place],) if timed and len(case.request.measure.devices) == 1 else (),
+        int8={ALONE: int8.alone, REWRITTEN: None, BOTH: both}[name],
+    )
+    return _as_it_was(case, chosen) if name == ALONE and both is not None else chosen
+
+
+def alone_beside(case: Case, int8: Int8) -> Plan:
+    """The original and INT8 alone as the alternatives of a plan that asks for nothing."""
+    models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
+    errors = {ALONE: int8.quantiser.error(int8.alone.opened, case.calibration)}
+    found = _alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
+    return Plan({}, alternatives=[found[0], replace(found[1], ranges=int8.alone.ranges)])
+
+
+def _as_it_was(case: Case, settled: Settled) -> Settled:
+    """Drop a rewrite: INT8 alone is better."""
+    nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
+    kept = {site.output: KEPT for site in case.sites}
+    plan = replace(settled.plan, predicted=None, measured=None)
+    return replace(settled, fit=NetworkFit({}), applied=nothing, plans=(), sites=(), kept=kept, plan=plan)
+
+
+def precision_of(site: ConvSite, settled: Settled) -> str | None:
+    """What a site, or what stands in its place, computes in; None where that is not known."""
+    if settled.int8 is None:
+        return site.dtype
+    outputs = set(settled.applied.emitted.get(site.output, (site.product,)))
+    if outputs <= settled.int8.integer:
+        return "int8"
+    if outputs <= settled.int8.floating:
+        return site.dtype
+    return "mixed" if outputs <= settled.int8.integer | settled.int8.floating else None
+
+
+def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
+    """Return the name of the model that serves a budget best; None where nothing keeps it.
+
+    Args:
+        budget: what was asked.
+        found: the models with their times.
+        decisive: errors on held-out inputs, by name; the original has none.
+    """
+    known = [one for one in found if one.name in decisive]
+    rewritten = [one for one in known if one.name != ALONE]
+    if budget.name == "speedup":
+        fast = [one for one in known if one.speedup_ci95 is not None and one.speedup_ci95[1] >= budget.value]
+        if fast:
+            return min(fast, key=lambda one: or_infinite(decisive[one.name])).name
+        return _fastest(rewritten, decisive)
+    if budget.name != "max_error":
+        return _fastest(rewritten, decisive)
+    within = [one for one in known if or_infinite(decisive[one.name]) <= budget.value]
+    # The original itself keeps every limit, so what is slower than that is no gain.
+    gaining = [one for one in within if one.speedup is None or one.speedup >= NEVER_SLOWER]
+    if not gaining and budget.by_default:
+        return _fastest(rewritten, decisive)
+    return _fastest(gaining, decisive)
+
+
+def _fastest(models: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
+    """The fastest model, and of those that are about as fast the closest; where no time is known, the smallest."""
+    if not models:
+        return None
+    if any(one.speedup is None for one in models):
+        return min(models, key=lambda one: float("inf") if one.bytes is None else one.bytes).name
+    fastest = max(one.speedup or 0.0 for one in models)
+    near = [one for one in models if (one.speedup or 0.0) * AS_FAST >= fastest]
+    return min(near, key=lambda one: or_infinite(decisive[one.name])).name
+
+
+def _alternatives(
+    case: Case, models: Mapping[str, OpenedModel], timed: Sequence[Latency], errors: Mapping[str, float | None]
+) -> list[Alternative]:
+    before = timed[0].before.median_ms if timed else None
+    found = [Alternative(ORIGINAL, case.opened.totals.file_bytes, 0.0, before)]
+    for place, (name, error) in enumerate(errors.items()):
+        one = Alternative(name, file_size(models[name].model), error, None)
+        if timed and (after := timed[place].after) is not None:
+            latency = timed[place]
+            one = replace(
+                one,
+                latency_ms=after.median_ms,
+                speedup=latency.speedup,
+                speedup_ci95=latency.speedup_ci95,
+                scatter=latency.scatter,
+            )
+        found.append(one)
+    return found
+
+
+def _nothing(settled: Settled, decisive: Mapping[str, float | None]) -> str:
+    error = decisive[ALONE]
+    what = "" if error is None else f" INT8 alone errs by {error:.2g}."
+    found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
+    told = found.removeprefix("No rewrite was found: ")
+    return f"{told}{what} Nothing was written."

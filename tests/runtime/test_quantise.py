@@ -1,0 +1,107 @@
+"""INT8 models are standard ONNX, keep what the original promises, and hold to the rounding that their scales allow."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sepconvert.runtime.quantise import IntegerTypes, quantisable_nodes, quantised, quantised_to_time, types_here
+from sepconvert.runtime.sessions import run_model
+from sepconvert.runtime.simplify import node_names, simplified
+
+PAIR = {"QuantizeLinear", "DequantizeLinear"}
+
+
+def made(model: bytes) -> onnx.ModelProto:
+    plain = simplified(model)
+    nodes = quantisable_nodes(plain)
+    ranges = {value: (-8.0, 8.0) for node in nodes for value in node.values}
+    return onnx.load_from_string(quantised(plain, ranges, [node.name for node in nodes]))
+
+
+def test_an_int8_model_is_standard_onnx_with_a_scale_per_channel(conv_net: Callable[..., bytes]) -> None:
+    source = onnx.load_from_string(conv_net(width=7))
+    found = made(source.SerializeToString())
+    onnx.checker.check_model(found, full_check=True)
+    assert {node.op_type for node in found.graph.node} >= {*PAIR, "Conv", "Gemm"}
+    assert [(entry.domain, entry.version) for entry in found.opset_import] == [("", 17)]
+    assert [info.name for info in found.graph.output] == ["logits"]
+    assert found.graph.input[0] == source.graph.input[0]  # the batch stays dynamic
+    assert not found.metadata_props
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.graph.initializer}
+    made_by = {name: node for node in found.graph.node for name in node.output}
+    conv = next(node for node in found.graph.node if node.op_type == "Conv")
+    weight, scale, _ = (constants[name] for name in made_by[conv.input[1]].input)
+    assert weight.dtype == np.int8
+    assert scale.shape == (7,)
+
+
+def test_an_older_opset_is_raised_to_the_first_that_knows_a_scale_per_channel(conv_net: Callable[..., bytes]) -> None:
+    old = onnx.load_from_string(conv_net())
+    old.opset_import[0].version = 11
+    assert [entry.version for entry in made(old.SerializeToString()).opset_import] == [13]
+
+
+def test_normalisation_is_folded_and_nodes_keep_their_names_or_none(conv_net: Callable[..., bytes]) -> None:
+    source = onnx.load_from_string(conv_net(width=4))
+    ones = [numpy_helper.from_array(np.full(4, value, np.float32), f"n{i}") for i, value in enumerate((2, 0, 0, 1))]
+    source.graph.initializer.extend(ones)
+    source.graph.node[0].name = "first"
+    source.graph.node[1].input[0] = "n"
+    source.graph.node.insert(1, helper.make_node("BatchNormalization", ["c", "n0", "n1", "n2", "n3"], ["n"]))
+    found = made(source.SerializeToString())
+    assert "BatchNormalization" not in {node.op_type for node in found.graph.node}
+    assert [node.name for node in found.graph.node if node.op_type == "Conv"] == ["first"]
+    assert [node.name for node in found.graph.node if node.op_type == "Gemm"] == [""]
+    assert node_names(source.SerializeToString())["c"] == "first"
+
+
+def test_nodes_that_are_not_named_stay_in_floating_point(conv_net: Callable[..., bytes]) -> None:
+    plain = simplified(conv_net())
+    nodes = {node.operator: node for node in quantisable_nodes(plain)}
+    chosen = nodes["Conv"]
+    found = onnx.load_from_string(quantised(plain, dict.fromkeys(chosen.values, (-8.0, 8.0)), [chosen.name]))
+    made_by = {name: node.op_type for node in found.graph.node for name in node.output}
+    gemm = next(node for node in found.graph.node if node.op_type == "Gemm")
+    assert gemm.input[1] not in made_by
+    for wrong in (["no such node"], []):
+        with pytest.raises(ValueError, match=r"no quantisable node|no node"):
+            quantised(plain, {}, wrong)
+
+
+def test_sums_of_large_products_are_within_rounding_on_this_machine() -> None:
+    """Without VNNI two products are added in 16 bits: 2 · 255 · 127 does not fit."""
+    channels = 64
+    kernel = numpy_helper.from_array(np.ones((8, channels, 1, 1), np.float32), "w")
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], "conv")],
+        "large",
+        [info("x", TensorProto.FLOAT, [1, channels, 4, 4])],
+        [info("y", TensorProto.FLOAT, [1, 8, 4, 4])],
+        [kernel],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    ranges = {"x": (0.0, 1.0), "y": (0.0, float(channels))}
+    feeds = {"x": np.ones((1, channels, 4, 4), np.float32)}
+    types = types_here()
+    (found,) = run_model(quantised(simplified(model), ranges, ["conv"], types), feeds).values()
+    assert np.abs(found - channels).max() <= channels / 255  # one step of the output
+    full = IntegerTypes(types.activations)
+    (other,) = run_model(quantised(simplified(model), ranges, ["conv"], full), feeds).values()
+    assert types.reduced == bool(np.abs(other - channels).max() > channels / 255)
+
+
+def test_a_model_without_anything_to_quantise_is_timed_as_it_is() -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        "plain",
+        [info("x", TensorProto.FLOAT, [2])],
+        [info("y", TensorProto.FLOAT, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    found = onnx.load_from_string(quantised_to_time(model))
+    assert [node.op_type for node in found.graph.node] == ["Neg"]
