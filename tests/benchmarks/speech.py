@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     runs: dict[str, tuple[Callable[[], Case], Sequence[tuple[int | None, dict[str, Any]]]]] = {
         "quartz": (quartz, ((None, {"speedup": 2.0}), (None, ONE), (100, ONE))),
-        "text": (text, ((None, {"macs": 0.1}), (None, ONE), (200, ONE))),
+        "text": (text, ((None, {"speedup": 2.0}), (None, {"macs": 0.1}), (None, ONE), (200, ONE))),
         "crepe tiny": (lambda: crepe("tiny"), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
         "crepe full": (lambda: crepe("full"), ((None, {"macs": 0.5}), (150, {"macs": 0.5}))),
     }

@@ -53,8 +53,11 @@ def test_every_site_of_the_text_models_in_every_way(name, request):
 
 
 def test_every_site_of_the_sample_models_in_every_way(sample_models_dir):
-    for path in sorted(sample_models_dir.glob("*.onnx")):
+    models = [path for path in sorted(sample_models_dir.glob("*.onnx")) if path.stem != "textbook_separable"]
+    assert len(models) > 3
+    for path in models:
         sites, checked = sites_checked_in_every_way(path)
+        assert sites > 0
         assert checked == {sites}
 
 
