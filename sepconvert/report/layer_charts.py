@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 # Of the bars above each other: two or three charts take the same room. The page's style has it too.
 BAR_HEIGHTS = {2: 224, 3: 136}
 
+PLACES = 8
+"""Bars of fewer layers leave room beside them: one layer alone would be a wall."""
+
 
 def bars(field: str, title: str, layers: list[int], height: int, unit_prefix: bool = True) -> "alt.TopLevelMixin":
     """One bar per layer: what it cost, and over it, narrower, what stands in its place."""
@@ -23,8 +26,8 @@ def bars(field: str, title: str, layers: list[int], height: int, unit_prefix: bo
             "n:O",
             title=None,
             # All layers, also those without a figure: bars of one layer stand below each other.
-            scale=alt.Scale(domain=layers),
-            axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=False),
+            scale=alt.Scale(domain=[*layers, *range(len(layers) + 1, PLACES + 1)]),
+            axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=False, values=layers),
         ),
         tooltip=[
             alt.Tooltip("name:N", title="Layer"),

@@ -36,7 +36,7 @@ Arrays = dict[str, NDArray[np.generic]]
 Score = Callable[[NDArray[np.floating]], float]
 ONE = {"form": "dw-pw", "rank": 1}  # one filter per channel: the smallest there is
 BANDS, FRAMES, RATES = 64, 256, 4
-WORDS, LENGTH, EMBEDDED, TOPICS = 200, 60, 64, 8
+WORDS, LENGTH, EMBEDDED, TOPICS = 200, 60, 300, 8
 
 
 @dataclass(frozen=True)
