@@ -19,7 +19,7 @@ from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import constant_value, fresh_names, names_in, store_constants
 from sepconvert.graph.rewrite import take_over
-from sepconvert.graph.separated import Pair
+from sepconvert.graph.separated import SeparableBlock
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import POINTWISE, ConvSite
 from sepconvert.graph.summary import conv_layer
@@ -99,7 +99,7 @@ def _refusal(node: ir.Node, geometry: ConvGeometry, dtype: str, model: LoadedMod
     return "Its weight is used elsewhere too." if is_shared(weight) else None
 
 
-def added_input(pair: Pair) -> ir.Node | None:
+def added_input(pair: SeparableBlock) -> ir.Node | None:
     """The sum that adds a pair's own input to what comes of its output, if there is one."""
     first, value = pair.pieces[0].node.inputs[0], pair.pieces[-1].node.outputs[0]
     while (node := only_reader(value)) is not None:

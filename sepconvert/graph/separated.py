@@ -74,7 +74,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class Pair:
+class SeparableBlock:
     """One separable convolution or block: depthwise layers (several where their outputs are joined), and pointwise."""
 
     depthwise: list[Piece]
@@ -115,15 +115,15 @@ class Pair:
         return all(link.exact for link in self.links)
 
 
-def find_separable(model: LoadedModel, shapes: Shapes) -> list[Pair]:
+def find_separable(model: LoadedModel, shapes: Shapes) -> list[SeparableBlock]:
     """Return the pairs of a model, in the order of their depthwise layers."""
     pieces = {piece.node: piece for piece in _pieces(model, shapes)}
     depthwise = [piece for piece in pieces.values() if piece.is_depthwise]
     if not depthwise:
         return []
     links = [link for piece in pieces.values() for link in _links_from(piece, pieces)]
-    pairs = {piece.node: Pair([piece]) for piece in depthwise}
-    taken: dict[ir.Node, Pair] = {}
+    pairs = {piece.node: SeparableBlock([piece]) for piece in depthwise}
+    taken: dict[ir.Node, SeparableBlock] = {}
     for exact in (True, False):
         for link in links:
             if link.exact == exact and link.first.is_depthwise:
@@ -137,7 +137,7 @@ def find_separable(model: LoadedModel, shapes: Shapes) -> list[Pair]:
     return [pair for pair in distinct if pair.links]
 
 
-def _take_after(link: Link, pairs: dict[ir.Node, Pair], taken: dict[ir.Node, Pair]) -> None:
+def _take_after(link: Link, pairs: dict[ir.Node, SeparableBlock], taken: dict[ir.Node, SeparableBlock]) -> None:
     """Let a depthwise layer have the pointwise one after it, or join those that have it through a Concat."""
     pair, other = pairs[link.first.node], taken.get(link.second.node)
     if pair.after is not None or (pair.before is not None and pair.before.exact and not link.exact):
@@ -151,7 +151,7 @@ def _take_after(link: Link, pairs: dict[ir.Node, Pair], taken: dict[ir.Node, Pai
         pairs[link.first.node] = other
 
 
-def _joins(pair: Pair, link: Link) -> bool:
+def _joins(pair: SeparableBlock, link: Link) -> bool:
     """Whether a link ends in the pair's pointwise layer after a Concat with what the pair has already."""
     return "Concat" in link.between and pair.after is not None and pair.after.second is link.second
 

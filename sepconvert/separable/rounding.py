@@ -25,7 +25,7 @@ NEAREST = 1e-6  # share of the widest range below which a channel is as good as 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Grid:
     """How values are rounded: by the step ``size``, from ``low`` to ``low`` + ``levels`` steps; zero is exact."""
 
     size: float
@@ -33,11 +33,11 @@ class Step:
     levels: int
 
     @staticmethod
-    def over(low: float, high: float, bits: int = BITS) -> "Step":
-        """The step of a range that is widened to hold zero."""
+    def over(low: float, high: float, bits: int = BITS) -> "Grid":
+        """The grid of a range that is widened to hold zero."""
         low, high, levels = min(low, 0.0), max(high, 0.0), 2**bits - 1
         size = (high - low) / levels or 1.0
-        return Step(size, round(low / size) * size, levels)
+        return Grid(size, round(low / size) * size, levels)
 
     def rounded(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """Values as they are after rounding."""
@@ -96,7 +96,7 @@ def outputs_in_steps(
     for layer, weight in chain:
         values = _through(layer, weight, values)
         if layer is not chain[-1][0]:
-            values = Step.over(float(values.min()), float(values.max()), bits).rounded(values)
+            values = Grid.over(float(values.min()), float(values.max()), bits).rounded(values)
     outputs: NDArray[np.floating] = values.reshape(len(values), -1)
     return outputs
 
@@ -110,7 +110,7 @@ def inner_noise(factors: Factors, geometry: ConvGeometry, patches: NDArray[np.fl
     chain = _chain(factors, geometry)
     for layer, weight in chain[:-1]:
         values = _through(layer, weight, values)
-        step = Step.over(float(values.min()), float(values.max())).size
+        step = Grid.over(float(values.min()), float(values.max())).size
         variance = values.swapaxes(0, 1).reshape(layer.outputs, -1).var(axis=1)
         shares.append(step**2 / 12 / max(float(variance.mean()), float(np.finfo(np.float32).tiny)))
     return float(np.mean(shares)) if shares else 0.0

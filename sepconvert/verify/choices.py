@@ -14,7 +14,7 @@ from sepconvert.record import ChoiceFidelity
 
 
 @dataclass(slots=True)
-class Choices:
+class ChoiceCounts:
     """Counts positions, and samples without any change, of one part of an output."""
 
     positions: int = 0

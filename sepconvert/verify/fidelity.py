@@ -19,7 +19,7 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, PartFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
-from sepconvert.verify.choices import Choices
+from sepconvert.verify.choices import ChoiceCounts
 from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sample_axis
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
@@ -81,7 +81,7 @@ def measure_fidelity(
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
     inputs = pair_inputs(first.inputs, second.inputs)
     comparisons = [
-        _Comparison(pair, tuple(Deviation() for _ in pair.before), tuple(Choices() for _ in pair.before))
+        _Comparison(pair, tuple(Deviation() for _ in pair.before), tuple(ChoiceCounts() for _ in pair.before))
         for pair in pairs
     ]
     # dict.fromkeys: a part may be an output of its own, or several parts stretches of one value.
@@ -109,7 +109,7 @@ class _Comparison:
 
     pair: OutputPair
     deviations: tuple[Deviation, ...]
-    choices: tuple[Choices, ...]
+    choices: tuple[ChoiceCounts, ...]
     mismatches: dict[int, str] = field(default_factory=dict)
 
     def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sepconvert.graph.count import sum_known
 from sepconvert.graph.residuals import ADDS_INPUT, added_input, find_residuals
-from sepconvert.graph.separated import Pair, find_separable, told
+from sepconvert.graph.separated import SeparableBlock, find_separable, told
 from sepconvert.record import Fold, SeparablePair
 from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.opened import OpenedModel
@@ -16,7 +16,7 @@ def describe_separable(opened: OpenedModel) -> list[SeparablePair]:
     return [_described(pair, residuals) for pair in find_separable(opened.model, opened.shapes)]
 
 
-def _described(pair: Pair, residuals: set[str]) -> SeparablePair:
+def _described(pair: SeparableBlock, residuals: set[str]) -> SeparablePair:
     pieces = pair.pieces
     first, last, taps = pieces[0].geometry, pieces[-1].geometry, pair.depthwise[0].geometry
     costs = [piece.geometry.dense_cost for piece in pieces]

@@ -7,13 +7,13 @@ import pytest
 
 import sepconvert
 from sepconvert.graph.load import LoadedModel, load_model
-from sepconvert.graph.separated import Pair, find_separable
+from sepconvert.graph.separated import SeparableBlock, find_separable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.workflows import Measure
 from tests.fitting.nets import Net
 
 
-def pairs(model: LoadedModel, **sizes: tuple[int, ...]) -> list[Pair]:
+def pairs(model: LoadedModel, **sizes: tuple[int, ...]) -> list[SeparableBlock]:
     return find_separable(model, infer_shapes(model, sizes))
 
 
@@ -30,7 +30,7 @@ def pointwise(net: Net, name: str, source: str, inputs: int, outputs: int, *, bi
     return net.conv(name, source, inputs, outputs, kernel=1, bias=bias)
 
 
-def forms(found: list[Pair]) -> list[tuple[str, bool]]:
+def forms(found: list[SeparableBlock]) -> list[tuple[str, bool]]:
     return [(pair.form, pair.is_exact) for pair in found]
 
 

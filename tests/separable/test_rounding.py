@@ -12,7 +12,7 @@ from sepconvert.separable.forms import FORMS, factorise, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import make_problem
 from sepconvert.separable.rounding import (
-    Step,
+    Grid,
     equalised,
     inner_noise,
     outputs_in_steps,
@@ -108,7 +108,7 @@ def test_the_rounded_weights_of_factors_are_those_of_their_layers():
 
 @given(st.floats(-100, 100), st.floats(-100, 100))
 def test_zero_is_exact_and_what_lies_inside_moves_by_half_a_step(one, other):
-    step = Step.over(min(one, other), max(one, other))
+    step = Grid.over(min(one, other), max(one, other))
     assert step.rounded(np.zeros(1))[0] == pytest.approx(0, abs=1e-9)
     inside = np.linspace(min(one, other, 0), max(one, other, 0), 50)
     assert (np.abs(step.rounded(inside) - inside) <= step.size * (0.5 + 1e-6)).sum() >= 48  # the zero point is whole

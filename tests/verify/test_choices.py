@@ -15,7 +15,7 @@ from sepconvert.graph.load import load_bytes
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.record import Fidelity, InputInfo
-from sepconvert.verify.choices import Choices
+from sepconvert.verify.choices import ChoiceCounts
 from sepconvert.verify.fidelity import measure_fidelity
 
 COUNT = 12
@@ -92,7 +92,7 @@ def test_one_choice_per_sample_is_top_1_s() -> None:
 
 def test_a_second_classifier_is_counted_beside_top_1() -> None:
     """Of two heads top-1 counts the first."""
-    choices = Choices()
+    choices = ChoiceCounts()
     choices.add(np.eye(3), np.eye(3)[[0, 1, 1]], 1, 0)
     figures = choices.figures("second")
     assert figures is not None
@@ -106,13 +106,13 @@ def test_nothing_is_counted_where_there_is_nothing_to_choose_or_to_compare() -> 
         (np.ones((4, 3)), np.ones((4, 2))),
         (np.ones((0, 3)), np.ones((0, 3))),
     ):
-        choices = Choices()
+        choices = ChoiceCounts()
         choices.add(before, after, -1, 0)
         assert choices.figures("y") is None
 
 
 def test_one_bad_batch_leaves_nothing_counted() -> None:
-    choices = Choices()
+    choices = ChoiceCounts()
     choices.add(np.eye(3), np.eye(3), 1, 0)
     choices.add(np.full((1, 3), np.inf), np.eye(3)[:1], 1, 0)
     assert choices.figures("y") is None
