@@ -192,8 +192,8 @@ def rewrite(
     With --data the factors are fitted to what each layer really sees; without, they approximate the weights alone,
     which usually costs accuracy.
 
-    Without a budget the copy is as fast as an error of 1 % allows (--max-error 0.01) or, without --data, has half of
-    the MACs (--macs 0.5).
+    Without a budget the copy is as fast as an error of 1 % allows (--max-error 0.01). Without --data, or with
+    --no-latency, it has half of the MACs (--macs 0.5).
 
     Example: sepconvert rewrite model.onnx --data calibration.npz --test-data test.npz --macs 0.4 --html report.html
     """

@@ -23,6 +23,7 @@ _HARMLESS = re.compile(
     r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(Size|device|dtype)|torch\.serialization\._get_layout"
     r"|torch\.(float|int|bfloat|bool|uint|complex|double|half|long)\w*|_codecs\.encode|builtins\.(set|frozenset|complex|bytearray)"
 )
+NAMESPACE = "argparse.Namespace"  # what a training run was called with
 # Plain data that training scripts save beside the weights; none of these can call anything.
 PLAIN_DATA: list[Any] = [
     argparse.Namespace,

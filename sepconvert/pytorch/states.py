@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from sepconvert.errors import ModelError, one_line
 from sepconvert.pytorch.accept import State
 from sepconvert.pytorch.file_kinds import Kind, kind_of
-from sepconvert.pytorch.pickles import PLAIN_DATA, foreign, globals_in, listed
+from sepconvert.pytorch.pickles import NAMESPACE, PLAIN_DATA, foreign, globals_in, listed
 from sepconvert.pytorch.state_keys import match_keys
 
 _SHOWN = 5
@@ -59,15 +59,12 @@ def read_state(path: Path, key: str | None = None) -> State:
         key: which one: its place in the file, or what the names of its tensors begin with.
 
     Raises:
-        ModelError: as ``read_states``; there are several and ``key`` is not given, or there is none of that name.
+        ModelError: as ``read_states``; there are several and ``key`` is not given, or there is none of that name;
+            the arguments of a training run lie beside it and ``key`` is not given, as they may say which was meant.
     """
     found = read_states(path)
     if key is None:
-        if len(found) > 1:
-            raise ModelError(
-                f"{path} holds several state_dicts ({listed(list(found))}); name one of them with --weights-key."
-            )
-        return next(iter(found.values()))
+        return _only_state(path, found)
     if key in found:
         return found[key]
     begun = [
@@ -79,6 +76,21 @@ def read_state(path: Path, key: str | None = None) -> State:
         return whole[0]
     known = [place for place in found if place] or sorted({name.split(".")[0] for s in found.values() for name in s})
     raise ModelError(f"{path} holds no state_dict '{key}'; --weights-key may name {listed(known)}.")
+
+
+def _only_state(path: Path, found: Mapping[str, State]) -> State:
+    """The one state_dict of a file, where nobody has named it."""
+    place, state = next(iter(found.items()))
+    if len(found) > 1:
+        raise ModelError(
+            f"{path} holds several state_dicts ({listed(list(found))}); name one of them with --weights-key."
+        )
+    if place and kind_of(path) is not Kind.SAFETENSORS and NAMESPACE in _globals(path.read_bytes(), str(path)):
+        raise ModelError(
+            f"{path} is a training checkpoint: its '{place}' lies beside an {NAMESPACE}, which is read as data and not "
+            f"run; say that '{place}' are the weights you mean with --weights-key {place}."
+        )
+    return state
 
 
 def load_weights(module: nn.Module, path: Path, key: str | None = None) -> tuple[str, ...]:

@@ -1,26 +1,18 @@
 """Solving with positive definite matrices that may be ill-conditioned."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+Number = TypeVar("Number", bound=np.floating)
+
 
 def solve_left(matrix: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Solve ``matrix @ x = right`` for a symmetric positive (semi)definite matrix (n, n) and (n, m).
+    """Solve ``matrix @ x = right`` for a symmetric positive semidefinite matrix (n, n) and (n, m); see ``cholesky``."""
+    from scipy.linalg import cho_solve
 
-    By Cholesky; where rounding leaves the matrix indefinite, by the pseudo-inverse of its eigenvalues.
-    """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
-
-    try:
-        factor = cho_factor(matrix, lower=True, check_finite=False)
-    except LinAlgError:
-        values, vectors = eigh(matrix, check_finite=False)
-        cutoff = len(values) * np.finfo(matrix.dtype).eps * float(np.abs(values).max(initial=0.0))
-        usable = values > cutoff
-        inverse = np.where(usable, 1 / np.where(usable, values, 1), 0).astype(matrix.dtype)
-        pseudo: NDArray[np.floating] = vectors @ (inverse[:, None] * (vectors.T @ right))
-        return pseudo
-    solution: NDArray[np.floating] = cho_solve(factor, right, check_finite=False)
+    solution: NDArray[np.floating] = cho_solve((cholesky(matrix), True), right, check_finite=False)
     return solution
 
 
@@ -29,18 +21,25 @@ def solve_right(left: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDA
     return np.ascontiguousarray(solve_left(matrix, left.T).T)
 
 
-def cholesky(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Lower factor of a positive semidefinite matrix (n, n), its diagonal raised as little as it takes."""
-    matrix = matrix.astype(np.float64)
+def cholesky(matrix: NDArray[Number]) -> NDArray[Number]:
+    """Lower factor of a positive semidefinite matrix (n, n), its diagonal raised as little as rounding makes it take.
+
+    An eigendecomposition would do without raising, at some 50 times the work.
+    """
+    from scipy.linalg import LinAlgError
+    from scipy.linalg import cholesky as factorise
+
     size = float(np.trace(matrix)) / len(matrix)
     lift = 0.0
     for _ in range(16):
         lifted = matrix.copy()
         lifted[np.diag_indices_from(lifted)] += lift
         try:
-            return np.linalg.cholesky(lifted)
-        except np.linalg.LinAlgError:
-            lift = 10 * lift if lift else len(matrix) * float(np.finfo(np.float64).eps) * (size or 1.0)
+            lower: NDArray[Number] = factorise(lifted, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            lift = 10 * lift if lift else len(matrix) * float(np.finfo(matrix.dtype).eps) * (size or 1.0)
+        else:
+            return lower
     raise ValueError("the matrix is not positive semidefinite")
 
 

@@ -197,7 +197,7 @@ def _whitened(problem: Problem, rank: int) -> Factors:
     """Per channel: the SVD of the slice whitened by its own block of the moments."""
 
     def components() -> Halves:
-        factors = [cholesky(block) for block in problem.channel_blocks()]
+        factors = [cholesky(block) for block in problem.channel_blocks().astype(np.float64)]
         halves = truncate(slices(problem.weight) @ np.array(factors), full_rank(problem.geometry))
         return Halves(halves.left, halves.right @ np.array([inverse_of_lower(factor) for factor in factors]))
 

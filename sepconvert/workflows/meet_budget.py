@@ -27,6 +27,10 @@ BY_DEFAULT = (
     "No budget was given, and without --data there is no error to keep within, so the plan is for half of the MACs "
     "(--macs 0.5)."
 )
+WITHOUT_TIMES = (
+    "No budget was given, and without times (--no-latency) nothing says which model is the fastest, so the plan is for "
+    "half of the MACs (--macs 0.5)."
+)
 GOAL_MISSED = "{error} So the plan is for half of the MACs (--macs 0.5) instead: look at its error before you use it."
 
 
@@ -43,6 +47,8 @@ def settle(case: Case, planner: Planner) -> Settled:
     if budget.name == "speedup":
         return _settle_speedup(case, planner, budget.value)
     if budget.name == "max_error":
+        if budget.by_default and not planner.knows_times:
+            return _settle_cost(case, planner, Budget(), WITHOUT_TIMES)
         try:
             return settle_error(case, planner, budget.value, settle_plan)
         except NothingToDoError as error:

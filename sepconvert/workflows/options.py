@@ -77,7 +77,7 @@ class Budget:
         Args:
             words: the keywords.
             judged: whether there are inputs that an error can be judged by. Then the default is to be as fast as
-                possible within ``DEFAULT_ERROR``, else half of the MACs.
+                possible within ``DEFAULT_ERROR``, else half of the MACs; so it is too where times are not known.
 
         Raises:
             UsageError: there are two, or one is out of range.

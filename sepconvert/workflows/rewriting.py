@@ -145,11 +145,11 @@ def rewrite(
             with the stage, steps done, and steps in all.
         budget: one of
 
-            * ``macs``: MACs of the whole model, new/old; 0.5 if neither a budget nor ``data`` is given.
+            * ``macs``: MACs of the whole model, new/old; 0.5 if no budget is given, and no ``data`` or no times.
             * ``params``: parameters of the whole model, new/old.
             * ``speedup``: latency of the whole model, old/new, on the first device.
             * ``max_error``: largest relative error of the worst output on held-out inputs of ``data``, and as fast as
-              that allows; 0.01 if ``data`` but no budget is given.
+              that allows; 0.01 if no budget is given, but ``data``, and times are known.
             * ``rank``: a whole number (r or R), or a share in (0, 1) of each site's own MACs.
 
     Raises:

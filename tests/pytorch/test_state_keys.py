@@ -1,6 +1,7 @@
 """Checkpoints as training scripts leave them: prefixes, counters, several state_dicts, plain data beside them."""
 
 import argparse
+import types
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_a_wrapper_in_the_module_gets_the_prefix_put_on(tmp_path: Path) -> None:
         lambda state: {"ckpt": {"net": state}, "optimizer": {"exp_avg": {"a": torch.ones(2)}}},
         lambda state: {
             "model": state,
-            "args": argparse.Namespace(lr=np.float64(0.1), out=Path("a/b")),
+            "args": types.SimpleNamespace(lr=np.float64(0.1), out=Path("a/b")),
             "best": np.int64(3),
             "curve": np.arange(3.0),
             "generator": torch.get_rng_state(),
@@ -74,6 +75,13 @@ def test_a_wrapper_in_the_module_gets_the_prefix_put_on(tmp_path: Path) -> None:
 )
 def test_what_else_a_checkpoint_holds_does_not_matter(wrap: Callable[[State], object], tmp_path: Path) -> None:
     assert load(wrap(small().state_dict()), tmp_path) == ()
+
+
+def test_the_arguments_of_a_training_run_are_data_but_the_weights_beside_them_have_to_be_named(tmp_path: Path) -> None:
+    checkpoint = {"model": small().state_dict(), "args": argparse.Namespace(lr=0.1, out=Path("a/b"))}
+    assert load(checkpoint, tmp_path, "model") == ()
+    with pytest.raises(ModelError, match=r"beside an argparse\.Namespace, .* with --weights-key model\."):
+        load(checkpoint, tmp_path)
 
 
 def test_one_of_several_is_named_by_its_place_or_by_what_its_names_begin_with(tmp_path: Path) -> None:

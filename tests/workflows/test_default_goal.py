@@ -1,4 +1,4 @@
-"""Without a budget: as fast as an error of 1 % allows where there are data, else half of the MACs; in few fits."""
+"""Without a budget: as fast as an error of 1 % allows where data and times tell, else half of the MACs; in few fits."""
 
 from collections.abc import Callable
 from math import log
@@ -15,7 +15,7 @@ from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import model_bytes
 from sepconvert.workflows import Measure, Planning, meet_budget
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.meet_budget import BY_DEFAULT
+from sepconvert.workflows.meet_budget import BY_DEFAULT, WITHOUT_TIMES
 from sepconvert.workflows.meet_error import BY_MACS, CLOSE_ENOUGH, MOST_FITS, next_damage
 from sepconvert.workflows.options import DEFAULT_ERROR, Budget
 from tests.fitting.nets import Net
@@ -38,7 +38,7 @@ def test_the_goal_follows_from_what_there_is_to_judge_by() -> None:
 
 
 @pytest.mark.slow
-def test_with_data_the_default_keeps_within_one_per_cent_in_few_fits_and_names_its_goal(
+def test_one_per_cent_is_kept_in_few_fits_and_without_times_the_goal_is_named(
     vgg: Path, first_images: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[NetworkFit] = []
@@ -49,7 +49,9 @@ def test_with_data_the_default_keeps_within_one_per_cent_in_few_fits_and_names_i
 
     monkeypatch.setattr(meet_budget, "fit_plans", counted)
     two = Planning(cache=False, include=["/conv2_2/Conv", "/conv3_2/Conv"])
-    record = sepconvert.rewrite(vgg, data=first_images(60), form="spatial", measure=UNTIMED, planning=two).record
+    record = sepconvert.rewrite(
+        vgg, data=first_images(60), form="spatial", max_error=DEFAULT_ERROR, measure=UNTIMED, planning=two
+    ).record
     assert 1 <= len(fits) <= MOST_FITS
     assert record.plan is not None
     assert record.plan.budget == {"max_error": 0.01, "goal": "as few MACs as possible", "share": "planned"}
@@ -65,13 +67,24 @@ def test_where_one_per_cent_cannot_be_had_the_goal_is_said_to_be_missed(
     model, data = tmp_path / "random.onnx", tmp_path / "white.npz"
     model.write_bytes(model_bytes(net.build(net.relu(net.conv("site0", "image", 6, 8)))))
     np.savez(data, image=np.random.default_rng(0).normal(size=(40, 6, 12, 12)).astype(np.float32))
-    result = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=Planning(cache=False))
+    result = sepconvert.rewrite(model, data=data, planning=Planning(cache=False))
     (missed,) = [warning for warning in result.record.warnings if "--macs 0.5" in warning]
     assert "--max-error 0.01 (the goal where no budget is given) is out of reach" in missed
     assert result.record.plan is not None
     assert result.record.plan.budget == {"macs": 0.5, "share": "planned"}
     with pytest.raises(NothingToDoError, match=r"--max-error 0\.01 is out of reach"):
         sepconvert.rewrite(model, data=data, max_error=0.01, measure=UNTIMED, planning=Planning(cache=False))
+
+
+def test_without_times_nothing_is_the_fastest_so_the_default_is_half_of_the_macs(tmp_path: Path) -> None:
+    net = Net(6)
+    model, data = tmp_path / "net.onnx", tmp_path / "white.npz"
+    model.write_bytes(model_bytes(net.build(net.relu(net.conv("site0", "image", 6, 8)))))
+    np.savez(data, image=np.random.default_rng(0).normal(size=(40, 6, 12, 12)).astype(np.float32))
+    record = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=Planning(cache=False)).record
+    assert WITHOUT_TIMES in record.warnings
+    assert record.plan is not None
+    assert record.plan.budget == {"macs": 0.5, "share": "planned"}
 
 
 @pytest.mark.slow
