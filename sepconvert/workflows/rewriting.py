@@ -34,6 +34,7 @@ from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.provenance import stamped
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.ruin import refuse_ruin
 from sepconvert.workflows.settled import Settled
@@ -238,18 +239,18 @@ def _run(request: Request) -> RewriteResult:
             *data_warnings(calibration, test, training),
         ],
     )
-    result = settled.judged
+    result = stamped(settled.judged.model, request, record)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
-            file = stage_with_modules(stage, result.model, modules, destination, force=outputs.force)
-            after = replace(result.totals, file_bytes=file.bytes)
+            file = stage_with_modules(stage, result, modules, destination, force=outputs.force)
+            after = replace(settled.judged.totals, file_bytes=file.bytes)
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
         outputs.stage(stage, record)
     forget(destination)
     in_int8 = settled.int8 is not None
     keras = None if in_int8 else KerasSide(opened.model, settled.applied, settled.fit.dense)
-    return RewriteResult(record, result.model, destination, modules, why_no_modules(source, int8=in_int8), keras)
+    return RewriteResult(record, result, destination, modules, why_no_modules(source, int8=in_int8), keras)
 
 
 def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
