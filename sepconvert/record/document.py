@@ -29,7 +29,6 @@ from sepconvert.record.network import (
     Skip,
     TotalsPair,
 )
-from sepconvert.record.overlay import latency_overlay
 from sepconvert.record.plain import from_json
 from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html, summary_text
 
@@ -46,7 +45,7 @@ class Record:
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
-    ``overlay`` are the times of sites for a drawing of the model (``before`` and ``after``); it follows from ``sites``.
+    ``overlay`` are the times of sites for Model Explorer, to colour its drawing: node data, ``before`` and ``after``.
     """
 
     command: str
@@ -75,12 +74,8 @@ class Record:
     separable: list[SeparablePair] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
+    overlay: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
-    overlay: dict[str, Any] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Conclude."""
-        object.__setattr__(self, "overlay", latency_overlay(self.sites))
 
     def summary(self) -> str:
         """Return a few lines: sizes, errors and times before and after, and the warnings."""

@@ -33,6 +33,7 @@ from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stag
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
+from sepconvert.workflows.overlay import latency_overlay
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.provenance import stamped
 from sepconvert.workflows.request import Request
@@ -246,6 +247,7 @@ def _run(request: Request) -> RewriteResult:
             file = stage_with_modules(stage, result, modules, destination, force=outputs.force)
             after = replace(settled.judged.totals, file_bytes=file.bytes)
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
+        record = replace(record, overlay=latency_overlay(record.sites, opened.model, result))
         outputs.stage(stage, record)
     forget(destination)
     in_int8 = settled.int8 is not None

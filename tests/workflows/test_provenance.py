@@ -1,7 +1,6 @@
 """A written model says where it came from, and each new node what it stands for; a record's times can be overlaid."""
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import pytest
 from onnx import helper
 
 import sepconvert
+from sepconvert.graph.load import load_bytes, load_model
 from sepconvert.record import Record
+from sepconvert.workflows.overlay import latency_overlay
 
 QUICK = sepconvert.Measure(latency=False)
 
@@ -77,16 +78,16 @@ def test_what_an_exporter_wrote_on_model_and_layer_stays(tmp_path: Path) -> None
     assert {props(node)["namespace"] for node in again.graph.node} == {"block.conv"}
 
 
-def test_the_times_of_sites_stand_at_the_tensors_that_the_written_model_has(
-    written: tuple[Record, onnx.ModelProto],
+def test_the_times_of_sites_stand_at_the_nodes_that_give_out_their_outputs(
+    written: tuple[Record, onnx.ModelProto], resnet: Path
 ) -> None:
     record, model = written
     assert record.overlay == {}
-    timed = replace(record, sites=[replace(site, latency_ms=1.5, latency_ms_after=0.5) for site in record.sites])
-    found = json.loads(timed.to_json())["overlay"]
-    tensors = {name for node in model.graph.node for name in node.output}
-    assert set(found["after"]["results"]) <= tensors
+    timed = [replace(site, latency_ms=1.5, latency_ms_after=0.5) for site in record.sites]
+    found = latency_overlay(timed, load_model(resnet), load_bytes(model.SerializeToString()))
+    made = {node.name: node.output[0] for node in model.graph.node}
     rewritten = {site.output for site in record.sites if site.status == "rewritten"}
-    assert {found["after"]["results"][name]["value"] for name in rewritten} == {0.5}
+    told = {made[name]: entry["value"] for name, entry in found["after"]["results"].items()}
+    assert told == {site.output: 0.5 if site.output in rewritten else 1.5 for site in record.sites}
     assert {entry["value"] for entry in found["before"]["results"].values()} == {1.5}
-    assert Record.from_json(timed.to_json()).overlay == found
+    assert Record.from_json(replace(record, overlay=found).to_json()).overlay == found
