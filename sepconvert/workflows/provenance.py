@@ -3,7 +3,7 @@
 from sepconvert import __version__
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.provenance import with_provenance
-from sepconvert.record import Record
+from sepconvert.record import Record, SiteRecord
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.request import Request
@@ -28,15 +28,7 @@ def stamped(model: LoadedModel, request: Request, record: Record) -> LoadedModel
         "relative_error_on": None if record.fidelity is None else record.fidelity.data,
         "fine_tuned_steps": record.fine_tune["steps"] if trained and record.fine_tune else None,
     }
-    errors = {
-        site.output: {
-            "error_weights": _spelled(site.error_weights),
-            "error_calibration": _spelled(site.error_calibration),
-            "error_heldout": _spelled(site.error_heldout),
-        }
-        for site in record.sites
-        if site.status == "rewritten" and not trained
-    }
+    errors = {site.output: _error(site) for site in record.sites if site.status == "rewritten" and not trained}
     for site in record.sites:
         errors |= {other: errors[site.output] for other in site.others if site.output in errors}
     return with_provenance(model, facts, errors)
@@ -44,3 +36,13 @@ def stamped(model: LoadedModel, request: Request, record: Record) -> LoadedModel
 
 def _spelled(error: float | None) -> str | None:
     return None if error is None else f"{error:.3g}"
+
+
+def _error(site: SiteRecord) -> dict[str, object]:
+    """The error that tells most of a site, and what it is of."""
+    known = (
+        ("outputs, held-out inputs", site.error_heldout),
+        ("outputs, calibration inputs", site.error_calibration),
+        ("weights", site.error_weights),
+    )
+    return next(({"error": _spelled(error), "error_of": of} for of, error in known if error is not None), {})

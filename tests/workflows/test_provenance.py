@@ -50,7 +50,8 @@ def test_every_new_node_names_its_layer_form_rank_and_error(written: tuple[Recor
         for node in nodes:
             found = props(node)
             assert (found["sepconvert.form"], found["sepconvert.rank"]) == (site.form, str(site.rank))
-            assert float(found["sepconvert.error_weights"]) == pytest.approx(site.error_weights, rel=5e-3)
+            assert float(found["sepconvert.error"]) == pytest.approx(site.error_weights, rel=5e-3)
+            assert found["sepconvert.error_of"] == "weights"
 
 
 def test_the_ir_version_stays_and_the_model_is_still_valid_and_runs(
