@@ -13,7 +13,7 @@ History of the schema; every version is still read:
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``overlay`` (times of sites
-   as Model Explorer's node data).
+   as Model Explorer's node data), ``files`` (what was read beside the model).
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

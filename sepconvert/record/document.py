@@ -45,6 +45,7 @@ class Record:
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
+    ``files`` are the files and folders that were read beside the model; a folder's digest is of its names and sizes.
     ``overlay`` are the times of sites for Model Explorer, to colour its drawing: node data, ``before`` and ``after``.
     """
 
@@ -75,6 +76,7 @@ class Record:
     folds: list[Fold] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     overlay: dict[str, Any] = field(default_factory=dict)
+    files: list[ModelFile] = field(default_factory=list)
     schema: int = SCHEMA
 
     def summary(self) -> str:
