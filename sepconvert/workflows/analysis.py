@@ -114,8 +114,7 @@ def _run(request: Request) -> Record:
         latency=measure_latency(opened, None, dataset, measure, request.seed, request.progress)
         if measure.latency
         else [],
-        warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
-    )
+    ).telling([*warnings, *data_warnings(dataset, None)])
     record = replace(record, advice=advise(record))
     request.outputs.write(record)
     return record

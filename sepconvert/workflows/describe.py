@@ -76,8 +76,7 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
         graph=condense(opened.model, status),
         separable=pairs,
         folds=describe_folds(opened),
-        warnings=list(opened.shapes.warnings),
-    )
+    ).telling(opened.shapes.warnings)
 
 
 def describe_sites(opened: OpenedModel, kept: Mapping[str, str]) -> list[SiteRecord]:

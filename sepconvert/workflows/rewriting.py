@@ -233,13 +233,9 @@ def _run(request: Request) -> RewriteResult:
         record,
         seconds=dict(planner.seconds),
         fine_tune=None if tuned is None else dict(tuned.figures),
-        warnings=[
-            *record.warnings,
-            *planner.warnings,
-            *(() if tuned is None else tuned.warnings),
-            *data_warnings(calibration, test, training),
-        ],
     )
+    learned = () if tuned is None else tuned.warnings
+    record = record.telling([*planner.warnings, *learned, *data_warnings(calibration, test, training)])
     result = stamped(settled.judged.model, request, record)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
@@ -293,11 +289,4 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,
-        warnings=[
-            *record.warnings,
-            *settled.fit.warnings,
-            *settled.warnings,
-            *warnings,
-            *range_warnings(opened, judged, values),
-        ],
-    )
+    ).telling([*settled.fit.warnings, *settled.warnings, *warnings, *range_warnings(opened, judged, values)])
