@@ -15,6 +15,7 @@ from sepconvert.cli.doctor import doctor
 from sepconvert.cli.report import report
 from sepconvert.cli.rewrite import rewrite
 from sepconvert.cli.sweep import sweep
+from sepconvert.cli.words import Command
 from sepconvert.errors import SepconvertError
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (analyze, rewrite, compare, sweep, report, doctor):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)

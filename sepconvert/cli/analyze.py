@@ -1,15 +1,16 @@
 """``sepconvert analyze``."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from sepconvert.cli import options
 from sepconvert.cli.show import show_record, stdout_for
+from sepconvert.cli.words import words_of
 
 
 def analyze(
+    ctx: typer.Context,
     model: options.Model,
     form: options.Form = "auto",
     include: options.Include = None,
@@ -51,6 +52,8 @@ def analyze(
     force: options.Force = False,
     quiet: options.Quiet = False,
     seed: options.Seed = 0,
+    _config: options.Config = None,
+    _from: options.From = None,
 ) -> None:
     """List the layers of MODEL: what each costs, which could be made separable, which are so already, and why not.
 
@@ -66,7 +69,7 @@ def analyze(
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache, int8=int8),
-            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),
             seed=seed,
             progress=not quiet,
         )

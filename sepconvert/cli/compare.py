@@ -1,15 +1,16 @@
 """``sepconvert compare``."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from sepconvert.cli import options
 from sepconvert.cli.show import show_record, stdout_for
+from sepconvert.cli.words import words_of
 
 
 def compare(
+    ctx: typer.Context,
     before: Annotated[str, typer.Argument(help="The original model.", metavar="BEFORE", show_default=False)],
     after: Annotated[str, typer.Argument(help="The model to judge.", metavar="AFTER", show_default=False)],
     fail_above: Annotated[
@@ -38,6 +39,8 @@ def compare(
     force: options.Force = False,
     quiet: options.Quiet = False,
     seed: options.Seed = 0,
+    _config: options.Config = None,
+    _from: options.From = None,
 ) -> None:
     """Run BEFORE and AFTER on the same inputs: fidelity per output, top-1 where there are labels, interleaved latency.
 
@@ -54,7 +57,7 @@ def compare(
             data=data,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
-            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),
             seed=seed,
             progress=not quiet,
         )

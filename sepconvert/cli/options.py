@@ -1,6 +1,7 @@
 """The options that several commands share, and how their texts are read.
 
-A panel of the help groups what a reader decides together. Units and directions stand in every help text.
+A panel of the help groups what a reader decides together; those without one, which most people need, come first.
+Units and directions stand in every help text.
 """
 
 from pathlib import Path
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from sepconvert.workflows import Reading
 
 _TYPES = frozenset(["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
-SITES, INPUTS, MEASURING, OUTPUT = "Which sites", "Inputs", "Measuring", "Output"
+HOW, SITES, INPUTS, MEASURING, OUTPUT = "How", "Which sites", "Inputs", "Measuring", "Output"
+AGAIN = "From a file (what is typed wins)"
 
 
 def option(panel: str | None, metavar: str, text: str, *names: str, shown: str | bool = False, **rest: Any) -> Any:
@@ -54,7 +56,7 @@ WeightsKey = Annotated[
 Data = Annotated[
     str | None,
     option(
-        INPUTS,
+        None,
         "FILE|FOLDER|CALLABLE",
         "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer labels), an "
         ".npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
@@ -101,6 +103,7 @@ Form = Annotated[
     typer.Option(
         help="dw-pw, pw-dw, pw-dw-pw, spatial, conv-pw or pw-conv-pw; auto = the depthwise forms; any = every form.",
         metavar="NAME",
+        rich_help_panel=HOW,
         autocompletion=complete_forms,
     ),
 ]
@@ -136,10 +139,29 @@ NoCache = Annotated[
 Json = Annotated[
     str | None, option(OUTPUT, "FILE|-", "Write the record as JSON to this file, or to stdout with '-'.", "--json")
 ]
-Html = Annotated[Path | None, option(OUTPUT, "FILE", "Write the report as one HTML page.", "--html")]
+Html = Annotated[Path | None, option(None, "FILE", "Write the report as one HTML page.", "--html")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", metavar="N")]
+Config = Annotated[
+    Path | None,
+    option(
+        AGAIN,
+        "FILE",
+        'A TOML file of options, spelled as here without the dashes: data = "cal.npz", speedup = 2, int8 = true, '
+        'include = ["a*"]; also model = "m.onnx".',
+        "--config",
+    ),
+]
+From = Annotated[
+    Path | None,
+    option(
+        AGAIN,
+        "RECORD",
+        "Do again what made this record, if its files are still the same. Leave MODEL away; type what shall differ.",
+        "--from",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", metavar="N", rich_help_panel=HOW)]
 
 
 def reading(

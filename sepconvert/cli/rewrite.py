@@ -1,6 +1,5 @@
 """``sepconvert rewrite``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,19 +7,28 @@ import typer
 
 from sepconvert.cli import options
 from sepconvert.cli.show import show_record, stdout_for, telling_interruptions
+from sepconvert.cli.words import words_of
 from sepconvert.errors import UsageError
 
-BUDGET = "Budget (one of them)"
+BUDGET = "Other budgets (one in all)"
 TUNING = "Fine-tuning"
 
 
 def rewrite(
+    ctx: typer.Context,
     model: options.Model,
+    data: options.Data = None,
+    speedup: Annotated[
+        float | None,
+        options.option(None, "X", "A budget: latency of the whole model, old/new, e.g. 2 for half the time."),
+    ] = None,
+    html: options.Html = None,
     init: Annotated[
         str,
         typer.Option(
             help="low-rank: approximate the weights; random: draw new weights, for training.",
             metavar="low-rank|random",
+            rich_help_panel=options.HOW,
             autocompletion=lambda: ["low-rank", "random"],
         ),
     ] = "low-rank",
@@ -31,6 +39,7 @@ def rewrite(
             help="How factors become nodes: stacked (one grouped Conv), branches (one pair per rank) or concat (one "
             "depthwise Conv per rank); auto = whichever is timed to be the fastest.",
             metavar="NAME",
+            rich_help_panel=options.HOW,
             autocompletion=lambda: ["auto", "stacked", "branches", "concat"],
         ),
     ] = "auto",
@@ -43,9 +52,6 @@ def rewrite(
             "A number in (0, 1): the share of each site's own MACs, rounded down (R from 8 on to a multiple of 4: "
             "much faster).",
         ),
-    ] = None,
-    speedup: Annotated[
-        float | None, options.option(BUDGET, "X", "Latency of the whole model, old/new, e.g. 2 for half the time.")
     ] = None,
     macs: Annotated[
         float | None,
@@ -69,6 +75,7 @@ def rewrite(
             "--int8",
             help="Compute in INT8 too, where that serves the budget best: the original in INT8, the rewritten model, "
             "or both; all of them are measured and told. Needs --data.",
+            rich_help_panel=options.HOW,
         ),
     ] = False,
     allow_loss: Annotated[
@@ -85,6 +92,7 @@ def rewrite(
             "--fold",
             help="Also fold sums P·z + z into the pointwise convolution P, exactly; done even where nothing else is to "
             "do (--exclude '*' folds alone).",
+            rich_help_panel=options.HOW,
         ),
     ] = False,
     fine_tune: Annotated[
@@ -159,7 +167,6 @@ def rewrite(
     ] = 1,
     include: options.Include = None,
     exclude: options.Exclude = None,
-    data: options.Data = None,
     test_data: options.TestData = None,
     weights: options.Weights = None,
     weights_key: options.WeightsKey = None,
@@ -182,10 +189,11 @@ def rewrite(
         ),
     ] = None,
     json_: options.Json = None,
-    html: options.Html = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     seed: options.Seed = 0,
+    _config: options.Config = None,
+    _from: options.From = None,
 ) -> None:
     """Write a copy of MODEL whose standard convolutions are separable, and report what was gained and lost.
 
@@ -241,7 +249,7 @@ def rewrite(
                 allow_loss=allow_loss,
                 int8=int8,
             ),
-            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),
             seed=seed,
             progress=not quiet,
         )

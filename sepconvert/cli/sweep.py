@@ -1,6 +1,5 @@
 """``sepconvert sweep``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +7,13 @@ import typer
 
 from sepconvert.cli import options
 from sepconvert.cli.show import show_record, stdout_for
+from sepconvert.cli.words import words_of
 
 
 def sweep(
+    ctx: typer.Context,
     model: options.Model,
-    data: Annotated[str, options.option(options.INPUTS, "FILE|FOLDER|CALLABLE", "Calibration inputs, as for rewrite.")],
+    data: Annotated[str, options.option(None, "FILE|FOLDER|CALLABLE", "Calibration inputs, as for rewrite.")],
     form: options.Form = "auto",
     budgets: Annotated[
         str,
@@ -20,7 +21,11 @@ def sweep(
     ] = "1.5,2,3",
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Rewrite for INT8 where that is faster here, and show what INT8 alone gives."),
+        typer.Option(
+            "--int8",
+            help="Rewrite for INT8 where that is faster here, and show what INT8 alone gives.",
+            rich_help_panel=options.HOW,
+        ),
     ] = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
@@ -49,6 +54,8 @@ def sweep(
     force: options.Force = False,
     quiet: options.Quiet = False,
     seed: options.Seed = 0,
+    _config: options.Config = None,
+    _from: options.From = None,
 ) -> None:
     """Rewrite MODEL under several speed-ups and show what each costs and loses, beside simpler methods.
 
@@ -76,7 +83,7 @@ def sweep(
                 jobs=jobs,
                 int8=int8,
             ),
-            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=tuple(sys.argv[1:])),
+            outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),
             seed=seed,
             progress=not quiet,
         )

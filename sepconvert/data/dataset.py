@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.errors import DataError
+from sepconvert.record import Note
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -206,7 +207,8 @@ def make_dataset(
         )
     warnings: tuple[str, ...] = ()
     if rest:
-        warnings = (f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time.",)
+        left_out = f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time."
+        warnings = (Note(left_out),)
     used = np.arange(count - rest)
     return Dataset(
         source, used, origin, batch, None if labels is None else labels[: len(used)], warnings, synthetic=synthetic

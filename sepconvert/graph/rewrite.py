@@ -23,10 +23,11 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, names_in, store_constants
+from sepconvert.graph.provenance import mark
 from sepconvert.graph.sites import ConvSite
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import layers_for
+from sepconvert.separable.forms import cli_name, layers_for
 from sepconvert.separable.layers import Layers
 
 
@@ -59,6 +60,11 @@ class Replacement:
                 f"The factors of site '{site.output}' do not fit into {site.dtype}; exclude it, or convert the model "
                 "to float32 first."
             )
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the new nodes say about themselves."""
+        return {"form": cli_name(self.factors.form), "rank": self.factors.rank, "lowering": self.lowering}
 
     @property
     def layers(self) -> Layers:
@@ -117,6 +123,8 @@ def _replace(
     chain = lower(site, replacement.factors, replacement.lowering, source, held, unique)
     if total is not None:
         chain = replace(chain, nodes=(total, *chain.nodes))
+    for new in chain.nodes:
+        mark(new, site.output, replacement.facts)
     constants = [*chain.weights, *([] if new_bias is None else [new_bias])]
     if shared:
         for own, stored in zip(constants, shared, strict=True):

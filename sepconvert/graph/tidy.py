@@ -8,6 +8,7 @@ import onnx_ir as ir
 from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.uses import inner_graphs, node_inputs
+from sepconvert.record import Note
 
 SHOWN = 3  # dead nodes named in a note
 
@@ -53,7 +54,7 @@ def without_dead_nodes(model: LoadedModel) -> LoadedModel:
         discard_unused(copy, value)
     named = [f"{node.op_type} '{node.name or node.outputs[0].name}'" for node in dead if node.op_type != "Constant"]
     more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    note = (f"Nodes that no output depends on are left out: {', '.join(named[:SHOWN])}{more}.",) if named else ()
+    note = (Note(f"Nodes that no output depends on are left out: {', '.join(named[:SHOWN])}{more}."),) if named else ()
     return replace(model, ir=copy, notes=(*model.notes, *note))
 
 

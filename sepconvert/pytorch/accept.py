@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.record import Note
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
@@ -52,8 +53,10 @@ def accept(made: object, what: str) -> Accepted:
         ) from None
     extra = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     notes = [
-        f"{name} (get_extra_state) is no tensor, so the .safetensors beside the result does not hold it: rebuild takes "
-        "it from the module that it is given."
+        Note(
+            f"{name} (get_extra_state) is no tensor, so the .safetensors beside the result does not hold it: rebuild "
+            "takes it from the module that it is given."
+        )
         for name in extra[:1]
     ]
     return Accepted(module, tuple(notes))

@@ -17,6 +17,7 @@ from sepconvert.pytorch.accept import State
 from sepconvert.pytorch.file_kinds import Kind, kind_of
 from sepconvert.pytorch.pickles import NAMESPACE, PLAIN_DATA, foreign, globals_in, listed
 from sepconvert.pytorch.state_keys import match_keys
+from sepconvert.record import Note
 
 _SHOWN = 5
 _DEEPEST = 4
@@ -164,7 +165,7 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str
             f"{origin} does not fit {type(module).__name__}: {text}; pass the weights of this model, or name a part of "
             "the file with --weights-key."
         )
-    return tuple(f"{origin}: {note}" for note in matched.notes)
+    return tuple(Note(f"{origin}: {note}") for note in matched.notes)
 
 
 def _materialised(module: nn.Module, own: Mapping[str, Any], origin: str) -> nn.Module:

@@ -12,7 +12,9 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``.
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``overlay`` (times of sites
+   as Model Explorer's node data), ``files`` (what was read beside the model),
+   ``notes`` (which were among the ``warnings``).
    A layer of ``graph`` may have the status ``already-separable``.
 """
 
@@ -55,6 +57,7 @@ from sepconvert.record.network import (
     TotalsPair,
     Uncounted,
 )
+from sepconvert.record.notes import Note
 
 __all__ = [
     "ALONE",
@@ -81,6 +84,7 @@ __all__ = [
     "ModelFile",
     "ModelLayer",
     "NetworkGraph",
+    "Note",
     "OutputFidelity",
     "PartFidelity",
     "Plan",

@@ -2,7 +2,8 @@
 
 import json
 import typing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sepconvert.record.network import (
     Skip,
     TotalsPair,
 )
+from sepconvert.record.notes import Note
 from sepconvert.record.plain import from_json
 from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html, summary_text
 
@@ -44,7 +46,10 @@ class Record:
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
+    ``warnings`` say what may be wrong, ``notes`` what was done.
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
+    ``files`` are the files and folders that were read beside the model; a folder's digest is of its names and sizes.
+    ``overlay`` are the times of sites for Model Explorer, to colour its drawing: node data, ``before`` and ``after``.
     """
 
     command: str
@@ -63,6 +68,7 @@ class Record:
     fine_tune: dict[str, Any] | None = None
     sweep: Sweep | None = None
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     graph: NetworkGraph | None = None
     samples: list[SampleImages] = field(default_factory=list)
@@ -73,10 +79,19 @@ class Record:
     separable: list[SeparablePair] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
+    overlay: dict[str, Any] = field(default_factory=dict)
+    files: list[ModelFile] = field(default_factory=list)
     schema: int = SCHEMA
 
+    def telling(self, sentences: Iterable[str]) -> "Record":
+        """Return the record with more sentences, each once, among its notes or its warnings."""
+        told = list(dict.fromkeys(sentences))
+        notes = [*self.notes, *(text for text in told if isinstance(text, Note) and text not in self.notes)]
+        warnings = [*self.warnings, *(t for t in told if not isinstance(t, Note) and t not in self.warnings)]
+        return replace(self, notes=notes, warnings=warnings)
+
     def summary(self) -> str:
-        """Return a few lines: sizes, errors and times before and after, and the warnings."""
+        """Return a few lines: sizes, errors and times before and after, notes and warnings."""
         return summary_text(*self._figures())
 
     def __repr__(self) -> str:
@@ -87,10 +102,10 @@ class Record:
         """What a notebook shows."""
         return summary_html(*self._figures())
 
-    def _figures(self) -> tuple[list[ModelFile], str, list[list[str]], list[str]]:
+    def _figures(self) -> tuple[list[ModelFile], str, list[list[str]], list[str], list[str]]:
         files = [self.source] if self.output is None else [self.source, self.output]
         rows = [*cost_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
-        return files, site_line(self.sites, self.skipped), rows, self.warnings
+        return files, site_line(self.sites, self.skipped), rows, self.warnings, self.notes
 
     def to_json(self) -> str:
         """Return the record as JSON text (one object, two-space indent)."""

@@ -12,14 +12,21 @@ from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 UNKNOWN = "unknown"
 
 
-def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """Return a heading, a table of figures, and warnings.
+def summary_html(
+    files: Sequence[ModelFile],
+    sites: str,
+    rows: Sequence[Sequence[str]],
+    warnings: Sequence[str],
+    notes: Sequence[str],
+) -> str:
+    """Return a heading, a table of figures, warnings and notes.
 
     Args:
         files: the model before, and after if there is one.
         sites: what became of its sites.
         rows: label, before, after, ratio.
-        notes: the record's warnings.
+        warnings: the record's.
+        notes: the record's.
     """
     title = escape(" → ".join(PurePath(file.path).name for file in files))
     body = "".join(
@@ -28,15 +35,25 @@ def summary_html(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence
         + "</tr>"
         for label, *cells in rows
     )
-    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in notes)
+    said = "".join(
+        f"<p>{title}:</p><ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+        for title, texts in (("Warnings", warnings), ("Notes", notes))
+        if texts
+    )
     return (
         f"<p><strong>{title}</strong>: {escape(sites)}</p>"
         f"<table><thead><tr><th></th><th>before</th><th>after</th><th>ratio</th></tr></thead><tbody>{body}</tbody></table>"
-        + (f"<p>Warnings:</p><ul>{warnings}</ul>" if warnings else "")
+        + said
     )
 
 
-def summary_text(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def summary_text(
+    files: Sequence[ModelFile],
+    sites: str,
+    rows: Sequence[Sequence[str]],
+    warnings: Sequence[str],
+    notes: Sequence[str],
+) -> str:
     """Return the same as lines of text, figures in columns."""
     table = [("", "before", "after", "ratio"), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
@@ -44,7 +61,7 @@ def summary_text(files: Sequence[ModelFile], sites: str, rows: Sequence[Sequence
     for label, *cells in table:
         shown = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append("  ".join((label.ljust(widths[0]), *shown)).rstrip())
-    return "\n".join([*lines, *(f"Warning: {note}" for note in notes)])
+    return "\n".join([*lines, *(f"Warning: {text}" for text in warnings), *(f"Note: {text}" for text in notes)])
 
 
 def site_line(sites: Sequence[SiteRecord], skipped: Sequence[Skip]) -> str:

@@ -24,6 +24,7 @@ class PageView:
     verdict: Verdict
     figures: tuple[sections.Figure, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     sweep: tuple[trials.SweepRow, ...]
     sweep_device: str | None
     layers: LayerTable
@@ -73,6 +74,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         verdict=judge(record),
         figures=sections.headline_figures(record),
         warnings=tuple(record.warnings),
+        notes=tuple(record.notes),
         sweep=trials.sweep_rows(record),
         sweep_device=record.sweep.device if record.sweep else None,
         layers=table,

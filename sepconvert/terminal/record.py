@@ -47,6 +47,7 @@ def render(record: Record, width: int = _NARROW, *, every: bool = False) -> Rend
         [_latency(timing) for timing in record.latency],
         *([part] for part in render_times(record)),
         [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings],
+        [Text(f"Note: {note}", style="dim") for note in record.notes],
         _ending(record),
         [Text(plain(sentence), style="bold") for sentence in record.advice],
     ]

@@ -15,6 +15,7 @@ from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.opened import Case, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
+from sepconvert.workflows.overlay import latency_overlay
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.summary import model_layers, with_savings
@@ -109,11 +110,11 @@ def _run(request: Request) -> Record:
         record,
         layers=model_layers(opened, sites, record.separable),
         plan=plan,
+        overlay=latency_overlay(sites, opened.model),
         latency=measure_latency(opened, None, dataset, measure, request.seed, request.progress)
         if measure.latency
         else [],
-        warnings=[*record.warnings, *warnings, *data_warnings(dataset, None)],
-    )
+    ).telling([*warnings, *data_warnings(dataset, None)])
     record = replace(record, advice=advise(record))
     request.outputs.write(record)
     return record

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sepconvert.data import Preprocess
+from sepconvert.workflows.options import FineTune
 from sepconvert.workflows.request import Request
 
 
 def rewrite_command(request: Request) -> str | None:
     """Return the command that makes the same model again; None where none can name the model or the data.
 
-    Where the model goes, what is written beside it, fine-tuning and the cache are left out.
+    Where the model goes, what is written beside it, ``--resume`` and the cache are left out.
     """
-    named = [given for given in (request.data, request.test_data) if given is not None]
+    trained = None if request.fine_tune is None else request.fine_tune.train_data
+    named = [given for given in (request.data, request.test_data, trained) if given is not None]
     if not all(isinstance(given, str | Path) for given in (request.model, *named)):
         return None
     words = ["sepconvert", "rewrite", str(request.model)]
@@ -21,7 +23,15 @@ def rewrite_command(request: Request) -> str | None:
         if value is not None:
             # A value that begins with a dash would be taken for an option.
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-    flags = {"--int8": request.planning.int8, "--allow-loss": request.planning.allow_loss}
+    tuning = request.fine_tune
+    flags = {
+        "--int8": request.planning.int8,
+        "--fold": request.planning.fold,
+        "--allow-loss": request.planning.allow_loss,
+        "--fine-tune": tuning is not None,
+        "--hard-labels": tuning is not None and tuning.hard_labels,
+        "--no-latency": not request.measure.latency,
+    }
     return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
 
 
@@ -45,8 +55,18 @@ def _options(request: Request) -> Iterator[tuple[str, object]]:
     yield "--lowering", None if planning.lowering == "auto" else planning.lowering
     yield "--init", None if planning.init == "low-rank" else planning.init
     yield "--seed", request.seed or None
+    if request.fine_tune is not None:
+        yield from _tuning(request.fine_tune)
     yield "--form", request.form
     yield request.budget.option, f"{request.budget.value:g}"
+
+
+def _tuning(given: FineTune) -> Iterator[tuple[str, object]]:
+    default = FineTune()
+    for name in ("train_data", "steps", "epochs", "lr", "train_weights", "num_devices", "num_nodes"):
+        value = getattr(given, name)
+        yield f"--{name.replace('_', '-')}", None if value == getattr(default, name) else value
+    yield "--augment", ",".join(given.augment) or None
 
 
 def _preprocessing(given: Preprocess) -> Iterator[tuple[str, object]]:

@@ -114,13 +114,7 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
         else [],
         samples=picture_samples(first, second, dataset),
         input_values=values,
-        warnings=[
-            *record.warnings,
-            *data_warnings(dataset, None),
-            *warnings,
-            *range_warnings(first, dataset, values),
-        ],
-    )
+    ).telling([*data_warnings(dataset, None), *warnings, *range_warnings(first, dataset, values)])
     outputs.write(record)
     return record
 

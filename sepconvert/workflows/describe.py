@@ -43,6 +43,7 @@ from sepconvert.separable.forms import (
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import Layer, Layers
 from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows.again import files_read
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.separated import describe_folds, describe_separable
@@ -63,6 +64,7 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
     return Record(
         command=command,
         arguments=list(request.outputs.arguments),
+        files=files_read(request),
         environment=describe_environment(request.measure.threads, request.measure.devices),
         source=opened.file,
         inputs=list(opened.shapes.inputs),
@@ -74,8 +76,7 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
         graph=condense(opened.model, status),
         separable=pairs,
         folds=describe_folds(opened),
-        warnings=list(opened.shapes.warnings),
-    )
+    ).telling(opened.shapes.warnings)
 
 
 def describe_sites(opened: OpenedModel, kept: Mapping[str, str]) -> list[SiteRecord]:

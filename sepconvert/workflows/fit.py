@@ -23,7 +23,7 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey
-from sepconvert.record import SelfCheck, SiteRecord, Skip
+from sepconvert.record import Note, SelfCheck, SiteRecord, Skip
 from sepconvert.separable.forms import cli_name, cost_of, first_kernel
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.workflows.describe import describe_layers, describe_site
@@ -90,7 +90,7 @@ def _told(refitted: Sequence[str]) -> Iterator[str]:
     """Say which layers got new weights though they are no sites."""
     if refitted:
         names = ", ".join(refitted[:SHOWN]) + (f" and {len(refitted) - SHOWN} more" if len(refitted) > SHOWN else "")
-        yield (
+        yield Note(
             "Layers that are no sites kept their shape but got new weights and biases, to make up for errors of the "
             f"sites before them ({len(refitted)} in all): {names}."
         )

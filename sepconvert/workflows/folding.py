@@ -12,7 +12,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.residuals import Residual, find_residuals, fold_residuals, foldable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import Survey
-from sepconvert.record import Fold, Plan, SelfCheck
+from sepconvert.record import Fold, Note, Plan, SelfCheck
 from sepconvert.verify.folds import check_folds
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -21,7 +21,7 @@ from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.sources import ModelSource
 
 REWRITTEN = "Its convolution was rewritten and has no weights of its own any more."
-NO_FOLD = "--fold found no sum that folds into a pointwise convolution, so nothing was folded."
+NO_FOLD = Note("--fold found no sum that folds into a pointwise convolution, so nothing was folded.")
 
 
 def check_fold(request: Request, source: ModelSource) -> None:

@@ -13,7 +13,7 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import file_size
 from sepconvert.graph.sites import ConvSite
-from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Plan, SelfCheck
+from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Note, Plan, SelfCheck
 from sepconvert.runtime.environment import cpu_name
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
@@ -30,7 +30,7 @@ AS_FAST = 1.02
 """Models whose speed-ups differ by less count as equally fast."""
 NEVER_SLOWER = 0.99
 KEPT = "the original in INT8 serves the budget best, so no layer was rewritten"
-REFITTED = (
+REFITTED = Note(
     "For INT8 the weights and biases of all layers were fitted again, to what the network in INT8 feeds each of them."
 )
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
@@ -64,7 +64,7 @@ def prepare_int8(case: Case) -> Int8:
 
 
 def _not_faster(timed: Latency) -> str:
-    return (
+    return Note(
         f"INT8 by itself is not measurably faster than float32 on {timed.device} ({cpu_name()}; "
         f"{timed.speedup:.2f} times as fast, give or take the noise), so the rewrite was planned for float32."
     )

@@ -10,7 +10,7 @@ from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.speedup import SpeedupOutOfReachError
 from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost
-from sepconvert.record import Latency, Plan
+from sepconvert.record import Latency, Note, Plan
 from sepconvert.workflows.describe import describe_plan
 from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_latency
@@ -23,7 +23,7 @@ from sepconvert.workflows.separated import describe_separable
 from sepconvert.workflows.settled import Settled
 
 SPEEDUP_ATTEMPTS = 2
-BY_DEFAULT = (
+BY_DEFAULT = Note(
     "No budget was given, and without --data there is no error to keep within, so the plan is for half of the MACs "
     "(--macs 0.5)."
 )

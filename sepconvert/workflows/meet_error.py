@@ -14,6 +14,7 @@ from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.within_budget import plan_error
+from sepconvert.record import Note
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.measure import measure_fidelity
 from sepconvert.workflows.opened import CHECKED, Case
@@ -28,7 +29,7 @@ AIM, AIM_LOWER = 0.85, 0.7
 SLOPES = (0.5, 2.0)
 SMALLEST = 1e-12  # an error of rounding has no logarithm worth having
 FASTEST, FEWEST = "as fast as possible", "as few MACs as possible"
-BY_MACS = (
+BY_MACS = Note(
     "Latency is not known (--no-latency), so as fast as possible within the error means with as few MACs as possible; "
     "fewer MACs alone do not make a network faster."
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.errors import ModelError
 from sepconvert.fitting.results import NetworkFit, SiteFit
 from sepconvert.graph.survey import survey
-from sepconvert.record import Plan
+from sepconvert.record import Note, Plan
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.fit import apply_fits
@@ -63,7 +63,8 @@ def pack(case: Case, settled: Settled) -> Packed:
         "sites": sites,
         "dense": list(settled.fit.dense),
         "kept": kept,
-        "warnings": list(settled.fit.warnings),
+        "warnings": [text for text in settled.fit.warnings if not isinstance(text, Note)],
+        "notes": [text for text in settled.fit.warnings if isinstance(text, Note)],
         "plan": asdict(settled.plan),
     }
     return Packed(plan, arrays)
@@ -93,7 +94,7 @@ def unpack(case: Case, packed: Packed, origin: str) -> Settled:
         kernel, bias = arrays[f"{output}/dense"], arrays.get(f"{output}/bias")
         reason = plan["kept"].get(output)
         fits[output] = SiteFit((layers | sites)[output], kernel=kernel, bias=bias, reason=reason)
-    fit = NetworkFit(fits, tuple(plan["warnings"]))
+    fit = NetworkFit(fits, (*plan["warnings"], *map(Note, plan.get("notes", ()))))
     return Settled((), fit, apply_fits(case.opened, fit, case.request.seed), Plan(**plan["plan"]))
 
 

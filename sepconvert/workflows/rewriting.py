@@ -33,7 +33,9 @@ from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stag
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs, check_model_name
+from sepconvert.workflows.overlay import latency_overlay
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.provenance import stamped
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.ruin import refuse_ruin
 from sepconvert.workflows.settled import Settled
@@ -231,25 +233,22 @@ def _run(request: Request) -> RewriteResult:
         record,
         seconds=dict(planner.seconds),
         fine_tune=None if tuned is None else dict(tuned.figures),
-        warnings=[
-            *record.warnings,
-            *planner.warnings,
-            *(() if tuned is None else tuned.warnings),
-            *data_warnings(calibration, test, training),
-        ],
     )
-    result = settled.judged
+    learned = () if tuned is None else tuned.warnings
+    record = record.telling([*planner.warnings, *learned, *data_warnings(calibration, test, training)])
+    result = stamped(settled.judged.model, request, record)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
-            file = stage_with_modules(stage, result.model, modules, destination, force=outputs.force)
-            after = replace(result.totals, file_bytes=file.bytes)
+            file = stage_with_modules(stage, result, modules, destination, force=outputs.force)
+            after = replace(settled.judged.totals, file_bytes=file.bytes)
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
+        record = replace(record, overlay=latency_overlay(record.sites, opened.model, result))
         outputs.stage(stage, record)
     forget(destination)
     in_int8 = settled.int8 is not None
     keras = None if in_int8 else KerasSide(opened.model, settled.applied, settled.fit.dense)
-    return RewriteResult(record, result.model, destination, modules, why_no_modules(source, int8=in_int8), keras)
+    return RewriteResult(record, result, destination, modules, why_no_modules(source, int8=in_int8), keras)
 
 
 def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dataset | None) -> Record:
@@ -290,11 +289,4 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,
-        warnings=[
-            *record.warnings,
-            *settled.fit.warnings,
-            *settled.warnings,
-            *warnings,
-            *range_warnings(opened, judged, values),
-        ],
-    )
+    ).telling([*settled.fit.warnings, *settled.warnings, *warnings, *range_warnings(opened, judged, values)])

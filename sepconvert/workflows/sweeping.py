@@ -155,15 +155,15 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
         sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
         seconds=dict(planner.seconds),
         input_values=values,
-        warnings=[
-            *record.warnings,
+    ).telling(
+        [
             *planner.warnings,
             *(() if int8 is None else int8.warnings),
             *refused,
             *data_warnings(calibration, test),
             *trial.warnings,
             *range_warnings(opened, test or calibration, values),
-        ],
+        ]
     )
     with staged() as stage:
         if table is not None:

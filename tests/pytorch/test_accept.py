@@ -127,7 +127,7 @@ def test_extra_state_that_is_no_tensor_stays_with_the_module(tmp_path: Path) -> 
     result = sepconvert.rewrite(
         Stateful(), tmp_path / "o.onnx", rank=0.4, reading=Reading(input_shapes={"x": (1, 3, 9, 9)}), measure=QUICK
     )
-    assert "_extra_state (get_extra_state) is no tensor" in result.record.warnings[0]
+    assert "_extra_state (get_extra_state) is no tensor" in result.record.notes[0]
     sepconvert.rebuild(Stateful(), plan=tmp_path / "o.plan.json", weights=tmp_path / "o.safetensors")
 
 

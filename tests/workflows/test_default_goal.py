@@ -57,7 +57,7 @@ def test_one_per_cent_is_kept_in_few_fits_and_without_times_the_goal_is_named(
     assert record.plan.budget == {"max_error": 0.01, "goal": "as few MACs as possible", "share": "planned"}
     assert record.plan.measured is not None
     assert record.plan.measured["max_error"] <= DEFAULT_ERROR
-    assert BY_MACS in record.warnings
+    assert BY_MACS in record.notes
 
 
 def test_where_one_per_cent_cannot_be_had_the_goal_is_said_to_be_missed(
@@ -90,9 +90,9 @@ def test_without_times_nothing_is_the_fastest_so_the_default_is_half_of_the_macs
 @pytest.mark.slow
 def test_without_data_the_default_is_half_of_the_macs_and_says_why(vgg: Path) -> None:
     result = sepconvert.rewrite(vgg, form="spatial", measure=UNTIMED)
-    assert BY_DEFAULT in result.record.warnings
+    assert BY_DEFAULT in result.record.notes
     asked = sepconvert.rewrite(vgg, form="spatial", macs=0.5, measure=UNTIMED)
-    assert BY_DEFAULT not in asked.record.warnings
+    assert BY_DEFAULT not in asked.record.notes
 
 
 @given(

@@ -63,7 +63,7 @@ def test_a_convolution_that_was_rewritten_keeps_its_sum(separable: Path) -> None
     assert [(fold.status, fold.reason) for fold in record.folds] == [
         ("kept", "Its convolution was rewritten and has no weights of its own any more.")
     ]
-    assert any("nothing was folded" in warning for warning in record.warnings)
+    assert any("nothing was folded" in note for note in record.notes)
 
 
 def test_the_command_folds(run: Run, separable: Path, tmp_path: Path) -> None:
