@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sepconvert.errors import DataError
 
 Feeds = dict[str, NDArray[Any]]
+ONLY_METRIC = "{}: what comes with the inputs is not one class number for each sample, so only --metric uses it."
 
 
 class SampleSource(Protocol):
@@ -38,7 +39,8 @@ class Dataset:
     """Samples for a model's inputs, in a fixed order.
 
     ``batch`` is the model's static batch size, or None where it is dynamic; with a static batch, ``count`` is always a
-    multiple of it. ``labels`` (count,) are class numbers or None. ``origin`` says in words where the samples come from.
+    multiple of it. ``labels`` (count,) are class numbers or None; ``targets`` (count, …) is what else a metric compares
+    outputs with, such as a class number per pixel. ``origin`` says in words where the samples come from.
     ``warnings`` are sentences for the record, for instance about samples left out.
     """
 
@@ -49,6 +51,7 @@ class Dataset:
     labels: NDArray[np.int64] | None = None
     warnings: tuple[str, ...] = ()
     synthetic: bool = field(default=False, kw_only=True)
+    targets: NDArray[Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.indices.flags.writeable = False
@@ -57,6 +60,11 @@ class Dataset:
     def count(self) -> int:
         """Number of samples."""
         return len(self.indices)
+
+    @property
+    def truth(self) -> NDArray[Any] | None:
+        """What a metric compares outputs with: the targets, else the labels."""
+        return self.labels if self.targets is None else self.targets
 
     def batches(self, size: int = 32) -> Iterator[Feeds]:
         """Yield feeds of ``size`` samples in order (a static batch overrides ``size``; the last may be smaller).
@@ -178,7 +186,8 @@ class Dataset:
 
     def _take(self, positions: NDArray[np.int64]) -> "Dataset":
         labels = None if self.labels is None else self.labels[positions]
-        return replace(self, indices=self.indices[positions], labels=labels)
+        targets = None if self.targets is None else self.targets[positions]
+        return replace(self, indices=self.indices[positions], labels=labels, targets=targets)
 
 
 def make_dataset(
@@ -188,6 +197,7 @@ def make_dataset(
     *,
     batch: int | None = None,
     labels: NDArray[np.int64] | None = None,
+    targets: NDArray[Any] | None = None,
     synthetic: bool = False,
 ) -> Dataset:
     """Make a dataset of all ``count`` samples of a source; a rest that fills no static batch is left out, and said.
@@ -197,20 +207,20 @@ def make_dataset(
     """
     if count == 0:
         raise DataError(f"{origin} holds no samples; give at least one.")
-    if labels is not None and len(labels) != count:
-        raise DataError(f"{origin} has {len(labels)} labels for {count} samples; give one label for each sample.")
+    for given in (labels, targets):
+        if given is not None and len(given) != count:
+            raise DataError(f"{origin} has {len(given)} labels for {count} samples; give one label for each sample.")
     rest = count % (batch or 1)
     if rest == count:
         raise DataError(
             f"{origin} holds {count} sample(s) but the model takes {batch} at a time; give at least that many."
         )
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = () if targets is None else (ONLY_METRIC.format(origin),)
     if rest:
-        warnings = (f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time.",)
+        warnings += (f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time.",)
     used = np.arange(count - rest)
-    return Dataset(
-        source, used, origin, batch, None if labels is None else labels[: len(used)], warnings, synthetic=synthetic
-    )
+    kept, others = (None if given is None else given[: len(used)] for given in (labels, targets))
+    return Dataset(source, used, origin, batch, kept, warnings, synthetic=synthetic, targets=others)
 
 
 def count_overlap(first: Dataset, second: Dataset) -> int:

@@ -12,7 +12,8 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``.
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``,
+   ``fidelity.metric``.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 
@@ -29,6 +30,7 @@ from sepconvert.record.measured import (
     Environment,
     Fidelity,
     Latency,
+    MetricFidelity,
     OutputFidelity,
     PartFidelity,
     Plan,
@@ -78,6 +80,7 @@ __all__ = [
     "Latency",
     "LayerRecord",
     "LayersRecord",
+    "MetricFidelity",
     "ModelFile",
     "ModelLayer",
     "NetworkGraph",

@@ -9,11 +9,11 @@ from sepconvert.workflows.request import Request
 
 
 def rewrite_command(request: Request) -> str | None:
-    """Return the command that makes the same model again; None where none can name the model or the data.
+    """Return the command that makes the same model again; None where none can name the model, the data or the metric.
 
     Where the model goes, what is written beside it, fine-tuning and the cache are left out.
     """
-    named = [given for given in (request.data, request.test_data) if given is not None]
+    named = [given for given in (request.data, request.test_data, request.measure.metric) if given is not None]
     if not all(isinstance(given, str | Path) for given in (request.model, *named)):
         return None
     words = ["sepconvert", "rewrite", str(request.model)]
@@ -45,6 +45,8 @@ def _options(request: Request) -> Iterator[tuple[str, object]]:
     yield "--lowering", None if planning.lowering == "auto" else planning.lowering
     yield "--init", None if planning.init == "low-rank" else planning.init
     yield "--seed", request.seed or None
+    yield "--metric", measure.metric
+    yield "--max-drop", None if request.budget.name == "max_drop" else planning.max_drop
     yield "--form", request.form
     yield request.budget.option, f"{request.budget.value:g}"
 
