@@ -44,9 +44,10 @@ def test_a_bound_is_the_budget_where_there_is_no_other() -> None:
         ("rewrite m.onnx --test-data d.npz --metric top1 --max-drop 0.1", "held-out inputs of --data"),
     ],
 )
-def test_what_a_bound_lacks_is_said(line: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+def test_what_a_bound_lacks_is_said(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
         typed(f"sepconvert {line}")
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_metrics_are_found_by_name_by_module_and_as_functions() -> None:
@@ -90,7 +91,7 @@ def test_the_bound_is_kept_and_beyond_it_nothing_is_written(
     assert found is not None
     assert (found.name, found.before, found.labelled, found.max_drop) == ("less_each_time", 1.0, False, 0.01)
     assert found.bounded
-    with pytest.raises(NothingToDoError, match=r"falls by 0\.\d+ .* more than --max-drop 1e-06 allows"):
+    with pytest.raises(NothingToDoError, match=r"falls by \S+ .* more than --max-drop 1e-06 allows"):
         sepconvert.rewrite(
             vgg,
             out,
@@ -133,7 +134,7 @@ def fidelity(**figures: Any) -> Fidelity:
 def test_the_gate_is_on_choices_and_the_metric_too(vgg: Path) -> None:
     assert parse_gate("error=0.1,choices=0.02,metric=0.5") == Gate(error=0.1, choices=0.02, metric=0.5)
     record = sepconvert.analyze(vgg)
-    with pytest.raises(GateError, match="no choices were counted.*no metric was measured"):
+    with pytest.raises(GateError, match=r"no choices were counted.*no metric was measured"):
         check_gate(record, Gate(choices=0.1, metric=0.1))
     object.__setattr__(record, "fidelity", fidelity(top1_agreement=0.95, metric=MetricFidelity("iou", 0.9, 0.8, True)))
     check_gate(record, Gate(choices=0.06, metric=0.11))
