@@ -17,9 +17,10 @@ def compare(
         str | None,
         options.option(
             None,
-            "error=E,latency=R",
+            "error=E,latency=R,choices=C,metric=D",
             "A gate for CI: exit with 3 and the reason when the relative error of the worst output (or of a value that "
-            "it joins) is above E, or the latency (after/before) above R; one of them or both.",
+            "it joins) is above E, the latency (after/before) above R, the share of choices of a class that changed "
+            "above C, or the fall of --metric above D; one of them or several.",
         ),
     ] = None,
     data: options.Data = None,
@@ -34,6 +35,7 @@ def compare(
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
+    metric: options.Metric = None,
     json_: options.Json = None,
     html: options.Html = None,
     force: options.Force = False,
@@ -47,7 +49,7 @@ def compare(
     Example: sepconvert compare model.onnx model.sep.onnx --data test.npz --fail-above error=0.01,latency=1.0
     """
     from sepconvert import workflows
-    from sepconvert.workflows.comparison import check_gate, parse_gate
+    from sepconvert.workflows.gate import check_gate, parse_gate
 
     gate = parse_gate(fail_above)
     with stdout_for(json_):
@@ -56,7 +58,9 @@ def compare(
             after,
             data=data,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
-            measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
+            measure=workflows.Measure(
+                latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads, metric=metric
+            ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),
             seed=seed,
             progress=not quiet,

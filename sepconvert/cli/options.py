@@ -38,6 +38,13 @@ def complete_devices() -> list[str]:
     return known_devices()
 
 
+def complete_metrics() -> list[str]:
+    """Names for ``--metric``."""
+    from sepconvert.workflows.metrics import known_metrics
+
+    return known_metrics()
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -58,7 +65,7 @@ Data = Annotated[
     option(
         None,
         "FILE|FOLDER|CALLABLE",
-        "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for integer labels), an "
+        "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for labels), an "
         ".npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
     ),
 ]
@@ -134,6 +141,17 @@ NoCache = Annotated[
         "--no-cache",
         help="Time sites (and, with --data, find out what each would lose) anew, and do not keep it.",
         rich_help_panel=MEASURING,
+    ),
+]
+Metric = Annotated[
+    str | None,
+    option(
+        MEASURING,
+        "NAME|CALLABLE",
+        "What else to measure: top1, mean-iou, psnr, ssim, detection-ap, ctc-text, or pkg.module:callable, a function "
+        "of (original's outputs by name, the judged network's, labels or None) whose number is better when larger. "
+        "Without labels the ready ones compare with what the original says.",
+        autocompletion=complete_metrics,
     ),
 ]
 Json = Annotated[

@@ -69,6 +69,15 @@ def rewrite(
             shown="0.01 with --data",
         ),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        options.option(
+            BUDGET,
+            "D",
+            "How far the --metric may fall below the original's; beyond it nothing is written. Without another budget: "
+            "as fast as that allows, on held-out --data inputs.",
+        ),
+    ] = None,
     int8: Annotated[
         bool,
         typer.Option(
@@ -82,7 +91,7 @@ def rewrite(
         bool,
         typer.Option(
             "--allow-loss",
-            help="Write the model even where it is beyond use: with a relative error of 0.9 or more.",
+            help="Write the model even where it is beyond use (a relative error of 0.9 or more), or beyond --max-drop.",
             rich_help_panel=BUDGET,
         ),
     ] = False,
@@ -179,6 +188,7 @@ def rewrite(
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
+    metric: options.Metric = None,
     jobs: options.Jobs = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
@@ -236,7 +246,9 @@ def rewrite(
             max_error=max_error,
             fine_tune=tuning if fine_tune else False,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
-            measure=workflows.Measure(latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads),
+            measure=workflows.Measure(
+                latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads, metric=metric
+            ),
             planning=workflows.Planning(
                 include=include or (),
                 exclude=exclude or (),
@@ -247,6 +259,7 @@ def rewrite(
                 jobs=jobs,
                 fold=fold,
                 allow_loss=allow_loss,
+                max_drop=max_drop,
                 int8=int8,
             ),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),

@@ -40,6 +40,7 @@ def sweep(
     layout: options.Layout = None,
     device: options.Device = None,
     threads: options.Threads = 1,
+    metric: options.Metric = None,
     jobs: options.Jobs = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
@@ -74,7 +75,7 @@ def sweep(
             budgets=options.read_numbers("--budgets", budgets),
             export_table=export_table,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
-            measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads),
+            measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads, metric=metric),
             planning=workflows.Planning(
                 include=include or (),
                 exclude=exclude or (),

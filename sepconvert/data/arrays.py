@@ -110,7 +110,8 @@ def from_arrays(
 ) -> Dataset:
     """Make a dataset of arrays with a leading sample axis.
 
-    They are named after the inputs (``x`` for a single one); ``y`` are labels, unless an input has that name.
+    They are named after the inputs (``x`` for a single one); ``y`` are labels, unless an input has that name: one class
+    number per sample, or whatever else a metric takes.
 
     Raises:
         DataError: the arrays do not fit the inputs.
@@ -118,7 +119,7 @@ def from_arrays(
     given = dict(arrays)
     takes_labels = LABELS not in {info.name for info in inputs}
     raw_labels = given.pop(LABELS, None) if takes_labels else None
-    labels = None if raw_labels is None else check_labels(raw_labels, origin)
+    labels, targets = sort_labels(raw_labels, origin)
     found = match_names(given, inputs, origin)
     for info in inputs:
         check_shape(found[info.name].shape, info, origin)
@@ -126,7 +127,9 @@ def from_arrays(
     constant = find_constant(found, inputs)
     source = ArraySource(found, tuple(inputs), preprocess, constant)
     count = _count(source, origin)
-    dataset = make_dataset(source, count, origin, batch=static_batch(inputs, constant, origin), labels=labels)
+    dataset = make_dataset(
+        source, count, origin, batch=static_batch(inputs, constant, origin), labels=labels, targets=targets
+    )
     check_values(source, count, origin)
     return dataset
 
@@ -150,18 +153,20 @@ def _count(source: ArraySource, origin: str) -> int:
     return next(iter(counts.values()))
 
 
-def check_labels(labels: NDArray[Any], origin: str) -> NDArray[np.int64]:
-    """Return labels as int64 (N,).
+def sort_labels(given: NDArray[Any] | None, origin: str) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
+    """Return class numbers (N,) as int64, or else what only a metric can take: an array (N, …) of any kind.
 
     Raises:
-        DataError: they are not integers ≥ 0, or not one per sample.
+        DataError: class numbers below 0, or one thing for all samples.
     """
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{origin}: the labels '{LABELS}' are {labels.dtype}; give integer class numbers.")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(f"{origin}: the labels '{LABELS}' have shape {labels.shape}; give one class number per sample.")
-    if labels.size and labels.min() < 0:
-        raise DataError(f"{origin}: the labels '{LABELS}' hold {labels.min()}; class numbers start at 0.")
-    return labels.astype(np.int64)
+    if given is None:
+        return None, None
+    if given.dtype.kind in "iu" and given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.ndim == 0:
+        raise DataError(f"{origin}: the labels '{LABELS}' are a single {given.dtype}; give one for each sample.")
+    if given.dtype.kind not in "iu" or given.ndim != 1:
+        return None, given
+    if given.size and given.min() < 0:
+        raise DataError(f"{origin}: the labels '{LABELS}' hold {given.min()}; class numbers start at 0.")
+    return given.astype(np.int64), None

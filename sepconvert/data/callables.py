@@ -36,7 +36,7 @@ def import_callable(spec: str, option: str) -> Callable[[], Any]:
     except AttributeError:
         raise DataError(f"{option} {spec}: module {module_name} has no '{name}'; check the name.") from None
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise _user_error(f"{option} {spec} cannot be imported", error) from error
+        raise user_error(f"{option} {spec} cannot be imported", error) from error
     finally:
         sys.path.remove(here)
     # A network is callable too, but not without inputs.
@@ -64,7 +64,7 @@ def call_user(function: Callable[[], Any], spec: str) -> Any:
     try:
         return function()
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise _user_error(f"{spec} failed", error) from error
+        raise user_error(f"{spec} failed", error) from error
 
 
 def guarded(produced: Iterable[Any], spec: str) -> Iterator[Any]:
@@ -78,10 +78,10 @@ def guarded(produced: Iterable[Any], spec: str) -> Iterator[Any]:
     except SepconvertError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise _user_error(f"{spec} failed", error) from error
+        raise user_error(f"{spec} failed", error) from error
 
 
-def _user_error(what: str, error: BaseException) -> DataError:
+def user_error(what: str, error: BaseException) -> DataError:
     """Say what the user's own code raised and where."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:_LONGEST]

@@ -12,6 +12,7 @@ from sepconvert.errors import DataError
 from sepconvert.record import Note
 
 Feeds = dict[str, NDArray[Any]]
+ONLY_METRIC = "{}: what comes with the inputs is not one class number for each sample, so only --metric uses it."
 
 
 class SampleSource(Protocol):
@@ -39,7 +40,8 @@ class Dataset:
     """Samples for a model's inputs, in a fixed order.
 
     ``batch`` is the model's static batch size, or None where it is dynamic; with a static batch, ``count`` is always a
-    multiple of it. ``labels`` (count,) are class numbers or None. ``origin`` says in words where the samples come from.
+    multiple of it. ``labels`` (count,) are class numbers or None; ``targets`` (count, …) is what else a metric compares
+    outputs with, such as a class number per pixel. ``origin`` says in words where the samples come from.
     ``warnings`` are sentences for the record, for instance about samples left out.
     """
 
@@ -50,6 +52,7 @@ class Dataset:
     labels: NDArray[np.int64] | None = None
     warnings: tuple[str, ...] = ()
     synthetic: bool = field(default=False, kw_only=True)
+    targets: NDArray[Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.indices.flags.writeable = False
@@ -58,6 +61,11 @@ class Dataset:
     def count(self) -> int:
         """Number of samples."""
         return len(self.indices)
+
+    @property
+    def truth(self) -> NDArray[Any] | None:
+        """What a metric compares outputs with: the targets, else the labels."""
+        return self.labels if self.targets is None else self.targets
 
     def batches(self, size: int = 32) -> Iterator[Feeds]:
         """Yield feeds of ``size`` samples in order (a static batch overrides ``size``; the last may be smaller).
@@ -179,7 +187,8 @@ class Dataset:
 
     def _take(self, positions: NDArray[np.int64]) -> "Dataset":
         labels = None if self.labels is None else self.labels[positions]
-        return replace(self, indices=self.indices[positions], labels=labels)
+        targets = None if self.targets is None else self.targets[positions]
+        return replace(self, indices=self.indices[positions], labels=labels, targets=targets)
 
 
 def make_dataset(
@@ -189,6 +198,7 @@ def make_dataset(
     *,
     batch: int | None = None,
     labels: NDArray[np.int64] | None = None,
+    targets: NDArray[Any] | None = None,
     synthetic: bool = False,
 ) -> Dataset:
     """Make a dataset of all ``count`` samples of a source; a rest that fills no static batch is left out, and said.
@@ -198,21 +208,21 @@ def make_dataset(
     """
     if count == 0:
         raise DataError(f"{origin} holds no samples; give at least one.")
-    if labels is not None and len(labels) != count:
-        raise DataError(f"{origin} has {len(labels)} labels for {count} samples; give one label for each sample.")
+    for given in (labels, targets):
+        if given is not None and len(given) != count:
+            raise DataError(f"{origin} has {len(given)} labels for {count} samples; give one label for each sample.")
     rest = count % (batch or 1)
     if rest == count:
         raise DataError(
             f"{origin} holds {count} sample(s) but the model takes {batch} at a time; give at least that many."
         )
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = () if targets is None else (ONLY_METRIC.format(origin),)
     if rest:
         left_out = f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time."
-        warnings = (Note(left_out),)
+        warnings += (Note(left_out),)
     used = np.arange(count - rest)
-    return Dataset(
-        source, used, origin, batch, None if labels is None else labels[: len(used)], warnings, synthetic=synthetic
-    )
+    kept, others = (None if given is None else given[: len(used)] for given in (labels, targets))
+    return Dataset(source, used, origin, batch, kept, warnings, synthetic=synthetic, targets=others)
 
 
 def count_overlap(first: Dataset, second: Dataset) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.data.arrays import LABELS, MOST_BYTES, as_array, check_labels
+from sepconvert.data.arrays import LABELS, MOST_BYTES, as_array, sort_labels
 from sepconvert.data.dataset import Dataset, Feeds, make_dataset
 from sepconvert.data.matching import (
     check_dtype,
@@ -69,6 +69,7 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
     """
     feeds: list[Feeds] = []
     labels: list[NDArray[np.int64]] = []
+    targets: list[NDArray[Any]] = []
     places: list[tuple[int, int]] = []
     constant: frozenset[str] = frozenset()
     total, unused = 0, False
@@ -76,17 +77,20 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
         where = f"{origin}, item {position}"
         given, ignored = _named(item, inputs, where)
         unused |= ignored
-        feed, own_labels = _read(given, inputs, preprocess, where)
+        feed, own_labels, own_targets = _read(given, inputs, preprocess, where)
         total += sum(array.nbytes for array in feed.values())
         if total > MOST_BYTES:
             raise DataError(f"{origin} yields more than {MOST_BYTES >> 30} GB; make it end sooner.")
         constant = find_constant(feed, inputs)
-        rows = _rows(feed, constant, own_labels, where)
+        rows = _rows(feed, constant, own_labels if own_targets is None else own_targets, where)
         places += [(position, row) for row in range(rows)]
         feeds.append(feed)
         labels += [] if own_labels is None else [own_labels]
-    if labels and len(labels) != len(feeds):
+        targets += [] if own_targets is None else [own_targets]
+    if any(known and len(known) != len(feeds) for known in (labels, targets)):
         raise DataError(f"{origin} gives labels in some items only; give them in all or in none.")
+    if len({part.shape[1:] for part in targets}) > 1:
+        targets, unused = [], True
     source = YieldedSource(tuple(feeds), tuple(places), tuple(_key(feed, constant) for feed in feeds), constant)
     dataset = make_dataset(
         source,
@@ -94,6 +98,7 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
         origin,
         batch=static_batch(inputs, constant, origin),
         labels=np.concatenate(labels) if labels else None,
+        targets=np.concatenate(targets) if targets else None,
     )
     return replace(dataset, warnings=(*dataset.warnings, UNUSED.format(origin))) if unused else dataset
 
@@ -114,14 +119,25 @@ def _named(item: Any, inputs: Sequence[InputInfo], origin: str) -> tuple[dict[st
     if len(parts) == len(inputs):
         return given, False
     numbers = None if isinstance(parts[-1], Mapping) else as_array(parts[-1])
-    if numbers is None or numbers.dtype.kind not in "iu" or numbers.ndim > 1:
+    if numbers is None or not (_is_class_numbers(numbers) or _is_per_sample(numbers, given, inputs)):
         return given, True
     return given | {LABELS: numbers}, False
 
 
+def _is_class_numbers(numbers: NDArray[Any]) -> bool:
+    return numbers.dtype.kind in "iu" and numbers.ndim <= 1
+
+
+def _is_per_sample(numbers: NDArray[Any], given: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo]) -> bool:
+    """Whether there is as much of it as there are samples in a batch."""
+    first = given[inputs[0].name]
+    batched = first.ndim > 0 and first.ndim == len(inputs[0].declared_shape)
+    return batched and numbers.ndim > 0 and numbers.dtype.kind in "iufbU" and len(numbers) == len(first)
+
+
 def _read(
     arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo], preprocess: Preprocess, origin: str
-) -> tuple[Feeds, NDArray[np.int64] | None]:
+) -> tuple[Feeds, NDArray[np.int64] | None, NDArray[Any] | None]:
     """Check and convert the arrays of one item."""
     given = dict(arrays)
     has_labels = LABELS in given and LABELS not in {info.name for info in inputs}
@@ -130,17 +146,18 @@ def _read(
     ranked = [info for info in inputs if info.declared_shape]
     if ranked and all(found[info.name].ndim == len(info.declared_shape) - 1 for info in ranked):
         found = {info.name: found[info.name][np.newaxis] if info in ranked else found[info.name] for info in inputs}
-        raw_labels = None if raw_labels is None else raw_labels.reshape(-1)
+        if raw_labels is not None:
+            raw_labels = raw_labels.reshape(-1) if raw_labels.size == 1 else raw_labels[np.newaxis]
     feed = {}
     for info in inputs:
         check_shape(found[info.name].shape, info, origin)
         check_dtype(found[info.name], info, preprocess, origin)
         feed[info.name] = convert(found[info.name], info, preprocess)
         check_finite(found[info.name], feed[info.name], info, origin)
-    return feed, None if raw_labels is None else check_labels(raw_labels, origin)
+    return feed, *sort_labels(raw_labels, origin)
 
 
-def _rows(feed: Feeds, constant: frozenset[str], labels: NDArray[np.int64] | None, origin: str) -> int:
+def _rows(feed: Feeds, constant: frozenset[str], labels: NDArray[Any] | None, origin: str) -> int:
     counts = {len(array) for name, array in feed.items() if name not in constant and array.ndim}
     if labels is not None:
         counts.add(len(labels))

@@ -3,15 +3,17 @@
 1. SOAP on the trainable constants, warm-up and cosine decay, gradients clipped to a norm.
 2. Dropout is off and BatchNormalization keeps its statistics: the fit has made the new layers' outputs agree with those
    the statistics are of, and a normalisation by constants is the same in training and in use.
-3. At even distances the held-out divergence is measured; the best weights so far are kept, the start counts as the
-   first. In the last quarter, where rates are low, training ends when it has not got better for a while.
-4. The state is written at the same moments, so that nothing but the steps since is lost to a crash or Ctrl-C.
+3. At even distances the held-out inputs are examined; the best weights so far are kept, the start counts as the first.
+   Nothing ends a training before its rate has come down: only then do weights settle.
+4. A rate that is too high for a good start shows at once: where the exam is failed by far, training goes back to the
+   best weights and on from there at half the rate.
+5. The state is written at the same moments, so that nothing but the steps since is lost to a crash or Ctrl-C.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,16 @@ from torch import Tensor, nn
 from sepconvert.progress import Progress
 from sepconvert.pytorch.batches import Batch, Lessons
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
+from sepconvert.pytorch.exam import Marks, loss
 from sepconvert.pytorch.learning_rate import learning_rate
-from sepconvert.pytorch.objective import Goal, objective
+from sepconvert.pytorch.objective import Distance, Goal, objective
 from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
 
 EVALUATIONS = 25
-PATIENCE = 10  # evaluations in a row without a better one
+FAILED = 1.5  # times the best loss so far: a rate is too high
+SLOWEST = 2.0**-8  # of the peak: what fails at this rate too fails for another reason
 LARGEST_NORM = 1.0
 _ORDER = 7  # tells the random order of batches from other uses of one seed
 
@@ -117,7 +121,7 @@ class _Training:
             if self._step % distance and self._step != self._settings.steps:
                 continue
             self._evaluate()
-            ended = self._reason_to_end(distance)
+            ended = self._reason_to_end()
             if ended is not None:
                 break
         progress("Fine-tune", self._settings.steps, self._settings.steps)
@@ -132,13 +136,14 @@ class _Training:
 
     def _learn(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
-        loss = self._loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        _, _, distance = self._answer(batch)
+        distance.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
-        self._optimiser.step(learning_rate(self._step, self._settings.steps, self._settings.rate))
+        rate = self._slowed * learning_rate(self._step, self._settings.steps, self._settings.rate)
+        self._optimiser.step(rate)
         self._step += 1
-        self._losses.append(loss.detach())
+        self._losses.append(distance.divergence.detach())
 
     def _share_gradients(self) -> None:
         """Average the gradients of all processes, as one message."""
@@ -151,48 +156,57 @@ class _Training:
             weight.grad = together[start : start + weight.numel()].view_as(weight).clone()
             start += weight.numel()
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _answer(self, batch: Batch) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Distance]:
+        """What the network says, what it should, and how far that is apart."""
         device, goals = self._crew.device, self._course.goals
         inputs = {name: to_device(array, device) for name, array in batch.inputs.items()}
         wanted = {goal.name: to_device(batch.wanted[goal.name], device) for goal in goals}
         given = None if batch.labels is None else torch.from_numpy(batch.labels).to(device)
         with _mixed_precision(device):
             found = self._graph(inputs, [goal.name for goal in goals])
-        return objective(goals, found, wanted, given)
+        return found, wanted, objective(goals, found, wanted, given)
 
     @torch.no_grad()
     def _evaluate(self) -> None:
-        """Measure the held-out divergence, keep what is best, write the state."""
-        exam = self._course.exam
-        total, count = 0.0, 0
+        """Examine, keep what is best, go back to it where the exam was failed, write the state."""
+        exam, marks = self._course.exam, Marks()
         for index in range(len(exam)):
             batch = exam.batch(index, self._step)
-            total, count = total + float(self._loss(batch)) * batch.count, count + batch.count
-        # The mean over processes, so that all of them come to the same decision.
-        mean = total / count
-        divergence = float(self._crew.mean(torch.tensor(mean, device=self._crew.device)))
-        better = not self._curve or divergence < self._best_divergence
-        self._curve.append({"step": self._step, "divergence": divergence if isfinite(divergence) else None})
+            found, wanted, distance = self._answer(batch)
+            labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(self._crew.device)
+            marks.add(self._course.goals, found, wanted, labels, distance, batch.count)
+        point = marks.point(self._step)
+        # All processes examine the same inputs, but have to come to the same decision to the last digit.
+        mine = torch.tensor(loss(point), device=self._crew.device)
+        scored = float(self._crew.mean(mine))
+        best = min(map(loss, self._curve), default=inf)
         if self._losses:
             trained = float(self._crew.mean(torch.stack(self._losses).mean()))
-            self._curve[-1]["training"] = trained if isfinite(trained) else None
+            point["training"] = trained if isfinite(trained) else None
         self._losses.clear()
-        if better:
+        self._curve.append(point)
+        if scored < best or len(self._curve) == 1:
             self._best, self._best_step = _copies(self._weights), self._step
+        elif not scored <= FAILED * best and self._step < self._settings.steps:
+            point["slower"] = True
+            self._return()
         if self._keeping is not None and self._crew.rank == 0:
             write_checkpoint(self._keeping.path, self._state(self._keeping))
 
-    @property
-    def _best_divergence(self) -> float:
-        known = [point["divergence"] for point in self._curve if point["divergence"] is not None]
-        return min(known, default=float("inf"))
+    def _return(self) -> None:
+        """Go back to the best weights; the optimiser learns its directions anew there."""
+        for name, weight in self._weights.items():
+            weight.data.copy_(self._best[name])
+        self._optimiser = Soap(self._weights)
 
-    def _reason_to_end(self, distance: int) -> str | None:
-        if self._curve[-1]["divergence"] is None:
-            return f"the weights ceased to be numbers at step {self._step}; pass a lower --lr"
-        late = 4 * self._step >= 3 * self._settings.steps
-        if late and self._step - self._best_step >= PATIENCE * distance and self._step < self._settings.steps:
-            return f"no better than at step {self._best_step} since then"
+    @property
+    def _slowed(self) -> float:
+        """What is left of the rate."""
+        return float(0.5 ** sum(point.get("slower", False) for point in self._curve))
+
+    def _reason_to_end(self) -> str | None:
+        if self._slowed < SLOWEST:
+            return f"no rate down to {self._slowed * self._settings.rate:.1g} made it better; pass a lower --lr"
         return None
 
     def _state(self, keeping: Keeping) -> Checkpoint:

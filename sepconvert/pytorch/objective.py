@@ -29,10 +29,25 @@ class Goal:
     classes: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a network is from the original and, where there are labels, from these; scalars in float32."""
+
+    divergence: Tensor
+    cross_entropy: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        if self.cross_entropy is None:
+            return self.divergence
+        return self.divergence + LABEL_WEIGHT * self.cross_entropy
+
+
 def objective(
     goals: Sequence[Goal], found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], labels: Tensor | None
-) -> Tensor:
-    """Return the scalar to minimise, in float32.
+) -> Distance:
+    """Return what is minimised, in its two parts.
 
     Args:
         goals: what counts.
@@ -44,8 +59,9 @@ def objective(
     for goal in goals:
         difference = found[goal.name].float() - wanted[goal.name]
         parts.append(difference.square().mean() / goal.variance)
-    total = torch.stack(parts).mean()
-    for goal in goals:
-        if goal.classes and labels is not None:
-            total = total + LABEL_WEIGHT * F.cross_entropy(found[goal.name].float().flatten(1), labels)
-    return total
+    labelled = next((goal.name for goal in goals if goal.classes and labels is not None), None)
+    if labelled is None:
+        return Distance(torch.stack(parts).mean())
+    assert labels is not None
+    entropy = F.cross_entropy(found[labelled].float().flatten(1), labels)
+    return Distance(torch.stack(parts).mean(), entropy)

@@ -35,6 +35,7 @@ from sepconvert.runtime.sessions import open_session
 RATE = 2e-3
 EPOCHS = 20
 FEWEST_STEPS = 500
+EXAMINED = ("divergence", "cross_entropy", "agreement", "top1")
 LARGEST_BATCH = 64
 FEWEST_BATCHES = 8
 ACTIVATIONS = 2 << 30  # bytes that a batch's activations may take
@@ -216,7 +217,7 @@ def _accelerator(device: str) -> str:
 
 def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
     learned = trained.learned
-    known = [point["divergence"] for point in learned.curve if point["divergence"] is not None]
+    best = next(point for point in learned.curve if point["step"] == learned.best_step)
     per_epoch = max(1, len(job.batches) // (tuning.num_devices * tuning.num_nodes))
     return {
         "steps": learned.steps,
@@ -230,8 +231,8 @@ def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
         "batch": max(batch.count for batch in job.batches),
         "peak_rate": job.settings.rate,
         "processes": tuning.num_devices * tuning.num_nodes,
-        "divergence_before": learned.curve[0]["divergence"],
-        "divergence_after": min(known, default=None),
+        **{f"{name}_before": learned.curve[0][name] for name in EXAMINED if name in best},
+        **{f"{name}_after": best[name] for name in EXAMINED if name in best},
         "best_step": learned.best_step,
         "values": list(trained.goals),
         "curve": learned.curve,

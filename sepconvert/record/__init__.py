@@ -12,8 +12,8 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``overlay`` (times of sites
-   as Model Explorer's node data), ``files`` (what was read beside the model),
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``fidelity.metric``,
+   ``overlay`` (times of sites as Model Explorer's node data), ``files`` (what was read beside the model),
    ``notes`` (which were among the ``warnings``).
    A layer of ``graph`` may have the status ``already-separable``.
 """
@@ -31,6 +31,7 @@ from sepconvert.record.measured import (
     Environment,
     Fidelity,
     Latency,
+    MetricFidelity,
     OutputFidelity,
     PartFidelity,
     Plan,
@@ -81,6 +82,7 @@ __all__ = [
     "Latency",
     "LayerRecord",
     "LayersRecord",
+    "MetricFidelity",
     "ModelFile",
     "ModelLayer",
     "NetworkGraph",

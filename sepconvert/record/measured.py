@@ -52,6 +52,31 @@ class ChoiceFidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricFidelity:
+    """What the metric that was asked for gives, larger is better.
+
+    ``before`` is the original's figure, ``after`` the new model's. ``labelled``: against labels; else what the original
+    says was the truth. ``max_drop`` is the fall that was allowed; None where no bound was asked for.
+    """
+
+    name: str
+    before: float
+    after: float
+    labelled: bool
+    max_drop: float | None = None
+
+    @property
+    def drop(self) -> float:
+        """How far it fell; below 0 where it rose."""
+        return self.before - self.after
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it falls by no more than is allowed."""
+        return self.max_drop is None or self.drop <= self.max_drop
+
+
+@dataclass(frozen=True, slots=True)
 class OutputFidelity:
     """How far one output is from the original's.
 
@@ -92,7 +117,8 @@ class OutputFidelity:
 class Fidelity:
     """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1].
 
-    ``choices`` are those that top-1 does not count: several per sample, or of other outputs.
+    ``choices`` are those that top-1 does not count: several per sample, or of other outputs. ``metric`` is the one that
+    was asked for.
     """
 
     outputs: list[OutputFidelity]
@@ -102,6 +128,7 @@ class Fidelity:
     top1_after: float | None = None
     top1_agreement: float | None = None
     choices: list[ChoiceFidelity] = field(default_factory=list)
+    metric: MetricFidelity | None = None
 
     @property
     def worst_choice(self) -> ChoiceFidelity | None:
@@ -223,7 +250,8 @@ class SweepPoint:
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
     point beats it, ``ruined`` that it is beyond use.
-    ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
+    ``metric`` is what the metric that was asked for gives. ``command`` is the shell line that makes this model.
+    ``predicted_speedup`` and ``predicted_error`` are what the
     plan expected from single sites, None where there was no such plan.
     """
 
@@ -244,6 +272,7 @@ class SweepPoint:
     predicted_speedup: float | None = None
     predicted_error: float | None = None
     scatter: float | None = None
+    metric: MetricFidelity | None = None
     difference: str | None = field(init=False, default=None)
     ruined: bool = field(init=False, default=False)
 

@@ -84,7 +84,7 @@ def cost_rows(totals: TotalsPair) -> list[list[str]]:
 
 
 def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
-    """Rows of the table: each output's decisive error, and top-1 where there are labels."""
+    """Rows of the table: each output's decisive error, top-1 where there are labels, and the metric."""
     if found is None:
         return []
     rows = [[f"relative error of {_judged(o)}", "", _figure(o.decisive_error), ""] for o in found.outputs]
@@ -92,6 +92,9 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
         points = f"{100 * (found.top1_after - found.top1_before):+.2f} points"
         change = "less than 0.01 points" if points[1:].startswith("0.00") else points
         rows.append(["top-1", f"{found.top1_before:.2%}", f"{found.top1_after:.2%}", change])
+    metric = found.metric
+    if metric is not None:
+        rows.append([metric.name, _figure(metric.before), _figure(metric.after), f"{-metric.drop:+.3g}"])
     rows += [
         [f"same choice in {choice.name}, of {choice.positions:,} positions", "", _share(choice.agreement), ""]
         for choice in found.choices

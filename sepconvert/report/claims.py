@@ -16,12 +16,14 @@ from sepconvert.record import (
     Fidelity,
     InputValues,
     Latency,
+    MetricFidelity,
     OutputFidelity,
     Record,
     SiteRecord,
     SweepPoint,
 )
 from sepconvert.record.difference import LEAST
+from sepconvert.record.ruin import ruins
 from sepconvert.report import figures
 
 GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
@@ -132,11 +134,37 @@ def quality(record: Record) -> Claim:
             "What the new model costs in accuracy was not measured: give --data.",
             MIXED,
         )
-    claim = _top1(fidelity) or _worst_output(fidelity)
+    claim = _with_metric(fidelity, _top1(fidelity) or _worst_output(fidelity))
     if "random" not in fidelity.data.lower():
         return claim
     text = f"{claim.sentence} The inputs were random numbers: errors on real data can be quite different."
     return Claim(f"{claim.short} on random inputs", text, BAD if claim.tone == BAD else MIXED)
+
+
+def metric(found: MetricFidelity) -> str:
+    """Return how a metric changed, against what, and whether that is within the bound."""
+    fell = f"{'down' if found.drop > 0 else 'up'} {figures.significant(abs(found.drop))}" if found.drop else "unchanged"
+    bound = ""
+    if found.max_drop is not None:
+        bound = f", {'within' if found.bounded else 'beyond'} the {figures.significant(found.max_drop)} allowed"
+    against = "labels" if found.labelled else "what the original says"
+    return f"{_moved(found)} ({fell}{bound}; against {against})"
+
+
+def _moved(found: MetricFidelity) -> str:
+    return f"{found.before:.4g} → {found.after:.4g}"
+
+
+def _with_metric(fidelity: Fidelity, claim: Claim) -> Claim:
+    """The user's own metric comes first; the bound on it decides, but for what is beyond use."""
+    found = fidelity.metric
+    if found is None:
+        return claim
+    short = f"{found.name} {_moved(found)}"
+    text = f"The metric {found.name} on {inputs(fidelity)}: {metric(found)}. {claim.sentence}"
+    if found.max_drop is None or ruins(fidelity.worst.decisive_error if fidelity.worst else None):
+        return Claim(f"{short}; {claim.short}" if claim.tone == BAD else short, text, claim.tone)
+    return Claim(short, text, GOOD if found.bounded else BAD)
 
 
 def _top1(fidelity: Fidelity) -> Claim | None:

@@ -52,6 +52,7 @@ class FidelityView:
     inputs: str
     values: tuple[str, ...]
     top1: Pairs
+    metric: Pairs
     choices: Pairs
     has_pre_activation: bool
     has_parts: bool
@@ -208,6 +209,7 @@ def fidelity_view(record: Record) -> FidelityView | None:
         inputs=claims.inputs(fidelity),
         values=tuple(claims.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
+        metric=() if fidelity.metric is None else ((fidelity.metric.name, claims.metric(fidelity.metric)),),
         choices=tuple((choice.name, claims.choice(choice)) for choice in fidelity.choices),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
         has_parts=any(o.parts for o in fidelity.outputs),

@@ -19,6 +19,7 @@ _PLAN_WORDS = {
     "params": "Parameters, new/old",
     "speedup": "Speed-up of the whole model",
     "max_error": "Relative error, worst output",
+    "max_drop": "Fall of the metric",
     "goal": "Goal",
     "worst_part": "Part of the output that errs most",
     "share": "Spread over the layers",

@@ -138,9 +138,9 @@ def _describe(point: SweepPoint, base: float | None) -> str:
     bounds = figures.interval(point.speedup_ci95)
     interval = f" (95{figures.SPACE}% interval {bounds})" if bounds else ""
     top1 = f", {_top1(point, base)}" if point.top1 is not None else ""
-    return (
-        f"Asked for {point.label}: {claims.factor(point)}{interval}, relative error {figures.error(point.error)}{top1}."
-    )
+    error = figures.error(point.error)
+    metric = "" if point.metric is None else f", {point.metric.name} {claims.metric(point.metric)}"
+    return f"Asked for {point.label}: {claims.factor(point)}{interval}, relative error {error}{top1}{metric}."
 
 
 def _worst(parts: list[claims.Claim]) -> str:

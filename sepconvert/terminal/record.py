@@ -195,6 +195,8 @@ def _fidelity(record: Record) -> list[RenderableType]:
         before, after = (figures.percent(share, decimals=2) for share in (found.top1_before, found.top1_after))
         change = figures.points(found.top1_after - found.top1_before)
         parts.append(Text(plain(f"Top-1 (the original's first): {before} -> {after} ({change})")))
+    if found.metric is not None:
+        parts.append(Text(plain(f"Metric {found.metric.name}: {claims.metric(found.metric)}"), overflow="fold"))
     if found.top1_agreement is not None:
         parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
     for choice in found.choices:

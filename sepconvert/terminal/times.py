@@ -70,13 +70,16 @@ def _plan(rows: Sequence[PlanRow]) -> Table:
 
 def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Table:
     model = Column("Model", overflow="ellipsis", no_wrap=True, max_width=38)
-    table = Table(model, *numbers("speed-up", "error", "top-1", "MACs", "sites"), box=None, pad_edge=False)
+    metrics = list(dict.fromkeys(point.metric.name for point in points if point.metric is not None))
+    columns = numbers("speed-up", "error", "top-1", *metrics, "MACs", "sites")
+    table = Table(model, *columns, box=None, pad_edge=False)
     for point in (*points, *baselines):
         table.add_row(
             f"{'* ' if point.on_front else '  '}{point.label}{' (beyond use)' if point.ruined else ''}",
             _speedup(point),
             figures.error(point.error, ""),
             plain(figures.percent(point.top1, "", decimals=2)),
+            *("" if point.metric is None else f"{point.metric.after:.4g}" for _ in metrics),
             plain(figures.count(point.macs, "")),
             "" if point.sites_rewritten is None else str(point.sites_rewritten),
         )

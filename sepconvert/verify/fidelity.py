@@ -3,7 +3,7 @@
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from sepconvert.progress import Progress, silent
 from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, PartFidelity
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.verify.answers import Answers, Metric
 from sepconvert.verify.choices import ChoiceCounts
 from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sample_axis
 from sepconvert.verify.pairing import OutputPair, pair_outputs
@@ -48,6 +49,7 @@ def measure_fidelity(
     device: str = "cpu",
     threads: int = 1,
     batch_size: int | None = None,
+    metric: Metric | None = None,
     progress: Progress = silent,
 ) -> FidelityResult:
     """Run both models on every sample and measure how far their outputs are apart.
@@ -69,11 +71,12 @@ def measure_fidelity(
         device: where both models run.
         threads: threads of each session.
         batch_size: samples per run; None chooses by the size of the inputs. A static batch rules.
+        metric: what else to ask about both models' outputs.
         progress: told of every batch.
 
     Raises:
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
-        DataError: an input cannot be read.
+        DataError: an input cannot be read, or the metric fails.
     """
     original = [open_session(before, device=device, threads=threads)]
     first = original[0]
@@ -87,7 +90,7 @@ def measure_fidelity(
     # dict.fromkeys: a part may be an output of its own, or several parts stretches of one value.
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
     partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
-    top = TopOne(dataset.labels)
+    top, asked = TopOne(dataset.labels), None if metric is None else Answers(metric)
     seen = 0
     del first
     apart = isinstance(before, ModelBytes) and before.large
@@ -97,10 +100,16 @@ def measure_fidelity(
         new = second.run(adapt_feeds(feeds, inputs), partners)
         for comparison in comparisons:
             comparison.add(old, new, rows, axes)
-        top.add([_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric], rows)
+        answers = [_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric]
+        top.add(answers, rows)
+        if asked is not None:
+            asked.add(answers)
         seen += rows
     progress("Fidelity", dataset.count, dataset.count)
-    return _summarise(comparisons, top, dataset)
+    result = _summarise(comparisons, top, dataset)
+    if asked is None:
+        return result
+    return replace(result, fidelity=replace(result.fidelity, metric=asked.figures(dataset)))
 
 
 @dataclass(slots=True)

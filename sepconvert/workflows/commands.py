@@ -10,12 +10,13 @@ from sepconvert.workflows.request import Request
 
 
 def rewrite_command(request: Request) -> str | None:
-    """Return the command that makes the same model again; None where none can name the model or the data.
+    """Return the command that makes the same model again; None where none can name the model, the data or the metric.
 
     Where the model goes, what is written beside it, ``--resume`` and the cache are left out.
     """
     trained = None if request.fine_tune is None else request.fine_tune.train_data
-    named = [given for given in (request.data, request.test_data, trained) if given is not None]
+    read = (request.data, request.test_data, trained, request.measure.metric)
+    named = [given for given in read if given is not None]
     if not all(isinstance(given, str | Path) for given in (request.model, *named)):
         return None
     words = ["sepconvert", "rewrite", str(request.model)]
@@ -57,6 +58,8 @@ def _options(request: Request) -> Iterator[tuple[str, object]]:
     yield "--seed", request.seed or None
     if request.fine_tune is not None:
         yield from _tuning(request.fine_tune)
+    yield "--metric", measure.metric
+    yield "--max-drop", None if request.budget.name == "max_drop" else planning.max_drop
     yield "--form", request.form
     yield request.budget.option, f"{request.budget.value:g}"
 

@@ -1,20 +1,20 @@
 """Two models on the same inputs."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset, input_values
-from sepconvert.errors import GateError, ModelError, UsageError
+from sepconvert.errors import ModelError
 from sepconvert.graph.inputs import input_info
 from sepconvert.number_types import FLOATS
 from sepconvert.progress import Progress, watched
-from sepconvert.record import SLOWER, Latency, Record, TotalsPair, tell_apart
+from sepconvert.record import Record, TotalsPair
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import OpenedModel, naming, open_with_data, shapes_for, survey_model
 from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
@@ -23,19 +23,6 @@ from sepconvert.workflows.sources import ModelSource, find_source, is_factory
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
-
-WIDEST_JUDGED = 1.5  # a speed-up that may be half as large again as its interval's lower end is not known
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Limits of ``--fail-above``: relative error of the worst output, and latency after/before; None where not set.
-
-    Noise fails no gate: a latency is above its limit where the measurement can tell it from the limit.
-    """
-
-    error: float | None = None
-    latency: float | None = None
 
 
 def compare(
@@ -100,7 +87,8 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
     first, (dataset,) = open_with_data(old, request, [request.data], outputs.paths())
     second = _open_second(new, first, request, dataset)
     outputs.check(*second.model.data_files)
-    fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress)
+    metric = find_metric(measure.metric)
+    fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress, metric)
     values = input_values(dataset)
     with naming(old.name):
         record = begin_record("compare", request, first, describe_sites(first, {}))
@@ -160,74 +148,3 @@ def _open_second(source: ModelSource, first: OpenedModel, request: Request, data
 
 def _spell(inputs: Mapping[str, str]) -> str:
     return ", ".join(f"{name} ({dtype})" for name, dtype in inputs.items())
-
-
-def parse_gate(text: str | None) -> Gate:
-    """Read ``error=E,latency=R``.
-
-    Raises:
-        UsageError: an unknown limit, or a number that is none.
-    """
-    limits: dict[str, float] = {}
-    for part in (text or "").split(",") if text else []:
-        name, _, value = part.strip().partition("=")
-        try:
-            limits[name] = float(value)
-        except ValueError:
-            name = ""
-        if (
-            name not in ("error", "latency")
-            or not 0 <= limits[name] < math.inf
-            or (name, limits[name]) == ("latency", 0)
-        ):
-            raise UsageError(f"--fail-above {text} is not understood; write for example error=0.01,latency=1.0.")
-    return Gate(limits.get("error"), limits.get("latency"))
-
-
-def check_gate(record: Record, gate: Gate) -> None:
-    """Raise ``GateError`` (exit code 3) if the record exceeds a limit, or lacks the figure that a limit is on."""
-    failures = [*_error_failures(record, gate.error), *_latency_failures(record, gate.latency)]
-    if failures:
-        raise GateError("gate failed: " + "; ".join(failures) + ".")
-
-
-def _error_failures(record: Record, limit: float | None) -> list[str]:
-    if limit is None:
-        return []
-    found = record.fidelity.outputs if record.fidelity is not None else []
-    failures = []
-    for output in found:
-        error = output.decisive_error
-        if error is None and output.max_abs == 0:
-            continue  # the very same values, whatever they vary by
-        if error is None:
-            failures.append(
-                f"the relative error of output '{output.name}' is unknown (one sample, or a constant output)"
-            )
-        elif not error <= limit:
-            part = "" if output.worst_part is None else f"part '{output.worst_part.name}' of "
-            failures.append(f"the relative error of {part}output '{output.name}' is {error:.3g}, above {limit:g}")
-    return failures if found else ["no fidelity was measured"]
-
-
-def _latency_failures(record: Record, limit: float | None) -> list[str]:
-    if limit is None:
-        return []
-    failures = []
-    for timing in record.latency:
-        if timing.speedup is None:
-            failures.append(f"latency on {timing.device} was not measured")
-            continue
-        if tell_apart(timing.speedup, timing.speedup_ci95, timing.scatter, than=1 / limit) == SLOWER:
-            failures.append(
-                f"latency on {timing.device} is {1 / timing.speedup:.3f} of the original's, certainly above {limit:g}"
-            )
-        elif _may_be_anything(timing, 1 / limit):
-            failures.append(f"latency on {timing.device} is too uncertain to be judged: measure on an idle machine")
-    return failures if record.latency else ["latency was not measured (--no-latency)"]
-
-
-def _may_be_anything(timing: Latency, wanted: float) -> bool:
-    """Whether the speed-up may be below the wanted one by so wide an interval that to pass it would be to guess."""
-    interval = timing.speedup_ci95
-    return interval is None or (interval[0] < wanted and not interval[1] <= WIDEST_JUDGED * interval[0])

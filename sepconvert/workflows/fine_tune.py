@@ -138,7 +138,9 @@ def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variat
             ) from None
         raise
     opened = replace(applied.opened, model=tuned.model)
-    measured = {name: value for name, value in (settled.plan.measured or {}).items() if name != "max_error"}
+    measured = {
+        name: value for name, value in (settled.plan.measured or {}).items() if name not in ("max_error", "max_drop")
+    }
     settled = replace(
         settled,
         applied=replace(applied, opened=opened),

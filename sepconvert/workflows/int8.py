@@ -7,6 +7,7 @@ that serves it best is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
@@ -20,6 +21,7 @@ from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.folding import fold_alone
 from sepconvert.workflows.measure import time_all
 from sepconvert.workflows.meet_budget import settle
+from sepconvert.workflows.meet_metric import metric_drop
 from sepconvert.workflows.opened import Case, OpenedModel, QuantisedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
@@ -87,7 +89,7 @@ def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
         try:
             return fold_alone(case, error)
         except NothingToDoError:
-            if int8 is None or case.request.budget.name not in ("speedup", "max_error"):
+            if int8 is None or case.request.budget.name not in ("speedup", "max_error", "max_drop"):
                 raise
         plan = Plan({case.request.budget.name: case.request.budget.value})
         nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
@@ -125,7 +127,8 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
-    decisive = {name: int8.quantiser.error(model, int8.quantiser.checked) for name, model in changed.items()}
+    decide = partial(metric_drop, case) if case.request.budget.name == "max_drop" else int8.quantiser.error
+    decisive = {name: decide(model, int8.quantiser.checked) for name, model in changed.items()}
     warnings = (*settled.warnings, *int8.warnings)
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
@@ -135,7 +138,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     if name is None:
         raise NothingToDoError(_nothing(settled, decisive))
     # What was measured for another version of the model is none of this one's.
-    measured = {k: v for k, v in (settled.plan.measured or {}).items() if k != "max_error"}
+    measured = {k: v for k, v in (settled.plan.measured or {}).items() if k not in ("max_error", "max_drop")}
     plan = replace(settled.plan, measured=measured or None)
     plan = replace(plan, alternatives=[replace(one, chosen=one.name == name) for one in found])
     place = [*changed].index(name)
@@ -183,7 +186,7 @@ def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Map
     Args:
         budget: what was asked.
         found: the models with their times.
-        decisive: errors on held-out inputs, by name; the original has none.
+        decisive: errors on held-out inputs, or how far the metric falls, by name; the original has none.
     """
     known = [one for one in found if one.name in decisive]
     rewritten = [one for one in known if one.name != ALONE]
@@ -192,7 +195,7 @@ def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Map
         if fast:
             return min(fast, key=lambda one: or_infinite(decisive[one.name])).name
         return _fastest(rewritten, decisive)
-    if budget.name != "max_error":
+    if budget.name not in ("max_error", "max_drop"):
         return _fastest(rewritten, decisive)
     within = [one for one in known if or_infinite(decisive[one.name]) <= budget.value]
     # The original itself keeps every limit, so what is slower than that is no gain.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,20 @@ from sepconvert.record import Fidelity, Latency, SampleImages
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
+if TYPE_CHECKING:
+    from sepconvert.verify.answers import Metric
+
 RANDOM_SAMPLES = 8
 SHOWN_SAMPLES = 4
 
 
 def measure_fidelity(
-    before: OpenedModel, after: OpenedModel, dataset: Dataset | None, seed: int, progress: Progress = silent
+    before: OpenedModel,
+    after: OpenedModel,
+    dataset: Dataset | None,
+    seed: int,
+    progress: Progress = silent,
+    metric: "Metric | None" = None,
 ) -> tuple[Fidelity | None, list[str]]:
     """Run both models on the same inputs and compare every output, and the parts that it joins.
 
@@ -31,6 +40,7 @@ def measure_fidelity(
         dataset: inputs; None for seeded random ones.
         seed: seed of random inputs.
         progress: told of every batch.
+        metric: what else to ask about the outputs.
 
     Returns:
         The fidelity, and warnings; None (with a warning) where an input's shape is unknown and no data was given.
@@ -46,7 +56,15 @@ def measure_fidelity(
     outputs = [str(value.name) for value in before.model.ir.graph.outputs]
     axes = batch_axes(before.model, before.shapes)
     result = fidelity.measure_fidelity(
-        old, new, dataset, parts=parts, parts_after=parts_after, outputs=outputs, axes=axes, progress=progress
+        old,
+        new,
+        dataset,
+        parts=parts,
+        parts_after=parts_after,
+        outputs=outputs,
+        axes=axes,
+        metric=metric,
+        progress=progress,
     )
     return result.fidelity, list(result.warnings)
 

@@ -15,6 +15,7 @@ from sepconvert.workflows.describe import describe_plan
 from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.meet_error import settle_error
+from sepconvert.workflows.meet_metric import settle_metric
 from sepconvert.workflows.opened import Case
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
@@ -46,6 +47,8 @@ def settle(case: Case, planner: Planner) -> Settled:
         return _settle_uniform(case, planner)
     if budget.name == "speedup":
         return _settle_speedup(case, planner, budget.value)
+    if budget.name == "max_drop":
+        return settle_metric(case, planner, budget.value, settle_plan)
     if budget.name == "max_error":
         if budget.by_default and not planner.knows_times:
             return _settle_cost(case, planner, Budget(), WITHOUT_TIMES)

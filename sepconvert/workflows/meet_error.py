@@ -30,7 +30,7 @@ SLOPES = (0.5, 2.0)
 SMALLEST = 1e-12  # an error of rounding has no logarithm worth having
 FASTEST, FEWEST = "as fast as possible", "as few MACs as possible"
 BY_MACS = Note(
-    "Latency is not known (--no-latency), so as fast as possible within the error means with as few MACs as possible; "
+    "Latency is not known (--no-latency), so as fast as possible within the limit means with as few MACs as possible; "
     "fewer MACs alone do not make a network faster."
 )
 
@@ -72,7 +72,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
         if error <= limit:
             measured = {"max_error": error, "held_out_inputs": checked.count}
             found = replace(found, plan=replace(found.plan, measured=measured))
-            best = found if best is None or _saved(found) > _saved(best) else best
+            best = found if best is None or time_saved(found) > time_saved(best) else best
             if error >= CLOSE_ENOUGH * limit:
                 break
         allowed = next_damage(points, limit)
@@ -126,7 +126,7 @@ def _closest(measured: float, predicted: float | None) -> str:
     return f"rewriting one site is predicted to err by {predicted:.3g} at least; allow more"
 
 
-def _saved(settled: Settled) -> float:
+def time_saved(settled: Settled) -> float:
     """What is to be maximised: time saved where it is known, else MACs."""
     saved = sum(site.option.saved_ms for site in settled.sites)
     return saved or -float(settled.applied.opened.totals.macs or 0)

@@ -9,6 +9,7 @@ from sepconvert.data import Data, Preprocess
 from sepconvert.data.vary import KINDS
 from sepconvert.errors import UsageError
 from sepconvert.separable.forms import FORMS, cli_name
+from sepconvert.workflows.metrics import MetricSpec, find_metric
 
 LOWERINGS = ("auto", "stacked", "branches", "concat")
 TRAINED = ("new", "all")
@@ -33,6 +34,7 @@ _RANGES = {
     "macs": _RATIO,
     "params": _RATIO,
     "max_error": "is not a relative error between 0 and 1",
+    "max_drop": "is not a number from 0 by which the metric may fall",
 }
 
 
@@ -44,9 +46,10 @@ def form_words() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a rewrite may cost, by name: ``rank``, ``speedup``, ``macs``, ``params`` or ``max_error``.
+    """What a rewrite may cost, by name: ``rank``, ``speedup``, ``macs``, ``params``, ``max_error`` or ``max_drop``.
 
-    ``by_default`` says that nobody asked for it.
+    ``by_default`` says that nobody asked for it. ``max_drop`` is a bound of ``Planning``, and the budget where there
+    is no other.
 
     Raises:
         UsageError: the value is out of range.
@@ -60,6 +63,8 @@ class Budget:
         value = self.value
         if self.name == "rank":
             sensible = 0 < value < 1 or (value >= 1 and value % 1 == 0)
+        elif self.name == "max_drop":
+            sensible = 0 <= value < float("inf")
         else:
             sensible = 1 < value < float("inf") if self.name == "speedup" else 0 < value < 1
         if not sensible:
@@ -71,26 +76,30 @@ class Budget:
         return f"--{self.name.replace('_', '-')}"
 
     @staticmethod
-    def of(words: BudgetWords, *, judged: bool = False) -> "Budget":
+    def of(words: BudgetWords, *, judged: bool = False, max_drop: float | None = None) -> "Budget":
         """Return the one budget that was given, else the default goal.
 
         Args:
             words: the keywords.
             judged: whether there are inputs that an error can be judged by. Then the default is to be as fast as
                 possible within ``DEFAULT_ERROR``, else half of the MACs; so it is too where times are not known.
+            max_drop: how far the metric may fall; without another budget it is the one.
 
         Raises:
             UsageError: there are two, or one is out of range.
             TypeError: a keyword is no budget.
         """
+        names = list(BudgetWords.__annotations__)
         for word in words:
-            if word not in _RANGES:
-                raise TypeError(f"unexpected keyword '{word}'; budgets are {', '.join(_RANGES)}")
-        given = [Budget(name, float(words[name])) for name in _RANGES if words.get(name) is not None]  # type: ignore[literal-required]
+            if word not in names:
+                raise TypeError(f"unexpected keyword '{word}'; budgets are {', '.join(names)}")
+        given = [Budget(name, float(words[name])) for name in names if words.get(name) is not None]  # type: ignore[literal-required]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(b.option for b in given)} contradict each other; give one of them.")
         if given:
             return given[0]
+        if max_drop is not None:
+            return Budget("max_drop", max_drop)
         return Budget("max_error", DEFAULT_ERROR, by_default=True) if judged else Budget(by_default=True)
 
 
@@ -128,6 +137,9 @@ class Measure:
         latency: whether latency is measured.
         devices: names as ``cpu`` or ``cuda``; the first one is planned for, all are measured.
         threads: threads of a model that is timed.
+        metric: what else to measure: ``top1``, ``mean-iou``, ``psnr``, ``ssim``, ``detection-ap``, ``ctc-text``,
+            ``pkg.module:callable``, or a function of the original's outputs, the judged network's (mappings from names
+            to arrays (N, …)) and the labels or None. It returns a number; larger is better.
 
     Example:
         >>> from sepconvert import Measure
@@ -138,14 +150,19 @@ class Measure:
     latency: bool = True
     devices: Sequence[str] = ("cpu",)
     threads: int = 1
+    metric: MetricSpec | None = None
 
     def check(self) -> None:
-        """Refuse, before any work is done, a device that could not be measured at the end.
+        """Refuse, before any work is done, a device or a metric that could not be measured at the end.
 
         Raises:
             DeviceError: its name is unknown, or the installed onnxruntime does not have it.
+            UsageError: no metric has that name.
+            DataError: the metric cannot be imported.
         """
         from sepconvert.runtime.devices import find_device
+
+        find_metric(self.metric)
 
         if self.latency or tuple(self.devices) != ("cpu",):
             for device in self.devices:
@@ -167,6 +184,8 @@ class Planning:
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
         fold: also fold sums ``P z + z`` into the pointwise convolution P, exactly; done even where nothing else is.
         allow_loss: also write a network that is beyond use (a relative error of 0.9 or more).
+        max_drop: how far the metric (``Measure.metric``) may fall below the original's. Nothing is written beyond it;
+            where no budget is given, the result is as fast as it allows.
         int8: also compute in INT8, wherever that serves what was asked best.
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
@@ -188,12 +207,15 @@ class Planning:
     jobs: int | None = None
     fold: bool = False
     allow_loss: bool = False
+    max_drop: float | None = None
     int8: bool = False
     allow_growth: bool = False
 
     def __post_init__(self) -> None:
         one_of("--lowering", self.lowering, LOWERINGS)
         one_of("--init", self.init, INITS)
+        if self.max_drop is not None:
+            Budget("max_drop", self.max_drop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

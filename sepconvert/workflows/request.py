@@ -47,6 +47,12 @@ class Request:
             )
         if self.planning.int8 and self.data is None:
             raise UsageError("--int8 needs inputs that show between which bounds values lie: give --data.")
+        if self.planning.max_drop is not None and self.measure.metric is None:
+            raise UsageError("--max-drop bounds the fall of a metric: name it with --metric.")
+        if self.measure.metric is not None and self.data is None and self.test_data is None:
+            raise UsageError("--metric is measured on real inputs: give --data or --test-data.")
+        if self.budget.name == "max_drop" and (self.data is None or self.planning.init == "random"):
+            raise UsageError("--max-drop is planned for on held-out inputs of --data; give them, and no --init random.")
         if self.budget.name == "max_error" and (self.data is None or self.planning.init == "random"):
             raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
 

@@ -29,6 +29,7 @@ from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, BudgetWords, FineTune, Measure, Planning, Reading
@@ -171,6 +172,7 @@ def rewrite(
         True
     """
     tuning = FineTune() if fine_tune is True else fine_tune or None
+    judged = data is not None and planning.init != "random"
     with watched(progress) as tell:
         request = Request(
             model=model,
@@ -179,7 +181,7 @@ def rewrite(
             test_data=test_data,
             example_inputs=example_inputs,
             form=form,
-            budget=Budget.of(budget, judged=data is not None and planning.init != "random"),
+            budget=Budget.of(budget, judged=judged, max_drop=planning.max_drop),
             fine_tune=tuning,
             reading=reading,
             planning=planning,
@@ -229,6 +231,7 @@ def _run(request: Request) -> RewriteResult:
         assert record.fidelity is not None
         resumable = tuned is not None and resumable_from(destination)
         refuse_ruin(planner, worst_error(record.fidelity), record.fidelity.data, resumable)
+    refuse_fall(record.fidelity, allowed=planning.allow_loss)
     record = replace(
         record,
         seconds=dict(planner.seconds),
@@ -264,7 +267,9 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     judged = test or case.calibration
     kept = {**unchosen, **settled.kept, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
-    fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress)
+    metric = find_metric(request.measure.metric)
+    fidelity, warnings = measure_fidelity(opened, result, judged, request.seed, request.progress, metric)
+    fidelity = with_bound(fidelity, request.planning.max_drop)
     values = input_values(judged)
     latency = list(settled.latency)
     if request.measure.latency and not latency:

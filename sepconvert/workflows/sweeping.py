@@ -23,6 +23,7 @@ from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import prepare_int8
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import Case, OpenedModel, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
@@ -268,7 +269,10 @@ class _Trial:
     def _measured(self, after: OpenedModel, point: SweepPoint) -> SweepPoint:
         """Measure a model, and add what it gives to what is known of it."""
         case, request = self._planner.case, self._request
-        fidelity, self.warnings = measure_fidelity(case.opened, after, self._test, request.seed, request.progress)
+        metric = find_metric(request.measure.metric)
+        fidelity, self.warnings = measure_fidelity(
+            case.opened, after, self._test, request.seed, request.progress, metric
+        )
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:
@@ -286,6 +290,7 @@ class _Trial:
             speedup_ci95=timed.speedup_ci95 if timed is not None else None,
             error=error,
             top1=fidelity.top1_after if fidelity is not None else None,
+            metric=fidelity.metric if fidelity is not None else None,
             stable=timed.stable if timed is not None else None,
             scatter=timed.scatter if timed is not None else None,
             file_bytes=file_size(after.model),

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper
 
 from sepconvert.errors import ModelError, UsageError
-from sepconvert.workflows.comparison import parse_gate
+from sepconvert.workflows.gate import parse_gate
 from tests.graph.models import model, weight
 
 ROOT = Path(__file__).parents[2]

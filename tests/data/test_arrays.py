@@ -234,9 +234,9 @@ BAD_ARRAYS = {
     "give numbers of type float32": {"x": np.zeros((2, 3, 4, 5), "U3")},
     "complex": {"x": np.zeros((2, 3, 4, 5), complex)},
     "3 labels for 2 samples": {"x": np.zeros((2, 3, 4, 5)), "y": np.arange(3)},
-    "labels 'y' are float64": {"x": np.zeros((2, 3, 4, 5)), "y": np.zeros(2)},
+    "labels 'y' are a single float64": {"x": np.zeros((2, 3, 4, 5)), "y": np.float64(2)},
     "class numbers start at 0": {"x": np.zeros((2, 3, 4, 5)), "y": np.array([-1, 0])},
-    r"labels 'y' have shape \(2, 2\)": {"x": np.zeros((2, 3, 4, 5)), "y": np.zeros((2, 2), int)},
+    "5 labels for 2": {"x": np.zeros((2, 3, 4, 5)), "y": np.zeros((5, 4, 5), int)},
     "holds no samples": {"x": np.zeros((0, 3, 4, 5))},
     r"it holds nothing": {},
 }

@@ -15,7 +15,7 @@ from sepconvert.graph.survey import survey
 from sepconvert.planning.damage import sensitive_parts
 from sepconvert.planning.profile import profile_network
 from sepconvert.planning.site_tasks import ProfileEffort
-from sepconvert.workflows.comparison import Gate, check_gate
+from sepconvert.workflows.gate import Gate, check_gate
 from tests.fitting.nets import Net, dataset, smooth_images
 
 CHANNELS, SIZE, WIDTH = 3, 12, 16

@@ -22,6 +22,7 @@ from tests.fitting.nets import Net
 from tests.pytorch.students import IMAGES, Student, classifier, dense_maps, student
 
 pytestmark = pytest.mark.slow
+TIMES = ("before", "after")
 
 
 def run(given: Student, **options: object) -> Tuned:
@@ -67,13 +68,35 @@ def test_a_rate_that_ruins_the_weights_leaves_the_start() -> None:
     assert tuned.figures["divergence_after"] <= tuned.figures["divergence_before"]
 
 
-def test_training_that_gets_no_better_ends_in_the_last_quarter() -> None:
+def test_training_that_no_rate_makes_better_ends_early_and_leaves_the_start() -> None:
     given = student(classifier, rank=8)  # full rank: exact from the start
     tuned = run(given, steps=100, rate=0.01)
-    assert tuned.figures["steps"] == 76  # the first evaluation of the last quarter
+    assert tuned.figures["steps"] < 60
     assert tuned.figures["best_step"] == 0
-    assert [w for w in tuned.warnings if "ended early: no better than at step 0 since then" in w]
+    assert [w for w in tuned.warnings if "ended early: no rate down to" in w]
     assert model_bytes(tuned.model) == model_bytes(given.rewritten)
+
+
+@pytest.mark.parametrize("steps", [5, 20, 60])
+def test_short_training_with_labels_uses_all_its_steps_at_a_rate_that_helps(steps: int) -> None:
+    given = student(classifier, labels=True)
+    tuned = run(given, steps=steps, rate=0.05)  # far too high for the start
+    figures = tuned.figures
+    assert figures["steps"] == steps
+    assert not [w for w in tuned.warnings if "ended early" in w]
+    scored = [figures[f"divergence_{when}"] + LABEL_WEIGHT * figures[f"cross_entropy_{when}"] for when in TIMES]
+    assert scored[1] <= scored[0]
+
+
+def test_what_is_held_out_is_examined_for_answers_and_for_labels() -> None:
+    figures = run(student(classifier)).figures
+    assert figures["agreement_after"] >= figures["agreement_before"]
+    assert "top1_before" not in figures
+    assert "cross_entropy_before" not in figures
+    figures = run(student(classifier, labels=True)).figures
+    assert all(0 <= figures[f"{name}_{when}"] <= 1 for name in ("agreement", "top1") for when in TIMES)
+    first, best = (next(p for p in figures["curve"] if p["step"] == step) for step in (0, figures["best_step"]))
+    assert (figures["top1_before"], figures["top1_after"]) == (first["top1"], best["top1"])
 
 
 def test_a_seed_decides_everything() -> None:
@@ -196,9 +219,13 @@ def test_the_objective_is_the_relative_error_and_a_tenth_of_the_cross_entropy() 
     wanted = {"y": torch.tensor([[0.0, 2.0], [4.0, 0.0]])}
     found = {"y": torch.tensor([[0.0, 0.0], [0.0, 0.0]])}
     plain = objective([Goal("y", 2.5)], found, wanted, None)
-    assert float(plain) == pytest.approx(5 / 2.5)
+    assert float(plain.total) == float(plain.divergence) == pytest.approx(5 / 2.5)
+    assert plain.cross_entropy is None
     labelled = objective([Goal("y", 2.5, classes=True)], found, wanted, torch.tensor([0, 1]))
-    assert float(labelled) == pytest.approx(2 + LABEL_WEIGHT * np.log(2))
+    assert float(labelled.divergence) == pytest.approx(2)
+    assert labelled.cross_entropy is not None
+    assert float(labelled.cross_entropy) == pytest.approx(np.log(2))
+    assert float(labelled.total) == pytest.approx(2 + LABEL_WEIGHT * np.log(2))
 
 
 def test_half_precision_is_trained_in_single_and_written_in_half() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sepconvert.record import FASTER, NONE, SLOWER, Latency, Timing, tell_apart
-from sepconvert.workflows.comparison import Gate, check_gate, parse_gate
+from sepconvert.workflows.gate import Gate, check_gate, parse_gate
 
 
 @pytest.mark.parametrize(
