@@ -109,7 +109,8 @@ Device = Annotated[
     option(
         MEASURING,
         "NAME",
-        "Where to measure: cpu, cuda, openvino, ...; may be repeated, and the first one is planned for.",
+        "Where to measure: cpu, cuda, openvino, ..., or torch:cpu, torch:cuda for PyTorch; may be repeated, and the "
+        "first one is planned for.",
         shown="cpu",
         autocompletion=complete_devices,
     ),

@@ -13,6 +13,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
+from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
@@ -88,8 +89,7 @@ def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
     return time_in_turns(
         [runnable(opened.model) for opened in models],
         next(iter(inputs.batches(1))),
-        device=measure.devices[0],
-        threads=measure.threads,
+        engine=find_engine(measure.devices[0], measure.threads),
         rng=rng,
         progress=case.request.progress,
     )
@@ -112,6 +112,6 @@ def measure_latency(
     first = runnable(before.model)
     second = None if after is None else runnable(after.model)
     return [
-        time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng, progress=progress)
+        time_pair(first, second, feeds, engine=find_engine(device, measure.threads), rng=rng, progress=progress)
         for device in measure.devices
     ]

@@ -126,7 +126,8 @@ class Measure:
 
     Args:
         latency: whether latency is measured.
-        devices: names as ``cpu`` or ``cuda``; the first one is planned for, all are measured.
+        devices: names as ``cpu``, ``cuda`` or ``torch:cuda`` (there PyTorch runs the models); the first one is planned
+            for, all are measured.
         threads: threads of a model that is timed.
 
     Example:
@@ -143,13 +144,13 @@ class Measure:
         """Refuse, before any work is done, a device that could not be measured at the end.
 
         Raises:
-            DeviceError: its name is unknown, or the installed onnxruntime does not have it.
+            DeviceError: its name is unknown, or the installed onnxruntime or PyTorch does not have it.
         """
-        from sepconvert.runtime.devices import find_device
+        from sepconvert.workflows.engines import find_engine
 
         if self.latency or tuple(self.devices) != ("cpu",):
             for device in self.devices:
-                find_device(device)
+                find_engine(device, self.threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
