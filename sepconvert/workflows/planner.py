@@ -6,12 +6,10 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.activations import activation_behind
@@ -35,6 +33,7 @@ from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.fit import Applied
+from sepconvert.workflows.measure import feeds_to_time
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
@@ -243,8 +242,9 @@ class Planner:
 
         model = self.case.opened.model
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
+        feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
         make = runnable if self._int8 is None else as_timed_in_int8
-        return ArchitectureTimer(model, gains, self._feeds(), self._engine, self.request.seed, make=make)
+        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, make=make)
 
     @property
     def _engine(self) -> Engine:
@@ -264,13 +264,6 @@ class Planner:
         totals = self.case.opened.totals
         rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0))
         return known + rest * (known / modelled if modelled else 1.0)
-
-    def _feeds(self) -> Mapping[str, NDArray[Any]]:
-        case = self.case
-        inputs = case.sample
-        if inputs is None:
-            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(self.request.seed))
-        return next(iter(inputs.batches(1)))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
