@@ -123,6 +123,15 @@ Jobs = Annotated[
         MEASURING, "N", "Processes that profile sites at the same time; one per core, at most 4, if not given.", min=1
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    option(
+        MEASURING,
+        "tcp://HOST:PORT",
+        "A dask scheduler whose workers profile the sites, with the same version of sepconvert; times are still taken "
+        "here.",
+    ),
+]
 LatencyTable = Annotated[
     Path | None, option(MEASURING, "FILE", "Take the times of sites from this table (made by sweep --export-table).")
 ]

@@ -173,6 +173,7 @@ def rewrite(
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
     jobs: options.Jobs = None,
+    cluster: options.Cluster = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
     output: Annotated[
@@ -237,6 +238,7 @@ def rewrite(
                 latency_table=latency_table,
                 cache=not no_cache,
                 jobs=jobs,
+                cluster=cluster,
                 fold=fold,
                 allow_loss=allow_loss,
                 int8=int8,

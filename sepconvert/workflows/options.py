@@ -166,6 +166,7 @@ class Planning:
         latency_table: times of sites from elsewhere, as ``sweep`` exports them.
         cache: whether times and profiles of sites are kept between runs.
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
+        cluster: address of a dask scheduler, as ``tcp://192.168.0.1:8786``, whose workers profile the sites.
         fold: also fold sums ``P z + z`` into the pointwise convolution P, exactly; done even where nothing else is.
         allow_loss: also write a network that is beyond use (a relative error of 0.9 or more).
         int8: also compute in INT8, wherever that serves what was asked best.
@@ -187,6 +188,7 @@ class Planning:
     latency_table: Path | str | None = None
     cache: bool = True
     jobs: int | None = None
+    cluster: str | None = None
     fold: bool = False
     allow_loss: bool = False
     int8: bool = False
