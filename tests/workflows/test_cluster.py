@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,5 +99,5 @@ def test_without_dask_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_task_that_ends_every_worker_is_one_sentence() -> None:
     distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
-    with pytest.raises(ClusterError, match="ended its worker.*more memory"), _gave_up("tcp://a:8786"):
-        raise distributed.KilledWorker("profile_site", None, 3)
+    with pytest.raises(ClusterError, match=r"ended its worker.*more memory"), _gave_up("tcp://a:8786"):
+        raise distributed.KilledWorker("profile_site", SimpleNamespace(address="tcp://b:1"), 3)
