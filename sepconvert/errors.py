@@ -56,6 +56,10 @@ class DeviceError(SepconvertError):
     """The asked execution provider is missing or did not run the model."""
 
 
+class ClusterError(SepconvertError):
+    """The machines that work was to be spread over are not there, or gave up."""
+
+
 class VerificationError(SepconvertError):
     """The self-check of a rewrite failed: a bug of this tool, never to be written to disk."""
 

@@ -119,7 +119,8 @@ Device = Annotated[
     option(
         MEASURING,
         "NAME",
-        "Where to measure: cpu, cuda, openvino, ...; may be repeated, and the first one is planned for.",
+        "Where to measure: cpu, cuda, openvino, ..., or torch:cpu, torch:cuda for PyTorch; may be repeated, and the "
+        "first one is planned for.",
         shown="cpu",
         autocompletion=complete_devices,
     ),
@@ -130,6 +131,15 @@ Jobs = Annotated[
     int | None,
     option(
         MEASURING, "N", "Processes that profile sites at the same time; one per core, at most 4, if not given.", min=1
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    option(
+        MEASURING,
+        "tcp://HOST:PORT",
+        "A dask scheduler whose workers profile the sites, with the same version of sepconvert; times are still taken "
+        "here.",
     ),
 ]
 LatencyTable = Annotated[

@@ -190,6 +190,7 @@ def rewrite(
     no_latency: options.NoLatency = False,
     metric: options.Metric = None,
     jobs: options.Jobs = None,
+    cluster: options.Cluster = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
     output: Annotated[
@@ -257,6 +258,7 @@ def rewrite(
                 latency_table=latency_table,
                 cache=not no_cache,
                 jobs=jobs,
+                cluster=cluster,
                 fold=fold,
                 allow_loss=allow_loss,
                 max_drop=max_drop,

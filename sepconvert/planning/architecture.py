@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,8 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import runnable
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
+from sepconvert.runtime.engines import Engine, Feeds, Loaded
 from sepconvert.runtime.intervals import ratio_interval
-from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.forms import draw
 
 SECONDS = 3.0
@@ -31,9 +30,8 @@ class ArchitectureTimer:
         self,
         model: LoadedModel,
         gains: Mapping[str, float],
-        feeds: Mapping[str, NDArray[Any]],
-        device: str,
-        threads: int,
+        feeds: Feeds,
+        engine: Engine,
         seed: int,
         effort: Effort = EFFORT,
         seconds: float = SECONDS,
@@ -46,8 +44,7 @@ class ArchitectureTimer:
             gains: ``kernel_gain`` of the weights, by the site's output: random factors that keep the activations'
                 variance neither overflow nor slow the network down with denormal numbers.
             feeds: inputs, also the shape that is timed.
-            device: name as for ``open_session``.
-            threads: threads inside an operator.
+            engine: what runs the networks.
             seed: of the random weights and of the intervals.
             effort: how long to measure one pair of sessions.
             seconds: how long to go on with further pairs.
@@ -56,8 +53,7 @@ class ArchitectureTimer:
         self._model = model
         self._gains = gains
         self._feeds = feeds
-        self._device = device
-        self._threads = threads
+        self._engine = engine
         self._seed = seed
         self._effort = effort
         self._seconds = seconds
@@ -67,7 +63,7 @@ class ArchitectureTimer:
     def original(self) -> WholeModelTiming:
         """The original with its median time alone, roughly: in speed-ups that are predicted from shares it cancels."""
         effort = replace(self._effort, fewest_rounds=ROUGHLY)
-        (samples,) = time_interleaved([self._open(self._original)], self._feeds, effort)
+        (samples,) = time_interleaved([self._load(self._original)], effort)
         return WholeModelTiming(self._original, self._feeds, float(np.median(samples)))
 
     def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
@@ -84,11 +80,11 @@ class ArchitectureTimer:
         return Timed(before, before / speedup, speedup, low, high)
 
     def _epoch(self, candidate: bytes) -> NDArray[np.float64]:
-        pair = [self._open(self._original), self._open(candidate)]
-        return np.array(time_interleaved(pair, self._feeds, self._effort)).T
+        pair = [self._load(self._original), self._load(candidate)]
+        return np.array(time_interleaved(pair, self._effort)).T
 
-    def _open(self, model: bytes) -> Session:
-        return open_session(model, device=self._device, threads=self._threads)
+    def _load(self, model: bytes) -> Loaded:
+        return self._engine.load(model, self._feeds)
 
     def candidate(self, planned: Sequence[PlannedSite]) -> bytes:
         """A planned network with random weights."""

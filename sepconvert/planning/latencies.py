@@ -15,6 +15,7 @@ from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
 from sepconvert.planning.site_timing import ANY, Effort, WholeModelTiming, time_passing, time_share, time_ways
+from sepconvert.runtime.engines import ON_CPU, Engine
 from sepconvert.separable.scheme import Scheme
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
@@ -24,12 +25,14 @@ MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 class TimeSources:
     """What may be asked for times.
 
-    ``table`` is one from another run or machine; ``cache`` is None with ``--no-cache``; without ``timing`` nothing is
-    measured. ``written`` is the opset and IR version of the timed models; ``whole`` the model that the sites are of,
-    where their times are to be set against its own.
+    ``engine`` runs what is timed, and ``setting`` says where that holds. ``table`` is one from another run or machine;
+    ``cache`` is None with ``--no-cache``; without ``timing`` nothing is measured. ``written`` is the opset and IR
+    version of the timed models; ``whole`` the model that the sites are of, where their times are to be set against its
+    own.
     """
 
     setting: Setting
+    engine: Engine = ON_CPU
     table: Table | None = None
     cache: LatencyCache | None = None
     timing: bool = True
@@ -38,18 +41,9 @@ class TimeSources:
     effort: Effort = field(default_factory=Effort)
 
 
-def setting_here(device: str, threads: int) -> Setting:
-    """The setting that times measured now hold for.
-
-    Raises:
-        DeviceError: the device is unknown or missing.
-    """
-    from sepconvert.runtime.devices import find_device
-    from sepconvert.runtime.environment import cpu_name, runtime_distributions
-
-    found = find_device(device)
-    runtime = " ".join(f"{name} {version}" for name, version in runtime_distributions().items())
-    return Setting(runtime, found.name, found.provider, cpu_name(), threads)
+def setting_of(engine: Engine) -> Setting:
+    """The setting that times measured now with this engine hold for."""
+    return Setting(engine.runtime, engine.name, engine.provider, engine.hardware, engine.threads)
 
 
 class Latencies:
@@ -113,10 +107,8 @@ class Latencies:
         if sources.whole is None or not sources.timing or not {MEASURED, CACHE}.issuperset(times.source.values()):
             return times
         if workload not in self._shares:
-            rng, setting = np.random.default_rng(self._seed), sources.setting
-            self._shares[workload] = time_share(
-                workload, sources.whole, setting.device, setting.threads, rng, sources.written
-            )
+            rng = np.random.default_rng(self._seed)
+            self._shares[workload] = time_share(workload, sources.whole, sources.engine, rng, sources.written)
         dense = self._shares[workload] * sources.whole.ms
         pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in times.pairs.items()}
         return replace(times, pairs=pairs)
@@ -130,11 +122,11 @@ class Latencies:
         return _roofline(workload, ways, known)
 
     def _measure(self, workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
-        device, threads = self._sources.setting.device, self._sources.setting.threads
-        written, effort, rng = self._sources.written, self._sources.effort, np.random.default_rng(self._seed)
-        pairs = time_ways(workload, ways, device, threads, rng, written, effort)
+        sources, rng = self._sources, np.random.default_rng(self._seed)
+        engine, written, effort = sources.engine, sources.written, sources.effort
+        pairs = time_ways(workload, ways, engine, rng, written, effort)
         passing = known.passing if known is not None else 0.0
-        passing = passing or time_passing(workload, device, threads, rng, written, effort)
+        passing = passing or time_passing(workload, engine, rng, written, effort)
         times = SiteTimes(workload, pairs, dict.fromkeys(pairs, MEASURED), passing)
         if self._sources.cache is not None:
             self._sources.cache.store(times)

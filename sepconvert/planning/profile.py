@@ -40,6 +40,7 @@ from sepconvert.separable.groups import (
     mean_output,
     problems_error,
 )
+from sepconvert.separable.threads import one_blas_thread
 
 # The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
 # errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
@@ -120,7 +121,12 @@ def _watch(parent: int) -> None:
 
 
 def profile_site(task: SiteTask) -> SiteProfile:
-    """Estimate one site's error curves and the network's sensitivity to its error."""
+    """Estimate one site's error curves and the network's sensitivity to its error, to the same bytes wherever it is."""
+    with one_blas_thread():
+        return _profile(task)
+
+
+def _profile(task: SiteTask) -> SiteProfile:
     geometry, effort = task.replay.site.geometry, task.effort
     if not is_finite(task.moments):
         return profile_weights(

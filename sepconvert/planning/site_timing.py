@@ -14,7 +14,7 @@ factor of 2.6 at a load of 8). With several threads, on another device, and on W
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -26,9 +26,10 @@ from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model, lowered_site_model, passing_model
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.latency_table import Pair, Workload
+from sepconvert.runtime.engines import Engine, Feeds, Loaded
 from sepconvert.runtime.quantise import quantised_to_time
-from sepconvert.runtime.runners import make_runner, warm_up
-from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.runtime.runners import warm_up
+from sepconvert.runtime.sessions import model_errors
 from sepconvert.separable.forms import draw
 from sepconvert.separable.scheme import Scheme
 
@@ -54,15 +55,14 @@ class WholeModelTiming:
     """The whole model that its sites' times are set against: its bytes, one feed, and its time in ms."""
 
     model: bytes
-    feeds: Mapping[str, NDArray[Any]]
+    feeds: Feeds
     ms: float
 
 
 def time_ways(
     workload: Workload,
     ways: Sequence[Scheme],
-    device: str,
-    threads: int,
+    engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
     effort: Effort = Effort(),
@@ -72,8 +72,7 @@ def time_ways(
     Args:
         workload: what is computed; its sizes are known.
         ways: at least one.
-        device: name as for ``open_session``.
-        threads: threads inside an operator.
+        engine: what runs the models.
         rng: random weights and inputs.
         written: opset and IR version of the timed models.
         effort: how long to measure.
@@ -83,11 +82,13 @@ def time_ways(
         DeviceError: the device is missing.
     """
     bench = _Bench(workload, rng, written)
-    dense = open_session(bench.dense(), device=device, threads=threads)
+    dense = engine.load(bench.dense(), bench.feeds)
     found: dict[Scheme, Pair] = {}
     for first in range(0, len(ways), CANDIDATES_ALIVE):
         group = ways[first : first + CANDIDATES_ALIVE]
-        reference, *others = _time_group(dense, [bench.candidate(way) for way in group], bench.feeds, effort)
+        candidates = [engine.load(bench.candidate(way), bench.feeds) for way in group]
+        reference, *others = time_interleaved([dense, *candidates], effort)
+        candidates.clear()  # before the next ones are opened
         dense_ms = median(reference)
         for way, ms in zip(group, others, strict=True):
             found[way] = Pair(dense_ms * ratio_in_rounds(ms, reference), dense_ms)
@@ -97,8 +98,7 @@ def time_ways(
 def time_share(
     workload: Workload,
     whole: WholeModelTiming,
-    device: str,
-    threads: int,
+    engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
     effort: Effort = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200),
@@ -108,17 +108,16 @@ def time_share(
     Whatever slows the machine down meanwhile slows both. Arguments and errors as for ``time_ways``.
     """
     bench = _Bench(workload, rng, written)
-    dense, model = (open_session(data, device=device, threads=threads) for data in (bench.dense(), whole.model))
+    dense, model = engine.load(bench.dense(), bench.feeds), engine.load(whole.model, whole.feeds)
     # The order of every other round is reversed, so that the last always follows itself or the one before and finds the
     # caches as it does when it is timed for itself. For the whole model a single convolution hardly changes them.
-    of_model, _, of_dense = _interleave([(model, whole.feeds), *[(dense, bench.feeds)] * 2], effort)
+    of_model, _, of_dense = time_interleaved([model, dense, dense], effort)
     return ratio_in_rounds(of_dense, of_model)
 
 
 def time_passing(
     workload: Workload,
-    device: str,
-    threads: int,
+    engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
     effort: Effort = Effort(),
@@ -130,8 +129,8 @@ def time_passing(
     """
     bench = _Bench(workload, rng, written)
     models = [(bench.dense(), bench.feeds), *bench.passing()]
-    runs = [(open_session(model, device=device, threads=threads), feeds) for model, feeds in models]
-    of_dense, of_input, of_output = _interleave(runs, effort)
+    loaded = [engine.load(model, feeds) for model, feeds in models]
+    of_dense, of_input, of_output = time_interleaved(loaded, effort)
     return (ratio_in_rounds(of_input, of_dense) + ratio_in_rounds(of_output, of_dense)) / 2
 
 
@@ -177,31 +176,17 @@ class _Bench:
         return quantised_to_time(model) if self._workload.int8 else model
 
 
-def _time_group(
-    dense: Session, models: Sequence[bytes], feeds: Mapping[str, NDArray[Any]], effort: Effort
-) -> list[list[float]]:
-    """Time the models beside the dense session; theirs are closed on return."""
-    sessions = [open_session(model, device=dense.device.name, threads=dense.threads) for model in models]
-    return time_interleaved([dense, *sessions], feeds, effort)
-
-
-def time_interleaved(
-    sessions: Sequence[Session], feeds: Mapping[str, NDArray[Any]], effort: Effort
-) -> list[list[float]]:
-    """Run the sessions in turn and return the times of each in ms; the warm-up does not count."""
-    return _interleave([(session, feeds) for session in sessions], effort)
-
-
-def _interleave(runs: Sequence[tuple[Session, Mapping[str, NDArray[Any]]]], effort: Effort) -> list[list[float]]:
-    alone = all(session.device.is_cpu and session.threads == 1 for session, _ in runs) and sys.platform != "win32"
-    runners = [make_runner(session, feeds) for session, feeds in runs]
-    distinct = {id(session): (session, feeds, runner) for (session, feeds), runner in zip(runs, runners, strict=True)}
-    for session, feeds, runner in distinct.values():
-        if not session.device.is_cpu:
-            warm_up(runner, accelerator=True)
+def time_interleaved(loaded: Sequence[Loaded], effort: Effort) -> list[list[float]]:
+    """Run the models in turn and return the times of each in ms; the warm-up does not count."""
+    alone = all(not each.accelerated and each.threads == 1 for each in loaded) and sys.platform != "win32"
+    for each in dict.fromkeys(loaded):
+        if each.accelerated:
+            warm_up(each.run, accelerator=True)
             continue
-        for _ in range(CPU_WARM_RUNS):
-            session.run(feeds)
+        with model_errors("run the model"):
+            for _ in range(CPU_WARM_RUNS):
+                each.run()
+    runners = [each.run for each in loaded]
     times: list[list[float]] = [[] for _ in runners]
     end = time.perf_counter() + effort.seconds
     for round_ in range(effort.most_rounds):

@@ -14,6 +14,7 @@ from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.progress import Progress, silent
 from sepconvert.pytorch.batches import Lesson, Lessons, Recorded, Varied, prepare, variances
 from sepconvert.pytorch.distil import Course, Keeping, Learned, Settings, distil, to_device
+from sepconvert.pytorch.memory_layout import weights_channels_last
 from sepconvert.pytorch.objective import Goal
 from sepconvert.pytorch.parity import check_parity
 from sepconvert.pytorch.processes import Crew
@@ -76,9 +77,7 @@ def train(job: Job, crew: Crew, progress: Progress) -> Trained:
     graph = TrainableGraph.from_model(student, job.trainable, wide=True)
     compare(student, job.heldout)
     graph.to(crew.device)
-    for weight in (*graph.parameters(), *graph.buffers()):
-        if weight.ndim == 4:  # the layout that convolutions are fastest in
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    weights_channels_last(graph)
     # Every process takes as many batches, so that all of them make the same steps.
     share = len(job.batches) // crew.size
     mine = job.batches[crew.rank :: crew.size][:share]

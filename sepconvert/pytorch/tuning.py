@@ -30,6 +30,7 @@ from sepconvert.pytorch.hard_labels import with_own_answers
 from sepconvert.pytorch.processes import Alone
 from sepconvert.pytorch.trainable import TrainableGraph
 from sepconvert.pytorch.training import Job, Trained, compare, train
+from sepconvert.runtime.devices import IN_PYTORCH, available_devices
 from sepconvert.runtime.sessions import open_session
 
 RATE = 2e-3
@@ -149,7 +150,7 @@ def _job(
             f"{data.origin} holds {data.count} inputs, too few for fine-tuning; give some hundreds or more."
         )
     if tuning.hard_labels:
-        data = with_own_answers(teacher, values, data, tuning.device)
+        data = with_own_answers(teacher, values, data, _runtime_device(tuning.device))
     fitted, heldout = data.split(min(HELDOUT, MOST_HELDOUT / data.count), _rng(tuning.seed, _SPLIT))
     batch = _batch_size(rewritten, fitted, processes)
     batches = tuple(fitted.cut(batch, _rng(tuning.seed, _CUT)))
@@ -169,7 +170,7 @@ def _job(
         values,
         batches,
         tuple(heldout.cut(batch, _rng(tuning.seed, _CUT_HELDOUT))),
-        tuning.device,
+        _runtime_device(tuning.device),
         settings,
         keeping,
         tuning.variation,
@@ -206,13 +207,21 @@ def _resumed(tuning: Tuning, subject: str) -> Any:
 
 
 def _accelerator(device: str) -> str:
-    if device not in ("cuda", "tensorrt"):
+    if device not in ("cuda", "tensorrt", "torch:cuda"):
         return "cpu"
     if not torch.cuda.is_available():
         raise DeviceError(
             f"--device {device}: this PyTorch sees no CUDA device; install a CUDA build of torch, or train on the cpu."
         )
     return "cuda"
+
+
+def _runtime_device(device: str) -> str:
+    """Where onnxruntime runs the original: a device of PyTorch's may be none of the installed onnxruntime's."""
+    if device not in IN_PYTORCH:
+        return device
+    same = device.removeprefix("torch:")
+    return same if same in available_devices() else "cpu"
 
 
 def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:

@@ -66,6 +66,10 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
 )
 
 
+IN_PYTORCH = ("torch:cpu", "torch:cuda")
+"""Devices where PyTorch runs models, not onnxruntime."""
+
+
 def available_devices() -> list[str]:
     """Return the device names whose provider the installed onnxruntime has, ``cpu`` first."""
     import onnxruntime
@@ -83,7 +87,7 @@ def find_device(name: str) -> Device:
     """
     device = DEVICES.get(name.lower())
     if device is None:
-        raise DeviceError(f"Device '{name}' is not known; choose one of {', '.join(DEVICES)}.")
+        raise DeviceError(f"Device '{name}' is not known; choose one of {', '.join([*DEVICES, *IN_PYTORCH])}.")
     available = available_devices()
     if device.name not in available:
         raise DeviceError(

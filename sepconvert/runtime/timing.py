@@ -6,20 +6,18 @@ is warmed up on the very shape that is timed; fast models are looped so that a s
 samples are kept.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from time import perf_counter
 from timeit import Timer
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepconvert.progress import Progress, silent
 from sepconvert.record import NONE, Latency, tell_apart
-from sepconvert.runtime.devices import Device, find_device
+from sepconvert.runtime.engines import ON_CPU, Engine, Feeds, Loaded
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.intervals import (
     Samples,
@@ -30,11 +28,8 @@ from sepconvert.runtime.intervals import (
     ratio_scatter,
     summarise,
 )
-from sepconvert.runtime.proof import prove_provider
-from sepconvert.runtime.runners import Runner, make_runner, warm_up
+from sepconvert.runtime.runners import warm_up
 from sepconvert.runtime.sessions import open_session
-
-Feeds = Mapping[str, NDArray[Any]]
 
 _LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
 _LEAST_ROUNDS, _MOST_ROUNDS = 20, 400
@@ -51,8 +46,7 @@ def time_pair(
     feeds: Feeds,
     *,
     rng: np.random.Generator,
-    device: str = "cpu",
-    threads: int = 1,
+    engine: Engine = ON_CPU,
     seconds: float = 3.0,
     progress: Progress = silent,
 ) -> Latency:
@@ -64,8 +58,7 @@ def time_pair(
         feeds: inputs of the models, also the shape they are timed at; adapted where a single input of ``after`` has
             another name or an input another float type.
         rng: order of the runs, and the bootstrap.
-        device: a name from ``devices.DEVICES``.
-        threads: threads inside an operator.
+        engine: what runs the models.
         seconds: time to spend on samples, warm-up and loading aside; more where twenty samples of each model need it,
             and as much again where the result is not stable.
         progress: told of every epoch, never while something is timed.
@@ -78,7 +71,7 @@ def time_pair(
         ModelError: a model cannot be loaded or run.
     """
     models = [before] if after is None else [before, after]
-    (timed,) = time_in_turns(models, feeds, rng=rng, device=device, threads=threads, seconds=seconds, progress=progress)
+    (timed,) = time_in_turns(models, feeds, rng=rng, engine=engine, seconds=seconds, progress=progress)
     return timed
 
 
@@ -87,8 +80,7 @@ def time_in_turns(
     feeds: Feeds,
     *,
     rng: np.random.Generator,
-    device: str = "cpu",
-    threads: int = 1,
+    engine: Engine = ON_CPU,
     seconds: float = 3.0,
     progress: Progress = silent,
 ) -> list[Latency]:
@@ -100,23 +92,22 @@ def time_in_turns(
     Returns:
         A timing for each model but the first, all with the same samples of the first; for a single model, its own.
     """
-    target = find_device(device)
     inputs = [feeds, *(_adapt(models[0], other, feeds) for other in models[1:])]
-    verified, warnings = _prove(models, inputs, target, threads)
+    verified, warnings = _prove(models, inputs, engine)
     pairs = [[0, place] for place in range(1, len(models))] or [[0]]
     epochs: list[Samples] = []
     for _ in range(_ATTEMPTS):
-        epochs += _sample_epochs(models, inputs, target, threads, seconds, rng, progress)
+        epochs += _sample_epochs(models, inputs, engine, seconds, rng, progress)
         verdicts = [_Verdict([epoch[:, pair] for epoch in epochs], rng) for pair in pairs]
         if all(verdict.final for verdict in verdicts):
             break
     samples = np.concatenate(epochs)
     return [
         Latency(
-            device=target.name,
-            provider=target.provider,
+            device=engine.name,
+            provider=engine.provider,
             provider_verified=verified,
-            threads=threads,
+            threads=engine.threads,
             input_shapes={name: list(array.shape) for name, array in feeds.items()},
             before=summarise(samples[:, 0]),
             after=summarise(samples[:, pair[1]]) if len(pair) > 1 else None,
@@ -159,24 +150,19 @@ def _adapt(before: bytes | Path, after: bytes | Path, feeds: Feeds) -> Feeds:
     return adapt_feeds(feeds, pair_inputs(first.inputs, second.inputs))
 
 
-def _prove(
-    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int
-) -> tuple[bool, list[str]]:
-    if device.is_cpu:
-        return True, []  # nothing but the CPU provider is in these sessions, and opening them checks that
-    proofs = [prove_provider(m, f, device=device.name, threads=threads) for m, f in zip(models, inputs, strict=True)]
+def _prove(models: Sequence[bytes | Path], inputs: Sequence[Feeds], engine: Engine) -> tuple[bool, list[str]]:
+    proofs = [engine.prove(model, feeds) for model, feeds in zip(models, inputs, strict=True)]
     verified = all(proof.verified for proof in proofs)
     warnings = list(dict.fromkeys(text for proof in proofs for text in proof.warnings))
     if not verified:
-        warnings.append(f"The time is not {device.name}'s alone: convolutions or matrix products ran elsewhere.")
+        warnings.append(f"The time is not {engine.name}'s alone: convolutions or matrix products ran elsewhere.")
     return verified, warnings
 
 
 def _sample_epochs(
     models: Sequence[bytes | Path],
     inputs: Sequence[Feeds],
-    device: Device,
-    threads: int,
+    engine: Engine,
     seconds: float,
     rng: np.random.Generator,
     progress: Progress,
@@ -185,43 +171,39 @@ def _sample_epochs(
     epochs: list[Samples] = []
     wanted = _EPOCHS
     while len(epochs) < wanted:
-        progress(f"Latency on {device.name}", len(epochs), wanted)
+        progress(f"Latency on {engine.name}", len(epochs), wanted)
         start = perf_counter()
-        with _running(models, inputs, device, threads, rng) as runners:
+        with _running(models, inputs, engine, rng) as loaded:
             missing = _LEAST_ROUNDS - sum(len(samples) for samples in epochs)
             rounds = (max(ceil(missing / (wanted - len(epochs))), 1), _MOST_ROUNDS // wanted)
-            samples = _sample(runners, seconds / wanted, rounds, rng, not device.is_cpu)
+            samples = _sample(loaded, seconds / wanted, rounds, rng)
         epochs.append(samples)
         if len(epochs) == 1:  # slow to load or to warm up?
             wanted = int(np.clip(2 * seconds / (perf_counter() - start), _FEWEST_EPOCHS, _EPOCHS))
-    progress(f"Latency on {device.name}", wanted, wanted)
+    progress(f"Latency on {engine.name}", wanted, wanted)
     return epochs
 
 
 @contextmanager
 def _running(
-    models: Sequence[bytes | Path], inputs: Sequence[Feeds], device: Device, threads: int, rng: np.random.Generator
-) -> Iterator[list[Runner]]:
-    """Open one session for each model for as long as the block lasts.
+    models: Sequence[bytes | Path], inputs: Sequence[Feeds], engine: Engine, rng: np.random.Generator
+) -> Iterator[list[Loaded]]:
+    """Load each model for as long as the block lasts.
 
     In random order: a place in memory that is better by habit must not always fall to the same model.
     """
-    opened = {
-        place: make_runner(open_session(models[place], device=device.name, threads=threads), inputs[place])
-        for place in rng.permutation(len(models))
-    }
-    runners = [opened.pop(place) for place in range(len(models))]
+    opened = {place: engine.load(models[place], inputs[place]) for place in rng.permutation(len(models))}
+    loaded = [opened.pop(place) for place in range(len(models))]
     try:
-        yield runners
+        yield loaded
     finally:
-        runners.clear()
+        loaded.clear()
 
 
-def _sample(
-    runners: Sequence[Runner], seconds: float, limits: tuple[int, int], rng: np.random.Generator, accelerator: bool
-) -> Samples:
-    """Time all runners in turns; (rounds, runners) in ms per run. ``limits``: fewest and most rounds."""
-    single = [warm_up(runner, accelerator=accelerator) for runner in runners]
+def _sample(loaded: Sequence[Loaded], seconds: float, limits: tuple[int, int], rng: np.random.Generator) -> Samples:
+    """Time all models in turns; (rounds, models) in ms per run. ``limits``: fewest and most rounds."""
+    runners = [each.run for each in loaded]
+    single = [warm_up(each.run, accelerator=each.accelerated) for each in loaded]
     fewest, most = limits
     least = max(_LEAST_SAMPLE, seconds / most / len(runners))
     loops = [max(1, ceil(least / time)) for time in single]

@@ -44,9 +44,9 @@ def doctor() -> list[Finding]:
 
 def known_devices() -> list[str]:
     """Names that ``--device`` takes, whether or not this machine has them."""
-    from sepconvert.runtime.devices import DEVICES
+    from sepconvert.runtime.devices import DEVICES, IN_PYTORCH
 
-    return list(DEVICES)
+    return [*DEVICES, *IN_PYTORCH]
 
 
 def runtime_versions() -> str:

@@ -1,12 +1,14 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepconvert.data import Dataset, random_inputs
+from sepconvert.errors import DataError
 from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import expose
 from sepconvert.graph.joined import Parts, output_parts
@@ -14,6 +16,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, SampleImages
+from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
@@ -97,17 +100,31 @@ def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | 
     return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
 
 
+def feeds_to_time(opened: OpenedModel, dataset: Dataset | None, rng: np.random.Generator) -> Mapping[str, NDArray[Any]]:
+    """One batch to time a model with, of the size that its sites are timed at: that of ``--input``, else one sample.
+
+    Raises:
+        DataError: there are not so many samples.
+    """
+    wanted = opened.shapes.batch
+    inputs = dataset if dataset is not None else random_inputs(opened.shapes.inputs, wanted, rng)
+    if inputs.count < wanted:
+        raise DataError(
+            f"{inputs.origin} holds {inputs.count} sample(s), too few to time batches of {wanted}, as --input asks; "
+            "give more, or ask for smaller batches."
+        )
+    return next(iter(inputs.batches(wanted)))
+
+
 def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
     """Time versions of a model against the first of them, in turns, on the first device."""
     from sepconvert.runtime.timing import time_in_turns
 
     measure, rng = case.request.measure, np.random.default_rng(case.request.seed)
-    inputs = case.sample if case.sample is not None else random_inputs(case.opened.shapes.inputs, 1, rng)
     return time_in_turns(
         [runnable(opened.model) for opened in models],
-        next(iter(inputs.batches(1))),
-        device=measure.devices[0],
-        threads=measure.threads,
+        feeds_to_time(case.opened, case.sample, rng),
+        engine=find_engine(measure.devices[0], measure.threads),
         rng=rng,
         progress=case.request.progress,
     )
@@ -125,11 +142,10 @@ def measure_latency(
     from sepconvert.runtime.timing import time_pair
 
     rng = np.random.default_rng(seed)
-    inputs = dataset if dataset is not None else random_inputs(before.shapes.inputs, 1, rng)
-    feeds = next(iter(inputs.batches(1)))
+    feeds = feeds_to_time(before, dataset, rng)
     first = runnable(before.model)
     second = None if after is None else runnable(after.model)
     return [
-        time_pair(first, second, feeds, device=device, threads=measure.threads, rng=rng, progress=progress)
+        time_pair(first, second, feeds, engine=find_engine(device, measure.threads), rng=rng, progress=progress)
         for device in measure.devices
     ]

@@ -135,7 +135,8 @@ class Measure:
 
     Args:
         latency: whether latency is measured.
-        devices: names as ``cpu`` or ``cuda``; the first one is planned for, all are measured.
+        devices: names as ``cpu``, ``cuda`` or ``torch:cuda`` (there PyTorch runs the models); the first one is planned
+            for, all are measured.
         threads: threads of a model that is timed.
         metric: what else to measure: ``top1``, ``mean-iou``, ``psnr``, ``ssim``, ``detection-ap``, ``ctc-text``,
             ``pkg.module:callable``, or a function of the original's outputs, the judged network's (mappings from names
@@ -156,17 +157,17 @@ class Measure:
         """Refuse, before any work is done, a device or a metric that could not be measured at the end.
 
         Raises:
-            DeviceError: its name is unknown, or the installed onnxruntime does not have it.
+            DeviceError: its name is unknown, or the installed onnxruntime or PyTorch does not have it.
             UsageError: no metric has that name.
             DataError: the metric cannot be imported.
         """
-        from sepconvert.runtime.devices import find_device
+        from sepconvert.workflows.engines import find_engine
 
         find_metric(self.metric)
 
         if self.latency or tuple(self.devices) != ("cpu",):
             for device in self.devices:
-                find_device(device)
+                find_engine(device, self.threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,7 @@ class Planning:
         latency_table: times of sites from elsewhere, as ``sweep`` exports them.
         cache: whether times and profiles of sites are kept between runs.
         jobs: processes that profile sites at the same time; None for one per core, at most 4.
+        cluster: address of a dask scheduler, as ``tcp://192.168.0.1:8786``, whose workers profile the sites.
         fold: also fold sums ``P z + z`` into the pointwise convolution P, exactly; done even where nothing else is.
         allow_loss: also write a network that is beyond use (a relative error of 0.9 or more).
         max_drop: how far the metric (``Measure.metric``) may fall below the original's. Nothing is written beyond it;
@@ -205,6 +207,7 @@ class Planning:
     latency_table: Path | str | None = None
     cache: bool = True
     jobs: int | None = None
+    cluster: str | None = None
     fold: bool = False
     allow_loss: bool = False
     max_drop: float | None = None

@@ -6,12 +6,10 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sepconvert.data import random_inputs
 from sepconvert.errors import ModelError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.activations import activation_behind
@@ -22,7 +20,7 @@ from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import SiteProfile, sensitive_parts
 from sepconvert.planning.disk_cache import default_folder
-from sepconvert.planning.latencies import Latencies, TimeSources, setting_here
+from sepconvert.planning.latencies import Latencies, TimeSources, setting_of
 from sepconvert.planning.latency_table import Table, WholeModel, Workload
 from sepconvert.planning.options import options_by_cost, options_by_latency
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
@@ -30,9 +28,12 @@ from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import WholeModelTiming
 from sepconvert.planning.speedup import SpeedupOutOfReachError, plan_speedup
 from sepconvert.planning.within_budget import Choices
+from sepconvert.runtime.engines import Engine
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.fit import Applied
+from sepconvert.workflows.measure import feeds_to_time
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
@@ -166,13 +167,13 @@ class Planner:
         from sepconvert.planning.latency_table import read_table
 
         model, measure, planning = self.case.opened.model.ir, self.request.measure, self.request.planning
-        setting = setting_here(measure.devices[0], measure.threads)
+        setting = setting_of(self._engine)
         table = None if planning.latency_table is None else read_table(Path(planning.latency_table))
         folder, warn = default_folder() / "latency", self.warnings.append
         cache = LatencyCache(setting, folder, warn) if planning.cache else None
         written = Surroundings.of(model)
         whole = self._whole if measure.latency else None
-        sources = TimeSources(setting, table, cache, measure.latency, written, whole)
+        sources = TimeSources(setting, self._engine, table, cache, measure.latency, written, whole)
         return Latencies(sources, self.request.seed, warn)
 
     @cached_property
@@ -239,12 +240,16 @@ class Planner:
     def _timer(self) -> "ArchitectureTimer":
         from sepconvert.planning.architecture import ArchitectureTimer
 
-        model, measure = self.case.opened.model, self.request.measure
+        model = self.case.opened.model
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
+        feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
         make = runnable if self._int8 is None else as_timed_in_int8
-        return ArchitectureTimer(
-            model, gains, self._feeds(), measure.devices[0], measure.threads, self.request.seed, make=make
-        )
+        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, make=make)
+
+    @property
+    def _engine(self) -> Engine:
+        measure = self.request.measure
+        return find_engine(measure.devices[0], measure.threads)
 
     @cached_property
     def _whole(self) -> WholeModelTiming:
@@ -259,13 +264,6 @@ class Planner:
         totals = self.case.opened.totals
         rest = rest_ms((totals.macs or 0) - (totals.site_macs or 0))
         return known + rest * (known / modelled if modelled else 1.0)
-
-    def _feeds(self) -> Mapping[str, NDArray[Any]]:
-        case = self.case
-        inputs = case.sample
-        if inputs is None:
-            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(self.request.seed))
-        return next(iter(inputs.batches(1)))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

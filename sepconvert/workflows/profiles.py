@@ -9,6 +9,7 @@ from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.save import digest
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder
+from sepconvert.workflows.cluster import spread_over
 from sepconvert.workflows.opened import Case
 
 FEWEST_BATCHES = 4  # of calibration inputs, below which the weights tell more
@@ -56,12 +57,13 @@ def _cached(case: Case, inputs: Dataset, warn: Callable[[str], None]) -> Mapping
 def _from_data(case: Case, inputs: Dataset) -> Mapping[str, SiteProfile]:
     from sepconvert.planning.profile import profile_network
 
-    return profile_network(
-        case.opened.model,
-        case.sites,
-        inputs,
-        case.request.forms,
-        rng=np.random.default_rng(case.request.seed),
-        jobs=case.request.planning.jobs,
-        progress=case.request.progress,
-    )
+    with spread_over(case.request.planning.cluster):
+        return profile_network(
+            case.opened.model,
+            case.sites,
+            inputs,
+            case.request.forms,
+            rng=np.random.default_rng(case.request.seed),
+            jobs=case.request.planning.jobs,
+            progress=case.request.progress,
+        )

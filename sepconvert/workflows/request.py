@@ -8,6 +8,7 @@ from sepconvert.data import Data
 from sepconvert.errors import UsageError
 from sepconvert.graph.sites import CONV, LAYERS
 from sepconvert.progress import Progress, silent
+from sepconvert.runtime.devices import IN_PYTORCH
 from sepconvert.separable.forms import lowerings, named, names
 from sepconvert.workflows.options import Budget, FineTune, Measure, Planning, Reading, one_of
 from sepconvert.workflows.outputs import Outputs
@@ -53,6 +54,11 @@ class Request:
             raise UsageError("--metric is measured on real inputs: give --data or --test-data.")
         if self.budget.name == "max_drop" and (self.data is None or self.planning.init == "random"):
             raise UsageError("--max-drop is planned for on held-out inputs of --data; give them, and no --init random.")
+        foreign = next((device for device in self.measure.devices if device.lower() in IN_PYTORCH), None)
+        if self.planning.int8 and foreign is not None:
+            raise UsageError(
+                f"--int8 makes models for onnxruntime, and --device {foreign} is PyTorch's; choose another device."
+            )
         if self.budget.name == "max_error" and (self.data is None or self.planning.init == "random"):
             raise UsageError("--max-error is measured on held-out inputs of --data; give them, and no --init random.")
 

@@ -14,6 +14,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, watched
 from sepconvert.record import ModelFile, Record, TotalsPair
 from sepconvert.separable.threads import one_blas_thread
+from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
@@ -203,6 +204,7 @@ def _run(request: Request) -> RewriteResult:
     written = [] if destination is None else [destination, *sidecars(source, destination)]
     outputs.check(*source.files, also=written)
     request.measure.check()
+    check_cluster(request.planning.cluster)
     check_tuning(request)
     check_fold(request, source)
     named = [request.data, request.training_data, request.test_data]

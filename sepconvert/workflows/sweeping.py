@@ -17,6 +17,7 @@ from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.record.ruin import ruins
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.threads import one_blas_thread
+from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import begin_record, describe_sites, worst_error
 from sepconvert.workflows.fit import apply_fits, fit_plans
@@ -129,6 +130,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
     tables = [] if table is None else [table]
     outputs.check(*source.files, also=tables)
     measure.check()
+    check_cluster(planning.cluster)
     opened, (calibration, test) = open_with_data(
         source, request, [request.data, request.test_data], [*tables, *outputs.paths()]
     )

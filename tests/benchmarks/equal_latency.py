@@ -26,7 +26,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.architecture import ArchitectureTimer
 from sepconvert.planning.plans import PlannedSite, SiteOption
 from sepconvert.planning.site_timing import Effort, time_interleaved
-from sepconvert.runtime.sessions import open_session
+from sepconvert.runtime.engines import ON_CPU
 from sepconvert.separable.forms import cli_name
 from sepconvert.separable.scheme import Scheme
 from sepconvert.separable.threads import one_blas_thread
@@ -127,12 +127,12 @@ def time_all(options: argparse.Namespace, made: dict[str, Any]) -> None:
     models: dict[str, bytes | Path] = {ORIGINAL: options.model, FASTEST: _fastest_model(planner, made["plans"])}
     models |= {name: path(options, name, 0) for name in names}
     for _ in range(options.reopened):
-        sessions = [open_session(model) for model in models.values()]
-        times = np.array(time_interleaved(sessions, feeds, EFFORT))
+        loaded = [ON_CPU.load(model, feeds) for model in models.values()]
+        times = np.array(time_interleaved(loaded, EFFORT))
         speedups = np.exp(np.median(np.log(times[0] / times), axis=1))
         for name, speedup in zip(models, speedups, strict=True):
             made["speedups"].setdefault(name, []).append(float(speedup))
-        del sessions
+        del loaded
     note(options, made)
 
 

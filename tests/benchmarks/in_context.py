@@ -27,7 +27,7 @@ from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.planning.latency_table import SiteTimes, Workload
 from sepconvert.planning.site_timing import Effort, time_interleaved, time_passing, time_ways
-from sepconvert.runtime.sessions import open_session
+from sepconvert.runtime.engines import ON_CPU
 from sepconvert.separable.forms import FORMS, cost_of, named
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -96,13 +96,13 @@ def measure(channels: int, side: int, way: Scheme) -> Row:
     short, long = chain(channels, side, SHORT), chain(channels, side, LONG)
     one = chain(channels, side, 1)
     models = [short, long, rewritten(short, way), rewritten(long, way), one, rewritten(one, way)]
-    sessions = [open_session(model_bytes(model)) for model in models]
-    times = [median(ms) for ms in time_interleaved(sessions, feeds, EFFORT)]
+    loaded = [ON_CPU.load(model_bytes(model), feeds) for model in models]
+    times = [median(ms) for ms in time_interleaved(loaded, EFFORT)]
     dense, new = ((times[i + 1] - times[i]) / (LONG - SHORT) for i in (0, 2))
     geometry = ConvGeometry(channels, channels, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((side, side))
     workload, effort = Workload(geometry, following="Relu"), Effort(1.0, 9, 200)
-    pairs = time_ways(workload, [way], "cpu", 1, np.random.default_rng(3), effort=effort)
-    passing = time_passing(workload, "cpu", 1, np.random.default_rng(4), effort=effort)
+    pairs = time_ways(workload, [way], ON_CPU, np.random.default_rng(3), effort=effort)
+    passing = time_passing(workload, ON_CPU, np.random.default_rng(4), effort=effort)
     planned = SiteTimes(workload, pairs, {way: "measured"}, passing)
     ratio = geometry.dense_cost.macs / cost_of(way.form, geometry, way.rank).macs
     alone = times[4], times[5]

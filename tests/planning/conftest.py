@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sepconvert.planning import architecture, site_timing
+from sepconvert.runtime import engines
 from sepconvert.runtime.sessions import Session
 
 
@@ -43,14 +43,11 @@ def counted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _observe(monkeypatch: pytest.MonkeyPatch, seen: Callable[[Session], None]) -> None:
-    for module in (site_timing, architecture):
-        monkeypatch.setattr(module, "open_session", _opening(module.open_session, seen))
+    original = engines.open_session
 
-
-def _opening(original: Callable[..., Session], seen: Callable[[Session], None]) -> Callable[..., Session]:
     def opening(*args: Any, **options: Any) -> Session:
         session = original(*args, **options)
         seen(session)
         return session
 
-    return opening
+    monkeypatch.setattr(engines, "open_session", opening)

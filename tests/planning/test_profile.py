@@ -306,22 +306,6 @@ def test_nobody_is_told_that_joblib_has_replaced_a_process(
     assert not told
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
-def test_a_dask_cluster_finds_what_this_process_finds(
-    resnet: tuple[LoadedModel, list[ConvSite], Dataset],
-) -> None:
-    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, worker_dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        parallel_config(backend="dask"),
-    ):
-        spread = _profile(resnet, 2)
-    _assert_same(_profile(resnet, 1), spread)
-
-
 def _profile(resnet: tuple[LoadedModel, list[ConvSite], Dataset], jobs: int) -> dict[str, SiteProfile]:
     model, sites, dataset = resnet
     return profile_network(

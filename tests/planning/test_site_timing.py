@@ -28,6 +28,7 @@ from sepconvert.planning.site_timing import (
     time_passing,
     time_ways,
 )
+from sepconvert.runtime.engines import ON_CPU
 from sepconvert.runtime.sessions import open_session
 from sepconvert.separable.forms import FORMS, lowerings, named
 from sepconvert.separable.geometry import ConvGeometry
@@ -43,21 +44,21 @@ LINE = ConvGeometry(8, 8, (5,), (1,), (2,), (4, 4)).at((40,))
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_form_and_lowering_can_be_timed(geometry: ConvGeometry, dtype: str) -> None:
     ways = [Scheme(form, rank, how) for form in FORMS for rank in (1, 2) for how in lowerings(form, rank)]
-    found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
+    found = time_ways(Workload(geometry, dtype, 2, "Relu"), ways, ON_CPU, np.random.default_rng(0), ANY, QUICK)
     assert list(found) == ways
     assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.values())
 
 
 def test_few_sessions_are_alive_at_once_and_none_afterwards(alive: Alive) -> None:
     ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 8)]
-    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
+    time_ways(Workload(SQUARE), ways, ON_CPU, np.random.default_rng(0), ANY, QUICK)
     assert alive.most <= 1 + CANDIDATES_ALIVE
     assert alive.now == 0
 
 
 def test_the_dense_convolution_is_opened_once_and_every_candidate_once(counted_sessions: list[str]) -> None:
     ways = [Scheme("dw_pw", rank, "stacked") for rank in range(1, 6)]
-    time_ways(Workload(SQUARE), ways, "cpu", 1, np.random.default_rng(0), ANY, QUICK)
+    time_ways(Workload(SQUARE), ways, ON_CPU, np.random.default_rng(0), ANY, QUICK)
     assert counted_sessions == ["cpu"] * (1 + len(ways))
 
 
@@ -70,7 +71,7 @@ def test_a_model_that_passes_a_value_has_its_shape_and_computes_nothing_but_a_re
 
 
 def test_passing_values_is_timed_beside_the_dense_convolution(counted_sessions: list[str], alive: Alive) -> None:
-    share = time_passing(Workload(LINE, "float16", 2), "cpu", 1, np.random.default_rng(0), ANY, QUICK)
+    share = time_passing(Workload(LINE, "float16", 2), ON_CPU, np.random.default_rng(0), ANY, QUICK)
     assert share > 0
     assert counted_sessions == ["cpu"] * 3
     assert (alive.most, alive.now) == (3, 0)
@@ -81,9 +82,9 @@ def test_a_network_is_timed_in_further_pairs_of_sessions_while_there_is_time(
 ) -> None:
     model = load_model(sample_models_dir / "fashion_vgg.onnx")
     feeds = {str(model.ir.graph.inputs[0].name): np.zeros((1, 1, 28, 28), np.float32)}
-    ArchitectureTimer(model, {}, feeds, "cpu", 1, 0, QUICK, seconds=0.0)([])
+    ArchitectureTimer(model, {}, feeds, ON_CPU, 0, QUICK, seconds=0.0)([])
     assert len(counted_sessions) == 2
-    timed = ArchitectureTimer(model, {}, feeds, "cpu", 1, 0, QUICK, seconds=1.0)([])
+    timed = ArchitectureTimer(model, {}, feeds, ON_CPU, 0, QUICK, seconds=1.0)([])
     assert len(counted_sessions) >= 2 + 4
     assert timed.low <= timed.speedup <= timed.high
     assert timed.before_ms / timed.after_ms == pytest.approx(timed.speedup)
@@ -106,7 +107,7 @@ def test_an_architectures_interval_is_of_the_rounds_of_all_pairs(
     monkeypatch.setattr(architecture, "time_interleaved", timed)
     clock = iter(range(100))
     monkeypatch.setattr(architecture, "perf_counter", lambda: float(next(clock)))
-    found = ArchitectureTimer(model, {}, feeds, "cpu", 1, 0, QUICK, seconds=3.5)([])
+    found = ArchitectureTimer(model, {}, feeds, ON_CPU, 0, QUICK, seconds=3.5)([])
     assert next(pairs, None) is None
     assert found.speedup == pytest.approx(2, rel=0.01)
     assert found.low < 2 < found.high
@@ -115,15 +116,14 @@ def test_an_architectures_interval_is_of_the_rounds_of_all_pairs(
 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ValueError, match="spatial size"):
-        time_ways(Workload(SQUARE.at(None)), [Scheme("dw_pw", 1, "stacked")], "cpu", 1, np.random.default_rng(0))
+        time_ways(Workload(SQUARE.at(None)), [Scheme("dw_pw", 1, "stacked")], ON_CPU, np.random.default_rng(0))
 
 
 def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None:
-    session = open_session(_model().SerializeToString())
-    feeds = _feeds()
-    assert [len(t) for t in time_interleaved([session], feeds, Effort(0.0, 4, 50))] == [4]
+    loaded = ON_CPU.load(_model().SerializeToString(), _feeds())
+    assert [len(t) for t in time_interleaved([loaded], Effort(0.0, 4, 50))] == [4]
     start = time.perf_counter()
-    (samples,) = time_interleaved([session], feeds, Effort(60.0, 1, 6))
+    (samples,) = time_interleaved([loaded], Effort(60.0, 1, 6))
     assert len(samples) == 6
     assert time.perf_counter() - start < 30
 
@@ -132,7 +132,7 @@ def test_the_rounds_stop_when_the_time_is_up_but_not_before_the_fewest() -> None
 def test_a_cpu_clock_that_stands_still_gives_no_zeros(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     monkeypatch.setattr(time, "thread_time", lambda: 1.0)
     monkeypatch.setattr(sys, "platform", platform)
-    (samples,) = time_interleaved([open_session(_model().SerializeToString())], _feeds(), QUICK)
+    (samples,) = time_interleaved([ON_CPU.load(_model().SerializeToString(), _feeds())], QUICK)
     assert min(samples) > 0
 
 
@@ -141,10 +141,10 @@ def test_on_one_thread_the_cpu_time_counts_but_not_in_the_coarse_steps_of_window
 ) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
-    session = open_session(_model().SerializeToString())
-    assert time_interleaved([session], _feeds(), QUICK) == [[1000.0] * 3]
+    loaded = ON_CPU.load(_model().SerializeToString(), _feeds())
+    assert time_interleaved([loaded], QUICK) == [[1000.0] * 3]
     monkeypatch.setattr(sys, "platform", "win32")
-    assert max(time_interleaved([session], _feeds(), QUICK)[0]) < 1000
+    assert max(time_interleaved([loaded], QUICK)[0]) < 1000
 
 
 def test_the_activation_behind_is_found_through_a_batch_normalisation() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sepconvert.errors import DeviceError, ModelError
 from sepconvert.runtime import timing
+from sepconvert.runtime.engines import onnxruntime_on
 from sepconvert.runtime.timing import time_in_turns, time_pair
 
 FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
@@ -76,7 +77,7 @@ def test_the_garbage_collector_is_as_it_was(conv_net: Callable[..., bytes]) -> N
 
 def test_a_missing_device_is_an_error_before_anything_is_timed(conv_net: Callable[..., bytes]) -> None:
     with pytest.raises(DeviceError, match="needs CUDAExecutionProvider"):
-        time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), device="cuda")
+        time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), engine=onnxruntime_on("cuda", 1))
 
 
 def test_wrong_inputs_are_one_sentence(conv_net: Callable[..., bytes]) -> None:

@@ -22,7 +22,8 @@ SAME: dict[str, tuple[str, Callable[[], object]]] = {
         "sepconvert rewrite nets:make -o out.onnx --data d.npz --test-data t.npz --form any --speedup 2 --weights w.pt "
         "--input x:1x3x48x48 --mean=-0.5,0.25 --std 2 --scale 1/255 --size 48x64 --layout nhwc --include 'a*' "
         "--include b --exclude a1 --lowering stacked --device openvino --threads 2 --no-latency --jobs 3 "
-        "--latency-table t.json --no-cache --json r.json --html r.html --force --seed 3 --fine-tune --train-data u.npz "
+        "--cluster tcp://a:8786 --latency-table t.json --no-cache --json r.json --html r.html --force --seed 3 "
+        "--fine-tune --train-data u.npz "
         "--steps 9 --lr 0.01 --train-weights all --augment shift,flip --hard-labels --resume --num-devices 2 "
         "--num-nodes 4",
         lambda: sepconvert.rewrite(
@@ -55,6 +56,7 @@ SAME: dict[str, tuple[str, Callable[[], object]]] = {
                 latency_table=Path("t.json"),
                 cache=False,
                 jobs=3,
+                cluster="tcp://a:8786",
             ),
             measure=Measure(latency=False, devices=("openvino",), threads=2),
             outputs=Outputs(json="r.json", html=Path("r.html"), force=True),
