@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.layers import Layer, Layers
 
 Side = int | str | None
 
@@ -59,6 +60,14 @@ class Notation:
     def spans_axis(self) -> bool:
         """Whether the layer is a convolution whose kernel spans a whole axis of a map of one channel."""
         return self.operator == "Conv" and bool(self.seen_axes)
+
+    def turns(self, layers: Layers) -> bool:
+        """Whether the input's axes are turned for these layers: where what reads it works on channels one by one."""
+        return self.spans_axis and not layers.start_mixes
+
+    def spanning(self, layers: Layers, layer: Layer) -> bool:
+        """Whether one of the layers spans the axis itself, and so reads the input as the graph has it."""
+        return self.spans_axis and layers.start_mixes and layers.is_start(layer)
 
     def stored(self, kernel: NDArray[np.floating], groups: int) -> NDArray[np.floating]:
         """A kernel (M, C/g, *k) in the order of axes that the node's weight has."""

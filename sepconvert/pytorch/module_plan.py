@@ -9,6 +9,7 @@ from typing import Any
 from sepconvert.errors import ModelError
 from sepconvert.files import read_regular
 from sepconvert.graph.rewrite import Replacement
+from sepconvert.graph.sites import Notation
 from sepconvert.record.plain import from_json
 from sepconvert.separable.forms import cli_name, first_kernel, form_from_cli, layers_at
 from sepconvert.separable.geometry import ConvGeometry
@@ -46,9 +47,9 @@ class NewLayers:
         return layers_at(self.scheme, geometry, self.first_kernel)
 
     @property
-    def axes(self) -> tuple[int, ...] | None:
-        """The order of the input's axes that makes the spanned one its channels."""
-        return None if self.axis is None else ((0, 2, 1, 3), (0, 3, 2, 1))[self.axis]
+    def notation(self) -> Notation:
+        """How the layer's input is described: with the axis that its kernel spans, if it spans one, as channels."""
+        return Notation() if self.axis is None else Notation(seen_axes=((0, 2, 1, 3), (0, 3, 2, 1))[self.axis])
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,11 +102,13 @@ def separable(old: Replaced, new: NewLayers) -> nn.Module:
     if new.axis is not None:
         geometry = spanning(old, new.axis)
     layers = new.layers(geometry)
-    made = {
-        name: _layer(old, geometry, layer, bias=new.bias and layer == layers.last and copy == 0)
-        for name, (layer, copy) in zip(layers.names, layers.written, strict=True)
-    }
-    axes = None if new.axes is None else AxisAsChannels(new.axes)
+    made = {}
+    for name, (layer, copy) in zip(layers.names, layers.written, strict=True):
+        own = layer.within(geometry)
+        if new.notation.spanning(layers, layer):
+            own = new.notation.own_geometry(own)
+        made[name] = _layer(old, own, layer, bias=new.bias and layer == layers.last and copy == 0)
+    axes = AxisAsChannels(new.notation.seen_axes) if new.notation.turns(layers) else None
     module: nn.Module
     if layers.copies == 1:
         module = Stacked(OrderedDict(made if axes is None else {"axes": axes, **made}))
@@ -153,14 +155,13 @@ def spanning(old: Replaced, axis: int) -> ConvGeometry:
     return replace(geometry, in_channels=geometry.kernel[axis], kernel=kernel, stride=stride)
 
 
-def _layer(old: Replaced, whole: ConvGeometry, layer: Layer, *, bias: bool) -> nn.Module:
+def _layer(old: Replaced, own: ConvGeometry, layer: Layer, *, bias: bool) -> nn.Module:
     """Make one layer after the pattern of the old one, without drawing random numbers."""
     common: dict[str, Any] = {"bias": bias, "device": old.weight.device, "dtype": old.weight.dtype}
     made: nn.Module
     if isinstance(old, nn.Linear):
         made = _uninitialised(nn.Linear, layer.inputs, layer.outputs, **common)
         return made
-    own = layer.within(whole)
     kind = (_TRANSPOSED if own.transposed else _PLAIN)[len(own.kernel) - 1]
     if layer.axes:
         padding = old.padding
@@ -174,5 +175,5 @@ def _layer(old: Replaced, whole: ConvGeometry, layer: Layer, *, bias: bool) -> n
         }
     if own.output_pads:
         common["output_padding"] = own.output_pads
-    made = _uninitialised(kind, layer.inputs, layer.outputs, own.kernel, groups=own.groups, **common)
+    made = _uninitialised(kind, own.in_channels, own.out_channels, own.kernel, groups=own.groups, **common)
     return made

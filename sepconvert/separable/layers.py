@@ -124,6 +124,15 @@ class Layers:
         """The layer that has the bias."""
         return (self.tail or self.branch)[-1]
 
+    @property
+    def start_mixes(self) -> bool:
+        """Whether what reads the convolution's input mixes all channels, as a pointwise layer does."""
+        return self.branch[0].groups == 1
+
+    def is_start(self, layer: Layer) -> bool:
+        """Whether a layer reads the convolution's input."""
+        return layer is self.branch[0]
+
     def passes(self, geometry: ConvGeometry) -> Iterator["Pass"]:
         """Yield the layers of one branch and the tail with the positions that they read and write."""
         size = list(geometry.in_spatial or [None] * len(geometry.kernel))

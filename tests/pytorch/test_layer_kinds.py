@@ -306,7 +306,7 @@ def test_a_plan_without_an_axis_is_read_and_a_wrong_axis_is_refused() -> None:
     assert ModulePlan.from_json(text, "plan").sites["a"].axis is None
     spanning = text.replace('"first_kernel": null', '"first_kernel": null, "axis": 1')
     read = ModulePlan.from_json(spanning, "plan")
-    assert read.sites["a"].axes == (0, 3, 2, 1)
+    assert read.sites["a"].notation.seen_axes == (0, 3, 2, 1)
     assert ModulePlan.from_json(read.to_json(), "plan") == read
     with pytest.raises(ModelError, match="axis 4"):
         ModulePlan.from_json(spanning.replace('"axis": 1', '"axis": 4'), "plan")

@@ -176,6 +176,18 @@ def test_a_kernel_that_spans_an_axis_is_a_convolution_along_the_other():
             exact(model, form, np.random.default_rng(3))
 
 
+@pytest.mark.parametrize(
+    ("form", "turned"), [("dw_pw", True), ("pw_dw", False), ("pw_dw_pw", False), ("conv_pw", False)]
+)
+def test_the_map_is_turned_only_for_layers_that_work_on_the_spanned_channels_one_by_one(form, turned):
+    model = one_layer("Conv", [1, 1, 12, 7], {"w": (5, 1, 3, 7), "b": (5,)}, {}, np.random.default_rng(1))
+    site = the_site(model)
+    factors = draw(form, site.geometry, 2, np.random.default_rng(2))
+    for lowering in lowerings(form, 2):
+        written = rewrite_model(model, [Replacement(site, factors, lowering)]).model
+        assert ("Transpose" in {node.op_type for node in written.ir.graph}) == turned
+
+
 def test_a_kernel_that_spans_an_axis_of_unknown_size_is_left_as_it_is():
     model = one_layer("Conv", [1, 1, 12, 9], {"w": (5, 1, 3, 7)}, {}, np.random.default_rng(1))
     assert the_site(model).geometry.in_channels == 1
