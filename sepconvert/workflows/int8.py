@@ -13,6 +13,7 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import file_size
 from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.uniform import round_up
 from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Plan, SelfCheck
 from sepconvert.runtime.environment import cpu_name
 from sepconvert.workflows.fine_tune import settled_before
@@ -21,7 +22,7 @@ from sepconvert.workflows.folding import fold_alone
 from sepconvert.workflows.measure import time_all
 from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.opened import Case, OpenedModel, QuantisedModel
-from sepconvert.workflows.options import Budget
+from sepconvert.workflows.options import DEFAULT_ERROR, Budget
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
 from sepconvert.workflows.settled import Settled
@@ -87,7 +88,8 @@ def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
         try:
             return fold_alone(case, error)
         except NothingToDoError:
-            if int8 is None or case.request.budget.name not in ("speedup", "max_error"):
+            budget = case.request.budget
+            if int8 is None or not (budget.by_default or budget.name in ("speedup", "max_error")):
                 raise
         plan = Plan({case.request.budget.name: case.request.budget.value})
         nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
@@ -133,7 +135,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     found = [replace(one, ranges=ranges.get(one.name)) for one in found]
     name = best_alternative(case.request.budget, found, decisive)
     if name is None:
-        raise NothingToDoError(_nothing(settled, decisive))
+        raise NothingToDoError(_nothing(case.request.budget, settled, decisive))
     # What was measured for another version of the model is none of this one's.
     measured = {k: v for k, v in (settled.plan.measured or {}).items() if k != "max_error"}
     plan = replace(settled.plan, measured=measured or None)
@@ -193,6 +195,9 @@ def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Map
             return min(fast, key=lambda one: or_infinite(decisive[one.name])).name
         return _fastest(rewritten, decisive)
     if budget.name != "max_error":
+        if budget.by_default and not rewritten:
+            # Nobody asked for fewer multiply-adds: where no layer can be rewritten, INT8 was.
+            return ALONE if or_infinite(decisive.get(ALONE)) <= DEFAULT_ERROR else None
         return _fastest(rewritten, decisive)
     within = [one for one in known if or_infinite(decisive[one.name]) <= budget.value]
     # The original itself keeps every limit, so what is slower than that is no gain.
@@ -233,9 +238,22 @@ def _alternatives(
     return found
 
 
-def _nothing(settled: Settled, decisive: Mapping[str, float | None]) -> str:
-    error = decisive[ALONE]
-    what = "" if error is None else f" INT8 alone errs by {error:.2g}."
+def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | None]) -> str:
+    """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
     found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = found.removeprefix("No rewrite was found: ")
-    return f"{told}{what} Nothing was written."
+    told = [found.removeprefix("No rewrite was found: ")]
+    error, limit = decisive[ALONE], _limit_on_alone(budget)
+    if error is not None and limit is not None and error > limit:
+        goal = " (the goal where no budget is given)" if budget.by_default else ""
+        remedy = f"--max-error {round_up(error):g} takes it" if error < 1 else "leave --int8 away"
+        told.append(f"INT8 alone errs by {error:.2g}, more than {limit:g}{goal}; {remedy}.")
+    elif error is not None:
+        told.append(f"INT8 alone errs by {error:.2g}.")
+    return " ".join([*told, "Nothing was written."])
+
+
+def _limit_on_alone(budget: Budget) -> float | None:
+    """The largest error with which INT8 alone is what was asked for; None where no error decides."""
+    if budget.name == "max_error":
+        return budget.value
+    return DEFAULT_ERROR if budget.by_default else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -9,12 +10,16 @@ import pytest
 
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import Timed
-from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative
+from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, SelfCheck
 from sepconvert.workflows import Measure, Planning
-from sepconvert.workflows.int8 import KEPT, best_alternative
+from sepconvert.workflows.fit import Applied
+from sepconvert.workflows.int8 import KEPT, _nothing, best_alternative
+from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Budget
+from sepconvert.workflows.settled import Settled
 from tests.fitting.nets import Net
 
 UNTIMED = Measure(latency=False)
@@ -114,6 +119,36 @@ def test_where_no_rewrite_keeps_the_error_the_original_is_written_in_int8(tmp_pa
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(output).graph.node}
     with pytest.raises(NothingToDoError, match=r"out of reach.*INT8 alone errs by .* Nothing was written"):
         sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=INT8, max_error=1e-7)
+
+
+def narrow(folder: Path) -> tuple[Path, Path]:
+    """A network whose only site has nothing to save, and inputs that are noise."""
+    net = Net(2)
+    value = net.relu(net.conv("site0", "image", 2, 2))
+    (folder / "narrow.onnx").write_bytes(model_bytes(net.build(value)))
+    np.savez(folder / "white.npz", image=np.random.default_rng(0).normal(size=(40, 2, 12, 12)).astype(np.float32))
+    return folder / "narrow.onnx", folder / "white.npz"
+
+
+def test_without_a_budget_int8_alone_is_written_where_no_layer_can_be_rewritten(tmp_path: Path) -> None:
+    model, data = narrow(tmp_path)
+    record = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=INT8).record
+    assert record.plan is not None
+    assert [one.name for one in record.plan.alternatives if one.chosen] == [ALONE]
+
+
+def test_a_refusal_names_the_goal_that_was_taken_and_not_one_that_nobody_asked_for() -> None:
+    nothing = Applied(cast(OpenedModel, None), {}, {}, SelfCheck(0.0, 1.0, 0), {})
+    why = "No rewrite was found: --max-error 0.01 (the goal where no budget is given) is out of reach: so it is."
+    settled = Settled((), NetworkFit({}), nothing, Plan({}), warnings=(why,))
+    text = _nothing(Budget("max_error", 0.01, by_default=True), settled, {ALONE: 0.0801})
+    assert text == (
+        "--max-error 0.01 (the goal where no budget is given) is out of reach: so it is. INT8 alone errs by 0.08, more "
+        "than 0.01 (the goal where no budget is given); --max-error 0.081 takes it. Nothing was written."
+    )
+    assert chosen(Budget(by_default=True), int8=(2, 0.02)) is None
+    assert chosen(Budget(by_default=True), int8=(2, 0.002)) == ALONE
+    assert chosen(Budget("macs", 0.5), int8=(2, 0.002)) is None
 
 
 @pytest.mark.slow
