@@ -12,7 +12,8 @@ History of the schema; every version is still read:
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``.
+   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``; ``skipped[].precision``,
+   ``plan.alternatives[].floating`` and ``predicted_over_measured`` (float or INT8 by layers).
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

@@ -64,6 +64,11 @@ def node_names(model: bytes) -> dict[str, str]:
     return {output: node.name for node in proto.graph.node for output in node.output if output}
 
 
+def is_made_up(name: str) -> bool:
+    """Whether a node had no name of its own and got this one."""
+    return name.startswith(_UNNAMED)
+
+
 def parsed(model: bytes, *, weights: bool = True) -> onnx.ModelProto:
     """Return a serialised model as a message, with the weights that lie in files unless they are not wanted."""
     proto: onnx.ModelProto = onnx.ModelProto.FromString(bytes(model))
@@ -75,7 +80,7 @@ def parsed(model: bytes, *, weights: bool = True) -> onnx.ModelProto:
 def serialised(proto: onnx.ModelProto) -> ModelBytes:
     """Serialise a model, without the names that were made up for nodes; a very large one has its weights in a file."""
     for node in proto.graph.node:
-        if node.name.startswith(_UNNAMED):
+        if is_made_up(node.name):
             node.name = ""
     if proto.ByteSize() <= _LARGE:
         return ModelBytes(proto.SerializeToString())

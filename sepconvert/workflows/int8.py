@@ -14,16 +14,17 @@ from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import file_size
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.uniform import round_up
-from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Plan, SelfCheck
+from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Plan, SelfCheck, Skip
 from sepconvert.runtime.environment import cpu_name
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.folding import fold_alone
 from sepconvert.workflows.measure import time_all
 from sepconvert.workflows.meet_budget import settle
-from sepconvert.workflows.opened import Case, OpenedModel, QuantisedModel
+from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import DEFAULT_ERROR, Budget
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.quantisable import QuantisedModel
 from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
 from sepconvert.workflows.settled import Settled
 
@@ -53,7 +54,7 @@ def prepare_int8(case: Case) -> Int8:
     if other is not None:
         raise ModelError(f"{name} computes in {other}, and --int8 takes float32 models; convert it.")
     quantiser = Quantiser(case)
-    alone = quantiser.quantise(case.opened)
+    alone = quantiser.with_floats(quantiser.quantise(case.opened))
     if not case.request.measure.latency:
         return Int8(quantiser, alone, 1.0, planned=True)
     timed = time_all(case, [case.opened, alone.opened])[0]
@@ -123,7 +124,8 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     both: QuantisedModel | None = None
     if settled.applied.opened.model is not case.opened.model:
-        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied)
+        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied, int8.floating)
+        both = int8.quantiser.with_floats(both, int8.floating)
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
@@ -131,8 +133,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     warnings = (*settled.warnings, *int8.warnings)
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
-    ranges = {ALONE: int8.alone.ranges, BOTH: None if both is None else both.ranges}
-    found = [replace(one, ranges=ranges.get(one.name)) for one in found]
+    found = [_with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]
     name = best_alternative(case.request.budget, found, decisive)
     if name is None:
         raise NothingToDoError(_nothing(case.request.budget, settled, decisive))
@@ -156,7 +157,7 @@ def alone_beside(case: Case, int8: Int8) -> Plan:
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     errors = {ALONE: int8.quantiser.error(int8.alone.opened, case.calibration)}
     found = _alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
-    return Plan({}, alternatives=[found[0], replace(found[1], ranges=int8.alone.ranges)])
+    return Plan({}, alternatives=[found[0], _with_precisions(found[1], int8.alone)])
 
 
 def _as_it_was(case: Case, settled: Settled) -> Settled:
@@ -167,16 +168,32 @@ def _as_it_was(case: Case, settled: Settled) -> Settled:
     return replace(settled, fit=NetworkFit({}), applied=nothing, plans=(), sites=(), kept=kept, plan=plan)
 
 
+def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternative:
+    """Say how a model in INT8 was made: its ranges, what it left in floating point, how fast that was to be."""
+    if made is None:
+        return one
+    predicted = None if made.predicted is None or made.measured is None else made.measured / made.predicted
+    return replace(one, ranges=made.ranges, floating=list(made.left), predicted_over_measured=predicted)
+
+
+def with_precision(skip: Skip, settled: Settled) -> Skip:
+    """Say of a layer that is no site what it computes in, where a model in INT8 was written."""
+    return skip if settled.int8 is None else replace(skip, precision=_precision({skip.output}, settled.int8, "float32"))
+
+
 def precision_of(site: ConvSite, settled: Settled) -> str | None:
     """What a site, or what stands in its place, computes in; None where that is not known."""
     if settled.int8 is None:
         return site.dtype
-    outputs = set(settled.applied.emitted.get(site.output, (site.product,)))
-    if outputs <= settled.int8.integer:
+    return _precision(set(settled.applied.emitted.get(site.output, (site.product,))), settled.int8, site.dtype)
+
+
+def _precision(outputs: set[str], made: QuantisedModel, dtype: str) -> str | None:
+    if outputs <= made.integer:
         return "int8"
-    if outputs <= settled.int8.floating:
-        return site.dtype
-    return "mixed" if outputs <= settled.int8.integer | settled.int8.floating else None
+    if outputs <= made.floating:
+        return dtype
+    return "mixed" if outputs <= made.integer | made.floating else None
 
 
 def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
