@@ -178,7 +178,11 @@ def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternati
 
 def with_precision(skip: Skip, settled: Settled) -> Skip:
     """Say of a layer that is no site what it computes in, where a model in INT8 was written."""
-    return skip if settled.int8 is None else replace(skip, precision=_precision({skip.output}, settled.int8, "float32"))
+    if settled.int8 is None:
+        return skip
+    precision = _precision({skip.output}, settled.int8, "float32")
+    told = {"int8": " It computes in INT8.", "float32": " It computes in float32."}.get(precision or "", "")
+    return replace(skip, precision=precision, reason=f"{skip.reason}{told}")
 
 
 def precision_of(site: ConvSite, settled: Settled) -> str | None:

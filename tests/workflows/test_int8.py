@@ -151,6 +151,33 @@ def test_a_refusal_names_the_goal_that_was_taken_and_not_one_that_nobody_asked_f
     assert chosen(Budget("macs", 0.5), int8=(2, 0.002)) is None
 
 
+def cancelling(folder: Path) -> tuple[Path, Path]:
+    """A network whose second layer makes what its third takes the small difference of: rounding ruins that."""
+    net, rng = Net(6), np.random.default_rng(0)
+    value = net.relu(net.conv("body", "image", 6, 12))
+    twin = rng.normal(size=(4, 12, 1, 1)).astype(np.float32)
+    small = (1e-3 * rng.normal(size=twin.shape)).astype(np.float32)
+    value = net.add("Conv", "twins", value, net.tensor("twins.w", np.concatenate([twin, twin + small])))
+    apart = np.concatenate([np.eye(4), -np.eye(4)], axis=1).astype(np.float32)
+    value = net.add("Conv", "difference", value, net.tensor("difference.w", apart[..., None, None]))
+    (folder / "model.onnx").write_bytes(model_bytes(net.build(value)))
+    np.savez(folder / "data.npz", image=rng.normal(size=(60, 6, 12, 12)).astype(np.float32))
+    return folder / "model.onnx", folder / "data.npz"
+
+
+def test_layers_that_carry_the_error_stay_in_floating_point_and_the_record_names_them(tmp_path: Path) -> None:
+    model, data = cancelling(tmp_path)
+    untouched = Planning(cache=False, int8=True, exclude=["*"])
+    record = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=untouched, max_error=0.02).record
+    assert record.plan is not None
+    (alone,) = [one for one in record.plan.alternatives if one.chosen]
+    assert alone.name == ALONE
+    assert alone.floating == ["twins", "difference"]
+    assert (alone.error or 1) < 0.02
+    layers = {layer.output: layer.precision for layer in (*record.sites, *record.skipped)}
+    assert layers == {"body": "int8", "twins": "float32", "difference": "float32"}
+
+
 @pytest.mark.slow
 def test_on_a_real_network_int8_is_measured_in_turns_with_the_rewrite(
     vgg: Path, first_images: Callable[[int], str]
