@@ -35,10 +35,10 @@ from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
 
-MOST_PARTS, FEWEST_PARTS = 32, 4
+MOST_PARTS, FIRST_PARTS = 32, 10
 MOST_PLANS = 5
 LONGEST = 240.0
-"""Seconds that parts are measured for: on a slow machine, fewer are."""
+"""Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
 SAMPLED = 32
 """Inputs that parts are judged on."""
 AS_FAST, LITTLE = 1.02, 1.05
@@ -56,7 +56,7 @@ Judge = Callable[[OpenedModel], float | None]
 class Mixture:
     """A model with some layers in INT8: its error on inputs that nothing was fitted to, and its time.
 
-    Times are shares of the model's in floating point; ``measured`` is None where nothing is timed.
+    Times are shares of the original's; ``measured`` is None where nothing is timed.
     """
 
     layers: Layers
@@ -143,7 +143,8 @@ def _with_ranges(
         now = judge(again)
         if now is not None and now < error:
             model, method, error = again, other, now
-    integer, floating = whole.source.precisions(parts.nodes(best.layers))
+    chosen = set(parts.nodes(best.layers))
+    integer, floating = whole.source.precisions(chosen)
     return replace(
         whole,
         opened=model,
@@ -152,6 +153,7 @@ def _with_ranges(
         ranges=method,
         error=error,
         left=tuple(layer.name for place, layer in enumerate(parts.layers) if place not in best.layers),
+        left_outputs=frozenset(name for node in whole.source.nodes if node.name not in chosen for name in node.outputs),
         predicted=best.predicted,
         measured=best.measured,
     )
@@ -188,17 +190,22 @@ class _Parts:
         every = self._looked_at(frozenset(range(self.count)))
         if every is None:
             return False
-        each = perf_counter() - start
-        most = min(max(int(LONGEST / each), FEWEST_PARTS), MOST_PARTS)
-        minutes = round(most * each / 60)
+        whole = perf_counter() - start
+        # A model with a single part in INT8 is made in far less time than one with all.
+        single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
+        self._parts = even_parts(self.count, self.count if single else FIRST_PARTS)
+        most = min(MOST_PARTS, 2 * self.count)
+        minutes = round(min(most * whole / 2, LONGEST) / 60)
         stage = "Float or INT8 by layers" + (f" (some {minutes} min)" if minutes > 1 else "")
-        self._parts = even_parts(self.count, most if self.count <= most else max(most // 3, FEWEST_PARTS))
         done = 0
         for part in self._parts:
             progress(stage, done, most)
             self._errors[part] = self._looked_at(layers_of([part])) or 0.0
             done += 1
-        while done + 2 <= most and (splittable := [part for part in self._parts if part[1] - part[0] > 1]):
+        while done + 2 <= most and perf_counter() - start < LONGEST:
+            splittable = [part for part in self._parts if part[1] - part[0] > 1]
+            if not splittable:
+                break
             progress(stage, done, most)
             worst = max(splittable, key=lambda part: self._errors[part])
             both = halves(worst)
@@ -229,19 +236,28 @@ class _Parts:
         return [layers for layers in dict.fromkeys([every, frozenset(without), *found]) if layers][:MOST_PLANS]
 
     def predicted(self, layers: Layers) -> float:
-        """The time of a mixture, as a share of that in floating point."""
-        return predicted_time(self._gains, self._borders, layers)
+        """The time of a mixture, as a share of the original's."""
+        return self._plain_share * predicted_time(self._gains, self._borders, layers)
 
-    def timed(self, model: OpenedModel, effort: Effort = _WHOLE) -> float | None:
+    def timed(self, model: OpenedModel) -> float | None:
         """The same, measured; None where nothing is timed."""
-        measure = self._case.request.measure
-        if not measure.latency:
+        if not self._case.request.measure.latency:
             return None
+        return self._ratio(runnable(self._case.opened.model), runnable(model.model), _WHOLE)
+
+    @cached_property
+    def _plain_share(self) -> float:
+        """Time of the simplified model without INT8, as a share of the original's."""
+        if not self._case.request.measure.latency:
+            return 1.0
+        return self._ratio(runnable(self._case.opened.model), self._source.plain, _WHOLE)
+
+    def _ratio(self, before: bytes, after: bytes, effort: Effort) -> float:
+        measure = self._case.request.measure
         device, threads = measure.devices[0], measure.threads
-        models = (self._source.opened, model)
-        pair = [open_session(runnable(one.model), device=device, threads=threads) for one in models]
-        before, after = time_interleaved(pair, self._feeds, effort)
-        return ratio_in_rounds(after, before)
+        pair = [open_session(model, device=device, threads=threads) for model in (before, after)]
+        first, second = time_interleaved(pair, self._feeds, effort)
+        return ratio_in_rounds(second, first)
 
     def _look_at_many(self) -> None:
         """Time every other part in INT8, and the others: where types change often, it shows what that costs."""
@@ -249,16 +265,17 @@ class _Parts:
             return
         for first in (0, 1):
             layers = layers_of(self._parts[first::2])
-            self._times[layers] = self.timed(self.made(layers, self._ranges), _PART) or 1.0
+            self._times[layers] = self._ratio(
+                self._source.plain, runnable(self.made(layers, self._ranges).model), _PART
+            )
 
     def _looked_at(self, layers: Layers) -> float | None:
         """Error of a model with these layers in INT8 against itself in floating point; its time is kept."""
         model, request = self.made(layers, self._ranges), self._case.request
         fidelity, _ = measure_fidelity(self._source.opened, model, self._sample, request.seed)
         error = worst_error(fidelity)
-        ratio = self.timed(model, _PART)
-        if ratio is not None:
-            self._times[layers] = ratio
+        if request.measure.latency:
+            self._times[layers] = self._ratio(self._source.plain, runnable(model.model), _PART)
         return None if error is None or np.isnan(error) else error
 
     @cached_property

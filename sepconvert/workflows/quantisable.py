@@ -55,8 +55,9 @@ class QuantisedModel:
     ``integer`` and ``floating`` are outputs of the nodes it was made of, by what these compute in now; of nodes that
     were folded into others neither is known. ``ranges`` says how the ranges of its values were found, ``error`` is the
     worst output's on held-out inputs, ``refitted``: weights were fitted again for rounding. ``source`` is what it was
-    made of. ``left`` names the layers that could compute in INT8 and were left in floating point to serve the budget;
-    ``predicted`` and ``measured`` are its time as shares of the source's, None where no layers were chosen from.
+    made of. ``left`` names the layers that could compute in INT8 and were left in floating point to serve the budget,
+    ``left_outputs`` are what their nodes compute; ``predicted`` and ``measured`` are its time as shares of the
+    original's, None where no layers were chosen from.
     """
 
     opened: OpenedModel
@@ -67,6 +68,7 @@ class QuantisedModel:
     source: QuantisableModel
     refitted: bool = False
     left: tuple[str, ...] = ()
+    left_outputs: frozenset[str] = frozenset()
     predicted: float | None = None
     measured: float | None = None
 

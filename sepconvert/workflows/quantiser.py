@@ -103,8 +103,8 @@ class Int8:
 
     @property
     def floating(self) -> frozenset[str]:
-        """Outputs of the original's nodes that stay in floating point where nothing is rewritten."""
-        return self.alone.floating
+        """Outputs of nodes that stay in floating point where nothing is rewritten, also after scales were folded."""
+        return self.alone.floating | self.alone.left_outputs
 
 
 def or_infinite(error: float | None) -> float:
