@@ -130,7 +130,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
     decisive = {name: int8.quantiser.error(model, int8.quantiser.checked) for name, model in changed.items()}
-    warnings = (*settled.warnings, *int8.warnings)
+    warnings = (*settled.warnings, *int8.warnings, *dict.fromkeys(int8.quantiser.warnings))
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
     found = [_with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]

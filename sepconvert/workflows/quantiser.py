@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from sepconvert.workflows.quantisable import QuantisedModel, quantisable
 
 SEEN = 256
 """Inputs that ranges are found on."""
+TRIED = 2
+"""Ways to find ranges that are tried again for later versions of a model: those that erred least in the first."""
+LONGEST = 1800.0
+"""Seconds that fitting again for rounding may take, over all plans; a fit that would end later is not begun."""
+NOT_REFITTED = (
+    "A plan was not fitted again for INT8, because that had taken {spent:.0f} minutes for those before; give fewer "
+    "inputs in --data to shorten it."
+)
 
 
 class Quantiser:
@@ -30,6 +39,9 @@ class Quantiser:
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
         self._fitted, self._seen = seen, seen.sample(SEEN, rng)
+        self._refits: list[float] = []
+        self._methods: list[str] = []
+        self.warnings: list[str] = []
 
     def quantise_fitted(self, fit: NetworkFit, applied: Applied, floating: Collection[str] = ()) -> QuantisedModel:
         """Return a rewritten model in INT8; its weights are fitted again for rounding where that errs less.
@@ -42,7 +54,10 @@ class Quantiser:
         plain, case, request = self.quantise(applied.opened, floating), self._case, self._case.request
         if not fit.rewritten or applied.folded or request.planning.init == "random" or request.fine_tune is not None:
             return plain
-        rng = np.random.default_rng(request.seed)
+        if self._refits and sum(self._refits) + self._refits[-1] > LONGEST:
+            self.warnings.append(NOT_REFITTED.format(spent=sum(self._refits) / 60))
+            return plain
+        rng, start = np.random.default_rng(request.seed), perf_counter()
         again = refit_quantised(
             case.opened.model,
             fit,
@@ -52,6 +67,7 @@ class Quantiser:
             floating=frozenset(floating),
             progress=request.progress,
         )
+        self._refits.append(perf_counter() - start)
         fitted = apply_fits(case.opened, again, request.seed).opened
         aware = replace(self.quantise(fitted, floating), refitted=True)
         return min(plain, aware, key=lambda made: or_infinite(made.error))
@@ -65,9 +81,11 @@ class Quantiser:
             ModelError: nothing of it can, or onnxruntime's quantiser gives up.
         """
         source = quantisable(opened, self._seen, floating, self._case.request.progress)
-        made = {method: source.quantised(method, source.names) for method in source.ranges}
+        methods = self._methods[:TRIED] or [*source.ranges]
+        made = {method: source.quantised(method, source.names) for method in methods}
         errors = {method: self.error(model, self.checked) for method, model in made.items()}
-        method = min(errors, key=lambda name: or_infinite(errors[name]))
+        ranked = sorted(errors, key=lambda name: or_infinite(errors[name]))
+        self._methods, method = self._methods or ranked, ranked[0]
         integer, rest = source.precisions(source.names)
         return QuantisedModel(made[method], integer, rest, method, errors[method], source)
 
