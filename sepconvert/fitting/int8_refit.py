@@ -33,6 +33,8 @@ from sepconvert.separable.rounding import BITS
 
 RANGE_INPUTS = 256
 """Inputs on which the ranges of a part are measured."""
+_FLOAT_BITS = 24
+"""Of the fraction of a number in floating point."""
 
 
 def refit_quantised(
@@ -43,6 +45,7 @@ def refit_quantised(
     *,
     rng: np.random.Generator,
     settings: RefitSettings | None = None,
+    floating: frozenset[str] = frozenset(),
     progress: Progress = silent,
 ) -> NetworkFit:
     """Fit all layers of a network again that is to compute in integers.
@@ -54,6 +57,7 @@ def refit_quantised(
         types: how numbers become integers.
         rng: decides which inputs are held out and which positions are sampled.
         settings: see ``RefitSettings``.
+        floating: outputs of nodes that stay in floating point.
         progress: told of every layer.
 
     Returns:
@@ -64,7 +68,7 @@ def refit_quantised(
         return fit
     chosen = settings or RefitSettings()
     layers = _layers(model, fit, shapes, chosen.memory_budget)
-    found = _QuantisedWalk(model, layers, types, chosen, rng, progress).run(dataset, shapes)
+    found = _QuantisedWalk(model, layers, types, chosen, floating, rng, progress).run(dataset, shapes)
     return replace(found, warnings=tuple(dict.fromkeys((*fit.warnings, *found.warnings))))
 
 
@@ -90,18 +94,22 @@ class _QuantisedWalk(Walk):
         fits: Sequence[SiteFit],
         types: IntegerTypes,
         settings: RefitSettings,
+        floating: frozenset[str],
         rng: np.random.Generator,
         progress: Progress,
     ) -> None:
         plans = [SitePlan(fit.site, () if fit.scheme is None else (fit.scheme,)) for fit in fits]
         super().__init__(model, plans, settings, rng, progress)
         self._fits = {fit.site.output: fit for fit in fits}
-        self._types = types
+        self._types, self._floating = types, floating
 
     def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight = read_kernel(self._model, plan.site).astype(np.float64)
         seen = SiteData(plan.site, weight, constant_bias(self._model, plan.site), row_scale, sample)
-        return settle_rounded(self._fits[plan.site.output], seen, BITS - 1 if self._types.reduced else BITS)
+        known, bits = self._fits[plan.site.output], BITS - 1 if self._types.reduced else BITS
+        if known.factors is None and plan.site.product in self._floating:
+            bits = _FLOAT_BITS
+        return settle_rounded(known, seen, bits)
 
     def _unfitted(self, plans: Sequence[SitePlan], why: str) -> NetworkFit:
         left = {plan.site.output: self._fits[plan.site.output] for plan in plans}
@@ -111,7 +119,7 @@ class _QuantisedWalk(Walk):
         if stream is self._original:
             return super()._session(part, stream)
         plain = simplified(runnable(part))
-        nodes = quantisable_nodes(plain)
+        nodes = quantisable_nodes(plain, self._floating)
         if not nodes:
             return super()._session(part, stream)
         values = list(dict.fromkeys(value for node in nodes for value in node.values))

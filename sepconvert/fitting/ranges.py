@@ -27,7 +27,7 @@ BINS = 2048
 STEPS = 255
 HELD_BYTES = 256 << 20
 """Bytes of values that one run may give at a time; more are looked at in several runs."""
-_LOOKED_AT = 1 << 18  # entries of a value that a histogram takes from one batch
+_LOOKED_AT, _FROM_BATCH = 1 << 20, (1 << 12, 1 << 18)  # entries of a value that a histogram takes; fewest, most of one
 _CUTS = np.linspace(0.2, 1.0, 81)  # shares of the widest range that "mse" tries
 _KEPT = 0.9999  # share of the values that "percentile" keeps
 
@@ -62,9 +62,10 @@ def find_ranges(
         if not np.isfinite(bounds).all():
             raise DataError(f"'{name}' is infinite or not a number on {dataset.origin}, so it cannot be quantised.")
     counts = {name: np.zeros(BINS, np.int64) for name in extremes}
+    looked_at = int(np.clip(_LOOKED_AT // capture.batches, *_FROM_BATCH))
     for name, array in capture.arrays("Histograms"):
         # An even step would see the same few channels again and again.
-        flat = array.ravel()[:: max(array.size // _LOOKED_AT, 1) | 1]
+        flat = array.ravel()[:: max(array.size // looked_at, 1) | 1]
         counts[name] += np.histogram(flat, BINS, _wide(extremes[name]))[0]
     return {
         method: {name: choose(counts[name], *_wide(bounds)) for name, bounds in extremes.items()}
@@ -83,6 +84,11 @@ class _Capture:
         self._batch = batch_size(shapes, size)
         self._inputs = {info.name for info in shapes.inputs}
         self._groups = _grouped(values, lambda name: size(name) * self._batch)
+
+    @property
+    def batches(self) -> int:
+        """How many there are, at least about."""
+        return -(-self._dataset.count // (self._dataset.batch or self._batch))
 
     def arrays(self, stage: str) -> Iterator[tuple[str, NDArray[np.floating]]]:
         """Yield (name, array) for every value and batch."""

@@ -214,7 +214,9 @@ class Alternative:
     size of the file; ``error`` the worst output's decisive relative error on the inputs that fidelity is measured on
     (of the original: 0); ``speedup`` is old/new, ``scatter`` and ``difference`` as in ``Latency``. ``ranges`` says how
     the ranges of values were found: ``min-max``, ``percentile``, ``mse`` or ``entropy``; None for a model in floating
-    point. ``chosen``: this is the model that was written.
+    point. ``chosen``: this is the model that was written. ``floating`` names the layers that INT8 could have computed
+    and that were left in floating point, because that serves the budget better; ``predicted_over_measured`` is the
+    whole model's predicted time, from what parts of it gained, over the measured one (None where nothing was timed).
     """
 
     name: str
@@ -226,6 +228,8 @@ class Alternative:
     scatter: float | None = None
     ranges: str | None = None
     chosen: bool = False
+    floating: list[str] = field(default_factory=list)
+    predicted_over_measured: float | None = None
     difference: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

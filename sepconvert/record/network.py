@@ -8,13 +8,17 @@ from sepconvert.record.layers import Saving
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A Conv-like node that is not a site: ``kind`` for programs, ``reason`` (a sentence) for people."""
+    """A Conv-like node that is not a site: ``kind`` for programs, ``reason`` (a sentence) for people.
+
+    ``precision`` is what it computes in after a rewrite with INT8: ``int8``, or its type; None where that is not known.
+    """
 
     name: str
     op: str
     kind: str
     reason: str
     output: str = ""
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

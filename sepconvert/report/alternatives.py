@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Record
 from sepconvert.report import claims, figures
+from sepconvert.report.precision import floats_sentence, left_in_floats
 
 _TITLES = {ORIGINAL: "original", ALONE: "INT8 alone", REWRITTEN: "rewritten", BOTH: "both"}
 _WRITTEN = {
@@ -33,6 +34,7 @@ def alternatives_view(record: Record) -> AlternativesView | None:
         ("Relative error", tuple(figures.error(model.error) for model in models)),
         ("Model file", tuple(figures.size(model.bytes) for model in models)),
         ("Ranges", tuple(model.ranges or "–" for model in models)),
+        ("In floating point", tuple(left_in_floats(model) for model in models)),
     ]
     written = next((place for place, model in enumerate(models) if model.chosen), None)
     return AlternativesView(tuple(_TITLES.get(model.name, model.name) for model in models), written, tuple(rows))
@@ -52,7 +54,7 @@ def chosen_claim(record: Record) -> claims.Claim | None:
     name = next((model.name for model in models.values() if model.chosen), None)
     if name not in _WRITTEN:
         return None
-    text = f"{_WRITTEN[name]}."
+    text = f"{_WRITTEN[name]}.{floats_sentence(models[name])}"
     if name != ALONE and ALONE in models:
         alone = models[ALONE]
         speed = claims.factor(alone) if alone.speedup is not None else "speed not measured"

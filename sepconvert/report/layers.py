@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sepconvert.record import Record, SiteRecord
-from sepconvert.report import figures
+from sepconvert.report import figures, precision
 from sepconvert.report.drawing import Drawing, draw_after, draw_before
 
 # More drawings than this would take the page above 1.5 MB.
@@ -73,7 +73,8 @@ def tabulate(record: Record) -> LayerTable:
     """Return the sites of a record as table rows, in the model's order."""
     repeated = {name for name, n in Counter(site.name for site in record.sites).items() if n > 1}
     several = {form.name for form in record.forms if len(form.lowerings) > 1}
-    rows = tuple(_row(i, site, repeated, several) for i, site in enumerate(record.sites, start=1))
+    typed = precision.told(record)
+    rows = tuple(_row(i, site, repeated, several, typed) for i, site in enumerate(record.sites, start=1))
     drawn = len(rows) <= MOST_DRAWN
     if not drawn:
         rows = tuple(replace(row, before=None, after=None) for row in rows)
@@ -111,7 +112,7 @@ def display_name(site: SiteRecord, repeated: set[str]) -> str:
     return site.output if not site.name or site.name in repeated else site.name
 
 
-def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -> LayerRow:
+def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str], typed: bool) -> LayerRow:
     rewritten = site.status == "rewritten"
     error = telling_error(site)
     kernel = figures.kernel(site)
@@ -122,7 +123,7 @@ def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -
         output=site.output,
         status=site.status,
         status_words=STATUS_WORDS.get(site.status, site.status),
-        became=_became(site, several),
+        became=_became(site, several, precision.words(site) if typed else ""),
         label=_label(site),
         kernel=kernel,
         shape=f"{kernel}, {site.in_channels} → {site.out_channels}",
@@ -144,12 +145,14 @@ def _row(number: int, site: SiteRecord, repeated: set[str], several: set[str]) -
     )
 
 
-def _became(site: SiteRecord, several: set[str]) -> str:
+def _became(site: SiteRecord, several: set[str], computes_in: str) -> str:
     """Say what a site became; how its factors are written only where the form leaves a choice (``several``)."""
     if site.status == "rewritten":
         lowering = site.lowering if site.form in several and (site.rank or 0) > 1 else None
-        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", lowering]
+        parts = [site.form or "separable", f"rank {site.rank}" if site.rank is not None else "", lowering, computes_in]
         return ", ".join(part for part in parts if part)
+    if computes_in and site.status == "kept":
+        return computes_in
     if site.best_candidate and site.best_candidate.get("form"):
         rank = site.best_candidate.get("rank")
         return f"as {site.best_candidate['form']}" + ("" if rank is None else f", rank {rank}")

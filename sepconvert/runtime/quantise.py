@@ -6,7 +6,7 @@ one scale each, which follows from their range.
 
 import logging
 import platform
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -45,20 +45,33 @@ class QuantisableNode:
 
     name: str
     operator: str
-    values: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.inputs, *self.outputs)))
 
 
-def quantisable_nodes(model: bytes) -> list[QuantisableNode]:
-    """Return the nodes of a simplified model that can compute in INT8, in the graph's order."""
+def quantisable_nodes(model: bytes, floating: Collection[str] = ()) -> list[QuantisableNode]:
+    """Return the nodes of a simplified model that can compute in INT8, in the graph's order.
+
+    Those of which an output is among ``floating`` are left out.
+    """
     proto = parsed(model, weights=False)
     types = _value_types(proto)
     constants = {tensor.name for tensor in proto.graph.initializer}
+
+    def floats(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(n for n in names if n not in constants and types.get(n) == onnx.TensorProto.FLOAT)
+
     found = []
     for node in proto.graph.node:
-        names = dict.fromkeys(name for name in (*node.input, *node.output) if name and name not in constants)
-        values = tuple(name for name in names if types.get(name) == onnx.TensorProto.FLOAT)
-        if node.op_type in _operators() and node.domain in ("", "ai.onnx") and values:
-            found.append(QuantisableNode(node.name, node.op_type, values))
+        made = QuantisableNode(node.name, node.op_type, floats(node.input), floats(node.output))
+        known = node.op_type in _operators() and node.domain in ("", "ai.onnx")
+        if known and made.values and not any(name in floating for name in node.output):
+            found.append(made)
     return found
 
 
@@ -113,14 +126,16 @@ def quantised(
     return _finished(made)
 
 
-def quantised_to_time(model: bytes) -> ModelBytes:
+def quantised_to_time(model: bytes, floating: Collection[str] = ()) -> ModelBytes:
     """Return a model that computes in INT8 wherever it can, with ranges that mean nothing: only its speed is real.
+
+    Nodes of which an output is among ``floating`` stay in floating point.
 
     Raises:
         ModelError: as ``simplified`` and ``quantised``.
     """
     plain = simplified(model)
-    nodes = quantisable_nodes(plain)
+    nodes = quantisable_nodes(plain, floating)
     if not nodes:
         return plain
     ranges = {value: (-4.0, 4.0) for node in nodes for value in node.values}

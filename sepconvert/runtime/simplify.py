@@ -8,6 +8,7 @@ import onnx
 from sepconvert.errors import ModelError, one_line
 from sepconvert.model_bytes import ModelBytes, TemporaryFolder
 from sepconvert.runtime.devices import find_device
+from sepconvert.runtime.fold_scales import fold_scales
 from sepconvert.runtime.sessions import session_options, start_session
 
 OLDEST_OPSET = 13
@@ -19,7 +20,7 @@ _LARGE = 1_500_000_000  # bytes; protobuf ends at 2 GB
 
 
 def simplified(model: bytes) -> ModelBytes:
-    """Fold what a quantiser would stumble over: normalisations into convolutions, constants, casts that do nothing.
+    """Fold what a quantiser would stumble over: normalisations and scales into convolutions, constants, idle casts.
 
     Every node of the result has a name of its own, and every value a type. Inputs, outputs and opset are the model's;
     an opset below 13 becomes 13.
@@ -54,6 +55,7 @@ def simplified(model: bytes) -> ModelBytes:
     if weights.exists() and weights.stat().st_size > _LARGE:
         return ModelBytes(found.SerializeToString(), folder, large=True, kept=kept)
     onnx.load_external_data_for_model(found, str(folder))
+    fold_scales(found)
     return ModelBytes(found.SerializeToString())
 
 
@@ -62,6 +64,11 @@ def node_names(model: bytes) -> dict[str, str]:
     proto = parsed(model, weights=False)
     _name_nodes(proto)
     return {output: node.name for node in proto.graph.node for output in node.output if output}
+
+
+def is_made_up(name: str) -> bool:
+    """Whether a node had no name of its own and got this one."""
+    return name.startswith(_UNNAMED)
 
 
 def parsed(model: bytes, *, weights: bool = True) -> onnx.ModelProto:
@@ -75,7 +82,7 @@ def parsed(model: bytes, *, weights: bool = True) -> onnx.ModelProto:
 def serialised(proto: onnx.ModelProto) -> ModelBytes:
     """Serialise a model, without the names that were made up for nodes; a very large one has its weights in a file."""
     for node in proto.graph.node:
-        if node.name.startswith(_UNNAMED):
+        if is_made_up(node.name):
             node.name = ""
     if proto.ByteSize() <= _LARGE:
         return ModelBytes(proto.SerializeToString())

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sepconvert.record import Latency, Record, SiteRecord
-from sepconvert.report import claims, figures
+from sepconvert.report import claims, figures, precision
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
 from sepconvert.report.verdict import judge
@@ -130,7 +130,9 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     for site in sites:
         cells = [site.name, f"{site.in_channels}>{site.out_channels}", figures.kernel(site, "x")]
         cells += [plain(figures.count(getattr(site, field))) for field in fields]
-        cells += [_becomes(site, letters), figures.error(telling_error(site), "")] if rewritten else [site.status]
+        computes_in = f", {precision.words(site)}" if precision.told(record) and precision.words(site) else ""
+        became = (_becomes(site, letters) if rewritten else site.status) + computes_in
+        cells += [became, figures.error(telling_error(site), "")] if rewritten else [became]
         table.add_row(*cells)
     return [Text(_site_title(sites), style="bold"), table, *_kept(sites)]
 

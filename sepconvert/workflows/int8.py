@@ -14,7 +14,20 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import file_size
 from sepconvert.graph.sites import ConvSite
-from sepconvert.record import ALONE, BOTH, FASTER, ORIGINAL, REWRITTEN, Alternative, Latency, Note, Plan, SelfCheck
+from sepconvert.planning.uniform import round_up
+from sepconvert.record import (
+    ALONE,
+    BOTH,
+    FASTER,
+    ORIGINAL,
+    REWRITTEN,
+    Alternative,
+    Latency,
+    Note,
+    Plan,
+    SelfCheck,
+    Skip,
+)
 from sepconvert.runtime.environment import cpu_name
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
@@ -22,9 +35,10 @@ from sepconvert.workflows.folding import fold_alone
 from sepconvert.workflows.measure import time_all
 from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.meet_metric import metric_drop
-from sepconvert.workflows.opened import Case, OpenedModel, QuantisedModel
-from sepconvert.workflows.options import Budget
+from sepconvert.workflows.opened import Case, OpenedModel
+from sepconvert.workflows.options import DEFAULT_ERROR, Budget
 from sepconvert.workflows.planner import Planner
+from sepconvert.workflows.quantisable import QuantisedModel
 from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
 from sepconvert.workflows.settled import Settled
 
@@ -54,7 +68,7 @@ def prepare_int8(case: Case) -> Int8:
     if other is not None:
         raise ModelError(f"{name} computes in {other}, and --int8 takes float32 models; convert it.")
     quantiser = Quantiser(case)
-    alone = quantiser.quantise(case.opened)
+    alone = quantiser.with_floats(quantiser.quantise(case.opened))
     if not case.request.measure.latency:
         return Int8(quantiser, alone, 1.0, planned=True)
     timed = time_all(case, [case.opened, alone.opened])[0]
@@ -89,7 +103,8 @@ def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
         try:
             return fold_alone(case, error)
         except NothingToDoError:
-            if int8 is None or case.request.budget.name not in ("speedup", "max_error", "max_drop"):
+            budget = case.request.budget
+            if int8 is None or not (budget.by_default or budget.name in ("speedup", "max_error", "max_drop")):
                 raise
         plan = Plan({case.request.budget.name: case.request.budget.value})
         nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
@@ -123,20 +138,20 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     both: QuantisedModel | None = None
     if settled.applied.opened.model is not case.opened.model:
-        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied)
+        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied, int8.floating)
+        both = int8.quantiser.with_floats(both, int8.floating)
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
     decide = partial(metric_drop, case) if case.request.budget.name == "max_drop" else int8.quantiser.error
     decisive = {name: decide(model, int8.quantiser.checked) for name, model in changed.items()}
-    warnings = (*settled.warnings, *int8.warnings)
+    warnings = (*settled.warnings, *int8.warnings, *dict.fromkeys(int8.quantiser.warnings))
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
-    ranges = {ALONE: int8.alone.ranges, BOTH: None if both is None else both.ranges}
-    found = [replace(one, ranges=ranges.get(one.name)) for one in found]
+    found = [_with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]
     name = best_alternative(case.request.budget, found, decisive)
     if name is None:
-        raise NothingToDoError(_nothing(settled, decisive))
+        raise NothingToDoError(_nothing(case.request.budget, settled, decisive))
     # What was measured for another version of the model is none of this one's.
     measured = {k: v for k, v in (settled.plan.measured or {}).items() if k not in ("max_error", "max_drop")}
     plan = replace(settled.plan, measured=measured or None)
@@ -157,7 +172,7 @@ def alone_beside(case: Case, int8: Int8) -> Plan:
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     errors = {ALONE: int8.quantiser.error(int8.alone.opened, case.calibration)}
     found = _alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
-    return Plan({}, alternatives=[found[0], replace(found[1], ranges=int8.alone.ranges)])
+    return Plan({}, alternatives=[found[0], _with_precisions(found[1], int8.alone)])
 
 
 def _as_it_was(case: Case, settled: Settled) -> Settled:
@@ -168,16 +183,36 @@ def _as_it_was(case: Case, settled: Settled) -> Settled:
     return replace(settled, fit=NetworkFit({}), applied=nothing, plans=(), sites=(), kept=kept, plan=plan)
 
 
+def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternative:
+    """Say how a model in INT8 was made: its ranges, what it left in floating point, how fast that was to be."""
+    if made is None:
+        return one
+    predicted = None if made.predicted is None or made.measured is None else made.measured / made.predicted
+    return replace(one, ranges=made.ranges, floating=list(made.left), predicted_over_measured=predicted)
+
+
+def with_precision(skip: Skip, settled: Settled) -> Skip:
+    """Say of a layer that is no site what it computes in, where a model in INT8 was written."""
+    if settled.int8 is None:
+        return skip
+    precision = _precision({skip.output}, settled.int8, "float32")
+    told = {"int8": " It computes in INT8.", "float32": " It computes in float32."}.get(precision or "", "")
+    return replace(skip, precision=precision, reason=f"{skip.reason}{told}")
+
+
 def precision_of(site: ConvSite, settled: Settled) -> str | None:
     """What a site, or what stands in its place, computes in; None where that is not known."""
     if settled.int8 is None:
         return site.dtype
-    outputs = set(settled.applied.emitted.get(site.output, (site.product,)))
-    if outputs <= settled.int8.integer:
+    return _precision(set(settled.applied.emitted.get(site.output, (site.product,))), settled.int8, site.dtype)
+
+
+def _precision(outputs: set[str], made: QuantisedModel, dtype: str) -> str | None:
+    if outputs <= made.integer:
         return "int8"
-    if outputs <= settled.int8.floating:
-        return site.dtype
-    return "mixed" if outputs <= settled.int8.integer | settled.int8.floating else None
+    if outputs <= made.floating:
+        return dtype
+    return "mixed" if outputs <= made.integer | made.floating else None
 
 
 def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
@@ -196,6 +231,9 @@ def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Map
             return min(fast, key=lambda one: or_infinite(decisive[one.name])).name
         return _fastest(rewritten, decisive)
     if budget.name not in ("max_error", "max_drop"):
+        if budget.by_default and not rewritten:
+            # Nobody asked for fewer multiply-adds: where no layer can be rewritten, INT8 was.
+            return ALONE if or_infinite(decisive.get(ALONE)) <= DEFAULT_ERROR else None
         return _fastest(rewritten, decisive)
     within = [one for one in known if or_infinite(decisive[one.name]) <= budget.value]
     # The original itself keeps every limit, so what is slower than that is no gain.
@@ -236,9 +274,22 @@ def _alternatives(
     return found
 
 
-def _nothing(settled: Settled, decisive: Mapping[str, float | None]) -> str:
-    error = decisive[ALONE]
-    what = "" if error is None else f" INT8 alone errs by {error:.2g}."
+def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | None]) -> str:
+    """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
     found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = found.removeprefix("No rewrite was found: ")
-    return f"{told}{what} Nothing was written."
+    told = [found.removeprefix("No rewrite was found: ")]
+    error, limit = decisive[ALONE], _limit_on_alone(budget)
+    if error is not None and limit is not None and error > limit:
+        goal = " (the goal where no budget is given)" if budget.by_default else ""
+        remedy = f"--max-error {round_up(error):g} takes it" if error < 1 else "leave --int8 away"
+        told.append(f"INT8 alone errs by {error:.2g}, more than {limit:g}{goal}; {remedy}.")
+    elif error is not None:
+        told.append(f"INT8 alone errs by {error:.2g}.")
+    return " ".join([*told, "Nothing was written."])
+
+
+def _limit_on_alone(budget: Budget) -> float | None:
+    """The largest error with which INT8 alone is what was asked for; None where no error decides."""
+    if budget.name == "max_error":
+        return budget.value
+    return DEFAULT_ERROR if budget.by_default else None

@@ -33,6 +33,7 @@ WITHOUT_TIMES = (
     "half of the MACs (--macs 0.5)."
 )
 GOAL_MISSED = "{error} So the plan is for half of the MACs (--macs 0.5) instead: look at its error before you use it."
+NEITHER = "{error} Half of the MACs was tried instead: {half}"
 
 
 def settle(case: Case, planner: Planner) -> Settled:
@@ -58,7 +59,10 @@ def settle(case: Case, planner: Planner) -> Settled:
             if not budget.by_default:
                 raise
             # Nobody asked for this goal: show what half of the MACs costs, and say that the goal was missed.
-            return _settle_cost(case, planner, Budget(), GOAL_MISSED.format(error=error))
+            try:
+                return _settle_cost(case, planner, Budget(), GOAL_MISSED.format(error=error))
+            except NothingToDoError as half:
+                raise NothingToDoError(NEITHER.format(error=error, half=half)) from None
     return _settle_cost(case, planner, budget, BY_DEFAULT if budget.by_default else None)
 
 

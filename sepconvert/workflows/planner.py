@@ -1,9 +1,9 @@
 """Plans under a budget: what the planner needs to know of model, data and machine, found out once and on demand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ from sepconvert.workflows.profiles import find_profiles
 
 if TYPE_CHECKING:
     from sepconvert.planning.architecture import ArchitectureTimer
-    from sepconvert.workflows.opened import QuantisedModel
+    from sepconvert.workflows.quantisable import QuantisedModel
     from sepconvert.workflows.quantiser import Int8
 
 LEAST_SPEEDUP = 1.01
@@ -150,11 +150,13 @@ class Planner:
                     "--data."
                 )
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
+
+        def as_int8(use: ConvSite) -> bool:
+            return self._int8 is not None and use.product not in self._int8.floating
+
         return {
             site.output: [
-                Workload(
-                    use.geometry, use.dtype, batch, activation_behind(model, use), use.notation, self._int8 is not None
-                )
+                Workload(use.geometry, use.dtype, batch, activation_behind(model, use), use.notation, as_int8(use))
                 for use in site.uses
             ]
             for site in self.case.sites
@@ -218,7 +220,7 @@ class Planner:
         if self._int8 is None:
             return None
         with self._timed("int8"):
-            return self._int8.quantiser.quantise_fitted(fit, applied)
+            return self._int8.quantiser.quantise_fitted(fit, applied, self._int8.floating)
 
     def in_floats(self) -> "Planner":
         """A planner of the same case that leaves INT8 away; what does not depend on it is shared."""
@@ -243,7 +245,7 @@ class Planner:
         model = self.case.opened.model
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
         feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
-        make = runnable if self._int8 is None else as_timed_in_int8
+        make = runnable if self._int8 is None else partial(as_timed_in_int8, floating=self._int8.floating)
         return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, make=make)
 
     @property
@@ -272,11 +274,11 @@ class Planner:
         self.add_seconds({stage: perf_counter() - start})
 
 
-def as_timed_in_int8(model: LoadedModel) -> bytes:
-    """A model as it is timed where everything is planned as it is in INT8."""
+def as_timed_in_int8(model: LoadedModel, floating: Collection[str]) -> bytes:
+    """A model as it is timed where everything is planned as it is in INT8, but for the nodes of some outputs."""
     from sepconvert.runtime.quantise import quantised_to_time
 
-    return quantised_to_time(runnable(model))
+    return quantised_to_time(runnable(model), floating)
 
 
 def _unknown_total(opened: OpenedModel, what: str) -> str:

@@ -27,7 +27,7 @@ from sepconvert.workflows.fine_tune import (
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
-from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
+from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
@@ -287,7 +287,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     refitted = {new.site.product for new in settled.fit.dense.values()}
     return replace(
         record,
-        skipped=[with_refit(skip, refitted) for skip in opened.found.skips],
+        skipped=[with_precision(with_refit(skip, refitted), settled) for skip in opened.found.skips],
         totals=TotalsPair(opened.totals, result.totals),
         fidelity=fidelity,
         latency=latency,

@@ -7,7 +7,8 @@ from sepconvert.fitting.results import NetworkFit, SitePlan
 from sepconvert.planning.plans import PlannedSite
 from sepconvert.record import Latency, Plan
 from sepconvert.workflows.fit import Applied
-from sepconvert.workflows.opened import OpenedModel, QuantisedModel
+from sepconvert.workflows.opened import OpenedModel
+from sepconvert.workflows.quantisable import QuantisedModel
 
 
 @dataclass(frozen=True, slots=True)

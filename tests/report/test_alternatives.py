@@ -8,13 +8,14 @@ from rich.console import Console
 
 from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, Record
 from sepconvert.report.alternatives import alternatives_view, chosen_claim
+from sepconvert.report.layers import tabulate
 from sepconvert.report.page import render as render_page
 from sepconvert.terminal.record import render
 from tests.report.conftest import rewrite_record
 
 MODELS = [
     Alternative(ORIGINAL, 1_200_000, 0.0, 4.0),
-    Alternative(ALONE, 320_000, 0.0002, 2.0, 2.0, [1.9, 2.1], 0.01, ranges="mse"),
+    Alternative(ALONE, 320_000, 0.0002, 2.0, 2.0, [1.9, 2.1], 0.01, ranges="mse", floating=["/head/Conv"]),
     Alternative(REWRITTEN, 730_000, 0.001, 4.1, 0.99, [0.9, 1.1], 0.02),
     Alternative(BOTH, 220_000, None, None, ranges="min-max"),
 ]
@@ -37,6 +38,7 @@ def test_what_is_not_measured_or_no_difference_is_said_in_words() -> None:
         "Relative error": ["0", "2.0×10⁻⁴", "0.0010", "not measured"],
         "Model file": ["1.20 MB", "320 kB", "730 kB", "220 kB"],
         "Ranges": ["–", "mse", "–", "min-max"],
+        "In floating point": ["–", "1 layer", "–", "none"],
     }
 
 
@@ -45,6 +47,7 @@ def test_the_verdict_says_what_was_written_and_what_int8_alone_would_give() -> N
     assert alone is not None
     assert both is not None
     assert alone.sentence.startswith("INT8 alone serves what was asked best")
+    assert alone.sentence.endswith("Left in floating point, where INT8 gains less than it loses: /head/Conv.")
     assert both.sentence.endswith("INT8 alone: 2.00× faster, relative error 2.0×10⁻⁴.")
 
 
@@ -70,3 +73,14 @@ def test_a_record_without_int8_shows_none_and_one_with_it_survives_its_json() ->
     assert again.plan is not None
     assert record.plan is not None
     assert again.plan.alternatives == record.plan.alternatives
+
+
+def test_layers_tell_what_they_compute_in_only_where_some_compute_in_int8() -> None:
+    record = rewrite_record()
+    plain = [row.became for row in tabulate(record).rows]
+    types = ["int8", "mixed", "float32"]
+    sites = [replace(site, precision=types[place % 3]) for place, site in enumerate(record.sites)]
+    told = [row.became for row in tabulate(replace(record, sites=sites)).rows]
+    for place, (before, after) in enumerate(zip(plain, told, strict=True)):
+        words = ["INT8", "INT8 in part", "float32"][place % 3]
+        assert after in (words, f"{before}, {words}")

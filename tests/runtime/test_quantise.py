@@ -105,3 +105,37 @@ def test_a_model_without_anything_to_quantise_is_timed_as_it_is() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     found = onnx.load_from_string(quantised_to_time(model))
     assert [node.op_type for node in found.graph.node] == ["Neg"]
+
+
+def test_sums_and_products_by_channel_are_folded_into_the_convolution_before_them() -> None:
+    """A normalisation that is written as Sub, Mul, Add and Div, as exporters do; what two nodes read stays."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(size=(1, 5, 1, 1)).astype(np.float32) for name in ("mean", "scale", "shift")}
+    values |= {"w": rng.normal(size=(5, 3, 3, 3)).astype(np.float32), "two": np.full((), 2, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Sub", ["c", "mean"], ["d"], "sub"),
+        helper.make_node("Mul", ["scale", "d"], ["e"], "mul"),
+        helper.make_node("Add", ["e", "shift"], ["f"], "add"),
+        helper.make_node("Sub", ["two", "f"], ["g"], "from"),
+        helper.make_node("Div", ["g", "two"], ["h"], "div"),
+        helper.make_node("Relu", ["h"], ["i"], "relu"),
+        helper.make_node("Conv", ["i", "v"], ["j"], "last"),
+        helper.make_node("Mul", ["j", "two"], ["y"], "double"),
+        helper.make_node("Add", ["j", "two"], ["z"], "more"),
+    ]
+    values["v"] = rng.normal(size=(2, 5, 1, 1)).astype(np.float32)
+    info = helper.make_tensor_value_info
+    outputs = [info(name, TensorProto.FLOAT, ["N", 2, 4, 4]) for name in ("y", "z")]
+    tensors = [numpy_helper.from_array(array, name) for name, array in values.items()]
+    graph = helper.make_graph(nodes, "scales", [info("x", TensorProto.FLOAT, ["N", 3, 6, 6])], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    plain = onnx.load_from_string(simplified(model))
+    onnx.checker.check_model(plain, full_check=True)
+    left = sorted((node.op_type, node.name) for node in plain.graph.node)
+    assert left == [("Add", "more"), ("Conv", "conv"), ("Conv", "last"), ("Mul", "double"), ("Relu", "relu")]
+    feeds = {"x": rng.normal(size=(2, 3, 6, 6)).astype(np.float32)}
+    for name, found in run_model(plain.SerializeToString(), feeds).items():
+        true = run_model(model, feeds)[name]
+        # A few products and sums in single precision, of 27 and 5 terms.
+        assert np.abs(found - true).max() <= 64 * np.finfo(np.float32).eps * np.abs(true).max()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -9,12 +10,16 @@ import pytest
 
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
+from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import Timed
-from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative
+from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, SelfCheck
 from sepconvert.workflows import Measure, Planning
-from sepconvert.workflows.int8 import KEPT, best_alternative
+from sepconvert.workflows.fit import Applied
+from sepconvert.workflows.int8 import KEPT, _nothing, best_alternative
+from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Budget
+from sepconvert.workflows.settled import Settled
 from tests.fitting.nets import Net
 
 UNTIMED = Measure(latency=False)
@@ -114,6 +119,63 @@ def test_where_no_rewrite_keeps_the_error_the_original_is_written_in_int8(tmp_pa
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(output).graph.node}
     with pytest.raises(NothingToDoError, match=r"out of reach.*INT8 alone errs by .* Nothing was written"):
         sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=INT8, max_error=1e-7)
+
+
+def narrow(folder: Path) -> tuple[Path, Path]:
+    """A network whose only site has nothing to save, and inputs that are noise."""
+    net = Net(2)
+    value = net.relu(net.conv("site0", "image", 2, 2))
+    (folder / "narrow.onnx").write_bytes(model_bytes(net.build(value)))
+    np.savez(folder / "white.npz", image=np.random.default_rng(0).normal(size=(40, 2, 12, 12)).astype(np.float32))
+    return folder / "narrow.onnx", folder / "white.npz"
+
+
+def test_without_a_budget_int8_alone_is_written_where_no_layer_can_be_rewritten(tmp_path: Path) -> None:
+    model, data = narrow(tmp_path)
+    record = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=INT8).record
+    assert record.plan is not None
+    assert [one.name for one in record.plan.alternatives if one.chosen] == [ALONE]
+
+
+def test_a_refusal_names_the_goal_that_was_taken_and_not_one_that_nobody_asked_for() -> None:
+    nothing = Applied(cast(OpenedModel, None), {}, {}, SelfCheck(0.0, 1.0, 0), {})
+    why = "No rewrite was found: --max-error 0.01 (the goal where no budget is given) is out of reach: so it is."
+    settled = Settled((), NetworkFit({}), nothing, Plan({}), warnings=(why,))
+    text = _nothing(Budget("max_error", 0.01, by_default=True), settled, {ALONE: 0.0801})
+    assert text == (
+        "--max-error 0.01 (the goal where no budget is given) is out of reach: so it is. INT8 alone errs by 0.08, more "
+        "than 0.01 (the goal where no budget is given); --max-error 0.081 takes it. Nothing was written."
+    )
+    assert chosen(Budget(by_default=True), int8=(2, 0.02)) is None
+    assert chosen(Budget(by_default=True), int8=(2, 0.002)) == ALONE
+    assert chosen(Budget("macs", 0.5), int8=(2, 0.002)) is None
+
+
+def cancelling(folder: Path) -> tuple[Path, Path]:
+    """A network whose second layer makes what its third takes the small difference of: rounding ruins that."""
+    net, rng = Net(6), np.random.default_rng(0)
+    value = net.relu(net.conv("body", "image", 6, 12))
+    twin = rng.normal(size=(4, 12, 1, 1)).astype(np.float32)
+    small = (1e-3 * rng.normal(size=twin.shape)).astype(np.float32)
+    value = net.add("Conv", "twins", value, net.tensor("twins.w", np.concatenate([twin, twin + small])))
+    apart = np.concatenate([np.eye(4), -np.eye(4)], axis=1).astype(np.float32)
+    value = net.add("Conv", "difference", value, net.tensor("difference.w", apart[..., None, None]))
+    (folder / "model.onnx").write_bytes(model_bytes(net.build(value)))
+    np.savez(folder / "data.npz", image=rng.normal(size=(60, 6, 12, 12)).astype(np.float32))
+    return folder / "model.onnx", folder / "data.npz"
+
+
+def test_layers_that_carry_the_error_stay_in_floating_point_and_the_record_names_them(tmp_path: Path) -> None:
+    model, data = cancelling(tmp_path)
+    untouched = Planning(cache=False, int8=True, exclude=["*"])
+    record = sepconvert.rewrite(model, data=data, measure=UNTIMED, planning=untouched, max_error=0.02).record
+    assert record.plan is not None
+    (alone,) = [one for one in record.plan.alternatives if one.chosen]
+    assert alone.name == ALONE
+    assert alone.floating == ["twins", "difference"]
+    assert (alone.error or 1) < 0.02
+    layers = {layer.output: layer.precision for layer in (*record.sites, *record.skipped)}
+    assert layers == {"body": "int8", "twins": "float32", "difference": "float32"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,294 @@
+"""Float or INT8, layer by layer: measure what parts of a model gain and lose in INT8, plan, measure the plans, choose.
+
+The work is bounded. At most ``MOST_PARTS`` parts are each quantised, run and timed alone; parts that err most are
+halved first, so that single layers are told apart where it matters. At most ``MOST_PLANS`` whole models are made of
+what that says; errors on inputs that nothing was fitted to, and times of the whole models, decide.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+
+from sepconvert.data import Dataset, random_inputs
+from sepconvert.graph.notation import is_full
+from sepconvert.graph.save import runnable
+from sepconvert.planning.precision import (
+    Layers,
+    Part,
+    Times,
+    even_parts,
+    fastest_within,
+    fit_times,
+    halves,
+    layers_of,
+    predicted_time,
+)
+from sepconvert.planning.quantisable import find_layers
+from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
+from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.engines import find_engine
+from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.opened import Case, OpenedModel
+from sepconvert.workflows.options import Budget
+from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
+
+MOST_PARTS, FIRST_PARTS = 32, 10
+MOST_PLANS = 5
+LONGEST = 240.0
+"""Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
+SAMPLED = 32
+"""Inputs that parts are judged on."""
+AS_FAST, LITTLE = 1.02, 1.05
+"""Within a limit on the error, models that take so much longer than the fastest count as equally fast; else a little
+time is given for less error."""
+_SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
+_AIM = 0.85  # of the limit: what is predicted may be a little too low
+_INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
+_PART, _WHOLE = Effort(0.2, 5, 40), Effort(1.0, 7, 100)
+
+Judge = Callable[[OpenedModel], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A model with some layers in INT8: its error on inputs that nothing was fitted to, and its time.
+
+    Times are shares of the original's; ``measured`` is None where nothing is timed.
+    """
+
+    layers: Layers
+    error: float
+    predicted: float
+    measured: float | None
+
+    @property
+    def time(self) -> float:
+        """The best that is known."""
+        return self.predicted if self.measured is None else self.measured
+
+
+def mixed(
+    case: Case, whole: QuantisedModel, judge: Judge, seen: Dataset, floating: Collection[str] = ()
+) -> QuantisedModel:
+    """Leave those layers of a model in floating point that INT8 serves least, under the budget in force.
+
+    Args:
+        case: the original and what is asked.
+        whole: a model all in INT8.
+        judge: the error of a model against the original, on inputs that nothing was fitted to.
+        seen: other inputs.
+        floating: outputs of nodes that stay in floating point in one of the plans.
+
+    Returns:
+        The same model with other layers in floating point, or ``whole`` where that is best or errors are not known.
+    """
+    source, every = whole.source, whole.error
+    parts = _Parts(case, source, whole.ranges, seen)
+    if every is None or parts.count < 2 or not parts.measure():
+        return whole
+    start = 0.0 if source.opened is case.opened else judge(source.opened) or 0.0
+    plans = parts.plans(_limits(case.request.budget, start), floating)
+    found, models = [], {}
+    for place, layers in enumerate(plans):
+        case.request.progress("Mixed plans", place, len(plans))
+        model = whole.opened if len(layers) == parts.count else parts.made(layers, whole.ranges)
+        error = every if model is whole.opened else judge(model)
+        models[layers] = model
+        found.append(Mixture(layers, np.inf if error is None else error, parts.predicted(layers), parts.timed(model)))
+    case.request.progress("Mixed plans", len(plans), len(plans))
+    best = choose_mixture(case.request.budget, found)
+    return _with_ranges(parts, whole, models[best.layers], best, judge)
+
+
+def choose_mixture(budget: Budget, found: Sequence[Mixture]) -> Mixture:
+    """The mixture that serves a budget best.
+
+    Of those that keep it: for a speed-up the closest; within an error the fastest, of about equally fast ones the
+    closest. Without either, a little time is given for less error.
+    """
+    kept, patience = list(found), LITTLE
+    if budget.name == "speedup":
+        kept = [one for one in found if one.time * budget.value <= 1]
+        if kept:
+            return min(kept, key=lambda one: one.error)
+        kept, patience = list(found), AS_FAST
+    if budget.name == "max_error":
+        kept = [one for one in found if one.error <= budget.value]
+        if not kept:
+            return min(found, key=lambda one: one.error)
+        patience = AS_FAST
+    least = min(one.time for one in kept)
+    return min((one for one in kept if one.time <= patience * least), key=lambda one: one.error)
+
+
+def _limits(budget: Budget, start: float) -> list[float]:
+    """Errors that the layers in INT8 may add to what the model has without them, where there is a limit."""
+    return [_AIM * budget.value - start] if budget.name == "max_error" and _AIM * budget.value > start else []
+
+
+def _with_ranges(
+    parts: "_Parts", whole: QuantisedModel, model: OpenedModel, best: Mixture, judge: Judge
+) -> QuantisedModel:
+    """The chosen mixture, with the ranges that err least in it: those were chosen with all layers in INT8."""
+    if model is whole.opened:
+        return replace(whole, predicted=best.predicted, measured=best.measured)
+    method, error = whole.ranges, best.error
+    for other in whole.source.ranges:
+        if other == whole.ranges:
+            continue
+        again = parts.made(best.layers, other)
+        now = judge(again)
+        if now is not None and now < error:
+            model, method, error = again, other, now
+    chosen = set(parts.nodes(best.layers))
+    integer, floating = whole.source.precisions(chosen)
+    return replace(
+        whole,
+        opened=model,
+        integer=integer,
+        floating=floating,
+        ranges=method,
+        error=error,
+        left=tuple(layer.name for place, layer in enumerate(parts.layers) if place not in best.layers),
+        left_outputs=frozenset(name for node in whole.source.nodes if node.name not in chosen for name in node.outputs),
+        predicted=best.predicted,
+        measured=best.measured,
+    )
+
+
+class _Parts:
+    """What parts of one model gain and lose in INT8."""
+
+    def __init__(self, case: Case, source: QuantisableModel, ranges: str, seen: Dataset) -> None:
+        self._case, self._source, self._ranges = case, source, ranges
+        self._sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
+        sizes = {i.name: i.used_shape for i in source.opened.shapes.inputs if is_full(i.used_shape)}
+        self.layers, self._borders = find_layers(source.plain, source.nodes, sizes)
+        self._errors: dict[Part, float] = {}
+        self._times: dict[Layers, float] = {}
+        self._parts: list[Part] = []
+        self._scale = 1.0
+
+    @property
+    def count(self) -> int:
+        return len(self.layers)
+
+    def nodes(self, layers: Layers) -> list[str]:
+        """Names of the nodes of some layers."""
+        return [name for place in sorted(layers) for name in self.layers[place].nodes]
+
+    def made(self, layers: Layers, ranges: str) -> OpenedModel:
+        """The model with these layers in INT8."""
+        return self._source.quantised(ranges, self.nodes(layers))
+
+    def measure(self) -> bool:
+        """Measure parts, and halve those that err most as long as there is time; whether errors are known."""
+        start, progress = perf_counter(), self._case.request.progress
+        every = self._looked_at(frozenset(range(self.count)))
+        if every is None:
+            return False
+        whole = perf_counter() - start
+        # A model with a single part in INT8 is made in far less time than one with all.
+        single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
+        self._parts = even_parts(self.count, self.count if single else FIRST_PARTS)
+        most = min(MOST_PARTS, 2 * self.count)
+        minutes = round(min(most * whole / 2, LONGEST) / 60)
+        stage = "Float or INT8 by layers" + (f" (some {minutes} min)" if minutes > 1 else "")
+        done = 0
+        for part in self._parts:
+            progress(stage, done, most)
+            self._errors[part] = self._looked_at(layers_of([part])) or 0.0
+            done += 1
+        while done + 2 <= most and perf_counter() - start < LONGEST:
+            splittable = [part for part in self._parts if part[1] - part[0] > 1]
+            if not splittable:
+                break
+            progress(stage, done, most)
+            worst = max(splittable, key=lambda part: self._errors[part])
+            both = halves(worst)
+            for part in both:
+                self._errors[part] = self._looked_at(layers_of([part])) or 0.0
+            place = self._parts.index(worst)
+            self._parts[place : place + 1] = both
+            done += 2
+        progress(stage, most, most)
+        self._look_at_many()
+        total = sum(self._errors[part] for part in self._parts)
+        self._scale = every / total if total > 0 else 1.0
+        return total > 0
+
+    def plans(self, limits: Sequence[float], floating: Collection[str]) -> list[Layers]:
+        """Layers to compute in INT8, a few choices: all of them, and the fastest within several errors."""
+        outputs = {node.name: node.outputs for node in self._source.nodes}
+        without = [
+            place
+            for place, layer in enumerate(self.layers)
+            if not any(output in floating for name in layer.nodes for output in outputs[name])
+        ]
+        errors = {part: self._errors[part] for part in self._parts}
+        total = sum(errors.values())
+        wanted = [limit / self._scale for limit in limits] + [share * total for share in _SHARES]
+        found = [fastest_within(self._gains, self._borders, errors, limit) for limit in wanted]
+        every = frozenset(range(self.count))
+        return [layers for layers in dict.fromkeys([every, frozenset(without), *found]) if layers][:MOST_PLANS]
+
+    def predicted(self, layers: Layers) -> float:
+        """The time of a mixture, as a share of the original's."""
+        return self._plain_share * predicted_time(self._gains, self._borders, layers)
+
+    def timed(self, model: OpenedModel) -> float | None:
+        """The same, measured; None where nothing is timed."""
+        if not self._case.request.measure.latency:
+            return None
+        return self._ratio(runnable(self._case.opened.model), runnable(model.model), _WHOLE)
+
+    @cached_property
+    def _plain_share(self) -> float:
+        """Time of the simplified model without INT8, as a share of the original's."""
+        if not self._case.request.measure.latency:
+            return 1.0
+        return self._ratio(runnable(self._case.opened.model), self._source.plain, _WHOLE)
+
+    def _ratio(self, before: bytes, after: bytes, effort: Effort) -> float:
+        measure = self._case.request.measure
+        engine = find_engine(measure.devices[0], measure.threads)
+        first, second = time_interleaved([engine.load(model, self._feeds) for model in (before, after)], effort)
+        return ratio_in_rounds(second, first)
+
+    def _look_at_many(self) -> None:
+        """Time every other part in INT8, and the others: where types change often, it shows what that costs."""
+        if not self._case.request.measure.latency or len(self._parts) < 3:
+            return
+        for first in (0, 1):
+            layers = layers_of(self._parts[first::2])
+            self._times[layers] = self._ratio(
+                self._source.plain, runnable(self.made(layers, self._ranges).model), _PART
+            )
+
+    def _looked_at(self, layers: Layers) -> float | None:
+        """Error of a model with these layers in INT8 against itself in floating point; its time is kept."""
+        model, request = self.made(layers, self._ranges), self._case.request
+        fidelity, _ = measure_fidelity(self._source.opened, model, self._sample, request.seed)
+        error = worst_error(fidelity)
+        if request.measure.latency:
+            self._times[layers] = self._ratio(self._source.plain, runnable(model.model), _PART)
+        return None if error is None or np.isnan(error) else error
+
+    @cached_property
+    def _gains(self) -> Times:
+        if self._times:
+            return fit_times(self._parts, self._borders, self._times)
+        macs = {part: sum(self.layers[layer].macs for layer in layers_of([part])) for part in self._parts}
+        total = sum(macs.values()) or 1
+        return Times({part: (_INT8_SHARE - 1) * count / total for part, count in macs.items()}, 0.0)
+
+    @cached_property
+    def _feeds(self) -> Mapping[str, np.ndarray]:
+        case = self._case
+        inputs = case.sample
+        if inputs is None:
+            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(case.request.seed))
+        return next(iter(inputs.batches(1)))
