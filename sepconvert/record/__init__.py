@@ -13,7 +13,8 @@ History of the schema; every version is still read:
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``; ``skipped[].precision``,
-   ``plan.alternatives[].floating`` and ``predicted_over_measured`` (float or INT8 by layers).
+   ``plan.alternatives[].floating`` and ``predicted_over_measured`` (float or INT8 by layers),
+   ``integer_check``.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

@@ -44,6 +44,7 @@ class Record:
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
+    ``integer_check`` is of the layers that compute in INT8: the largest share of what rounding allows.
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
     """
 
@@ -60,6 +61,7 @@ class Record:
     latency: list[Latency] = field(default_factory=list)
     plan: Plan | None = None
     self_check: SelfCheck | None = None
+    integer_check: SelfCheck | None = None
     fine_tune: dict[str, Any] | None = None
     sweep: Sweep | None = None
     warnings: list[str] = field(default_factory=list)

@@ -49,6 +49,7 @@ class PageView:
     plan: tuple[trials.PlanRow, ...]
     stages: Pairs
     self_check: str | None
+    integer_check: str | None
     environment: Pairs
     files: Pairs
     inputs: Pairs
@@ -98,6 +99,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         plan=trials.plan_rows(record),
         stages=trials.stage_pairs(record),
         self_check=_self_check(record),
+        integer_check=_integer_check(record),
         environment=origin.environment_pairs(record),
         files=origin.file_pairs(record),
         inputs=origin.input_pairs(record),
@@ -136,4 +138,14 @@ def _self_check(record: Record) -> str | None:
         f"{'Passed' if passed else 'FAILED'} at {figures.plural(check.sites, 'layer')}: each written replacement was "
         f"run against the layer it stands for; the largest deviation is {figures.error(check.max_relative)}, "
         f"rounding alone allows {figures.error(check.tolerance)}."
+    )
+
+
+def _integer_check(record: Record) -> str | None:
+    check = record.integer_check
+    if check is None:
+        return None
+    return (
+        f"Passed at {figures.plural(check.sites, 'quantised layer')}: weights and biases are within half a step of the "
+        "floating-point ones, outputs within half a step of what those weights and biases give."
     )
