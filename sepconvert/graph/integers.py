@@ -200,6 +200,49 @@ def floating_layer(model: LoadedModel, layer: IntegerLayer) -> FloatingLayer | N
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class WeightSteps:
+    """How a weight is rounded: each channel along ``axis`` to ``levels`` steps from zero to its largest magnitude."""
+
+    axis: int
+    levels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What is rounded in a model, by the names that it has in floating point.
+
+    ``values`` are rounded to the same steps whatever they are, ``weights`` to steps that follow from their magnitudes.
+    The steps of ``biases`` are those of an input times those of a weight, whose names are given.
+    """
+
+    values: Mapping[str, Steps]
+    weights: Mapping[str, WeightSteps]
+    biases: Mapping[str, tuple[str, str]]
+
+
+UNROUNDED = Rounding({}, {}, {})
+
+
+def rounding_of(model: LoadedModel, made: LoadedModel) -> Rounding:
+    """Return what is rounded in a model of integers that was made of one in floating point."""
+    values = {value.name: value.steps for value in rounded_values(made)}
+    weights, biases = {}, {}
+    for layer in integer_layers(made):
+        floating = floating_layer(model, layer)
+        if floating is None:
+            continue
+        for place, held in constants_of(layer):
+            name = floating.inputs[place]
+            if held.integers.dtype.itemsize > 1:
+                biases[name] = floating.inputs[0], floating.inputs[1]
+            elif held.integers.dtype.kind == "i" and not held.steps.zero.any():
+                weights[name] = WeightSteps(held.steps.axis, int(np.abs(held.integers.astype(np.int64)).max(initial=1)))
+            else:
+                values[name] = held.steps
+    return Rounding(values, weights, biases)
+
+
 def constants_of(layer: IntegerLayer) -> Iterator[tuple[int, HeldConstant]]:
     """Yield the places at which a layer reads constants that are held in integers, and these."""
     yield from ((place, one) for place, one in enumerate(layer.inputs) if isinstance(one, HeldConstant))
