@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, MutableMapping, Seque
 from torch import Tensor, nn
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.graph.integers import UNROUNDED, Rounding
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.plain import PlainGraph, plain_graph, with_constants
 from sepconvert.pytorch.binding import Step, bind, read_as_values
 from sepconvert.pytorch.operators.dtypes import to_array, to_tensor, widened
+from sepconvert.pytorch.rounding import round_value, rounded_constants
 from sepconvert.pytorch.schedule import Schedule, schedule
 
 Value = Tensor | list[Tensor]
@@ -31,8 +33,17 @@ class TrainableGraph(nn.Module):
     torch allows no dots in them, after ``weights.=``.
     """
 
-    def __init__(self, model: LoadedModel, graph: PlainGraph, steps: Sequence[Step], weights: "Weights", wide: bool):
+    def __init__(
+        self,
+        model: LoadedModel,
+        graph: PlainGraph,
+        steps: Sequence[Step],
+        weights: "Weights",
+        wide: bool,
+        rounding: Rounding,
+    ):
         super().__init__()
+        self.rounding = rounding
         self.weights = weights
         self.inputs = graph.inputs
         self.outputs = graph.outputs
@@ -47,7 +58,12 @@ class TrainableGraph(nn.Module):
 
     @classmethod
     def from_model(
-        cls, model: LoadedModel, trainable: Collection[str] | None = None, *, wide: bool = False
+        cls,
+        model: LoadedModel,
+        trainable: Collection[str] | None = None,
+        *,
+        wide: bool = False,
+        rounding: Rounding = UNROUNDED,
     ) -> "TrainableGraph":
         """Turn a model into a module in evaluation mode.
 
@@ -57,6 +73,7 @@ class TrainableGraph(nn.Module):
                 floating-point ones that the graph computes with, but running statistics of BatchNormalization.
             wide: compute in float32 what the graph has in float16 or bfloat16, from float32 copies of the weights
                 (``write_back`` rounds them); results are float32 too.
+            rounding: what is rounded as in integers wherever the graph computes with it.
 
         Raises:
             ModelError: the graph has operators, attributes or types that are not supported (all are named), or
@@ -74,7 +91,7 @@ class TrainableGraph(nn.Module):
                 f"Not trainable: {', '.join(repr(name) for name in wrong)}; name floating-point initializers or "
                 "Constants that the graph computes with, and no running statistics of BatchNormalization."
             )
-        module = cls(model, graph, steps, Weights(weights, chosen, wide), wide)
+        module = cls(model, graph, steps, Weights(weights, chosen, wide), wide, rounding)
         module.eval()
         return module
 
@@ -103,7 +120,8 @@ class TrainableGraph(nn.Module):
         if key not in self._schedules:
             self._schedules[key] = schedule(self.steps, wanted, inputs.keys(), constants.keys())
         given = {name: tensor.to(widened(tensor.dtype, self._wide)) for name, tensor in inputs.items()}
-        values: Values = {**constants, **given}
+        values: Values = {name: self._rounded(name, value) for name, value in {**constants, **given}.items()}
+        values.update(rounded_constants(constants, self.rounding))
         for step, done in self._schedules[key]:
             self._compute(step, values)
             for name in done:
@@ -118,7 +136,11 @@ class TrainableGraph(nn.Module):
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             raise ModelError(f"{step.node.label} could not run in PyTorch: {one_line(error, 400)}.") from error
         named = zip(step.node.outputs, results, strict=False)
-        values.update((name, result) for name, result in named if name)
+        values.update((name, self._rounded(name, result)) for name, result in named if name)
+
+    def _rounded(self, name: str, value: Value) -> Value:
+        steps = self.rounding.values.get(name)
+        return value if steps is None or not isinstance(value, Tensor) else round_value(value, steps)
 
     def _call(self, step: Step, values: Values) -> Sequence[Value]:
         if step.bodies is not None:

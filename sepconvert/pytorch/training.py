@@ -10,6 +10,7 @@ from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation
 from sepconvert.errors import ModelError
 from sepconvert.fitting.spool import Spool
+from sepconvert.graph.integers import UNROUNDED, Rounding
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.progress import Progress, silent
 from sepconvert.pytorch.batches import Lesson, Lessons, Recorded, Varied, prepare, variances
@@ -42,6 +43,7 @@ class Job:
         settings: see ``Settings``.
         keeping: checkpoints, or None.
         variation: how inputs to train on are varied, or None.
+        rounding: what is rounded as in integers while it is trained.
     """
 
     original: bytes
@@ -54,6 +56,7 @@ class Job:
     settings: Settings
     keeping: Keeping | None = None
     variation: Variation | None = None
+    rounding: Rounding = UNROUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def train(job: Job, crew: Crew, progress: Progress) -> Trained:
         VerificationError: the trainable graph computes something else than onnxruntime.
     """
     student = load_bytes(job.rewritten)
-    graph = TrainableGraph.from_model(student, job.trainable, wide=True)
+    graph = TrainableGraph.from_model(student, job.trainable, wide=True, rounding=job.rounding)
     compare(student, job.heldout)
     graph.to(crew.device)
     weights_channels_last(graph)

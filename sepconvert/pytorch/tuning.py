@@ -17,6 +17,7 @@ from sepconvert.data.vary import Variation
 from sepconvert.errors import DataError, DeviceError, ModelError
 from sepconvert.fitting.sizes import value_sizes
 from sepconvert.graph.heads import expose
+from sepconvert.graph.integers import UNROUNDED, Rounding
 from sepconvert.graph.joined import output_parts
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
@@ -51,7 +52,7 @@ class Tuning:
     ``device`` is a name as in ``--device``; ``checkpoint`` is where the state is kept meanwhile, with ``plan`` (words)
     and ``start`` (arrays) in it for whoever resumes; ``resume`` goes on from there. ``all_weights`` also trains the
     layers that stayed dense; ``variation`` says how the inputs to train on are varied at every step; ``hard_labels``
-    takes the original's own answers for labels.
+    takes the original's own answers for labels. ``rounding`` says what is rounded as in integers meanwhile.
     """
 
     steps: int | None = None
@@ -68,6 +69,7 @@ class Tuning:
     all_weights: bool = False
     variation: Variation | None = None
     hard_labels: bool = False
+    rounding: Rounding = UNROUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ def _job(
         settings,
         keeping,
         tuning.variation,
+        tuning.rounding,
     )
 
 

@@ -15,7 +15,7 @@ History of the schema; every version is still read:
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``fidelity.metric``,
    ``overlay`` (times of sites as Model Explorer's node data), ``files`` (what was read beside the model), ``notes``
    (which were among the ``warnings``), ``skipped[].precision``, ``plan.alternatives[].floating`` and
-   ``predicted_over_measured`` (float or INT8 by layers).
+   ``predicted_over_measured`` (float or INT8 by layers), ``integer_check``.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

@@ -47,6 +47,7 @@ class Record:
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
     ``warnings`` say what may be wrong, ``notes`` what was done.
+    ``integer_check`` is of the layers that compute in INT8: the largest share of what rounding allows.
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
     ``files`` are the files and folders that were read beside the model; a folder's digest is of its names and sizes.
     ``overlay`` are the times of sites for Model Explorer, to colour its drawing: node data, ``before`` and ``after``.
@@ -65,6 +66,7 @@ class Record:
     latency: list[Latency] = field(default_factory=list)
     plan: Plan | None = None
     self_check: SelfCheck | None = None
+    integer_check: SelfCheck | None = None
     fine_tune: dict[str, Any] | None = None
     sweep: Sweep | None = None
     warnings: list[str] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """The page as plain data: everything the templates show, already in words, and nothing else."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -49,7 +50,7 @@ class PageView:
     fine_tune: Pairs
     plan: tuple[trials.PlanRow, ...]
     stages: Pairs
-    self_check: str | None
+    self_checks: tuple[str, ...]
     environment: Pairs
     files: Pairs
     inputs: Pairs
@@ -99,7 +100,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         fine_tune=trials.fine_tune_pairs(record),
         plan=trials.plan_rows(record),
         stages=trials.stage_pairs(record),
-        self_check=_self_check(record),
+        self_checks=tuple(_self_checks(record)),
         environment=origin.environment_pairs(record),
         files=origin.file_pairs(record),
         inputs=origin.input_pairs(record),
@@ -129,13 +130,17 @@ def _network_key(record: Record) -> Pairs:
     return tuple((status, text) for status, text in words.items() if status in present)
 
 
-def _self_check(record: Record) -> str | None:
+def _self_checks(record: Record) -> Iterator[str]:
     check = record.self_check
-    if check is None:
-        return None
-    passed = check.max_relative <= check.tolerance
-    return (
-        f"{'Passed' if passed else 'FAILED'} at {figures.plural(check.sites, 'layer')}: each written replacement was "
-        f"run against the layer it stands for; the largest deviation is {figures.error(check.max_relative)}, "
-        f"rounding alone allows {figures.error(check.tolerance)}."
-    )
+    if check is not None:
+        passed = check.max_relative <= check.tolerance
+        yield (
+            f"{'Passed' if passed else 'FAILED'} at {figures.plural(check.sites, 'layer')}: each written replacement "
+            f"was run against the layer it stands for; the largest deviation is {figures.error(check.max_relative)}, "
+            f"rounding alone allows {figures.error(check.tolerance)}."
+        )
+    if record.integer_check is not None:
+        yield (
+            f"Passed at {figures.plural(record.integer_check.sites, 'layer')} in INT8: weights and biases are within "
+            "half a step of the floating-point ones, outputs within half a step of what those weights and biases give."
+        )

@@ -235,7 +235,9 @@ def _ending(record: Record) -> list[RenderableType]:
         parts.append(Text(f"{sum(stages.values()):.1f} s in stages: {listed}"))
     if record.output is not None and record.command == "rewrite":
         size = plain(figures.size(record.output.bytes))
-        verified = "" if record.self_check is None else ", every rewritten site verified"
+        checks = {"rewritten site": record.self_check, "quantised layer": record.integer_check}
+        named = [f"every {what}" for what, check in checks.items() if check is not None]
+        verified = f", {' and '.join(named)} verified" if named else ""
         parts.append(Text(f"Wrote {record.output.path} ({size}){verified}."))
     return parts
 

@@ -134,6 +134,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
 
     Raises:
         NothingToDoError: nothing keeps the budget, and there is no rewritten model.
+        VerificationError: a layer in INT8 is off by more than rounding allows: a bug.
     """
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     both: QuantisedModel | None = None
@@ -157,12 +158,13 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
     plan = replace(settled.plan, measured=measured or None)
     plan = replace(plan, alternatives=[replace(one, chosen=one.name == name) for one in found])
     place = [*changed].index(name)
+    written = {ALONE: int8.alone, REWRITTEN: None, BOTH: both}[name]
     chosen = replace(
         settled,
         plan=plan,
         warnings=(*warnings, REFITTED) if name == BOTH and both is not None and both.refitted else warnings,
         latency=(timed[place],) if timed and len(case.request.measure.devices) == 1 else (),
-        int8={ALONE: int8.alone, REWRITTEN: None, BOTH: both}[name],
+        int8=None if written is None else int8.quantiser.checked_layers(written),
     )
     return _as_it_was(case, chosen) if name == ALONE and both is not None else chosen
 

@@ -13,6 +13,7 @@ from sepconvert.graph.save import runnable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import Survey
 from sepconvert.progress import Progress
+from sepconvert.record import SelfCheck
 from sepconvert.runtime.quantise import QuantisableNode, Range, quantisable_nodes, quantised, types_here
 from sepconvert.runtime.simplify import node_names, simplified
 from sepconvert.workflows.opened import OpenedModel
@@ -57,7 +58,8 @@ class QuantisedModel:
     worst output's on held-out inputs, ``refitted``: weights were fitted again for rounding. ``source`` is what it was
     made of. ``left`` names the layers that could compute in INT8 and were left in floating point to serve the budget,
     ``left_outputs`` are what their nodes compute; ``predicted`` and ``measured`` are its time as shares of the
-    original's, None where no layers were chosen from.
+    original's, None where no layers were chosen from. ``check`` says how closely its layers hold to what rounding
+    allows, where that was looked at.
     """
 
     opened: OpenedModel
@@ -71,6 +73,7 @@ class QuantisedModel:
     left_outputs: frozenset[str] = frozenset()
     predicted: float | None = None
     measured: float | None = None
+    check: SelfCheck | None = None
 
 
 def quantisable(opened: OpenedModel, seen: Dataset, floating: Collection[str], progress: Progress) -> QuantisableModel:

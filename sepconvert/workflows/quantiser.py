@@ -8,7 +8,9 @@ import numpy as np
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.results import NetworkFit
+from sepconvert.graph.load import load_bytes
 from sepconvert.record import Latency
+from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import measure_fidelity
@@ -26,6 +28,8 @@ NOT_REFITTED = (
     "A plan was not fitted again for INT8, because that had taken {spent:.0f} minutes for those before; give fewer "
     "inputs in --data to shorten it."
 )
+SAMPLES = 2
+"""Inputs on which each layer is held to what rounding allows."""
 
 
 class Quantiser:
@@ -96,6 +100,17 @@ class Quantiser:
         """
         whole = replace(self.quantise(made.source.opened), refitted=made.refitted) if floating else made
         return mixed(self._case, whole, lambda opened: self.error(opened, self.checked), self._seen, floating)
+
+    def checked_layers(self, quantised: QuantisedModel) -> QuantisedModel:
+        """Return the model with the verdict on its layers, which are held to the rounding that their scales allow.
+
+        Raises:
+            VerificationError: a layer is off by more: a bug.
+        """
+        samples = list(self.checked.first(SAMPLES).batches())
+        source, made = quantised.source, quantised.opened.model
+        check = check_integers(load_bytes(bytes(source.plain)), made, source.ranges[quantised.ranges], samples)
+        return replace(quantised, check=check if check.sites else None)
 
     def error(self, opened: OpenedModel, dataset: Dataset | None) -> float | None:
         """The worst output's decisive error against the original; None where it is not known."""

@@ -293,6 +293,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         latency=latency,
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check if settled.applied.self_check.sites else None,
+        integer_check=None if settled.int8 is None else settled.int8.check,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
         input_values=values,

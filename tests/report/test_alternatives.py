@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, Record
+from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, Record, SelfCheck
 from sepconvert.report.alternatives import alternatives_view, chosen_claim
 from sepconvert.report.layers import tabulate
 from sepconvert.report.page import render as render_page
@@ -84,3 +84,17 @@ def test_layers_tell_what_they_compute_in_only_where_some_compute_in_int8() -> N
     for place, (before, after) in enumerate(zip(plain, told, strict=True)):
         words = ["INT8", "INT8 in part", "float32"][place % 3]
         assert after in (words, f"{before}, {words}")
+
+
+def test_only_a_model_whose_quantised_layers_were_looked_at_is_said_to_be_verified() -> None:
+    checked = replace(record_of(BOTH), integer_check=SelfCheck(0.99, 1.0, 7))
+    assert "Passed at 7 layers in INT8" in render_page(checked)
+    assert "layers in INT8" not in render_page(record_of(REWRITTEN))
+    for record, words in (
+        (checked, "every rewritten site and every quantised layer verified."),
+        (replace(checked, self_check=None), ", every quantised layer verified."),
+        (record_of(REWRITTEN), ", every rewritten site verified."),
+    ):
+        console = Console(width=200, file=io.StringIO(), highlight=False)
+        console.print(render(record, 200))
+        assert words in console.file.getvalue()  # type: ignore[attr-defined]

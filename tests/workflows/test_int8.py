@@ -98,6 +98,9 @@ def test_a_rewrite_in_int8_is_written_and_all_four_models_are_told(smooth: tuple
     assert [one.ranges is None for one in models.values()] == [True, False, True, False]
     assert {site.precision for site in record.sites} == {"int8"}
     assert record.self_check is not None
+    assert record.integer_check is not None
+    assert record.integer_check.sites == 4  # both sites became two layers
+    assert record.integer_check.max_relative <= 1
     with pytest.raises(ModelError, match="INT8"):
         result.keras(None)
     again = sepconvert.compare(model, output, data=data, measure=UNTIMED)
