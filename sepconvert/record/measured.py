@@ -223,8 +223,8 @@ class SweepPoint:
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
     point beats it, ``ruined`` that it is beyond use.
-    ``command`` is the shell line that makes this model. ``predicted_speedup`` and ``predicted_error`` are what the
-    plan expected from single sites, None where there was no such plan.
+    ``command`` is the shell line that makes this model, ``file`` where the sweep wrote it. ``predicted_speedup`` and
+    ``predicted_error`` are what the plan expected from single sites, None where there was no such plan.
     """
 
     label: str
@@ -244,6 +244,7 @@ class SweepPoint:
     predicted_speedup: float | None = None
     predicted_error: float | None = None
     scatter: float | None = None
+    file: str | None = None
     difference: str | None = field(init=False, default=None)
     ruined: bool = field(init=False, default=False)
 

@@ -236,7 +236,8 @@ def _run(request: Request) -> RewriteResult:
     )
     learned = () if tuned is None else tuned.warnings
     record = record.telling([*planner.warnings, *learned, *data_warnings(calibration, test, training)])
-    result = stamped(settled.judged.model, request, record)
+    steps = 0 if tuned is None else tuned.figures["steps"]
+    result = stamped(settled.judged.model, request, record.source, record.fidelity, record.sites, steps)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
