@@ -14,13 +14,22 @@ History of the schema; every version is still read:
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``overlay`` (times of sites
    as Model Explorer's node data), ``files`` (what was read beside the model),
-   ``notes`` (which were among the ``warnings``).
+   ``notes`` (which were among the ``warnings``), ``changes`` (``compare`` only), ``sites[].spectrum_form``,
+   ``inputs_given``, ``inputs_needed``; ``advice`` is of every command.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
-from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
+from sepconvert.record.layers import (
+    SEPARABLE,
+    Fold,
+    LayerChange,
+    ModelChanges,
+    ModelLayer,
+    Saving,
+    SeparablePair,
+)
 from sepconvert.record.measured import (
     ALONE,
     BOTH,
@@ -79,8 +88,10 @@ __all__ = [
     "InputInfo",
     "InputValues",
     "Latency",
+    "LayerChange",
     "LayerRecord",
     "LayersRecord",
+    "ModelChanges",
     "ModelFile",
     "ModelLayer",
     "NetworkGraph",

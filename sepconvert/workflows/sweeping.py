@@ -11,6 +11,7 @@ from sepconvert.files import staged
 from sepconvert.planning.latency_table import table_to_json
 from sepconvert.progress import Progress, watched
 from sepconvert.record import Record, Sweep, SweepPoint
+from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
@@ -162,6 +163,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
                 *range_warnings(opened, test or calibration, values),
             ]
         )
+        record = replace(record, advice=advise(record))
         outputs.stage(stage, record)
     return record
 
