@@ -11,7 +11,7 @@ _SHOWN = 200  # nodes that are named
 
 @dataclass(frozen=True, slots=True)
 class ChangedLayer:
-    """A layer before, and what stands in its place; costs are before and after."""
+    """A layer before, and what stands in its place; costs are before and, where they differ, after."""
 
     name: str
     before: str
@@ -66,9 +66,13 @@ def _layer(change: LayerChange) -> ChangedLayer:
         before=_words(change.before),
         after=tuple(_words(row) for row in rows[1:]),
         kind=_KINDS[change.kind],
-        params=(figures.count(change.before.params), figures.count(sum(row.params for row in change.after))),
-        macs=(figures.count(change.before.macs), figures.count(known)),
+        params=_pair(change.before.params, sum(row.params for row in change.after)),
+        macs=_pair(change.before.macs, known),
     )
+
+
+def _pair(before: int | None, after: int | None) -> tuple[str, str]:
+    return figures.count(before), "" if before == after else figures.count(after)
 
 
 def _words(row: ModelLayer) -> str:
