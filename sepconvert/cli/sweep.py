@@ -45,6 +45,17 @@ def sweep(
     cluster: options.Cluster = None,
     latency_table: options.LatencyTable = None,
     no_cache: options.NoCache = False,
+    output: Annotated[
+        Path | None,
+        options.option(
+            options.OUTPUT,
+            "FOLDER",
+            "Write the models here, one for each budget (<stem>.2x.sep.onnx).",
+            "-o",
+            "--output",
+            shown="none is written",
+        ),
+    ] = None,
     json_: options.Json = None,
     html: options.Html = None,
     export_table: Annotated[
@@ -74,6 +85,7 @@ def sweep(
             test_data=test_data,
             form=form,
             budgets=options.read_numbers("--budgets", budgets),
+            output=output,
             export_table=export_table,
             reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
             measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads, metric=metric),

@@ -1,7 +1,8 @@
 """The network as a drawing wants it: inputs, convolutions, the places where paths meet, outputs, and what links them.
 
 Every other node is left out: a value passes on the nodes it came from. A node becomes a join where values from
-different nodes meet. Nodes of subgraphs and functions are not drawn.
+different nodes meet. Sizes are no values: what only gives its shape away is not drawn as a path. Nodes of subgraphs
+and functions are not drawn.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.record import GraphNode, NetworkGraph
 
 Sources = tuple[int, ...]
+_SIZES = ("Shape", "Size")
 
 
 def condense(model: LoadedModel, status: Mapping[str, str]) -> NetworkGraph:
@@ -41,7 +43,7 @@ def condense(model: LoadedModel, status: Mapping[str, str]) -> NetworkGraph:
         elif len(incoming) > 1:
             incoming = add(name, node.op_type, "join", incoming)
         for output in node.outputs:
-            sources[output.name] = incoming
+            sources[output.name] = () if node.op_type in _SIZES else incoming
     for value in model.ir.graph.outputs:
         add(str(value.name), "Output", "output", sources.get(value.name, ()))
     return NetworkGraph(nodes, edges)

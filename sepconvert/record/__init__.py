@@ -15,13 +15,22 @@ History of the schema; every version is still read:
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``fidelity.metric``,
    ``overlay`` (times of sites as Model Explorer's node data), ``files`` (what was read beside the model), ``notes``
    (which were among the ``warnings``), ``skipped[].precision``, ``plan.alternatives[].floating`` and
-   ``predicted_over_measured`` (float or INT8 by layers), ``integer_check``.
+   ``predicted_over_measured`` (float or INT8 by layers), ``integer_check``, ``changes`` (``compare`` only),
+   ``sites[].spectrum_form``, ``inputs_given``, ``inputs_needed``; ``advice`` is of every command.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
-from sepconvert.record.layers import SEPARABLE, Fold, ModelLayer, Saving, SeparablePair
+from sepconvert.record.layers import (
+    SEPARABLE,
+    Fold,
+    LayerChange,
+    ModelChanges,
+    ModelLayer,
+    Saving,
+    SeparablePair,
+)
 from sepconvert.record.measured import (
     ALONE,
     BOTH,
@@ -81,9 +90,11 @@ __all__ = [
     "InputInfo",
     "InputValues",
     "Latency",
+    "LayerChange",
     "LayerRecord",
     "LayersRecord",
     "MetricFidelity",
+    "ModelChanges",
     "ModelFile",
     "ModelLayer",
     "NetworkGraph",

@@ -9,7 +9,7 @@ from typing import Any
 
 from sepconvert.errors import ModelError
 from sepconvert.files import read_regular
-from sepconvert.record.layers import Fold, ModelLayer, SeparablePair
+from sepconvert.record.layers import Fold, ModelChanges, ModelLayer, SeparablePair
 from sepconvert.record.measured import (
     Environment,
     Fidelity,
@@ -45,7 +45,9 @@ class Record:
     ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
-    ``layers`` are all layers and ``advice`` what to do with this model, in two sentences (``analyze`` only).
+    ``layers`` are all layers and ``advice`` what to do next, in at
+    most three sentences. ``inputs_given`` are the calibration inputs, ``inputs_needed`` those that would do for every
+    rewritten layer.
     ``warnings`` say what may be wrong, ``notes`` what was done.
     ``integer_check`` is of the layers that compute in INT8: the largest share of what rounding allows.
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
@@ -83,6 +85,9 @@ class Record:
     advice: list[str] = field(default_factory=list)
     overlay: dict[str, Any] = field(default_factory=dict)
     files: list[ModelFile] = field(default_factory=list)
+    changes: ModelChanges | None = None
+    inputs_given: int | None = None
+    inputs_needed: int | None = None
     schema: int = SCHEMA
 
     def telling(self, sentences: Iterable[str]) -> "Record":

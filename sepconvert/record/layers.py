@@ -91,3 +91,31 @@ class Fold:
     add: str
     status: str
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """A layer with weights that differs between two models, and the layers with weights in its place.
+
+    ``kind`` is ``weights`` (only those differ), ``changed`` (one other node) or ``replaced`` (several).
+    """
+
+    before: ModelLayer
+    after: list[ModelLayer]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChanges:
+    """What differs between the graphs of two models (``compare`` only); nodes are matched by their outputs' names.
+
+    ``added`` and ``removed`` name nodes that only one of them has. ``changed``, ``other_weights`` and ``same`` count
+    the nodes of the original whose output both have.
+    """
+
+    layers: list[LayerChange]
+    added: list[str]
+    removed: list[str]
+    changed: int
+    other_weights: int
+    same: int

@@ -254,9 +254,9 @@ class SweepPoint:
     ``error`` is the worst output's decisive relative error on the test data; ``top1`` a share in [0, 1]; ``speedup`` is
     measured against the original, ``scatter`` and ``difference`` as in ``Latency``; ``on_front`` says that no other
     point beats it, ``ruined`` that it is beyond use.
-    ``metric`` is what the metric that was asked for gives. ``command`` is the shell line that makes this model.
-    ``predicted_speedup`` and ``predicted_error`` are what the
-    plan expected from single sites, None where there was no such plan.
+    ``metric`` is what the metric that was asked for gives. ``command`` is the shell line that makes this model,
+    ``file`` where the sweep wrote it. ``predicted_speedup`` and ``predicted_error`` are what the plan expected from
+    single sites, None where there was no such plan.
     """
 
     label: str
@@ -277,6 +277,7 @@ class SweepPoint:
     predicted_error: float | None = None
     scatter: float | None = None
     metric: MetricFidelity | None = None
+    file: str | None = None
     difference: str | None = field(init=False, default=None)
     ruined: bool = field(init=False, default=False)
 

@@ -100,13 +100,13 @@ class SiteRecord:
     ``latency_ms`` and ``latency_ms_after`` are of the site and of its replacement, each by itself but without what it
     takes to pass their inputs and outputs; None where no site was timed. ``latency_share`` is the site's share of the
     whole model's time, both from one interleaved run (``analyze`` only). ``spectrum`` holds the share of the weight's
-    squared norm that each further rank of the form ``dw-pw`` keeps. ``error_by_rank`` are errors of the weights,
-    without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs first. ``layers`` are those
-    of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``.
-    ``others`` are the outputs of more layers that use the same weight, where there are any: MACs and times are then of
-    all of them together, geometry and sizes of the first.
-    ``saving`` is what an eligible site could become, from its weights alone. ``precision`` is what its multiply-adds
-    are computed in after the rewrite: its type, ``int8``, or ``mixed``.
+    squared norm that each further rank of ``spectrum_form`` keeps (of ``dw-pw``, where that is None). ``error_by_rank``
+    are errors of the weights, without data. ``first_kernel`` is, in the form ``spatial``, that of the factor that runs
+    first. ``layers`` are those of a rewritten site. ``layer`` is its kind: ``conv``, ``pointwise``, ``linear``,
+    ``grouped`` or ``transposed``. ``others`` are the outputs of more layers that use the same weight, where there are
+    any: MACs and times are then of all of them together, geometry and sizes of the first. ``saving`` is what an
+    eligible site could become, from its weights alone. ``precision`` is what its multiply-adds are computed in after
+    the rewrite: its type, ``int8``, or ``mixed``.
     """
 
     name: str
@@ -146,6 +146,7 @@ class SiteRecord:
     others: list[str] = field(default_factory=list)
     saving: Saving | None = None
     precision: str | None = None
+    spectrum_form: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

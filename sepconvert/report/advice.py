@@ -1,7 +1,7 @@
-"""The two answers of the FAQ that fit a model at hand: where a saving can come from, and how to go about it.
+"""What to do next. For a survey the two answers of the FAQ that fit the model: where a saving can come from, and how.
 
-Each list of rules is asked in order, and the first that has something to say is taken. The limits are of the networks
-in ``reports/README.md``, which has the measurements behind every sentence.
+After other commands see ``next_steps.py``. Each list of rules is asked in order, and the first that has something to
+say is taken. The limits are of the networks in ``reports/README.md``, which has the measurements behind every sentence.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from math import prod
 
 from sepconvert.record import ModelLayer, Record
 from sepconvert.report import figures
+from sepconvert.report.next_steps import next_steps
 from sepconvert.report.summary import separable_share
 
 Rule = Callable[[Record], str | None]
@@ -21,7 +22,12 @@ _MIXING = ("pointwise", "linear")
 
 
 def advise(record: Record) -> list[str]:
-    """Return two sentences; none where the model's multiply-adds are unknown or it has no layer with weights."""
+    """Return at most three sentences.
+
+    A survey gets two; none where the model's multiply-adds are unknown or it has no layer with weights.
+    """
+    if record.command != "analyze":
+        return next_steps(record)
     if not record.totals.before.macs or not any(layer.status for layer in record.layers):
         return []
     return [next(filter(None, (rule(record) for rule in rules))) for rules in (_WHERE, _HOW)]

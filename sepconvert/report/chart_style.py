@@ -55,7 +55,7 @@ def decades() -> "alt.Axis":
     return alt.Axis(format="~g", gridOpacity=alt.condition(at_power, alt.value(1), alt.value(0)))
 
 
-def labels(points: Any, text: str, dy: int) -> list[Any]:
+def halo_labels(points: Any, text: str, dy: int) -> list[Any]:
     """A word beside points, on a halo that keeps it readable over lines."""
     halo = points.mark_text(text=text, dy=dy, fontWeight="bold", stroke="var(--paper)", strokeWidth=4)
     return [halo, points.mark_text(text=text, dy=dy, fontWeight="bold")]

@@ -3,7 +3,7 @@
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, BEFORE, COLOURS, ELIGIBLE, KEPT, MARKS, decades, finish, labels
+from sepconvert.report.chart_style import AFTER, BEFORE, COLOURS, ELIGIBLE, KEPT, MARKS, decades, finish, halo_labels
 
 if TYPE_CHECKING:
     import altair as alt
@@ -79,7 +79,7 @@ def error_curve(names: list[str], shown: set[str]) -> "alt.TopLevelMixin":
     dot = marked.mark_point(filled=True, size=36, opacity=1).encode(color=colour, shape=shape)
     taken = base.transform_filter("datum.mark == 'taken'")
     fitted = base.transform_filter("datum.mark == 'fitted'")
-    names_of_marks = [*labels(taken, "taken", -17), *labels(fitted, "fitted", 19)]
+    names_of_marks = [*halo_labels(taken, "taken", -17), *halo_labels(fitted, "fitted", 19)]
     chart = alt.layer(line, point, ring, dot, *names_of_marks)
     return finish(chart, 190, "Lines: relative error of the chosen layer against the rank, one line per form.")
 

@@ -28,7 +28,8 @@ class Cell:
 class LayerRow:
     """One site. ``became`` is a text such as ``dw-pw, rank 2``, ``label`` a word or two; pairs are name and value.
 
-    ``before`` and ``after`` are the small drawings of a rewritten site, else None.
+    ``before`` and ``after`` are the small drawings of a rewritten site, else None. ``is_open``: its details are
+    shown at first, because this layer gained most.
     """
 
     number: int
@@ -55,6 +56,7 @@ class LayerRow:
     candidate: Pairs
     before: Drawing | None
     after: Drawing | None
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,9 @@ def tabulate(record: Record) -> LayerTable:
     several = {form.name for form in record.forms if len(form.lowerings) > 1}
     typed = precision.told(record)
     rows = tuple(_row(i, site, repeated, several, typed) for i, site in enumerate(record.sites, start=1))
+    gains = [_gain(site) for site in record.sites]
+    most = max(gains, default=0.0)
+    rows = tuple(replace(row, is_open=i == gains.index(most)) for i, row in enumerate(rows)) if most > 0 else rows
     drawn = len(rows) <= MOST_DRAWN
     if not drawn:
         rows = tuple(replace(row, before=None, after=None) for row in rows)
@@ -87,6 +92,15 @@ def tabulate(record: Record) -> LayerTable:
         has_latency=any(row.latency.key is not None or row.latency_after.key is not None for row in rows),
         drawn=drawn,
     )
+
+
+def _gain(site: SiteRecord) -> float:
+    """What a rewrite saved at a layer: multiply-adds, or parameters where these are unknown."""
+    if site.status != "rewritten":
+        return 0.0
+    if site.macs is not None and site.macs_after is not None:
+        return float(site.macs - site.macs_after)
+    return float(site.params - (site.params_after or site.params))
 
 
 def _error_heading(sites: list[SiteRecord]) -> str:

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from sepconvert.report.chart_style import AFTER, COLOURS, decades, finish, labels
+from sepconvert.report.chart_style import AFTER, COLOURS, decades, finish, halo_labels
 
 if TYPE_CHECKING:
     import altair as alt
 
+_SPEEDUP = "speed-up (times as fast as the original)"
 _METHOD_COLOURS = [f"var(--{name})" for name in ("soft", "series-2", "series-3", "series-4", "link", "mixed")]
 _METHOD_SHAPES = ["circle", "cross", "square", "triangle-up", "diamond", "triangle-down", "triangle-right"]
 
@@ -37,8 +38,13 @@ def pareto(methods: list[str]) -> "alt.TopLevelMixin":
     series = {"this sweep": AFTER, **dict(zip(methods, _METHOD_COLOURS * len(methods), strict=False))}
     shapes = dict(zip(series, _METHOD_SHAPES * len(series), strict=False))
     base = alt.Chart(alt.NamedData("points")).encode(
-        x=alt.X("x:Q", title="speed-up", scale=alt.Scale(zero=False, padding=24), axis=alt.Axis(tickCount=8)),
-        y=alt.Y("error:Q", title="relative error", scale=alt.Scale(type="log"), axis=decades()),
+        x=alt.X(
+            "x:Q",
+            title=_SPEEDUP,
+            scale=alt.Scale(zero=False, padding=24),
+            axis=alt.Axis(tickCount=8),
+        ),
+        y=alt.Y("error:Q", title="relative error, worst output", scale=alt.Scale(type="log"), axis=decades()),
         tooltip=[
             alt.Tooltip("label:N", title="Model"),
             alt.Tooltip("x_text:N", title="Speed-up"),
@@ -48,20 +54,22 @@ def pareto(methods: list[str]) -> "alt.TopLevelMixin":
     )
     colour = alt.Color(
         "method:N",
-        legend=alt.Legend(columns=3),
+        legend=alt.Legend(columns=alt.ExprRef("width < 420 ? 1 : width < 640 ? 2 : 3"), labelLimit=300),
         scale=alt.Scale(domain=list(series), range=list(series.values())),
     )
     shape = alt.Shape("method:N", scale=alt.Scale(domain=list(series), range=[shapes[name] for name in series]))
     others = base.transform_filter("datum.method != 'this sweep'")
     dashed = others.mark_line(strokeWidth=1, strokeDash=[4, 3], tooltip=None).encode(color=colour)
     front = base.transform_filter("datum.front").mark_line(color=AFTER, strokeWidth=2, tooltip=None)
-    interval = base.mark_rule(color="var(--soft)", tooltip=None).encode(x=alt.X("low:Q", title="speed-up"), x2="high:Q")
+    interval = base.mark_rule(color="var(--soft)", tooltip=None).encode(x=alt.X("low:Q", title=_SPEEDUP), x2="high:Q")
     points = base.mark_point(filled=True, opacity=1).encode(
         color=colour, shape=shape, size=alt.condition("datum.method == 'this sweep'", alt.value(110), alt.value(55))
     )
     own = base.transform_filter("datum.method == 'this sweep'")
     labels = own.mark_text(dy=17, fontWeight="bold").encode(text="label:N")
-    chart = alt.layer(dashed, front, interval, points, labels)
+    knee = base.transform_filter("datum.recommended")
+    ring = knee.mark_point(size=420, strokeWidth=2, stroke="var(--ink)", shape="circle", tooltip=None)
+    chart = alt.layer(dashed, front, interval, points, ring, labels, *halo_labels(knee, "take this", -18))
     return finish(chart, 320, "Points: speed-up and relative error of each model; down and right is better.")
 
 
@@ -88,5 +96,5 @@ def training() -> "alt.TopLevelMixin":
     )
     kept = base.transform_filter("datum.kept")
     ring = kept.mark_point(size=160, strokeWidth=2, stroke="var(--ink)")
-    chart = alt.layer(lines, ring, *labels(kept, "kept", -16))
+    chart = alt.layer(lines, ring, *halo_labels(kept, "kept", -16))
     return finish(chart, 320, "Lines: divergence from the original while fine-tuning, by step.")

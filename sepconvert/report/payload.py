@@ -9,6 +9,7 @@ from sepconvert.record import Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import LayerRow, LayerTable, words
 from sepconvert.report.network import lay_out
+from sepconvert.report.recommended import recommend
 from sepconvert.report.trials import TUNING_SERIES, method
 
 _CURVE_POINTS = 16
@@ -24,6 +25,9 @@ def collect(record: Record, table: LayerTable) -> dict[str, Any]:
         "layers": [_layer(site, row) for site, row in zip(record.sites, table.rows, strict=True)],
         "curves": [_curve(site) for site in record.sites],
         "spectra": [_spectrum(site) for site in record.sites],
+        "spectrum_forms": [
+            site.spectrum_form or (record.forms[0].name if record.forms else "") for site in record.sites
+        ],
         "samples": _samples(record),
         "points": _points(record),
         "training": _training(record),
@@ -123,8 +127,10 @@ def _samples(record: Record) -> list[dict[str, Any]]:
 def _points(record: Record) -> list[dict[str, Any]]:
     if record.sweep is None:
         return []
-    rows = [_point(point, "this sweep") for point in record.sweep.points]
-    rows += [_point(point, method(point)) for point in record.sweep.baselines]
+    found = recommend(record)
+    knee = None if found is None else found.point
+    rows = [_point(point, "this sweep") | {"recommended": point is knee} for point in record.sweep.points]
+    rows += [_point(point, method(point)) | {"recommended": False} for point in record.sweep.baselines]
     return [row for row in rows if row["error"] and row["x"]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sepconvert.record import FASTER, NONE, SLOWER, Record, SampleImages, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.layers import Pairs, plain_value, words
+from sepconvert.report.recommended import recommend
 
 # Only pictures that are in the page already: anything else would be fetched, or run.
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
@@ -96,7 +97,10 @@ def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
     if record.sweep is None:
         return ()
     points = sorted(record.sweep.points, key=lambda p: p.speedup if p.speedup is not None else math.inf)
-    rows = [_sweep_row(p, "unbeaten" if p.on_front else "beaten by another", own=True) for p in points]
+    found = recommend(record)
+    knee = None if found is None else found.point
+    places = ["recommended" if p is knee else "unbeaten" if p.on_front else "beaten by another" for p in points]
+    rows = [_sweep_row(p, place, own=True) for p, place in zip(points, places, strict=True)]
     return tuple(rows + [_sweep_row(p, _against(p, points), own=False) for p in record.sweep.baselines])
 
 

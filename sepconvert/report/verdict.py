@@ -36,7 +36,7 @@ def _judge_change(record: Record) -> Verdict:
     sentences = [c.sentence for c in speeds] + [quality.sentence]
     if record.output is not None and record.source.sha256 == record.output.sha256 is not None:
         sentences.insert(0, "Both model files hold the same bytes.")
-    if record.sites and record.command != "compare":  # which layers of the other model stand for a site is not known
+    if record.sites and (record.command != "compare" or record.changes is not None):
         sentences.append(claims.layers(record).sentence)
     extra = (chosen_claim(record), claims.tuning(record), claims.cost(record))
     sentences += [claim.sentence for claim in extra if claim is not None]

@@ -7,6 +7,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from sepconvert.record import SEPARABLE, Record
 from sepconvert.report import figures, layers, origin, sections, summary, trials
 from sepconvert.report.alternatives import AlternativesView, alternatives_view
+from sepconvert.report.changes import ChangesView, changes_view
+from sepconvert.report.glossary import glossary
 from sepconvert.report.layers import LayerTable, Pairs
 from sepconvert.report.skips import SkipGroup, group_skips, others
 from sepconvert.report.summary import Summary
@@ -29,13 +31,14 @@ class PageView:
     sweep: tuple[trials.SweepRow, ...]
     sweep_device: str | None
     layers: LayerTable
-    spectrum_form: str
     forms: Pairs
     has_network: bool
     network_key: Pairs
     summary: Summary | None
     findings: tuple[str, ...]
     advice: tuple[str, ...]
+    glossary: Pairs
+    changes: ChangesView | None
     skips: tuple[SkipGroup, ...]
     skipped: int
     totals: tuple[sections.TotalRow, ...]
@@ -79,13 +82,14 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         sweep=trials.sweep_rows(record),
         sweep_device=record.sweep.device if record.sweep else None,
         layers=table,
-        spectrum_form=record.forms[0].name if record.forms else "",
         forms=_forms(record),
         has_network=record.graph is not None and bool(record.graph.nodes),
         network_key=_network_key(record),
         summary=summary.summarise(record, every=True) if record.layers else None,
         findings=tuple(summary.findings(record)),
         advice=tuple(record.advice),
+        glossary=glossary(record),
+        changes=changes_view(record),
         skips=group_skips(record),
         skipped=len(others(record)),
         totals=sections.total_rows(record),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sepconvert.record import Latency, Record, SiteRecord
 from sepconvert.report import claims, figures, precision
+from sepconvert.report.changes import changes_view
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
 from sepconvert.report.verdict import judge
@@ -49,7 +50,7 @@ def render(record: Record, width: int = _NARROW, *, every: bool = False) -> Rend
         [Text(f"Warning: {warning}", style="yellow") for warning in record.warnings],
         [Text(f"Note: {note}", style="dim") for note in record.notes],
         _ending(record),
-        [Text(plain(sentence), style="bold") for sentence in record.advice],
+        _advice(record),
     ]
     parts: list[RenderableType] = []
     for section in sections:
@@ -57,6 +58,12 @@ def render(record: Record, width: int = _NARROW, *, every: bool = False) -> Rend
             parts.append(Text(""))
         parts += section
     return Group(*parts)
+
+
+def _advice(record: Record) -> list[RenderableType]:
+    if not record.advice:
+        return []
+    return [Text("What to do next", style="bold"), *(Text(plain(sentence)) for sentence in record.advice)]
 
 
 def _title(record: Record) -> Text:
@@ -95,9 +102,12 @@ def _totals(record: Record) -> RenderableType:
 
 
 def _layers(record: Record, width: int, *, every: bool) -> Iterator[Sequence[RenderableType]]:
-    """All layers of a survey; of other commands the sites, and what was skipped."""
-    if record.command == "compare":
+    """All layers of a survey; of other commands the sites and what was skipped; of a comparison first what differs."""
+    changes = changes_view(record)
+    if record.command == "compare" and changes is None:
         return
+    if changes is not None:
+        yield [Text(plain(changes.summary))]
     if not record.layers:
         yield [*_sites(record, width), _skips(record)]
         yield [Text(plain(sentence)) for sentence in fold_sentences(record)]

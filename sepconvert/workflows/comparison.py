@@ -11,6 +11,8 @@ from sepconvert.graph.inputs import input_info
 from sepconvert.number_types import FLOATS
 from sepconvert.progress import Progress, watched
 from sepconvert.record import Record, TotalsPair
+from sepconvert.report.advice import advise
+from sepconvert.workflows.changes import with_changes
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
@@ -103,6 +105,8 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
         samples=picture_samples(first, second, dataset),
         input_values=values,
     ).telling([*data_warnings(dataset, None), *warnings, *range_warnings(first, dataset, values)])
+    record = with_changes(record, first, second)
+    record = replace(record, advice=advise(record))
     outputs.write(record)
     return record
 

@@ -94,13 +94,19 @@ def describe_sites(opened: OpenedModel, kept: Mapping[str, str]) -> list[SiteRec
 
 
 def describe_site(
-    model: LoadedModel, site: ConvSite, *, status: str, reason: str | None, forms: Sequence[str] = ()
+    model: LoadedModel,
+    site: ConvSite,
+    *,
+    status: str,
+    reason: str | None,
+    forms: Sequence[str] = (),
+    taken: str = YARDSTICK,
 ) -> SiteRecord:
     """The record of a site as it stands: geometry, cost, and how its weight's error falls with the rank of each form.
 
-    The spectrum is the share of the squared norm that each further rank of the first form holds; the errors are
-    relative squared weight errors of ``forms`` (or those whose curves cost next to nothing) at up to 16 ranks below
-    break-even. Both are left out for very large weights.
+    The spectrum is the share of the squared norm that each further rank of the form ``taken`` holds, up to
+    break-even; the errors are relative squared weight errors of ``forms`` (or those whose curves cost next to nothing)
+    at up to 16 ranks below it. Both are left out for very large weights.
 
     Raises:
         ModelError: the weight holds NaN or infinity.
@@ -109,7 +115,7 @@ def describe_site(
     spectrum, errors = None, None
     if geometry.dense_cost.params <= LARGEST_CURVE:
         chosen = forms or [name for name, form in FORMS.items() if form.QUICK]
-        spectrum, errors = _curves(site, read_kernel(model, site), chosen)
+        spectrum, errors = _curves(site, read_kernel(model, site), chosen, taken)
     return SiteRecord(
         name=site.name,
         output=site.output,
@@ -131,6 +137,7 @@ def describe_site(
         layer=site.layer,
         others=[other.output for other in site.others],
         spectrum=spectrum,
+        spectrum_form=None if spectrum is None else cli_name(taken),
         error_by_rank=errors,
     )
 
@@ -175,15 +182,20 @@ def layers_told(site: SiteRecord) -> LayersRecord | None:
         return None
 
 
-def _curves(site: ConvSite, weight: NDArray[Any], forms: Sequence[str]) -> tuple[list[float], list[RankError]]:
-    slices = error_by_rank(YARDSTICK, weight, site.geometry)
-    spectrum = -np.diff(slices, prepend=1.0)
+def _curves(
+    site: ConvSite, weight: NDArray[Any], forms: Sequence[str], taken: str
+) -> tuple[list[float], list[RankError]]:
+    curves = {taken: error_by_rank(taken, weight, site.geometry)}
     errors = []
     for form in forms:
         ranks = _ladder(form, site)
-        curve = slices if form == YARDSTICK else error_by_rank(form, weight, site.geometry) if ranks else ()
-        errors += [RankError(cli_name(form), rank, float(curve[rank - 1])) for rank in ranks]
-    return [float(share) for share in spectrum], errors
+        if ranks and form not in curves:
+            curves[form] = error_by_rank(form, weight, site.geometry)
+        errors += [RankError(cli_name(form), rank, float(curves[form][rank - 1])) for rank in ranks]
+    # A bound on an error may rise by rounding; no rank takes anything away.
+    shares = np.maximum(-np.diff(curves[taken], prepend=1.0), 0.0)
+    last = len(shares) if taken == YARDSTICK else max_useful_rank(taken, site.geometry)
+    return [float(share) for share in shares[:last]], errors
 
 
 def _ladder(form: str, site: ConvSite) -> list[int]:

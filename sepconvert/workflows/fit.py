@@ -160,7 +160,7 @@ def describe_result(
     factors = replacement.factors
     first = first_kernel(factors)
     return replace(
-        describe_site(opened.model, site, status="rewritten", reason=None, forms=forms),
+        describe_site(opened.model, site, status="rewritten", reason=None, forms=forms, taken=factors.form),
         form=cli_name(factors.form),
         rank=factors.rank,
         lowering=replacement.lowering,

@@ -1,9 +1,11 @@
 """A record on disk becomes a page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sepconvert.errors import ModelError
 from sepconvert.record import Record
+from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import upgraded
 from sepconvert.workflows.outputs import Outputs
 
@@ -27,14 +29,20 @@ def render(record: Path | str | Record, page: Path | str, *, force: bool = False
     outputs = Outputs(html=Path(page), force=force)
     if isinstance(record, Record):
         outputs.check()
-        outputs.write(upgraded(record))
+        outputs.write(_ready(record))
         return Path(page)
     outputs.check(Path(record))
     found = Record.read(Path(record))
     try:
-        outputs.write(upgraded(found))
+        outputs.write(_ready(found))
     except _SENSELESS as error:
         raise ModelError(
             f"{record} is a damaged record: its values make no sense together ({error!r:.200}); make it again."
         ) from None
     return Path(page)
+
+
+def _ready(record: Record) -> Record:
+    """A record of today, with the advice that older ones lack."""
+    record = upgraded(record)
+    return record if record.advice else replace(record, advice=advise(record))

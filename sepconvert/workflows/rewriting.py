@@ -10,9 +10,11 @@ import numpy as np
 from sepconvert.data import Data, Dataset, input_values
 from sepconvert.errors import ModelError
 from sepconvert.files import staged
+from sepconvert.fitting.input_counts import inputs_needed
 from sepconvert.graph.load import LoadedModel
 from sepconvert.progress import Progress, watched
 from sepconvert.record import ModelFile, Record, TotalsPair
+from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
@@ -241,7 +243,8 @@ def _run(request: Request) -> RewriteResult:
     )
     learned = () if tuned is None else tuned.warnings
     record = record.telling([*planner.warnings, *learned, *data_warnings(calibration, test, training)])
-    result = stamped(settled.judged.model, request, record)
+    steps = 0 if tuned is None else tuned.figures["steps"]
+    result = stamped(settled.judged.model, request, record.source, record.fidelity, record.sites, steps)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)
     with staged() as stage:
         if destination is not None:
@@ -249,6 +252,7 @@ def _run(request: Request) -> RewriteResult:
             after = replace(settled.judged.totals, file_bytes=file.bytes)
             record = replace(record, output=file, totals=TotalsPair(opened.totals, after))
         record = replace(record, overlay=latency_overlay(record.sites, opened.model, result))
+        record = replace(record, advice=advise(record))
         outputs.stage(stage, record)
     forget(destination)
     in_int8 = settled.int8 is not None
@@ -283,6 +287,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         )
         for site in opened.found.sites
     ]
+    rewritten = [site for site in opened.found.sites if site.output in settled.applied.fitted]
     record = begin_record("rewrite", request, opened, with_times(described, settled.sites))
     refitted = {new.site.product for new in settled.fit.dense.values()}
     return replace(
@@ -296,5 +301,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         integer_check=None if settled.int8 is None else settled.int8.check,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged),
+        inputs_given=None if case.calibration is None else case.calibration.count,
+        inputs_needed=max(map(inputs_needed, rewritten), default=None) if case.calibration is not None else None,
         input_values=values,
     ).telling([*settled.fit.warnings, *settled.warnings, *warnings, *range_warnings(opened, judged, values)])

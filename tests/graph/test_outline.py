@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from sepconvert.graph.load import load_model
+import numpy as np
+from onnx import helper, numpy_helper
+
+from sepconvert.graph.load import load_bytes, load_model
 from sepconvert.graph.outline import condense
 
 
@@ -19,3 +22,18 @@ def test_a_residual_network_keeps_its_convolutions_and_its_additions(sample_mode
     joins = [index for index, node in enumerate(drawn.nodes) if node.status == "join"]
     assert all(sum(edge[1] == join for edge in drawn.edges) == 2 for join in joins)
     assert all(edge[0] < edge[1] for edge in drawn.edges)
+
+
+def test_a_value_that_only_gives_its_shape_away_is_no_path() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Shape", ["x"], ["size"]),
+        helper.make_node("Reshape", ["a", "size"], ["y"]),
+    ]
+    image = [helper.make_tensor_value_info(name, 1, [1, 4, 5, 5]) for name in ("x", "y")]
+    weight = numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")
+    graph = helper.make_graph(nodes, "g", image[:1], image[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    drawn = condense(load_bytes(model.SerializeToString()), {"a": "eligible"})
+    assert [node.op for node in drawn.nodes] == ["Input", "Conv", "Output"]
+    assert drawn.edges == [[0, 1], [1, 2]]

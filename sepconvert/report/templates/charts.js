@@ -68,12 +68,15 @@
     if (!chosen) return;
     chosen.value = String(index);
     const layer = data.layers[index];
+    const form = document.getElementById("spectrum-form");
+    if (form) form.textContent = data.spectrum_forms[index] && `, form ${data.spectrum_forms[index]}`;
     summary.textContent = `${layer.status[0].toUpperCase()}${layer.status.slice(1)}. MACs ${layer.macs_text}, parameters ${layer.params_text}.`;
   });
   chosen?.addEventListener("change", () => page.choose(Number(chosen.value)));
 
-  // The layer that costs most is the one a reader asks about first.
-  const largest = data.layers.reduce((best, layer, i) => ((layer.macs ?? -1) > (data.layers[best].macs ?? -1) ? i : best), 0);
+  // The layer that gained most, else the one that costs most, is the one a reader asks about first.
+  const gained = [...document.querySelectorAll("#layer-table .open")].findIndex((button) => button.getAttribute("aria-expanded") === "true");
+  const largest = gained >= 0 ? gained : data.layers.reduce((best, layer, i) => ((layer.macs ?? -1) > (data.layers[best].macs ?? -1) ? i : best), 0);
   page.choose(largest);
 
   // One chart per task, so that the page answers to the reader meanwhile.

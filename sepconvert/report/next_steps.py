@@ -1,0 +1,175 @@
+"""What to do next, after a rewrite, a comparison or a sweep: at most three sentences, each from figures of the record.
+
+Rules are asked in order of what they are worth to a reader; each says something or None. The limits are those of the
+verdict (``claims.py``), the figures of other networks those of ``reports/README.md``.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from sepconvert.record import FASTER, Record
+from sepconvert.report import claims, figures
+from sepconvert.report.recommended import recommend
+
+MOST = 3
+_MANY = 0.3  # share of the multiply-adds
+_MORE = 1.3  # how much more speed to ask for, where there is room
+
+Rule = Callable[[Record], str | None]
+
+
+def next_steps(record: Record) -> list[str]:
+    """Return what to do next, the most useful first; none where nothing follows from the figures."""
+    return list(_said(record, _BY_COMMAND.get(record.command, ())))[:MOST]
+
+
+def _said(record: Record, rules: Sequence[Rule]) -> Iterator[str]:
+    for rule in rules:
+        text = rule(record)
+        if text is not None:
+            yield text
+
+
+def _drop(record: Record) -> float | None:
+    """Points of top-1 lost, as a share; None without labels."""
+    found = record.fidelity
+    if found is None or found.top1_before is None or found.top1_after is None:
+        return None
+    return found.top1_before - found.top1_after
+
+
+def _error(record: Record) -> float | None:
+    worst = None if record.fidelity is None else record.fidelity.worst
+    return None if worst is None else worst.decisive_error
+
+
+def _loses(record: Record) -> bool:
+    """Whether a loss is worth doing something about."""
+    drop, error = _drop(record), _error(record)
+    return drop > claims.SMALL_DROP / 2 if drop is not None else error is not None and error > claims.SMALL_ERROR
+
+
+def _is_faster(record: Record) -> bool:
+    return bool(record.latency) and record.latency[0].difference == FASTER
+
+
+def _without_data(record: Record) -> str | None:
+    if record.inputs_given is not None or record.command != "rewrite":
+        return None
+    rewritten = [site for site in record.sites if site.status == "rewritten"]
+    if not rewritten or any(site.error_calibration is not None for site in rewritten):
+        return None
+    return (
+        "Fit the layers to what they see: give --data, a few hundred varied, unlabelled inputs. From the weights alone "
+        "the loss is many times larger."
+    )
+
+
+def _fine_tune(record: Record) -> str | None:
+    if record.fine_tune or not _loses(record):
+        return None
+    drop, error = _drop(record), _error(record)
+    lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
+    return (
+        f"For {lost}: add --fine-tune, which needs no labels. Two Fashion-MNIST networks with a quarter of their "
+        "multiply-adds came back to within 0.2 and 0.3 points."
+    )
+
+
+def _gentler(record: Record) -> str | None:
+    error = _error(record)
+    if error is None or error <= claims.LARGE_ERROR:
+        return None
+    return (
+        f"A relative error of {figures.error(error)} is beyond what most tasks bear: ask for less. --max-error 0.01 is "
+        "as fast as a small error allows."
+    )
+
+
+def _few_inputs(record: Record) -> str | None:
+    needed, given = record.inputs_needed, record.inputs_given
+    if not needed or not given or needed <= given:
+        return None
+    return f"Give {needed} calibration inputs instead of {given}: so many show every layer enough to be fitted well."
+
+
+def _not_faster(record: Record) -> str | None:
+    if not record.latency or record.latency[0].after is None or _is_faster(record):
+        return None
+    if record.latency[0].stable is False:
+        return "Measure again on an idle machine (sepconvert compare): other programs disturbed the timing."
+    return "Ask for --speedup, which times every candidate here: fewer multiply-adds alone did not make it faster."
+
+
+def _mixing(record: Record) -> str | None:
+    """Pointwise and linear layers that were not asked for hold much of what is left."""
+    total = record.totals.before.macs
+    left_out = {skip.output for skip in record.skipped if skip.kind in ("pointwise", "linear")}
+    if not total or not left_out or not record.totals.after:
+        return None
+    sites = sum(site.macs or 0 for site in record.sites)
+    others = record.totals.before.site_macs
+    share = 1 - (others if others is not None else sites) / total
+    if share < _MANY:
+        return None
+    return (
+        f"{figures.percent(share, decimals=0)} of the multiply-adds are in layers that --form auto leaves alone: "
+        "--form any rewrites wide pointwise and linear ones too."
+    )
+
+
+def _no_test_data(record: Record) -> str | None:
+    found = record.fidelity
+    if found is None or "random" not in found.data.lower():
+        return None
+    return "Judge it on real inputs: give --test-data, none of them in --data. Random numbers say little."
+
+
+def _room(record: Record) -> str | None:
+    if record.command != "rewrite" or not _is_faster(record) or _loses(record) or _error(record) is None:
+        return None
+    speedup = record.latency[0].speedup
+    assert speedup is not None
+    more = math.ceil(speedup * _MORE * 10) / 10
+    return (
+        f"There is room for more: {figures.ratio(speedup)} cost {_cost(record)}. Try --speedup {more:g}, or sepconvert "
+        "sweep to see what each speed-up costs."
+    )
+
+
+def _cost(record: Record) -> str:
+    drop, error = _drop(record), _error(record)
+    if drop is None:
+        return f"a relative error of {figures.error(error)}"
+    return "no top-1" if drop <= 0 else f"{figures.points(-drop).lstrip('−-')} of top-1"
+
+
+def _int8(record: Record) -> str | None:
+    int8 = record.plan is not None and record.plan.alternatives
+    if record.command != "rewrite" or int8 or not _is_faster(record) or record.latency[0].device != "cpu":
+        return None
+    return "Add --int8: it times the model in INT8 too, alone and rewritten, and writes what serves best."
+
+
+def _use(record: Record) -> str | None:
+    """Where nothing speaks against it."""
+    if record.output is None or record.command != "rewrite":
+        return None
+    return f"Use {record.output.path} in the original's place: inputs and outputs have the same names and shapes."
+
+
+def _sweep(record: Record) -> str | None:
+    found = recommend(record)
+    if found is None:
+        return "No speed-up of this sweep keeps the error small: try smaller --budgets, or --form any."
+    return f"Take {found.point.label}: {found.why}" + (f" Its file is {found.point.file}." if found.point.file else "")
+
+
+_REWRITE: tuple[Rule, ...] = (
+    _without_data, _gentler, _fine_tune, _not_faster, _no_test_data, _few_inputs, _mixing, _room, _int8, _use
+)  # fmt: skip
+_BY_COMMAND: dict[str, tuple[Rule, ...]] = {
+    "rewrite": _REWRITE,
+    "compare": (_gentler, _fine_tune, _not_faster, _no_test_data),
+    "sweep": (_sweep,),
+}

@@ -1,0 +1,102 @@
+"""What to do next follows from the figures of the record, in at most three sentences."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sepconvert.record import Fidelity, OutputFidelity, Record, SweepPoint
+from sepconvert.report import advice
+from sepconvert.report.glossary import glossary
+from sepconvert.report.layers import tabulate
+from sepconvert.report.recommended import recommend
+
+
+def judged(record: Record, error: float, before: float | None = None, after: float | None = None) -> Record:
+    output = OutputFidelity("logits", error, None, 0.1, 0.99, 20.0)
+    return replace(record, fidelity=Fidelity([output], 100, "test.npz", before, after))
+
+
+def faster(record: Record) -> Record:
+    timed = replace(record.latency[0], speedup=1.9, speedup_ci95=[1.85, 1.95], scatter=0.01, stable=True)
+    return replace(record, latency=[timed])
+
+
+def said(record: Record) -> list[str]:
+    found = advice.advise(record)
+    assert len(found) <= 3
+    return found
+
+
+def test_a_loss_of_accuracy_is_answered_with_fine_tuning(records: Any) -> None:
+    record = faster(judged(records.rewrite(fine_tune=None), 0.008, 0.93, 0.92))
+    assert any("−1.0 points of top-1: add --fine-tune" in text for text in said(record))
+    assert not any("--fine-tune" in text for text in said(replace(record, fine_tune={"steps": 9})))
+
+
+def test_a_good_result_has_room_for_more(records: Any) -> None:
+    record = faster(judged(records.rewrite(fine_tune=None), 0.0004, 0.93, 0.93))
+    assert any("1.90× cost no top-1. Try --speedup 2.5" in text for text in said(record))
+
+
+def test_a_large_error_comes_first(records: Any) -> None:
+    assert "ask for less" in said(faster(judged(records.rewrite(fine_tune=None), 0.4)))[0]
+
+
+def test_fewer_multiply_adds_that_are_not_faster_are_told_to_be_timed(records: Any) -> None:
+    record = judged(records.rewrite(), 0.001)
+    same = replace(record.latency[0], speedup=1.0, speedup_ci95=[0.98, 1.02], scatter=0.01)
+    assert any("Ask for --speedup" in text for text in said(replace(record, latency=[replace(same, stable=True)])))
+    assert any("idle machine" in text for text in said(replace(record, latency=[replace(same, stable=False)])))
+
+
+def test_too_few_inputs_are_told_with_how_many_would_do(records: Any) -> None:
+    record = replace(judged(records.rewrite(), 0.4), inputs_given=43, inputs_needed=93)
+    assert any("Give 93 calibration inputs instead of 43" in text for text in said(record))
+    assert not any("calibration inputs" in text for text in said(replace(record, inputs_given=93)))
+
+
+@pytest.fixture
+def swept(records: Any) -> Record:
+    def point(label: str, speedup: float, error: float, top1: float) -> SweepPoint:
+        interval = [speedup * 0.98, speedup * 1.02]
+        return SweepPoint(
+            label, 1, 1, 1.0, speedup, interval, error, top1=top1, on_front=True, stable=True, scatter=0.01
+        )
+
+    points = [point("1.5×", 1.5, 0.001, 0.93), point("2×", 2.0, 0.002, 0.928), point("3×", 3.0, 0.008, 0.91)]
+    record: Record = records.sweep()
+    assert record.sweep is not None
+    return replace(record, sweep=replace(record.sweep, points=points, baselines=[], top1_before=0.93))
+
+
+def test_the_last_model_before_the_loss_is_recommended_and_why(swept: Record) -> None:
+    found = recommend(swept)
+    assert found is not None
+    assert found.point.label == "2×"
+    assert "3× is 1.50× as fast as that, with 4.00× the error." in found.why
+    assert said(swept) == [f"Take 2×: {found.why}"]
+
+
+def test_where_every_model_loses_none_is_recommended(swept: Record) -> None:
+    assert swept.sweep is not None
+    points = [replace(point, error=0.2) for point in swept.sweep.points]
+    lossy = replace(swept, sweep=replace(swept.sweep, points=points))
+    assert recommend(lossy) is None
+    assert "smaller --budgets" in said(lossy)[0]
+
+
+def test_only_words_that_a_page_uses_are_explained(records: Any) -> None:
+    words = {word for word, _ in glossary(records.analyze())}
+    assert {"MAC", "Rank", "Form"} <= words
+    assert "Top-1" not in words
+    assert "Relative error" in {word for word, _ in glossary(records.rewrite())}
+
+
+def test_the_layer_that_gained_most_is_open(records: Any) -> None:
+    record = records.rewrite()
+    rows = tabulate(record).rows
+    (opened,) = [row for row in rows if row.is_open]
+    gains = [(s.macs or 0) - (s.macs_after or 0) if s.status == "rewritten" else 0 for s in record.sites]
+    assert opened.number - 1 == gains.index(max(gains))
+    assert not any(row.is_open for row in tabulate(records.analyze()).rows)
