@@ -118,7 +118,10 @@ def rewrite(
         int | None,
         options.option(TUNING, "N", "Passes over the training inputs.", shown="20, but at least 500 steps"),
     ] = None,
-    lr: Annotated[float | None, options.option(TUNING, "X", "Peak learning rate.", shown="0.002")] = None,
+    lr: Annotated[
+        float | None,
+        options.option(TUNING, "X", "Peak learning rate.", shown="at most 0.002; less after a good start in few steps"),
+    ] = None,
     train_weights: Annotated[
         str,
         typer.Option(

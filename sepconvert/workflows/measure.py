@@ -13,7 +13,8 @@ from sepconvert.graph.joined import Parts, output_parts
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Fidelity, Latency, SampleImages
+from sepconvert.record import Fidelity, Latency, MetricFidelity, SampleImages
+from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
@@ -67,6 +68,20 @@ def measure_fidelity(
         progress=progress,
     )
     return result.fidelity, list(result.warnings)
+
+
+def ask_metric(case: Case, after: OpenedModel, dataset: Dataset | None) -> MetricFidelity | None:
+    """What the metric that was asked for says of a model on some inputs; None where there are none, or no metric.
+
+    Raises:
+        DataError: the metric fails.
+    """
+    request = case.request
+    metric = find_metric(request.measure.metric)
+    if metric is None or dataset is None:
+        return None
+    fidelity, _ = measure_fidelity(case.opened, after, dataset, request.seed, request.progress, metric)
+    return None if fidelity is None else fidelity.metric
 
 
 def _exposing(opened: OpenedModel, parts: Parts) -> bytes | Path:

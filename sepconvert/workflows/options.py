@@ -226,7 +226,7 @@ class FineTune:
         train_data: inputs to train on, spelled as ``data``, which they default to.
         steps: steps of the optimiser.
         epochs: passes over the training inputs; not both this and ``steps``.
-        lr: peak learning rate.
+        lr: peak learning rate; None for 0.002, or less where the start is good and steps are few.
         resume: go on with an interrupted training.
         num_devices: processes on each machine, with a GPU each where the device is one.
         num_nodes: machines that train together.

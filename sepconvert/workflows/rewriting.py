@@ -218,7 +218,7 @@ def _run(request: Request) -> RewriteResult:
         settled = settle_with(int8, case, planner)
     tuned = None
     if training is not None:
-        tuned = tune_settled(case, settled, training, varied)
+        tuned = tune_settled(case, settled, training, varied, test or calibration)
         settled = tuned.settled
     settled = fold_settled(case, settled)
     if int8 is not None:
