@@ -181,6 +181,8 @@ def rewrite(
     scale: options.Scale = None,
     size: options.Size = None,
     layout: options.Layout = None,
+    colours: options.Colours = None,
+    labels: options.Labels = None,
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
@@ -240,7 +242,9 @@ def rewrite(
             params=params,
             max_error=max_error,
             fine_tune=tuning if fine_tune else False,
-            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
+            reading=options.reading(
+                input_, weights, weights_key, mean, std, scale, size, layout, colours, labels=labels
+            ),
             measure=workflows.Measure(
                 latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads, metric=metric
             ),

@@ -13,7 +13,7 @@ History of the schema; every version is still read:
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
    is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
    ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``,
-   ``fidelity.metric``.
+   ``fidelity.metric``, ``fidelity.most_changed``.
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

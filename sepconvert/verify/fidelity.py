@@ -20,6 +20,7 @@ from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, PartFide
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.verify.answers import Answers, Metric
+from sepconvert.verify.changes import Changes
 from sepconvert.verify.choices import ChoiceCounts
 from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sample_axis
 from sepconvert.verify.pairing import OutputPair, pair_outputs
@@ -91,7 +92,7 @@ def measure_fidelity(
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
     partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
     top, asked = TopOne(dataset.labels), None if metric is None else Answers(metric)
-    seen = 0
+    seen, changes = 0, Changes()
     del first
     apart = isinstance(before, ModelBytes) and before.large
     for feeds, old in _answers(original, dataset, batch_size or _choose_batch(dataset, second), names, apart=apart):
@@ -102,14 +103,15 @@ def measure_fidelity(
             comparison.add(old, new, rows, axes)
         answers = [_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric]
         top.add(answers, rows)
+        if answers:
+            changes.add(*answers[0][1:])
         if asked is not None:
             asked.add(answers)
         seen += rows
     progress("Fidelity", dataset.count, dataset.count)
     result = _summarise(comparisons, top, dataset)
-    if asked is None:
-        return result
-    return replace(result, fidelity=replace(result.fidelity, metric=asked.figures(dataset)))
+    metric_found = None if asked is None else asked.figures(dataset)
+    return replace(result, fidelity=replace(result.fidelity, metric=metric_found, most_changed=changes.order()))
 
 
 @dataclass(slots=True)

@@ -114,6 +114,7 @@ class Reading:
         weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
         weights_key: which of several state_dicts in that file, by its key or by what the names in it begin with.
         preprocess: how integer arrays and images become inputs.
+        labels: names of the classes: a file with one per line, or a JSON list or object.
 
     Example:
         >>> from sepconvert import Preprocess, Reading
@@ -127,6 +128,7 @@ class Reading:
     weights: Path | str | None = None
     weights_key: str | None = None
     preprocess: Preprocess = Preprocess()
+    labels: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

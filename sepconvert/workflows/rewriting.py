@@ -28,7 +28,7 @@ from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with
 from sepconvert.workflows.keras_side import KerasSide
-from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -37,6 +37,7 @@ from sepconvert.workflows.outputs import Outputs, check_model_name
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.ruin import refuse_ruin
+from sepconvert.workflows.samples import picture_samples
 from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
@@ -293,7 +294,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         plan=with_measured(settled.plan, latency, fidelity),
         self_check=settled.applied.self_check if settled.applied.self_check.sites else None,
         folds=with_folded(request, record.folds, settled.applied.folded),
-        samples=picture_samples(opened, result, judged),
+        samples=picture_samples(opened, result, judged, fidelity, request.reading),
         input_values=values,
         warnings=[
             *record.warnings,
