@@ -98,7 +98,7 @@ def test_boxes_are_drawn_on_the_input_and_told_by_their_classes() -> None:
 
 def test_the_largest_entry_is_called_by_its_name() -> None:
     seen = pictured("one", None, np.array([0.1, 3.2]), np.array([2.5, 1.0]), names={1: "shoe"})
-    assert (seen.note_before, seen.note_after) == ("shoe, 3.2", "entry 0 is largest, 2.5")
+    assert (seen.note_before, seen.note_after) == ("shoe, 3.20", "entry 0 is largest, 2.50")
 
 
 def test_bytes_are_shown_as_bright_as_they_are() -> None:
