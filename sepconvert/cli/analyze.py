@@ -24,6 +24,7 @@ def analyze(
     scale: options.Scale = None,
     size: options.Size = None,
     layout: options.Layout = None,
+    colours: options.Colours = None,
     latency: Annotated[
         bool,
         typer.Option(
@@ -66,7 +67,7 @@ def analyze(
             model,
             data=data,
             form=form,
-            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
+            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout, colours),
             measure=workflows.Measure(latency=latency, devices=tuple(device or ["cpu"]), threads=threads),
             planning=workflows.Planning(include=include or (), exclude=exclude or (), cache=not no_cache, int8=int8),
             outputs=workflows.Outputs(json=json_, html=html, force=force, arguments=words_of(ctx)),

@@ -32,6 +32,8 @@ def compare(
     scale: options.Scale = None,
     size: options.Size = None,
     layout: options.Layout = None,
+    colours: options.Colours = None,
+    labels: options.Labels = None,
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
@@ -57,7 +59,9 @@ def compare(
             before,
             after,
             data=data,
-            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
+            reading=options.reading(
+                input_, weights, weights_key, mean, std, scale, size, layout, colours, labels=labels
+            ),
             measure=workflows.Measure(
                 latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads, metric=metric
             ),

@@ -98,6 +98,21 @@ Layout = Annotated[
         INPUTS, "nchw|nhwc", "Layout of image inputs.", shown="from the model", autocompletion=lambda: ["nchw", "nhwc"]
     ),
 ]
+Colours = Annotated[
+    str | None,
+    option(
+        INPUTS,
+        "rgb|bgr",
+        "Order of an image's channels in the model's inputs: images of a folder are turned into it, pictures on the "
+        "page back.",
+        shown="rgb",
+        autocompletion=lambda: ["rgb", "bgr"],
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    option(INPUTS, "FILE", "Names of the classes for the page: one per line, or JSON, in the order of the scores."),
+]
 Include = Annotated[
     list[str] | None,
     option(SITES, "GLOB", "Rewrite only sites whose name or output matches this glob; may be repeated."),
@@ -193,9 +208,13 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.", metavar="N
 
 
 def reading(
-    input_: list[str] | None, weights: Path | None, weights_key: str | None, *preprocess: str | None
+    input_: list[str] | None,
+    weights: Path | None,
+    weights_key: str | None,
+    *preprocess: str | None,
+    labels: Path | None = None,
 ) -> "Reading":
-    """How model and data are read; ``preprocess`` are the texts of ``--mean --std --scale --size --layout``."""
+    """How model and data are read; ``preprocess`` are ``--mean --std --scale --size --layout --colours``."""
     from sepconvert.data import parse_preprocess
     from sepconvert.workflows import Reading
 
@@ -206,6 +225,7 @@ def reading(
         weights=weights,
         weights_key=weights_key,
         preprocess=parse_preprocess(*preprocess),
+        labels=labels,
     )
 
 

@@ -126,7 +126,10 @@ def rewrite(
         int | None,
         options.option(TUNING, "N", "Passes over the training inputs.", shown="20, but at least 500 steps"),
     ] = None,
-    lr: Annotated[float | None, options.option(TUNING, "X", "Peak learning rate.", shown="0.002")] = None,
+    lr: Annotated[
+        float | None,
+        options.option(TUNING, "X", "Peak learning rate.", shown="at most 0.002; less after a good start in few steps"),
+    ] = None,
     train_weights: Annotated[
         str,
         typer.Option(
@@ -185,6 +188,8 @@ def rewrite(
     scale: options.Scale = None,
     size: options.Size = None,
     layout: options.Layout = None,
+    colours: options.Colours = None,
+    labels: options.Labels = None,
     device: options.Device = None,
     threads: options.Threads = 1,
     no_latency: options.NoLatency = False,
@@ -246,7 +251,9 @@ def rewrite(
             params=params,
             max_error=max_error,
             fine_tune=tuning if fine_tune else False,
-            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
+            reading=options.reading(
+                input_, weights, weights_key, mean, std, scale, size, layout, colours, labels=labels
+            ),
             measure=workflows.Measure(
                 latency=not no_latency, devices=tuple(device or ["cpu"]), threads=threads, metric=metric
             ),

@@ -38,6 +38,7 @@ def sweep(
     scale: options.Scale = None,
     size: options.Size = None,
     layout: options.Layout = None,
+    colours: options.Colours = None,
     device: options.Device = None,
     threads: options.Threads = 1,
     metric: options.Metric = None,
@@ -87,7 +88,7 @@ def sweep(
             budgets=options.read_numbers("--budgets", budgets),
             output=output,
             export_table=export_table,
-            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout),
+            reading=options.reading(input_, weights, weights_key, mean, std, scale, size, layout, colours),
             measure=workflows.Measure(devices=tuple(device or ["cpu"]), threads=threads, metric=metric),
             planning=workflows.Planning(
                 include=include or (),

@@ -100,6 +100,12 @@ class Dataset:
         wanted = min(self._whole(count), self.count)
         return self._take(np.sort(rng.choice(self.count, wanted, replace=False)))
 
+    def at(self, place: int) -> "Dataset":
+        """Return the sample at a place or, with a static batch, the batch that it is in."""
+        unit = self.batch or 1
+        start = place // unit * unit
+        return self._take(np.arange(start, start + unit))
+
     def split(self, share: float, rng: np.random.Generator) -> tuple["Dataset", "Dataset"]:
         """Split the samples at random into two sets without a common sample.
 

@@ -34,6 +34,8 @@ class ImageSource:
     def read(self, indices: NDArray[np.int64]) -> Feeds:
         """Decode the images at ``indices``: scaled and centre-cropped to ``size``, normalised, cast."""
         images = np.stack([read_image(self.files[i], self.size, self.mode) for i in indices])
+        if self.preprocess.colours == "bgr":
+            images = images[..., [2, 1, 0, *range(3, images.shape[-1])] if images.shape[-1] >= 3 else [0]]
         if self.axis == 1:
             images = images.transpose(0, 3, 1, 2)
         return {self.info.name: convert(images, self.info, self.preprocess)}

@@ -11,6 +11,7 @@ from sepconvert.errors import DataError, UsageError
 from sepconvert.record import InputInfo
 
 LAYOUTS = ("nchw", "nhwc")
+COLOURS = ("rgb", "bgr")
 _IMAGE_CHANNELS = (1, 3, 4)
 
 
@@ -24,6 +25,7 @@ class Preprocess:
         scale: multiplies the raw values first.
         size: of images, (height, width) in pixels.
         layout: the model's: ``nchw`` or ``nhwc``.
+        colours: the order of an image's channels in the model's inputs: ``rgb`` or ``bgr``. Arrays come in it already.
 
     Example:
         >>> from sepconvert import Preprocess
@@ -36,6 +38,7 @@ class Preprocess:
     scale: float | None = None
     size: tuple[int, int] | None = None
     layout: str | None = None
+    colours: str = "rgb"
 
     @property
     def given(self) -> bool:
@@ -55,8 +58,9 @@ def parse_preprocess(
     scale: str | None = None,
     size: str | None = None,
     layout: str | None = None,
+    colours: str | None = None,
 ) -> Preprocess:
-    """Read the texts of ``--mean --std --scale --size --layout``.
+    """Read the texts of ``--mean --std --scale --size --layout --colours``.
 
     Numbers are separated by commas and may be fractions (``1/255``); a size is ``224`` or ``HEIGHTxWIDTH``.
 
@@ -72,7 +76,10 @@ def parse_preprocess(
         raise UsageError(f"--mean has {len(means)} values and --std {len(stds)}; give one each, or one per channel.")
     if layout is not None and layout.lower() not in LAYOUTS:
         raise UsageError(f"--layout {layout} is not known; choose nchw or nhwc.")
-    return Preprocess(means, stds, scales[0] if scales else None, _parse_size(size), layout.lower() if layout else None)
+    if colours is not None and colours.lower() not in COLOURS:
+        raise UsageError(f"--colours {colours} is not known; choose rgb or bgr.")
+    order, axes = (colours or COLOURS[0]).lower(), layout.lower() if layout else None
+    return Preprocess(means, stds, scales[0] if scales else None, _parse_size(size), axes, order)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -138,6 +145,27 @@ def normalise(values: NDArray[Any], info: InputInfo, preprocess: Preprocess) -> 
     if preprocess.std is not None:
         result /= _broadcast("--std", preprocess.std, result, info, preprocess)
     return result
+
+
+def as_pixels(values: NDArray[Any], info: InputInfo, preprocess: Preprocess) -> NDArray[np.float64]:
+    """Return what an input was made of, for people to look at: raw values, an image's channels last and as RGB.
+
+    Args:
+        values: one input of the model, without its batch axis.
+        info: the input.
+        preprocess: what was done to it; mean, std and scale are undone.
+    """
+    raw: NDArray[np.float64] = np.asarray(values, np.float64)[np.newaxis]
+    if preprocess.std is not None:
+        raw = raw * _broadcast("--std", preprocess.std, raw, info, preprocess)
+    if preprocess.mean is not None:
+        raw = raw + _broadcast("--mean", preprocess.mean, raw, info, preprocess)
+    raw = raw[0] if preprocess.scale is None else raw[0] / preprocess.scale
+    if raw.ndim != 3:
+        return raw
+    if need_channel_axis(info, preprocess) == 1:
+        raw = np.moveaxis(raw, 0, -1)
+    return raw[..., ::-1] if preprocess.colours == "bgr" and raw.shape[-1] == 3 else raw
 
 
 def _broadcast(

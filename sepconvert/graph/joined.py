@@ -10,7 +10,8 @@ saturated probability hides every error. So an output is judged by its parts, wh
 4. anything else ends the walk, and the part is the value behind the last operator of the second kind. Constants, inputs
    of the model, and numbers that only count or index are no parts.
 
-What a Softmax or an ArgMax is over are classes: the largest of them is a choice, and choices can be counted.
+What a Softmax or an ArgMax is over are classes: the largest of them is a choice, and choices can be counted. So can the
+answers of a Sigmoid: yes where its input is above 0.
 
 An output that nothing was found of is its own and only part. So are the channels of one layer, whatever they mean:
 nothing in a graph tells boxes from scores there, nor such scores from the classes of a classifier.
@@ -42,12 +43,13 @@ class OutputPart:
     """A value of the main graph, or a stretch of it: (axis, first entry, one after the last) for some of its axes.
 
     ``classes`` is the axis (perhaps counted from the end) along which it holds scores of classes, None where no such
-    axis is known. It does not matter to whether two parts are the same.
+    axis is known; ``yes_no`` says that a Sigmoid follows. Neither matters to whether two parts are the same.
     """
 
     value: str
     stretches: tuple[tuple[int, int, int], ...] = ()
     classes: int | None = field(default=None, compare=False)
+    yes_no: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -87,8 +89,9 @@ class _Place:
     part: OutputPart
 
 
-def _begin(value: ir.Value, found: Stretches, classes: int | None = None) -> _Place:
-    return _Place(value, found, OutputPart(str(value.name), tuple((a, *found[a]) for a in sorted(found)), classes))
+def _begin(value: ir.Value, found: Stretches, classes: int | None = None, *, yes_no: bool = False) -> _Place:
+    stretches = tuple((axis, *found[axis]) for axis in sorted(found))
+    return _Place(value, found, OutputPart(str(value.name), stretches, classes, yes_no))
 
 
 class _Walk:
@@ -120,14 +123,16 @@ class _Walk:
             return self._chosen_from(place.value)
         if node.op_type == "Concat":
             joined = self._map.joined(node, place.found)
-            kept = self._classes_joined(node, place)
-            return None if joined is None else [_begin(value, s, kept) for value, s in joined if value in self._varying]
+            if joined is None:
+                return None
+            kept, yes_no = self._classes_joined(node, place), place.part.yes_no
+            return [_begin(value, s, kept, yes_no=yes_no) for value, s in joined if value in self._varying]
         source = self._source(node, place.value)
         found = None if source is None else self._followed(node, source, place)
         if source is None or found is None:
             return None
         if node.op_type in _ACTIVATIONS or (node.op_type in _CHOOSING and not self._fixed_choice(node)):
-            return [_begin(source, found, self._classes(node, source))]
+            return [_begin(source, found, self._classes(node, source), yes_no=node.op_type == "Sigmoid")]
         return [_Place(source, found, place.part)]
 
     def _chosen_from(self, value: ir.Value) -> list[_Place] | None:

@@ -26,14 +26,14 @@ from sepconvert.progress import Progress
 from sepconvert.pytorch.batches import Batch, Lessons
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
 from sepconvert.pytorch.exam import Marks, loss
-from sepconvert.pytorch.learning_rate import learning_rate
+from sepconvert.pytorch.learning_rate import learning_rate, peak_rate
 from sepconvert.pytorch.objective import Distance, Goal, objective
 from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
 
 EVALUATIONS = 25
-FAILED = 1.5  # times the best loss so far: a rate is too high
+LEAST_RISE, STEPS_PER_RISE = 0.5, 100  # by how many times its best the loss may rise, and steps that make up for one
 SLOWEST = 2.0**-8  # of the peak: what fails at this rate too fails for another reason
 LARGEST_NORM = 1.0
 _ORDER = 7  # tells the random order of batches from other uses of one seed
@@ -41,10 +41,10 @@ _ORDER = 7  # tells the random order of batches from other uses of one seed
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to train: optimiser steps, peak learning rate, seed."""
+    """How to train: optimiser steps, peak learning rate (None for what the start bears), seed."""
 
     steps: int
-    rate: float
+    rate: float | None
     seed: int
 
 
@@ -59,12 +59,13 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The best weights by name, how the held-out divergence went, and why training ended before its last step."""
+    """The best weights by name, how the exams went, the peak rate, and why training ended before its last step."""
 
     best: Mapping[str, Tensor]
     best_step: int
     steps: int
     curve: list[dict[str, Any]]
+    rate: float
     ended: str | None = None
 
 
@@ -126,7 +127,7 @@ class _Training:
             if ended is not None:
                 break
         progress("Fine-tune", self._settings.steps, self._settings.steps)
-        return Learned(self._best, self._best_step, self._step, self._curve, ended)
+        return Learned(self._best, self._best_step, self._step, self._curve, self._peak, ended)
 
     def _upcoming(self) -> Iterator[Batch]:
         lessons = self._course.lessons
@@ -141,7 +142,7 @@ class _Training:
         distance.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
-        rate = self._slowed * learning_rate(self._step, self._settings.steps, self._settings.rate)
+        rate = self._slowed * learning_rate(self._step, self._settings.steps, self._peak)
         self._optimiser.step(rate)
         self._step += 1
         self._losses.append(distance.divergence.detach())
@@ -188,7 +189,7 @@ class _Training:
         self._curve.append(point)
         if scored < best or len(self._curve) == 1:
             self._best, self._best_step = _copies(self._weights), self._step
-        elif not scored <= FAILED * best and self._step < self._settings.steps:
+        elif not scored <= (1 + self._bearable) * best and self._step < self._settings.steps:
             point["slower"] = True
             self._return()
         if self._keeping is not None and self._crew.rank == 0:
@@ -201,13 +202,23 @@ class _Training:
         self._optimiser = Soap(self._weights)
 
     @property
+    def _bearable(self) -> float:
+        """By how many times its best the loss may rise on the way: the more steps, the more they make up for."""
+        return max(LEAST_RISE, self._settings.steps / STEPS_PER_RISE)
+
+    @property
+    def _peak(self) -> float:
+        rate, steps = self._settings.rate, self._settings.steps
+        return peak_rate(self._curve[0]["divergence"], steps) if rate is None else rate
+
+    @property
     def _slowed(self) -> float:
         """What is left of the rate."""
         return float(0.5 ** sum(point.get("slower", False) for point in self._curve))
 
     def _reason_to_end(self) -> str | None:
         if self._slowed < SLOWEST:
-            return f"no rate down to {self._slowed * self._settings.rate:.1g} made it better; pass a lower --lr"
+            return f"no rate down to {self._slowed * self._peak:.1g} made it better; pass a lower --lr"
         return None
 
     def _state(self, keeping: Keeping) -> Checkpoint:

@@ -34,7 +34,6 @@ from sepconvert.pytorch.training import Job, Trained, compare, train
 from sepconvert.runtime.devices import IN_PYTORCH, available_devices
 from sepconvert.runtime.sessions import open_session
 
-RATE = 2e-3
 EPOCHS = 20
 FEWEST_STEPS = 500
 EXAMINED = ("divergence", "cross_entropy", "agreement", "top1")
@@ -158,7 +157,7 @@ def _job(
     batches = tuple(fitted.cut(batch, _rng(tuning.seed, _CUT)))
     per_epoch = max(1, len(batches) // processes)
     default = max(EPOCHS * per_epoch, FEWEST_STEPS) if tuning.epochs is None else tuning.epochs * per_epoch
-    settings = Settings(tuning.steps or default, tuning.rate or RATE, tuning.seed)
+    settings = Settings(tuning.steps or default, tuning.rate, tuning.seed)
     student = model_bytes(rewritten)
     keeping = None
     if tuning.checkpoint is not None:
@@ -241,7 +240,7 @@ def _figures(job: Job, trained: Trained, tuning: Tuning) -> dict[str, Any]:
         "augment": _kinds(tuning),
         "train_weights": "all" if tuning.all_weights else "new",
         "batch": max(batch.count for batch in job.batches),
-        "peak_rate": job.settings.rate,
+        "peak_rate": learned.rate,
         "processes": tuning.num_devices * tuning.num_nodes,
         **{f"{name}_before": learned.curve[0][name] for name in EXAMINED if name in best},
         **{f"{name}_after": best[name] for name in EXAMINED if name in best},

@@ -118,7 +118,7 @@ class Fidelity:
     """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1].
 
     ``choices`` are those that top-1 does not count: several per sample, or of other outputs. ``metric`` is the one that
-    was asked for.
+    was asked for; ``most_changed`` are the places, in the data, of the samples whose first output changed most.
     """
 
     outputs: list[OutputFidelity]
@@ -129,6 +129,7 @@ class Fidelity:
     top1_agreement: float | None = None
     choices: list[ChoiceFidelity] = field(default_factory=list)
     metric: MetricFidelity | None = None
+    most_changed: list[int] = field(default_factory=list)
 
     @property
     def worst_choice(self) -> ChoiceFidelity | None:

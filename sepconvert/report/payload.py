@@ -7,7 +7,7 @@ from typing import Any
 
 from sepconvert.record import Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
-from sepconvert.report.layers import LayerRow, LayerTable, words
+from sepconvert.report.layers import LayerRow, LayerTable
 from sepconvert.report.network import lay_out
 from sepconvert.report.recommended import recommend
 from sepconvert.report.trials import TUNING_SERIES, method
@@ -157,11 +157,11 @@ def _training(record: Record) -> list[dict[str, Any]]:
     points = [points[i] for i in _thin(len(points), _TIMING_SAMPLES)]
     best = (record.fine_tune or {}).get("best_step")
     return [
-        {"step": point.get("step", i), "value": _round(value), "series": TUNING_SERIES.get(name, words(name))}
+        {"step": point.get("step", i), "value": _round(value), "series": series}
         | ({"kept": True} if name == "divergence" and point.get("step") == best else {})
         for i, point in enumerate(points)
-        for name, value in point.items()
-        if name != "step" and isinstance(value, int | float) and value > 0
+        for name, series in TUNING_SERIES.items()
+        if isinstance(value := point.get(name), int | float) and value > 0
     ]
 
 

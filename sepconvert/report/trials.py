@@ -40,6 +40,15 @@ _TUNING_WORDS = {
     "processes": "Processes",
     "divergence_before": "Divergence on held-out inputs, before",
     "divergence_after": "Divergence on held-out inputs, after",
+    "cross_entropy_before": "Cross-entropy of the labels on held-out inputs, before",
+    "cross_entropy_after": "Cross-entropy of the labels on held-out inputs, after",
+    "agreement_before": "Same answer as the original on held-out inputs, before",
+    "agreement_after": "Same answer as the original on held-out inputs, after",
+    "top1_before": "Top-1 on held-out inputs, before",
+    "top1_after": "Top-1 on held-out inputs, after",
+    "metric": "Metric that was asked for",
+    "metric_before": "The metric of the rewritten model, before",
+    "metric_after": "The metric of the rewritten model, after",
     "best_step": "Step that was kept",
     "seconds": "Time",
 }
@@ -174,6 +183,8 @@ def _tuning_value(name: str, value: Any) -> str:
         return figures.count(value)
     if name == "seconds" and value is not None:
         return figures.seconds(value)
+    if name.startswith(("agreement", "top1")) and value is not None:
+        return figures.percent(value, decimals=2)
     return figures.error(value) if "divergence" in name or name == "peak_rate" else plain_value(name, value)
 
 

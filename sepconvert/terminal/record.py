@@ -183,10 +183,10 @@ def _tuning(record: Record) -> list[RenderableType]:
     known = (found[name] for name in ("divergence_before", "divergence_after"))
     values = " -> ".join(figures.error(value) for value in known if value is not None)
     inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
-    text = (
-        f"Fine-tuned {figures.plural(found['steps'], 'step')} on {inputs}: held-out divergence {values}, best at step"
-    )
-    return [Text(plain(f"{text} {found['best_step']} ({figures.seconds(found['seconds'])})"))]
+    told = ", ".join([f"divergence {values}", *claims.tuned_shares(found)])
+    steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
+    text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
+    return [Text(plain(text.replace("→", "->")))]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:

@@ -20,7 +20,8 @@ from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, PartFide
 from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.verify.answers import Answers, Metric
-from sepconvert.verify.choices import ChoiceCounts
+from sepconvert.verify.changes import Changes
+from sepconvert.verify.choices import ChoiceCounts, holds_classes
 from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sample_axis
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
@@ -91,7 +92,7 @@ def measure_fidelity(
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
     partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
     top, asked = TopOne(dataset.labels), None if metric is None else Answers(metric)
-    seen = 0
+    seen, changes = 0, Changes()
     del first
     apart = isinstance(before, ModelBytes) and before.large
     for feeds, old in _answers(original, dataset, batch_size or _choose_batch(dataset, second), names, apart=apart):
@@ -102,24 +103,29 @@ def measure_fidelity(
             comparison.add(old, new, rows, axes)
         answers = [_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric]
         top.add(answers, rows)
+        if answers:
+            changes.add(*answers[0][1:])
         if asked is not None:
             asked.add(answers)
         seen += rows
     progress("Fidelity", dataset.count, dataset.count)
     result = _summarise(comparisons, top, dataset)
-    if asked is None:
-        return result
-    return replace(result, fidelity=replace(result.fidelity, metric=asked.figures(dataset)))
+    metric_found = None if asked is None else asked.figures(dataset)
+    return replace(result, fidelity=replace(result.fidelity, metric=metric_found, most_changed=changes.order()))
 
 
 @dataclass(slots=True)
 class _Comparison:
-    """What has been seen of one pair of outputs so far; a mismatch is that of the value's shapes, by place."""
+    """What has been seen of one pair of outputs so far.
+
+    A mismatch is that of the value's shapes, by place; ``bare``: the output itself holds bare scores of classes.
+    """
 
     pair: OutputPair
     deviations: tuple[Deviation, ...]
     choices: tuple[ChoiceCounts, ...]
     mismatches: dict[int, str] = field(default_factory=dict)
+    bare: bool | None = None
 
     def add(self, old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]], rows: int, axes: Axes) -> None:
         if not self.pair.numeric:
@@ -131,8 +137,19 @@ class _Comparison:
             if place not in self.mismatches:
                 name = part.value
                 self.deviations[place].add(by_sample(name, y, rows, axes), by_sample(name, y_hat, rows, axes))
-            if part.classes is not None:
-                self.choices[place].add(y, y_hat, part.classes, sample_axis(part.value, y, rows, axes))
+            self._count(place, y, y_hat, sample_axis(part.value, y, rows, axes))
+
+    def _count(self, place: int, y: NDArray[Any], y_hat: NDArray[Any], samples: int | None) -> None:
+        """Count choices in a part where it holds some."""
+        part, choices = self.pair.before[place], self.choices[place]
+        classes = part.classes
+        if classes is None and len(self.pair.before) == 1 and samples == 0:
+            self.bare = holds_classes(y) if self.bare is None else self.bare
+            classes = 1 if self.bare else None
+        if classes is not None:
+            choices.add(y, y_hat, classes, samples)
+        elif part.yes_no and (self.pair.joins or (y.ndim == 2 and y.shape[1] > 1)):
+            choices.add_answers(y, y_hat, samples)
 
     def chosen(self, counted: str | None) -> list[ChoiceFidelity]:
         """The choices in the output and its parts; one per sample in the output ``counted`` is top-1's."""

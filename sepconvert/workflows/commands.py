@@ -47,6 +47,7 @@ def _options(request: Request) -> Iterator[tuple[str, object]]:
         dtype = reading.input_types.get(name)
         yield "--input", f"{name}:{'x'.join(map(str, shape))}{f':{dtype}' if dtype else ''}"
     yield from _preprocessing(reading.preprocess)
+    yield "--labels", reading.labels
     for option, globs in (("--include", planning.include), ("--exclude", planning.exclude)):
         yield from ((option, glob) for glob in globs)
     if tuple(measure.devices) != ("cpu",):
@@ -78,3 +79,4 @@ def _preprocessing(given: Preprocess) -> Iterator[tuple[str, object]]:
     yield "--scale", given.scale
     yield "--size", None if given.size is None else "x".join(map(str, given.size))
     yield "--layout", given.layout
+    yield "--colours", None if given.colours == "rgb" else given.colours

@@ -15,12 +15,13 @@ from sepconvert.report.advice import advise
 from sepconvert.workflows.changes import with_changes
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
-from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import OpenedModel, naming, open_with_data, shapes_for, survey_model
 from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
+from sepconvert.workflows.samples import picture_samples
 from sepconvert.workflows.sources import ModelSource, find_source, is_factory
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
         latency=measure_latency(first, second, dataset, measure, request.seed, request.progress)
         if measure.latency
         else [],
-        samples=picture_samples(first, second, dataset),
+        samples=picture_samples(first, second, dataset, fidelity, request.reading),
         input_values=values,
     ).telling([*data_warnings(dataset, None), *warnings, *range_warnings(first, dataset, values)])
     record = with_changes(record, first, second)

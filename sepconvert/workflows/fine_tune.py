@@ -9,6 +9,7 @@ from typing import Any
 from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation, variation
 from sepconvert.errors import MissingExtraError, OutputError, UsageError
+from sepconvert.workflows.measure import ask_metric
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.resume import Packed, pack, unpack
@@ -94,8 +95,17 @@ def settled_before(case: Case) -> Settled | None:
     return unpack(case, Packed(plan, arrays), str(path))
 
 
-def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variation | None) -> TunedResult:
+def tune_settled(
+    case: Case, settled: Settled, training: Dataset, varied: Variation | None, judged: Dataset | None
+) -> TunedResult:
     """Fine-tune a settled rewrite; its structure stays, its weights change.
+
+    Args:
+        case: the original.
+        settled: the rewrite.
+        training: inputs to train on.
+        varied: how they are varied.
+        judged: inputs that the metric is asked on, before and after.
 
     Raises:
         KeyboardInterrupt: with a sentence that says where the best weights so far are.
@@ -123,7 +133,7 @@ def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variat
         hard_labels=wanted.hard_labels,
     )
     layers = FROM_RANDOM if request.planning.init == "random" else ALREADY_FITTED
-    applied = settled.applied
+    applied, before = settled.applied, ask_metric(case, settled.applied.opened, judged)
     emitted = tuple(name for names in applied.emitted.values() for name in names)
     try:
         tuned = tune(case.opened.model, applied.opened.model, emitted, training, tuning, request.progress)
@@ -147,7 +157,11 @@ def tune_settled(case: Case, settled: Settled, training: Dataset, varied: Variat
         plan=replace(settled.plan, measured=measured or None),
         int8=None,
     )
-    return TunedResult(settled, {"layer_wise": layers, **tuned.figures}, tuned.warnings)
+    after = ask_metric(case, opened, judged)
+    asked = {}
+    if before is not None and after is not None:
+        asked = {"metric": before.name, "metric_before": before.after, "metric_after": after.after}
+    return TunedResult(settled, {"layer_wise": layers, **tuned.figures, **asked}, tuned.warnings)
 
 
 def resumable_from(output: Path | None) -> bool:

@@ -7,7 +7,6 @@ that serves it best is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
@@ -32,9 +31,8 @@ from sepconvert.runtime.environment import cpu_name
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.folding import fold_alone
-from sepconvert.workflows.measure import time_all
+from sepconvert.workflows.measure import ask_metric, time_all
 from sepconvert.workflows.meet_budget import settle
-from sepconvert.workflows.meet_metric import metric_drop
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import DEFAULT_ERROR, Budget
 from sepconvert.workflows.planner import Planner
@@ -144,8 +142,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
-    decide = partial(metric_drop, case) if case.request.budget.name == "max_drop" else int8.quantiser.error
-    decisive = {name: decide(model, int8.quantiser.checked) for name, model in changed.items()}
+    decisive = {name: _decisive(int8, case, model) for name, model in changed.items()}
     warnings = (*settled.warnings, *int8.warnings, *dict.fromkeys(int8.quantiser.warnings))
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
     found = _alternatives(case, models, timed, told)
@@ -167,6 +164,14 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
         int8=None if written is None else int8.quantiser.checked_layers(written),
     )
     return _as_it_was(case, chosen) if name == ALONE and both is not None else chosen
+
+
+def _decisive(int8: Int8, case: Case, model: OpenedModel) -> float | None:
+    """What the budget is on, on held-out inputs: how far the metric falls, else the error."""
+    if case.request.budget.name != "max_drop":
+        return int8.quantiser.error(model, int8.quantiser.checked)
+    metric = ask_metric(case, model, int8.quantiser.checked)
+    return None if metric is None else metric.drop
 
 
 def alone_beside(case: Case, int8: Int8) -> Plan:

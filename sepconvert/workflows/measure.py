@@ -15,8 +15,9 @@ from sepconvert.graph.joined import Parts, output_parts
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
-from sepconvert.record import Fidelity, Latency, SampleImages
+from sepconvert.record import Fidelity, Latency, MetricFidelity
 from sepconvert.workflows.engines import find_engine
+from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sepconvert.verify.answers import Metric
 
 RANDOM_SAMPLES = 8
-SHOWN_SAMPLES = 4
 
 
 def measure_fidelity(
@@ -72,32 +72,22 @@ def measure_fidelity(
     return result.fidelity, list(result.warnings)
 
 
+def ask_metric(case: Case, after: OpenedModel, dataset: Dataset | None) -> MetricFidelity | None:
+    """What the metric that was asked for says of a model on some inputs; None where there are none, or no metric.
+
+    Raises:
+        DataError: the metric fails.
+    """
+    request = case.request
+    metric = find_metric(request.measure.metric)
+    if metric is None or dataset is None:
+        return None
+    fidelity, _ = measure_fidelity(case.opened, after, dataset, request.seed, request.progress, metric)
+    return None if fidelity is None else fidelity.metric
+
+
 def _exposing(opened: OpenedModel, parts: Parts) -> bytes | Path:
     return runnable(expose(opened.model, [part.value for found in parts.values() for part in found]))
-
-
-def picture_samples(before: OpenedModel, after: OpenedModel, dataset: Dataset | None) -> list[SampleImages]:
-    """Show what both models make of a few inputs: pictures where input or output are images, else the largest entry.
-
-    The first output of the first input is shown; random inputs show nothing worth seeing.
-    """
-    from sepconvert.report.pictures import sample_images
-    from sepconvert.runtime.feeds import adapt_feeds, pair_inputs
-    from sepconvert.runtime.sessions import open_session
-
-    if dataset is None:
-        return []
-    feeds = next(iter(dataset.first(SHOWN_SAMPLES).batches(SHOWN_SAMPLES)))
-    first = open_session(runnable(before.model))
-    taken = first.inputs
-    old = next(iter(first.run(feeds).values()))
-    del first  # of two large models only one fits into memory
-    second = open_session(runnable(after.model))
-    given = next(iter(feeds.values()))
-    new = next(iter(second.run(adapt_feeds(feeds, pair_inputs(taken, second.inputs))).values()))
-    if not len(given) == len(old) == len(new):
-        return []
-    return [sample_images(f"sample {i + 1}", given[i], old[i], new[i]) for i in range(min(SHOWN_SAMPLES, len(old)))]
 
 
 def feeds_to_time(opened: OpenedModel, dataset: Dataset | None, rng: np.random.Generator) -> Mapping[str, NDArray[Any]]:

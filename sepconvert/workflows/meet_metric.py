@@ -9,14 +9,12 @@ from math import sqrt
 
 import numpy as np
 
-from sepconvert.data import Dataset
 from sepconvert.errors import NothingToDoError
 from sepconvert.planning.within_budget import plan_error
 from sepconvert.record.ruin import RUIN
-from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.measure import ask_metric
 from sepconvert.workflows.meet_error import BY_MACS, FASTEST, FEWEST, Fit, time_saved
-from sepconvert.workflows.metrics import find_metric
-from sepconvert.workflows.opened import CHECKED, Case, OpenedModel
+from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
 
@@ -77,8 +75,9 @@ def settle_metric(case: Case, planner: Planner, limit: float, fit: Fit) -> Settl
             break
         tried += 1
         found = fit(case, planner, replace(network, budget={"max_drop": limit, "goal": goal}))
-        drop = metric_drop(case, found.judged, checked)
-        assert drop is not None
+        metric = ask_metric(case, found.judged, checked)
+        assert metric is not None
+        drop = metric.drop
         kept = drop <= limit
         bracket.add(allowed, kept=kept)
         least = drop if least is None else min(least, drop)
@@ -88,18 +87,6 @@ def settle_metric(case: Case, planner: Planner, limit: float, fit: Fit) -> Settl
     if best is None:
         raise NothingToDoError(_out_of_reach(limit, least))
     return best
-
-
-def metric_drop(case: Case, after: OpenedModel, dataset: Dataset | None) -> float | None:
-    """How far the metric that was asked for falls on some inputs; None where there are none.
-
-    Raises:
-        DataError: the metric fails.
-    """
-    request = case.request
-    metric = find_metric(request.measure.metric)
-    fidelity, _ = measure_fidelity(case.opened, after, dataset, request.seed, request.progress, metric)
-    return None if fidelity is None or fidelity.metric is None else fidelity.metric.drop
 
 
 def _out_of_reach(limit: float, least: float | None) -> str:

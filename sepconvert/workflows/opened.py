@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sepconvert.data import Data, Dataset, data_files, load_data
+from sepconvert.data.class_names import read_class_names
 from sepconvert.errors import ModelError, NothingToDoError, UsageError
 from sepconvert.files import check_outputs
 from sepconvert.graph.count import count_totals
@@ -125,6 +126,7 @@ def open_with_data(
         OutputError: a file would be written over the model's weights, or over data.
     """
     reading = request.reading
+    read_class_names(reading.labels)  # which are used at the end
     given = reading.input_shapes
     opened = open_model(source, request, given, reading.input_types)
     data = [file for spec in named if spec is not None for file in data_files(spec, written)]

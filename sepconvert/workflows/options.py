@@ -114,6 +114,7 @@ class Reading:
         weights: a state_dict (``.pt`` or ``.safetensors``) for the module of ``pkg.module:factory``.
         weights_key: which of several state_dicts in that file, by its key or by what the names in it begin with.
         preprocess: how integer arrays and images become inputs.
+        labels: names of the classes: a file with one per line, or a JSON list or object.
 
     Example:
         >>> from sepconvert import Preprocess, Reading
@@ -127,6 +128,7 @@ class Reading:
     weights: Path | str | None = None
     weights_key: str | None = None
     preprocess: Preprocess = Preprocess()
+    labels: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,7 @@ class FineTune:
         train_data: inputs to train on, spelled as ``data``, which they default to.
         steps: steps of the optimiser.
         epochs: passes over the training inputs; not both this and ``steps``.
-        lr: peak learning rate.
+        lr: peak learning rate; None for 0.002, or less where the start is good and steps are few.
         resume: go on with an interrupted training.
         num_devices: processes on each machine, with a GPU each where the device is one.
         num_nodes: machines that train together.

@@ -31,7 +31,7 @@ from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
-from sepconvert.workflows.measure import measure_fidelity, measure_latency, picture_samples
+from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import ModuleSide, module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -42,6 +42,7 @@ from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.provenance import stamped
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.ruin import refuse_ruin
+from sepconvert.workflows.samples import picture_samples
 from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
@@ -224,7 +225,7 @@ def _run(request: Request) -> RewriteResult:
         settled = settle_with(int8, case, planner)
     tuned = None
     if training is not None:
-        tuned = tune_settled(case, settled, training, varied)
+        tuned = tune_settled(case, settled, training, varied, test or calibration)
         settled = tuned.settled
     settled = fold_settled(case, settled)
     if int8 is not None:
@@ -300,7 +301,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         self_check=settled.applied.self_check if settled.applied.self_check.sites else None,
         integer_check=None if settled.int8 is None else settled.int8.check,
         folds=with_folded(request, record.folds, settled.applied.folded),
-        samples=picture_samples(opened, result, judged),
+        samples=picture_samples(opened, result, judged, fidelity, request.reading),
         inputs_given=None if case.calibration is None else case.calibration.count,
         inputs_needed=max(map(inputs_needed, rewritten), default=None) if case.calibration is not None else None,
         input_values=values,

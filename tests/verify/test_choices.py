@@ -15,7 +15,7 @@ from sepconvert.graph.load import load_bytes
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.record import Fidelity, InputInfo
-from sepconvert.verify.choices import ChoiceCounts
+from sepconvert.verify.choices import ChoiceCounts, holds_classes
 from sepconvert.verify.fidelity import measure_fidelity
 
 COUNT = 12
@@ -116,3 +116,33 @@ def test_one_bad_batch_leaves_nothing_counted() -> None:
     choices.add(np.eye(3), np.eye(3), 1, 0)
     choices.add(np.full((1, 3), np.inf), np.eye(3)[:1], 1, 0)
     assert choices.figures("y") is None
+
+
+def test_answers_of_a_sigmoid_are_counted_where_either_model_says_yes() -> None:
+    before, after = np.full((3, 5, 2), -1.0), np.full((3, 5, 2), -1.0)
+    before[0, :4, 0] = after[0, :3, 0] = after[1, 0, 1] = 1.0
+    choices = ChoiceCounts()
+    choices.add_answers(before, after, 0)
+    figures = choices.figures("scores")
+    assert figures is not None
+    assert (figures.agreement, figures.positions, figures.unchanged) == (3 / 5, 5, pytest.approx(1 / 3))
+
+
+def test_scores_of_several_labels_are_counted_but_not_a_map_of_one() -> None:
+    found, scores = measured("6", "float[N,6]", "y = Sigmoid (a)", TURNED)
+    yes = [values > 0 for values in scores]
+    (counted,) = found.choices
+    assert counted.agreement == pytest.approx((yes[0] & yes[1]).sum() / (yes[0] | yes[1]).sum())
+    assert measured("1,6,6", "float[N,1,6,6]", "y = Sigmoid (a)", TURNED)[0].choices == []
+
+
+def test_bare_scores_of_a_map_are_known_by_their_values() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 7, 5, 5))
+    assert not holds_classes(logits)  # nothing is certain
+    assert holds_classes(20 * logits)
+    assert not holds_classes(20 * logits[:, :3])  # a picture
+    assert not holds_classes(np.abs(20 * logits))  # features
+    found, scores = measured("7,5,5", "float[N,7,5,5]", "t = Constant <value_float = 20.0> () y = Mul (a, t)", TURNED)
+    (counted,) = found.choices
+    assert (counted.agreement, counted.unchanged) == pytest.approx(expected(scores, 1))
