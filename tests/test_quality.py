@@ -86,3 +86,16 @@ def test_import_of_the_package_is_light() -> None:
     code = f"import sys, sepconvert; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_survey_imports_nothing_that_times_fits_or_verifies() -> None:
+    code = (
+        "import sys, sepconvert\n"
+        "sepconvert.analyze('sample_models/fashion_vgg.onnx', progress=False)\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('sepconvert.')}\n"
+        "heavy = {'torch', 'keras', 'onnxruntime', 'altair', 'scipy', 'joblib', 'networkx'} & set(sys.modules)\n"
+        "print(sorted(rooms & {'planning', 'fitting', 'verify', 'keras'}), sorted(heavy))\n"
+        "print([name for name in sys.modules if name in ('sepconvert.runtime.sessions', 'sepconvert.workflows.fit')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[] []", "[]"]

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.errors import UsageError
 from sepconvert.progress import Progress, watched
-from sepconvert.record import Record
+from sepconvert.record import Latency, Record
 from sepconvert.report.advice import advise
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings
-from sepconvert.workflows.int8 import alone_beside, prepare_int8
-from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.opened import Case, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
@@ -95,25 +93,26 @@ def _run(request: Request) -> Record:
     opened, (dataset,) = open_with_data(source, request, [request.data], request.outputs.paths())
     _, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     warnings: list[str] = []
-    plan = None
+    plan, latency = None, list[Latency]()
     with naming(source.name):
         sites = with_savings(opened, describe_sites(opened, kept), request.forms)
-        if measure.latency:
+        if measure.latency:  # a survey alone imports nothing that times or fits
+            from sepconvert.workflows.int8 import alone_beside, prepare_int8
+            from sepconvert.workflows.measure import measure_latency
             from sepconvert.workflows.site_times import time_sites
 
             case = Case(request, opened, (), dataset, dataset)
             int8 = prepare_int8(case) if planning.int8 else None
             sites, warnings = time_sites(case, sites, int8)
             plan = None if int8 is None else alone_beside(case, int8)
+            latency = measure_latency(opened, None, dataset, measure, request.seed, request.progress)
     record = begin_record("analyze", request, opened, sites)
     record = replace(
         record,
         layers=model_layers(opened, sites, record.separable),
         plan=plan,
         overlay=latency_overlay(sites, opened.model),
-        latency=measure_latency(opened, None, dataset, measure, request.seed, request.progress)
-        if measure.latency
-        else [],
+        latency=latency,
     ).telling([*warnings, *data_warnings(dataset, None)])
     record = replace(record, advice=advise(record))
     request.outputs.write(record)

@@ -163,11 +163,10 @@ class Measure:
             UsageError: no metric has that name.
             DataError: the metric cannot be imported.
         """
-        from sepconvert.workflows.engines import find_engine
-
         find_metric(self.metric)
-
         if self.latency or tuple(self.devices) != ("cpu",):
+            from sepconvert.workflows.engines import find_engine
+
             for device in self.devices:
                 find_engine(device, self.threads)
 
