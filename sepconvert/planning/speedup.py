@@ -8,11 +8,11 @@ that is error given away. Nothing is fitted before the budget is met.
 """
 
 from collections.abc import Callable, Sequence
-from math import inf
+from math import exp, inf, log
 from typing import Any
 
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning.correction import corrected_times
+from sepconvert.planning.correction import CorrectedTimes, corrected_times
 from sepconvert.planning.knapsack import Figures, OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.within_budget import Choices, sources
@@ -21,7 +21,7 @@ from sepconvert.progress import Progress, silent
 Measure = Callable[[Sequence[PlannedSite]], Timed]
 Picks = tuple[int, ...]
 
-MOST_ATTEMPTS = 6
+MOST_ATTEMPTS = 8
 # A measured plan spends its budget where it is at most this much faster than asked.
 SURPLUS = 1.03
 # Opened anew, the same model differs by about a per cent: one that misses by less, and by no more than its interval,
@@ -31,7 +31,9 @@ CLOSE = 0.99
 MIDDLE = 1.01
 # Shares of the asked speed-up that plans are looked for at, one after another, until one has not been measured yet.
 HARDER = (1.0, 1.01, 1.03, 1.08, 1.2)
-EASIER = (0.95, 0.88, 0.8)
+EASIER = (0.98, 0.95, 0.9)
+# So many plans that were expected to meet the budget and missed it: no more is expected of corrected times.
+ASTRAY = 2
 # Of the damage of a plan that spends its budget: one that is expected to do so too with less than that is worth a try.
 GENTLER = 0.8
 # Of the original's time: what is predicted to be left of it is never nothing.
@@ -94,7 +96,7 @@ class _Search:
         self._speedup = speedup
         self._before_ms = before_ms
         self._measured: dict[Picks, Timed] = {}
-        self._times = corrected_times(choices.options, (), before_ms)
+        self._predicted = self._times = corrected_times(choices.options, (), before_ms)
         self._fastest = self._quickest()
         self._attempts = 0
 
@@ -123,34 +125,50 @@ class _Search:
     def _next(self) -> Picks | None:
         """What to measure next; None where no plan is left that is expected to do better.
 
-        That is the least damage that is expected to meet the budget, given everything measured. Where a measured plan
-        is faster than asked, gentler ones are tried that are expected to miss it by little.
+        That is the least damage that is expected to meet the budget, given everything measured. Where that went astray,
+        or finds nothing while a measured plan is faster than asked, it is a plan between that and one too slow, or one
+        that is expected to miss the budget by little.
         """
         best = self._best()
         if best is None:
-            return self._new(HARDER, -inf, inf)
+            return self._new(HARDER, inf)
         damage, timed = self._damage(best), self._measured[best]
         if self._unsure(timed):
             return None
-        found = self._new(HARDER, -inf, damage * (GENTLER if self._spent(timed) else 1.0))
-        if found is not None or self._spent(timed):
-            return found
+        if self._spent(timed):
+            return self._new(HARDER, GENTLER * damage)
         missed = [self._damage(picks) for picks in self._measured if self._damage(picks) < damage]
-        return self._new(EASIER, max(missed, default=-inf), damage)
+        between = self._between(best)
+        if between is not None and len(missed) >= ASTRAY:
+            return between
+        return self._new(HARDER, damage) or between or self._new(EASIER, damage, max(missed, default=-inf))
 
-    def _new(self, aims: Sequence[float], above: float, below: float) -> Picks | None:
-        """The first plan for some shares of the asked speed-up that was not measured yet, its damage in between."""
+    def _between(self, best: Picks) -> Picks | None:
+        """A new plan by the times as they were predicted: their least damage falls steadily with the time allowed.
+
+        The logarithm of the measured time is taken to be linear in that of the predicted one.
+        """
+        fast, found, wanted = log(self._share(best)), -log(self._measured[best].speedup), -log(MIDDLE * self._speedup)
+        behind = [(log(self._share(p)), -log(t.speedup)) for p, t in self._measured.items() if not self._meets(t)]
+        slow, missed = min((point for point in behind if point[0] > fast), default=(fast + 1, found + 1))
+        part = min(max((wanted - found) / (missed - found), 0.1), 0.9)
+        picks = self._picks(exp(fast + part * (slow - fast)), self._predicted)
+        return picks if picks is not None and self._is_new(picks, self._damage(best)) else None
+
+    def _new(self, aims: Sequence[float], below: float, above: float = -inf) -> Picks | None:
+        """The first plan for some shares of the asked speed-up that was not measured yet, its damage between limits."""
         for aim in aims:
             picks = self._picks(1 / (aim * self._speedup)) or self._quickest()
-            if picks not in self._measured and above < self._damage(picks) < below and self._rewrites(picks):
+            if self._is_new(picks, below, above):
                 return picks
         return None
 
-    def _quickest(self) -> Picks:
-        return select(self._figures(), "ms", {}).picks
+    def _is_new(self, picks: Picks, below: float, above: float = -inf) -> bool:
+        rewrites = any(site.option.scheme is not None for site in self._choices.planned(picks))
+        return rewrites and picks not in self._measured and above < self._damage(picks) < below
 
-    def _rewrites(self, picks: Picks) -> bool:
-        return any(site.option.scheme is not None for site in self._choices.planned(picks))
+    def _quickest(self) -> Picks:
+        return select(self._figures(self._times), "ms", {}).picks
 
     def _measure(self, picks: Picks, measure: Measure) -> Timed:
         timed, known = measure(self._choices.planned(picks)), self._measured.get(picks)
@@ -191,18 +209,19 @@ class _Search:
         """Plans that meet the budget within their interval."""
         return [picks for picks, timed in self._measured.items() if timed.high >= self._speedup]
 
-    def _figures(self) -> list[list[Figures]]:
+    def _figures(self, times: CorrectedTimes) -> list[list[Figures]]:
         """Damages and change of the time of all options."""
         return [
-            [{"damage": o.damages, "ms": ms - (o.dense_ms or 0.0)} for o, ms in zip(options, times, strict=True)]
-            for options, times in zip(self._choices.options, self._times.ms, strict=True)
+            [{"damage": o.damages, "ms": ms - (o.dense_ms or 0.0)} for o, ms in zip(options, every, strict=True)]
+            for options, every in zip(self._choices.options, times.ms, strict=True)
         ]
 
-    def _picks(self, share: float) -> Picks | None:
+    def _picks(self, share: float, times: CorrectedTimes | None = None) -> Picks | None:
         """The least damage within an expected share of the original's time; None where nothing is so fast."""
-        change = (share - 1) * self._before_ms - self._times.around
+        times = times or self._times
+        change = (share - 1) * self._before_ms - times.around
         try:
-            return select(self._figures(), "damage", {"ms": change}).picks
+            return select(self._figures(times), "damage", {"ms": change}).picks
         except OutOfReachError:
             return None
 
