@@ -26,7 +26,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Change, measure_effects
-from sepconvert.planning.site_tasks import PROBED, ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import reconstruct
@@ -142,7 +142,7 @@ def _profile(task: SiteTask) -> SiteProfile:
         for form, found in fits.items()
         if form in task.forms
     }
-    return SiteProfile(curves, _sensitivities(task, [fit for form in PROBED for fit in fits.get(form, [])]))
+    return SiteProfile(curves, _sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,16 @@ from sepconvert.separable.problem import Problem
 from sepconvert.separable.signals import is_long, product_work
 from sepconvert.verify.deviation import Axes
 
-PROBED = tuple(name for name, form in FORMS.items() if form.AUTO)
-"""Forms whose fits probe a site's sensitivity, whichever forms may be chosen.
 
-What a candidate is predicted to cost must not depend on which others are considered: more choice would give worse
-plans. For the same reason no form is left out because another one looks better at one rank.
-"""
+def probing(geometry: ConvGeometry) -> tuple[str, ...]:
+    """Forms whose fits probe a site's sensitivity, whichever forms may be chosen: those of ``auto``.
+
+    What a candidate is predicted to cost must not depend on which others are considered: more choice would give worse
+    plans. For the same reason no form is left out because another one looks better at one rank. Where none of ``auto``
+    is for such a layer, as for a pointwise or linear one, all that are probe it.
+    """
+    usable = [name for name in FORMS if rank_ladder(name, geometry)]
+    return tuple(name for name in usable if FORMS[name].AUTO) or tuple(usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +121,14 @@ class ProfileEffort:
 class SiteTask:
     """One site's share of the work; it can be sent to another process.
 
-    ``ranks`` are to be fitted, by form: of the ``forms`` that may be chosen, and of those that probe the sensitivity.
+    ``ranks`` are to be fitted, by form: of the ``forms`` that may be chosen, and of those ``probing`` the sensitivity.
     """
 
     weight: NDArray[np.float64]
     moments: Moments
     judge: Judge
     forms: tuple[str, ...]
+    probing: tuple[str, ...]
     ranks: Mapping[str, tuple[int, ...]]
     effort: ProfileEffort
     replay: Replay
@@ -233,12 +238,14 @@ class TaskWalk:
             tuple(batches[index].samples for index in replayed),
             {name: self._axes[name] for name in observed if name in self._axes},
         )
-        ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *PROBED))}
+        probes = probing(site.geometry)
+        ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *probes))}
         return SiteTask(
             weight.astype(np.float64),
             tuple(replace(known, cross=None) for known in sample.moments()),
             sample.judge(scale),
             tuple(self._forms),
+            probes,
             {form: found for form, found in ranks.items() if found},
             effort,
             replay,

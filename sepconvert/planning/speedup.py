@@ -12,31 +12,43 @@ from math import exp, inf, log
 from typing import Any
 
 from sepconvert.errors import NothingToDoError
+from sepconvert.planning.correction import CorrectedTimes, corrected_times
 from sepconvert.planning.knapsack import Figures, OutOfReachError, select
-from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption, Timed
+from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
 
 Measure = Callable[[Sequence[PlannedSite]], Timed]
 Picks = tuple[int, ...]
 
-MOST_ATTEMPTS = 6
+MOST_ATTEMPTS = 8
 # A measured plan spends its budget where it is at most this much faster than asked.
 SURPLUS = 1.03
 # Opened anew, the same model differs by about a per cent: one that misses by less, and by no more than its interval,
 # has not been seen to miss.
 CLOSE = 0.99
-# The search aims at the middle between the two.
-AIM = 1.01
-# Replaced layers are not believed to take longer or shorter than predicted by more than this factor: a larger one
-# would change which sites are replaced, and so what the measurement says.
-MOST_SCALE = 1.1
-# How much faster a plan gets per predicted gain, in logarithms: what two measurements say, but noise may not say more.
-SLOPES = (0.5, 2.0)
-# Where everything measured was too slow, the next plan is predicted to take at most this share of the fastest's time.
-STEP = 0.98
+# In the middle between the two.
+MIDDLE = 1.01
+# Shares of the asked speed-up that plans are looked for at, one after another, until one has not been measured yet.
+HARDER = (1.0, 1.01, 1.03, 1.08, 1.2)
+EASIER = (0.98, 0.95, 0.9)
+# So many plans that were expected to meet the budget and missed it: no more is expected of corrected times.
+ASTRAY = 2
+# Of the damage of a plan that spends its budget: one that is expected to do so too with less than that is worth a try.
+GENTLER = 0.8
 # Of the original's time: what is predicted to be left of it is never nothing.
 LEAST_SHARE = 1e-3
+
+
+def surplus(plan: NetworkPlan, asked: float) -> str | None:
+    """Say that a measured plan is clearly faster than asked, so that error is given away; None where it is not."""
+    if plan.timed is None or plan.timed.low <= SURPLUS * asked:
+        return None
+    plans = "The gentlest plan" if plan.attempts < MOST_ATTEMPTS else f"Of {MOST_ATTEMPTS} measured plans the gentlest"
+    return (
+        f"{plans} that reaches {asked:g}× is {plan.timed.speedup:.3g}× as fast as the original: between what plans "
+        "there are, the steps are coarse."
+    )
 
 
 class SpeedupOutOfReachError(NothingToDoError):
@@ -83,9 +95,9 @@ class _Search:
         self._choices = choices
         self._speedup = speedup
         self._before_ms = before_ms
-        self._scale = 1.0
-        self._fastest = select(self._figures(), "ms", {}).picks
         self._measured: dict[Picks, Timed] = {}
+        self._predicted = self._times = corrected_times(choices.options, (), before_ms)
+        self._fastest = self._quickest()
         self._attempts = 0
 
     def predict(self) -> NetworkPlan:
@@ -98,30 +110,76 @@ class _Search:
 
     def run(self, measure: Measure, progress: Progress) -> NetworkPlan:
         """Measure at most ``MOST_ATTEMPTS`` architectures, and the fastest if none of them will do."""
-        stage, share = f"Measure plans for {self._speedup:g}×", 1 / self._speedup
+        stage = f"Measure plans for {self._speedup:g}×"
         while self._attempts < MOST_ATTEMPTS:
             progress(stage, self._attempts, MOST_ATTEMPTS)
-            picks = self._picks(share) or self._fastest
-            if picks in self._measured:
-                break  # no other plan lies between what is too slow and this one
+            picks = self._next()
+            if picks is None:
+                break
             timed = self._measure(picks, measure)
             if self._unsure(timed) and self._attempts < MOST_ATTEMPTS:
-                timed = self._measure(picks, measure)
-            if self._meets(timed) and (self._spent(timed) or self._unsure(timed)):
-                break
-            if picks == self._fastest and not self._meets(timed):
-                break
-            if len(self._measured) == 1:
-                self._scale = self._scale_of(picks)
-            share = self._next()
+                self._measure(picks, measure)
         progress(stage, MOST_ATTEMPTS, MOST_ATTEMPTS)
         return self._conclude(measure)
+
+    def _next(self) -> Picks | None:
+        """What to measure next; None where no plan is left that is expected to do better.
+
+        That is the least damage that is expected to meet the budget, given everything measured. Where that went astray,
+        or finds nothing while a measured plan is faster than asked, it is a plan between that and one too slow, or one
+        that is expected to miss the budget by little.
+        """
+        best = self._best()
+        if best is None:
+            return self._new(HARDER, inf)
+        damage, timed = self._damage(best), self._measured[best]
+        if self._unsure(timed):
+            return None
+        if self._spent(timed):
+            return self._new(HARDER, GENTLER * damage)
+        missed = [self._damage(picks) for picks in self._measured if self._damage(picks) < damage]
+        between = self._between(best)
+        if between is not None and len(missed) >= ASTRAY:
+            return between
+        return self._new(HARDER, damage) or between or self._new(EASIER, damage, max(missed, default=-inf))
+
+    def _between(self, best: Picks) -> Picks | None:
+        """A new plan by the times as they were predicted: their least damage falls steadily with the time allowed.
+
+        The logarithm of the measured time is taken to be linear in that of the predicted one.
+        """
+        fast, found, wanted = log(self._share(best)), -log(self._measured[best].speedup), -log(MIDDLE * self._speedup)
+        behind = [(log(self._share(p)), -log(t.speedup)) for p, t in self._measured.items() if not self._meets(t)]
+        slow, missed = min((point for point in behind if point[0] > fast), default=(fast + 1, found + 1))
+        part = min(max((wanted - found) / (missed - found), 0.1), 0.9)
+        picks = self._picks(exp(fast + part * (slow - fast)), self._predicted)
+        return picks if picks is not None and self._is_new(picks, self._damage(best)) else None
+
+    def _new(self, aims: Sequence[float], below: float, above: float = -inf) -> Picks | None:
+        """The first plan for some shares of the asked speed-up that was not measured yet, its damage between limits."""
+        for aim in aims:
+            picks = self._picks(1 / (aim * self._speedup)) or self._quickest()
+            if self._is_new(picks, below, above):
+                return picks
+        return None
+
+    def _is_new(self, picks: Picks, below: float, above: float = -inf) -> bool:
+        rewrites = any(site.option.scheme is not None for site in self._choices.planned(picks))
+        return rewrites and picks not in self._measured and above < self._damage(picks) < below
+
+    def _quickest(self) -> Picks:
+        return select(self._figures(self._times), "ms", {}).picks
 
     def _measure(self, picks: Picks, measure: Measure) -> Timed:
         timed, known = measure(self._choices.planned(picks)), self._measured.get(picks)
         self._measured[picks] = timed if known is None else known.pooled(timed)
         self._attempts += 1
+        self._times = corrected_times(self._choices.options, list(self._measured.items()), self._before_ms)
         return self._measured[picks]
+
+    def _best(self) -> Picks | None:
+        met = [picks for picks, timed in self._measured.items() if self._meets(timed)]
+        return min(met, key=self._damage) if met else None
 
     def _meets(self, timed: Timed) -> bool:
         return timed.speedup >= self._speedup or (
@@ -134,46 +192,12 @@ class _Search:
 
     def _unsure(self, timed: Timed) -> bool:
         """Whether a measurement is off, but by less than its interval: another plan would only chase noise."""
-        return not self._spent(timed) and timed.low <= AIM * self._speedup <= timed.high
-
-    def _next(self) -> float:
-        """The predicted share of the original's time to ask for next.
-
-        Between two measured plans, one too slow and one too fast, the logarithm of the measured time is taken to be
-        linear in that of the predicted one; beyond them too.
-        """
-        wanted = -log(AIM * self._speedup)
-        points = sorted(
-            ((log(self._share(picks)), -log(timed.speedup)) for picks, timed in self._measured.items()),
-            key=lambda point: abs(point[1] - wanted),
-        )
-        predicted, found = points[0]
-        # The best partner lies on the other side of what is wanted.
-        others = sorted(points[1:], key=lambda point: (point[1] - wanted) * (found - wanted) > 0)
-        slope = 1.0
-        if others and others[0][0] != predicted:
-            slope = min(max((others[0][1] - found) / (others[0][0] - predicted), SLOPES[0]), SLOPES[1])
-        share = predicted + (wanted - found) / slope
-        slow = min((log(self._share(p)) for p, timed in self._measured.items() if not self._meets(timed)), default=inf)
-        fast = max((log(self._share(p)) for p, timed in self._measured.items() if self._meets(timed)), default=-inf)
-        if -inf < fast < slow < inf and not fast < share < slow:
-            share = (fast + slow) / 2
-        return exp(share if fast > -inf else min(share, slow + log(STEP)))
-
-    def _scale_of(self, picks: Picks) -> float:
-        """By what factor a measured plan's replaced layers take longer than predicted, if they alone make it off."""
-        chosen = [site.option for site in self._choices.planned(picks) if site.option.scheme is not None]
-        replaced = sum(option.ms or 0.0 for option in chosen)
-        rest = self._before_ms - sum(option.dense_ms or 0.0 for option in chosen)
-        if replaced <= 0:
-            return 1.0
-        scale = (self._before_ms / self._measured[picks].speedup - rest) / replaced
-        return min(max(scale, 1 / MOST_SCALE), MOST_SCALE)
+        return not self._spent(timed) and timed.low <= MIDDLE * self._speedup <= timed.high
 
     def _conclude(self, measure: Measure) -> NetworkPlan:
-        met = [picks for picks, timed in self._measured.items() if self._meets(timed)]
-        if met:
-            return self._plan(min(met, key=self._damage))
+        best = self._best()
+        if best is not None:
+            return self._plan(best)
         if self._fastest not in self._measured and not self._near():
             self._measure(self._fastest, measure)
         near = self._near()
@@ -185,24 +209,26 @@ class _Search:
         """Plans that meet the budget within their interval."""
         return [picks for picks, timed in self._measured.items() if timed.high >= self._speedup]
 
-    def _figures(self) -> list[list[Figures]]:
+    def _figures(self, times: CorrectedTimes) -> list[list[Figures]]:
         """Damages and change of the time of all options."""
-        return [[{"damage": o.damages, "ms": self._change(o)} for o in options] for options in self._choices.options]
+        return [
+            [{"damage": o.damages, "ms": ms - (o.dense_ms or 0.0)} for o, ms in zip(options, every, strict=True)]
+            for options, every in zip(self._choices.options, times.ms, strict=True)
+        ]
 
-    def _change(self, option: SiteOption) -> float:
-        return 0.0 if option.ms is None or option.scheme is None else self._scale * option.ms - (option.dense_ms or 0.0)
-
-    def _picks(self, share: float) -> Picks | None:
-        """The least damage within a predicted share of the original's time; None where nothing is so fast."""
+    def _picks(self, share: float, times: CorrectedTimes | None = None) -> Picks | None:
+        """The least damage within an expected share of the original's time; None where nothing is so fast."""
+        times = times or self._times
+        change = (share - 1) * self._before_ms - times.around
         try:
-            return select(self._figures(), "damage", {"ms": (share - 1) * self._before_ms}).picks
+            return select(self._figures(times), "damage", {"ms": change}).picks
         except OutOfReachError:
             return None
 
     def _share(self, picks: Picks) -> float:
         """Predicted time as a share of the original's; times of sites that were taken apart may add up to more."""
-        change = sum(self._change(site.option) for site in self._choices.planned(picks))
-        return max(1 + change / self._before_ms, LEAST_SHARE)
+        saved = sum(site.option.saved_ms for site in self._choices.planned(picks))
+        return max(1 - saved / self._before_ms, LEAST_SHARE)
 
     def _damage(self, picks: Picks) -> float:
         damage: float = self._choices.damage(picks)["damage"]
@@ -212,7 +238,7 @@ class _Search:
         planned, timed = self._choices.planned(picks), self._measured.get(picks)
         # Savings are in proportion to the original's time, which may have been taken on a slower or faster machine.
         # What was predicted before anything was measured is told, not what was corrected.
-        share = max(1 - sum(site.option.saved_ms for site in planned) / self._before_ms, LEAST_SHARE)
+        share = self._share(picks)
         predicted: dict[str, Any] = {
             **self._choices.damage(picks),
             "latency_ms": (self._before_ms if timed is None else timed.before_ms) * share,

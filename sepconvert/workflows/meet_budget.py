@@ -7,7 +7,7 @@ from math import inf
 from sepconvert.errors import NothingToDoError
 from sepconvert.fitting.results import NetworkFit, SiteFit, SitePlan
 from sepconvert.planning.plans import NetworkPlan
-from sepconvert.planning.speedup import SpeedupOutOfReachError
+from sepconvert.planning.speedup import SpeedupOutOfReachError, surplus
 from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Note, Plan
@@ -111,7 +111,7 @@ def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
 def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
     """Plan, fit and measure; aim higher once where two measurements miss the asked speed-up by their intervals."""
     aim, without = asked, frozenset[str]()
-    best: Settled | None = None
+    best, too_fast = None, None
     for _ in range(SPEEDUP_ATTEMPTS):
         try:
             network = planner.by_speedup(aim, without)
@@ -127,13 +127,14 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
             found = replace(found, latency=_measure(case, found))
         if best is None or _speedup(found) > _speedup(best):
-            best = found
+            best, too_fast = found, surplus(network, asked)
         if _meets(found.latency, asked):
             break
         # Sites whose fit failed stay dense, so their saving must come from others.
         without |= frozenset(found.fit.kept)
         aim = asked * max(1.0, asked / _speedup(found)) if not found.fit.kept else asked
     assert best is not None
+    planner.warnings += [] if too_fast is None else [too_fast]
     return best
 
 

@@ -22,7 +22,7 @@ from sepconvert.planning import profile as profile_module
 from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effects
-from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk, probing
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.descent import Value
@@ -133,10 +133,9 @@ def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -
 
 
 def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
-    tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
+    tasks: list[SiteTask],
 ) -> None:
-    monkeypatch.setattr("sepconvert.planning.profile.PROBED", ("spatial",))
-    task = replace(tasks[1], ranks={"spatial": (8, 24, 28, 32, 36)})
+    task = replace(tasks[1], probing=("spatial",), ranks={"spatial": (8, 24, 28, 32, 36)})
     profile = profile_site(task)
     problem = make_problem(
         task.moments[0], task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
@@ -210,9 +209,8 @@ def test_the_network_behind_a_site_is_opened_once_for_all_probes(
         opened.append(data)
         return open_session(data)
 
-    monkeypatch.setattr("sepconvert.planning.profile.PROBED", ("spatial",))
     monkeypatch.setattr("sepconvert.planning.sensitivity.open_session", counted)
-    profile_site(replace(tasks[1], ranks={"spatial": (24, 28, 32, 36)}))
+    profile_site(replace(tasks[1], probing=("spatial",), ranks={"spatial": (24, 28, 32, 36)}))
     assert opened.count(tasks[1].replay.rest.model or b"") == 1
     assert len(opened) == 1 + PROBES
 
@@ -251,6 +249,14 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
 def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
     profile = profile_site(replace(tasks[0], ranks={}))
     assert (profile.curves, profile.sensitivities) == ({}, {})
+
+
+def test_every_kind_of_layer_has_forms_that_probe_its_sensitivity() -> None:
+    conv = ConvGeometry(64, 64, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14))
+    pointwise = ConvGeometry(64, 64, (1, 1), (1, 1), (1, 1), (0,) * 4).at((14, 14))
+    linear = ConvGeometry(64, 64, (1,), (1,), (1,), (0, 0)).at((1,))
+    assert probing(conv) == tuple(name for name, form in FORMS.items() if form.AUTO)
+    assert probing(pointwise) == probing(linear) == ("conv_pw",)
 
 
 def test_the_sensitivities_of_a_networks_sites_are_moderated(
