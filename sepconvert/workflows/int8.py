@@ -189,7 +189,7 @@ def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternati
     """Say how a model in INT8 was made: its ranges, what it left in floating point, how fast that was to be."""
     if made is None:
         return one
-    predicted = None if made.predicted is None or made.measured is None else made.measured / made.predicted
+    predicted = None if made.predicted is None or made.measured is None else made.predicted / made.measured
     return replace(one, ranges=made.ranges, floating=list(made.left), predicted_over_measured=predicted)
 
 

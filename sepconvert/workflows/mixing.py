@@ -47,7 +47,7 @@ time is given for less error."""
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
 _AIM = 0.85  # of the limit: what is predicted may be a little too low
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
-_PART, _WHOLE = Effort(0.2, 5, 40), Effort(1.0, 7, 100)
+_PART, _WHOLE = Effort(0.3, 7, 200), Effort(1.0, 9, 400)
 
 Judge = Callable[[OpenedModel], float | None]
 
