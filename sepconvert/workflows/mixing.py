@@ -37,9 +37,9 @@ from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
 
 MOST_PARTS, FIRST_PARTS = 32, 10
 MOST_PLANS = 5
-LONGEST = 240.0
+LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
-SAMPLED = 32
+SAMPLED = 16
 """Inputs that parts are judged on."""
 AS_FAST, LITTLE = 1.02, 1.05
 """Within a limit on the error, models that take so much longer than the fastest count as equally fast; else a little
