@@ -279,7 +279,7 @@ def _alternatives(
 def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | None]) -> str:
     """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
     found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = [found.removeprefix("No rewrite was found: ")]
+    told = [found.removeprefix("No rewrite was found: ").replace("; nothing was written", "")]
     error, limit = decisive[ALONE], _limit_on_alone(budget)
     if error is not None and limit is not None and error > limit:
         goal = " (the goal where no budget is given)" if budget.by_default else ""

@@ -141,7 +141,8 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
     case = Case(request, opened, chosen, calibration, calibration)
     with naming(source.name), one_blas_thread():
-        int8 = prepare_int8(case) if planning.int8 else None
+        hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
+        int8 = prepare_int8(hardest) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
         trial = _Trial(planner, test or calibration)
         points, refused = trial.budgets(budgets)
