@@ -11,12 +11,12 @@ History of the schema; every version is still read:
    ``workflows.render`` fills them in. ``totals`` have no ``element_ops`` any more: one operation per element of
    everything but multiply-adds said little, and nothing was decided by it.
    Added since, with defaults: ``layers`` (every layer, as a summary lists them; ``analyze`` only), ``separable`` (what
-   is separable already), ``folds`` (sums that fold into pointwise layers), ``advice`` (``analyze`` only), and
-   ``sites[].saving``; ``sites[].others`` (more layers of one weight), ``fidelity.choices``, ``fidelity.metric``,
-   ``fidelity.most_changed``, ``overlay`` (times of sites as Model Explorer's node data), ``files`` (what was read
-   beside the model), ``notes`` (which were among the ``warnings``), ``skipped[].precision``, ``plan.alternatives[].floating`` and
-   ``predicted_over_measured`` (float or INT8 by layers), ``integer_check``, ``changes`` (``compare`` only),
-   ``sites[].spectrum_form``, ``inputs_given``, ``inputs_needed``; ``advice`` is of every command.
+   is separable already), ``folds`` (sums that fold into pointwise layers), ``advice``, ``overlay`` (times of sites as
+   Model Explorer's node data), ``files`` (what was read beside the model), ``notes`` (which were among the
+   ``warnings``), ``integer_check``, ``changes`` (``compare`` only), ``inputs_given``, ``inputs_needed``;
+   ``sites[].saving``, ``sites[].others`` (more layers of one weight), ``sites[].spectrum_form``;
+   ``fidelity.choices``, ``fidelity.metric``, ``fidelity.most_changed``; ``skipped[].precision``,
+   ``plan.alternatives[].floating`` and ``predicted_over_measured`` (float or INT8 by layers).
    A layer of ``graph`` may have the status ``already-separable``.
 """
 

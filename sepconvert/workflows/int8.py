@@ -194,7 +194,7 @@ def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternati
     """Say how a model in INT8 was made: its ranges, what it left in floating point, how fast that was to be."""
     if made is None:
         return one
-    predicted = None if made.predicted is None or made.measured is None else made.measured / made.predicted
+    predicted = None if made.predicted is None or made.measured is None else made.predicted / made.measured
     return replace(one, ranges=made.ranges, floating=list(made.left), predicted_over_measured=predicted)
 
 
@@ -284,7 +284,7 @@ def _alternatives(
 def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | None]) -> str:
     """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
     found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = [found.removeprefix("No rewrite was found: ")]
+    told = [found.removeprefix("No rewrite was found: ").replace("; nothing was written", "")]
     error, limit = decisive[ALONE], _limit_on_alone(budget)
     if error is not None and limit is not None and error > limit:
         goal = " (the goal where no budget is given)" if budget.by_default else ""

@@ -37,17 +37,19 @@ from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
 
 MOST_PARTS, FIRST_PARTS = 32, 10
 MOST_PLANS = 5
-LONGEST = 240.0
+LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
-SAMPLED = 32
+SAMPLED = 16
 """Inputs that parts are judged on."""
 AS_FAST, LITTLE = 1.02, 1.05
 """Within a limit on the error, models that take so much longer than the fastest count as equally fast; else a little
 time is given for less error."""
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
 _AIM = 0.85  # of the limit: what is predicted may be a little too low
+_SURE = 1.02  # times as fast as asked: the last measurement may find it a little slower
+_RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
-_PART, _WHOLE = Effort(0.2, 5, 40), Effort(1.0, 7, 100)
+_PART, _WHOLE = Effort(0.3, 7, 200), Effort(1.0, 9, 400)
 
 Judge = Callable[[OpenedModel], float | None]
 
@@ -111,7 +113,7 @@ def choose_mixture(budget: Budget, found: Sequence[Mixture]) -> Mixture:
     """
     kept, patience = list(found), LITTLE
     if budget.name == "speedup":
-        kept = [one for one in found if one.time * budget.value <= 1]
+        kept = [one for one in found if one.time * budget.value * _SURE <= 1]
         if kept:
             return min(kept, key=lambda one: one.error)
         kept, patience = list(found), AS_FAST
@@ -185,11 +187,9 @@ class _Parts:
         return self._source.quantised(ranges, self.nodes(layers))
 
     def measure(self) -> bool:
-        """Measure parts, and halve those that err most as long as there is time; whether errors are known."""
+        """Measure parts, and halve those that err most as long as there is time; whether any of them errs."""
         start, progress = perf_counter(), self._case.request.progress
         every = self._looked_at(frozenset(range(self.count)))
-        if every is None:
-            return False
         whole = perf_counter() - start
         # A model with a single part in INT8 is made in far less time than one with all.
         single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
@@ -200,7 +200,7 @@ class _Parts:
         done = 0
         for part in self._parts:
             progress(stage, done, most)
-            self._errors[part] = self._looked_at(layers_of([part])) or 0.0
+            self._errors[part] = self._looked_at(layers_of([part]))
             done += 1
         while done + 2 <= most and perf_counter() - start < LONGEST:
             splittable = [part for part in self._parts if part[1] - part[0] > 1]
@@ -210,7 +210,7 @@ class _Parts:
             worst = max(splittable, key=lambda part: self._errors[part])
             both = halves(worst)
             for part in both:
-                self._errors[part] = self._looked_at(layers_of([part])) or 0.0
+                self._errors[part] = self._looked_at(layers_of([part]))
             place = self._parts.index(worst)
             self._parts[place : place + 1] = both
             done += 2
@@ -268,14 +268,14 @@ class _Parts:
                 self._source.plain, runnable(self.made(layers, self._ranges).model), _PART
             )
 
-    def _looked_at(self, layers: Layers) -> float | None:
+    def _looked_at(self, layers: Layers) -> float:
         """Error of a model with these layers in INT8 against itself in floating point; its time is kept."""
         model, request = self.made(layers, self._ranges), self._case.request
         fidelity, _ = measure_fidelity(self._source.opened, model, self._sample, request.seed)
         error = worst_error(fidelity)
         if request.measure.latency:
             self._times[layers] = self._ratio(self._source.plain, runnable(model.model), _PART)
-        return None if error is None or np.isnan(error) else error
+        return _RUINED if error is None or np.isnan(error) else error
 
     @cached_property
     def _gains(self) -> Times:

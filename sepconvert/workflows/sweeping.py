@@ -138,7 +138,8 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
     case = Case(request, opened, chosen, calibration, calibration)
     with staged() as stage:
         with naming(source.name), one_blas_thread():
-            int8 = prepare_int8(case) if planning.int8 else None
+            hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
+            int8 = prepare_int8(hardest) if planning.int8 else None
             planner = Planner(case, int8 if int8 is not None and int8.planned else None)
             trial = Trial(planner, test or calibration, shelf, stage)
             points, refused = trial.budgets(budgets)

@@ -90,7 +90,8 @@ def test_a_rewrite_in_int8_is_written_and_all_four_models_are_told(smooth: tuple
     assert [name for name, one in models.items() if one.chosen] == [BOTH]
     assert record.output is not None
     assert (models[BOTH].bytes or 0) < (models[ALONE].bytes or 0) < (models[ORIGINAL].bytes or 0)
-    assert models[BOTH].bytes == pytest.approx(record.output.bytes, rel=0.01)  # counted without writing it
+    # Counted without writing it, and without the note that says how it was made.
+    assert models[BOTH].bytes == pytest.approx(record.output.bytes, abs=1000)
     assert record.fidelity is not None
     assert record.fidelity.worst is not None
     assert record.fidelity.worst.decisive_error == models[BOTH].error

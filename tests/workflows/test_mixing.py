@@ -1,0 +1,75 @@
+"""Which of several mixtures of float and INT8 serves a budget, and that the work stays bounded."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sepconvert
+from sepconvert.errors import NothingToDoError
+from sepconvert.graph.save import model_bytes
+from sepconvert.workflows import Measure, Planning, mixing
+from sepconvert.workflows.mixing import MOST_PARTS, MOST_PLANS, Mixture, choose_mixture
+from sepconvert.workflows.options import Budget
+from sepconvert.workflows.quantisable import QuantisableModel
+from tests.fitting.nets import Net
+
+
+def mixture(layers: int, time: float, error: float) -> Mixture:
+    return Mixture(frozenset(range(layers)), error, predicted=0.1, measured=time)
+
+
+FOUND = [mixture(9, 0.500, 0.40), mixture(8, 0.505, 0.05), mixture(6, 0.52, 0.02), mixture(3, 0.70, 0.002)]
+
+
+def layers_chosen(budget: Budget) -> int:
+    return len(choose_mixture(budget, FOUND).layers)
+
+
+def test_within_an_error_the_fastest_is_chosen_and_of_about_equally_fast_ones_the_closest() -> None:
+    assert layers_chosen(Budget("max_error", 0.5)) == 8
+    assert layers_chosen(Budget("max_error", 0.03)) == 6
+    assert layers_chosen(Budget("max_error", 0.01)) == 3
+    assert layers_chosen(Budget("max_error", 0.001)) == 3  # none keeps it: the closest there is
+
+
+def test_for_a_speed_up_the_closest_that_reaches_it_is_chosen_else_about_the_fastest() -> None:
+    assert layers_chosen(Budget("speedup", 1.3)) == 3
+    assert layers_chosen(Budget("speedup", 1.8)) == 6
+    assert layers_chosen(Budget("speedup", 3.0)) == 8
+
+
+def test_without_a_goal_of_either_kind_a_little_time_is_given_for_less_error() -> None:
+    assert layers_chosen(Budget("macs", 0.5)) == 6
+
+
+def test_what_was_measured_counts_before_what_was_predicted() -> None:
+    assert mixture(1, 0.7, 0.0).time == 0.7
+    assert Mixture(frozenset([1]), 0.0, predicted=0.1, measured=None).time == 0.1
+
+
+def test_of_a_deep_network_no_more_parts_and_plans_are_made_than_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, value = Net(4, 6), "image"
+    for place in range(40):
+        value = net.relu(net.conv(f"c{place}", value, 4, 4))
+    model, data = tmp_path / "deep.onnx", tmp_path / "data.npz"
+    model.write_bytes(model_bytes(net.build(value)))
+    np.savez(data, image=np.random.default_rng(0).normal(size=(20, 4, 6, 6)).astype(np.float32))
+    sizes: list[int] = []
+    made = QuantisableModel.quantised
+
+    def counted(self: QuantisableModel, ranges: str, names: list[str]) -> object:
+        sizes.append(len(names))
+        return made(self, ranges, names)
+
+    monkeypatch.setattr(QuantisableModel, "quantised", counted)
+    monkeypatch.setattr(mixing, "SAMPLED", 4)
+    int8 = Planning(cache=False, int8=True, exclude=["*"])
+    with suppress(NothingToDoError):  # random layers one after another err a lot, whatever is left in floating point
+        sepconvert.rewrite(model, data=data, measure=Measure(latency=False), planning=int8, max_error=0.5)
+    # Four kinds of ranges of everything, once again to start with, parts, plans, and other ranges of the one chosen.
+    assert len(sizes) <= 4 + 1 + MOST_PARTS + MOST_PLANS + 3
+    assert min(sizes) < max(sizes) / 20  # single layers were told apart
