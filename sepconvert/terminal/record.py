@@ -176,7 +176,9 @@ def _tuning(record: Record) -> list[RenderableType]:
     text = (
         f"Fine-tuned {figures.plural(found['steps'], 'step')} on {inputs}: held-out divergence {values}, best at step"
     )
-    return [Text(plain(f"{text} {found['best_step']} ({figures.seconds(found['seconds'])})"))]
+    lines = [f"{text} {found['best_step']} ({figures.seconds(found['seconds'])})"]
+    trained = claims.int8_tuning(record)
+    return [Text(plain(line), overflow="fold") for line in (*lines, *([trained.sentence] if trained else []))]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:
