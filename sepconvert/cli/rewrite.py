@@ -108,7 +108,8 @@ def rewrite(
         bool,
         typer.Option(
             "--fine-tune",
-            help="Then train the new layers to say what MODEL says; needs --data or --train-data, no labels.",
+            help="Then train the new layers to say what MODEL says; needs --data or --train-data, no labels. With "
+            "--int8 the rewritten model in INT8 is then trained on as it computes, as long again.",
             rich_help_panel=TUNING,
         ),
     ] = False,

@@ -23,6 +23,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.trained_constants import trainable_constants
+from sepconvert.graph.uses import find_value
 from sepconvert.progress import Progress
 from sepconvert.pytorch.checkpoint import read_checkpoint
 from sepconvert.pytorch.distil import Keeping, Settings
@@ -110,6 +111,8 @@ def tune(
     start = perf_counter()
     accelerator = _accelerator(tuning.device)
     trainable = trainable_constants(rewritten, None if tuning.all_weights else emitted)
+    # What has fixed steps would be cut off where it grew.
+    trainable = tuple(name for name in trainable if name not in tuning.rounding.values)
     try:
         graph = TrainableGraph.from_model(rewritten, trainable, wide=True)
     except ModelError as error:
@@ -142,6 +145,9 @@ def _job(
     teacher = model_bytes(expose(original, judged))
     floating = {info.name for info in open_session(teacher).outputs if info.dtype.startswith(("float", "bfloat"))}
     values = tuple(name for name in judged if name in floating)
+    lost = [name for name in values if find_value(rewritten, name) is None]
+    if lost:
+        raise NotTunableError(f"the model to train has no value '{lost[0]}'")
     if not values:
         raise NotTunableError("no output of the model is a floating-point tensor")
     processes = tuning.num_devices * tuning.num_nodes
@@ -152,7 +158,7 @@ def _job(
         )
     if tuning.hard_labels:
         data = with_own_answers(teacher, values, data, _runtime_device(tuning.device))
-    fitted, heldout = data.split(min(HELDOUT, MOST_HELDOUT / data.count), _rng(tuning.seed, _SPLIT))
+    fitted, heldout = split(data, tuning.seed)
     batch = _batch_size(rewritten, fitted, processes)
     batches = tuple(fitted.cut(batch, _rng(tuning.seed, _CUT)))
     per_epoch = max(1, len(batches) // processes)
@@ -177,6 +183,11 @@ def _job(
         tuning.variation,
         tuning.rounding,
     )
+
+
+def split(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Split inputs into those that are trained on and those that are held out to judge by."""
+    return data.split(min(HELDOUT, MOST_HELDOUT / data.count), _rng(seed, _SPLIT))
 
 
 def _batch_size(model: LoadedModel, data: Dataset, processes: int) -> int:

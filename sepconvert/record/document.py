@@ -42,7 +42,8 @@ class Record:
     """Everything one command found out; see the field types.
 
     ``command`` is the sub-command; ``arguments`` is everything typed after ``sepconvert``, enough to do it again.
-    ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values.
+    ``fine_tune`` holds ``steps``, ``curve`` (a list of {``step``, values by name}) and single values; its ``int8`` is
+    the same of training with the rounding of INT8, with ``error_before``, ``error_after`` and what was ``kept``.
     ``seconds`` is the time that fitting took, by stage. ``forms`` are all separable forms in a fixed order, the first
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do next, in at

@@ -52,6 +52,14 @@ _TUNING_WORDS = {
     "best_step": "Step that was kept",
     "seconds": "Time",
 }
+_INT8_WORDS = {
+    "steps": "Steps with the rounding of INT8",
+    "best_step": "Step with that rounding that is best",
+    "seconds": "Time of those steps",
+    "error_before": "Error of the model in INT8 on held-out inputs, before",
+    "error_after": "Error of the model in INT8 on held-out inputs, after",
+    "kept": "Weights of the model in INT8 that were kept",
+}
 TUNING_SERIES = {"divergence": "held-out inputs", "training": "training batches"}
 _SHARE_WORDS = {"planned": "planned layer by layer", "uniform": "evenly"}
 _STAGE_WORDS = {
@@ -169,11 +177,13 @@ def _sample_view(sample: SampleImages) -> SampleView:
 
 
 def fine_tune_pairs(record: Record) -> Pairs:
-    """Return the single values recorded about the fine-tuning."""
+    """Return the single values recorded about the fine-tuning, and then those of INT8 that tell more."""
     found = record.fine_tune or {}
+    inside = {name: value for name, value in (found.get("int8") or {}).items() if name in _INT8_WORDS}
     return tuple(
-        (_TUNING_WORDS.get(name, words(name)), _tuning_value(name, value))
-        for name, value in found.items()
+        (names.get(name, words(name)), _tuning_value(name, value))
+        for names, values in ((_TUNING_WORDS, found), (_INT8_WORDS, inside))
+        for name, value in values.items()
         if not isinstance(value, dict | list)
     )
 
@@ -185,7 +195,8 @@ def _tuning_value(name: str, value: Any) -> str:
         return figures.seconds(value)
     if name.startswith(("agreement", "top1")) and value is not None:
         return figures.percent(value, decimals=2)
-    return figures.error(value) if "divergence" in name or name == "peak_rate" else plain_value(name, value)
+    is_error = "divergence" in name or name.startswith("error") or name == "peak_rate"
+    return figures.error(value) if is_error else plain_value(name, value)
 
 
 def plan_rows(record: Record) -> tuple[PlanRow, ...]:

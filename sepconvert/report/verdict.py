@@ -38,7 +38,7 @@ def _judge_change(record: Record) -> Verdict:
         sentences.insert(0, "Both model files hold the same bytes.")
     if record.sites and (record.command != "compare" or record.changes is not None):
         sentences.append(claims.layers(record).sentence)
-    extra = (chosen_claim(record), claims.tuning(record), claims.cost(record))
+    extra = (chosen_claim(record), claims.tuning(record), claims.int8_tuning(record), claims.cost(record))
     sentences += [claim.sentence for claim in extra if claim is not None]
     return Verdict(_capital("; ".join(headline)), tuple(_capital(s) for s in sentences), _worst([*speeds, quality]))
 

@@ -186,7 +186,8 @@ def _tuning(record: Record) -> list[RenderableType]:
     told = ", ".join([f"divergence {values}", *claims.tuned_shares(found)])
     steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
     text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
-    return [Text(plain(text.replace("→", "->")))]
+    lines, trained = [text.replace("→", "->")], claims.int8_tuning(record)
+    return [Text(plain(line), overflow="fold") for line in (*lines, *([trained.sentence] if trained else []))]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:

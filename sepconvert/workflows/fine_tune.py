@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation, variation
@@ -14,6 +14,9 @@ from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.resume import Packed, pack, unpack
 from sepconvert.workflows.settled import Settled
+
+if TYPE_CHECKING:
+    from sepconvert.pytorch.tuning import Tuning
 
 CALIBRATION = 1024
 """Training inputs that factors are fitted to where there are no others."""
@@ -111,26 +114,18 @@ def tune_settled(
         KeyboardInterrupt: with a sentence that says where the best weights so far are.
         SepconvertError: as ``sepconvert.pytorch.tuning.tune``.
     """
-    from sepconvert.pytorch.tuning import NotTunableError, Tuning, tune
+    from sepconvert.pytorch.tuning import NotTunableError, tune
 
     request, wanted = case.request, case.request.fine_tune
     assert wanted is not None
     path, packed = checkpoint_path(request.output), pack(case, settled)
-    tuning = Tuning(
-        steps=wanted.steps,
-        epochs=wanted.epochs,
-        rate=wanted.lr,
-        device=request.measure.devices[0],
-        num_devices=wanted.num_devices,
-        num_nodes=wanted.num_nodes,
-        seed=request.seed,
+    tuning = replace(
+        tuning_of(request, varied),
         checkpoint=path,
         plan=packed.plan,
         start=packed.arrays,
         resume=wanted.resume,
         all_weights=wanted.train_weights == "all",
-        variation=varied,
-        hard_labels=wanted.hard_labels,
     )
     layers = FROM_RANDOM if request.planning.init == "random" else ALREADY_FITTED
     applied, before = settled.applied, ask_metric(case, settled.applied.opened, judged)
@@ -162,6 +157,25 @@ def tune_settled(
     if before is not None and after is not None:
         asked = {"metric": before.name, "metric_before": before.after, "metric_after": after.after}
     return TunedResult(settled, {"layer_wise": layers, **tuned.figures, **asked}, tuned.warnings)
+
+
+def tuning_of(request: Request, varied: Variation | None) -> "Tuning":
+    """What was asked of the training, whatever is trained."""
+    from sepconvert.pytorch.tuning import Tuning
+
+    wanted = request.fine_tune
+    assert wanted is not None
+    return Tuning(
+        steps=wanted.steps,
+        epochs=wanted.epochs,
+        rate=wanted.lr,
+        device=request.measure.devices[0],
+        num_devices=wanted.num_devices,
+        num_nodes=wanted.num_nodes,
+        seed=request.seed,
+        variation=varied,
+        hard_labels=wanted.hard_labels,
+    )
 
 
 def resumable_from(output: Path | None) -> bool:

@@ -121,13 +121,22 @@ def _settled(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
             raise error from None
 
 
-def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> Settled:
+def quantise_both(int8: Int8, case: Case, settled: Settled) -> QuantisedModel | None:
+    """Return the rewritten model in INT8, some layers left in floating point; None where nothing was rewritten."""
+    if settled.applied.opened.model is case.opened.model:
+        return None
+    both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied, int8.floating)
+    return int8.quantiser.with_floats(both, int8.floating)
+
+
+def choose(int8: Int8, case: Case, settled: Settled, both: QuantisedModel | None, judged: Dataset | None) -> Settled:
     """Measure the alternatives and settle for the one that serves the budget best.
 
     Args:
         int8: what INT8 gives by itself.
         case: the original.
         settled: the rewritten model; one in which nothing was changed stands for none.
+        both: the rewritten model in INT8, if there is a rewritten model.
         judged: inputs that the alternatives' errors are told on. Errors on held-out calibration inputs decide.
 
     Raises:
@@ -135,10 +144,7 @@ def choose(int8: Int8, case: Case, settled: Settled, judged: Dataset | None) -> 
         VerificationError: a layer in INT8 is off by more than rounding allows: a bug.
     """
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
-    both: QuantisedModel | None = None
-    if settled.applied.opened.model is not case.opened.model:
-        both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied, int8.floating)
-        both = int8.quantiser.with_floats(both, int8.floating)
+    if both is not None:
         models |= {REWRITTEN: settled.applied.opened, BOTH: both.opened}
     timed: Sequence[Latency] = time_all(case, [*models.values()]) if case.request.measure.latency else ()
     changed = {name: model for name, model in models.items() if name != ORIGINAL}

@@ -50,13 +50,14 @@ class Quantiser:
     def quantise_fitted(self, fit: NetworkFit, applied: Applied, floating: Collection[str] = ()) -> QuantisedModel:
         """Return a rewritten model in INT8; its weights are fitted again for rounding where that errs less.
 
-        Random and trained weights stay as they are. ``floating`` and errors as for ``quantise``.
+        Random weights stay as they are. Of weights trained in floating point, those that they were trained from are
+        fitted again. ``floating`` and errors as for ``quantise``.
         """
         from sepconvert.fitting.int8_refit import refit_quantised
         from sepconvert.runtime.quantise import types_here
 
         plain, case, request = self.quantise(applied.opened, floating), self._case, self._case.request
-        if not fit.rewritten or applied.folded or request.planning.init == "random" or request.fine_tune is not None:
+        if not fit.rewritten or applied.folded or request.planning.init == "random":
             return plain
         if self._refits and sum(self._refits) + self._refits[-1] > LONGEST:
             self.warnings.append(NOT_REFITTED.format(spent=sum(self._refits) / 60))

@@ -29,7 +29,7 @@ from sepconvert.workflows.fine_tune import (
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
-from sepconvert.workflows.int8 import choose, precision_of, prepare_int8, settle_with, with_precision
+from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
@@ -46,6 +46,7 @@ from sepconvert.workflows.samples import picture_samples
 from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
+from sepconvert.workflows.tune_int8 import Lessons, settle_int8
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -142,7 +143,8 @@ def rewrite(
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
             (the depthwise forms) or ``any``.
-        fine_tune: distil from the original after the rewrite, without labels if need be; True takes the defaults.
+        fine_tune: distil from the original after the rewrite, without labels if need be; True takes the defaults. The
+            rewritten model in INT8 is then trained on with its rounding.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
         planning: which sites, how their factors are made and written, where times come from.
         measure: latency, devices, threads.
@@ -229,8 +231,9 @@ def _run(request: Request) -> RewriteResult:
         settled = tuned.settled
     settled = fold_settled(case, settled)
     if int8 is not None:
-        with naming(source.name), one_blas_thread():
-            settled = choose(int8, case, settled, test or calibration)
+        lessons = None if training is None else Lessons(training, varied)
+        with naming(source.name):
+            settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
     record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None

@@ -98,3 +98,29 @@ def test_only_a_model_whose_quantised_layers_were_looked_at_is_said_to_be_verifi
         console = Console(width=200, file=io.StringIO(), highlight=False)
         console.print(render(record, 200))
         assert words in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def trained_for_int8(**changes: object) -> Record:
+    told = {"steps": 20, "inputs": 90, "labels": False, "best_step": 20, "seconds": 3.0,
+            "divergence_before": 0.02, "divergence_after": 0.01}  # fmt: skip
+    inside = {"steps": 20, "best_step": 20, "seconds": 4.0, "error_before": 0.03, "error_after": 0.012,
+              "kept": "trained", "curve": []}  # fmt: skip
+    return replace(record_of(BOTH), fine_tune={**told, "int8": inside | changes})
+
+
+def terminal_text(record: Record) -> str:
+    console = Console(width=300, file=io.StringIO(), highlight=False)
+    console.print(render(record, 300))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_training_with_the_rounding_of_int8_is_told_with_the_error_before_and_after() -> None:
+    helped, not_helped = trained_for_int8(), trained_for_int8(error_after=0.031, kept="start")
+    before, after = ("relative error of the rewritten model in INT8 on held-out inputs 0.030", "0.012")
+    for text in (render_page(helped), terminal_text(helped)):
+        assert before in text
+        assert after in text
+    for text in (render_page(not_helped), terminal_text(not_helped)):
+        assert "with the rounding of INT8 did not help" in text
+        assert "the start was kept" in text
+    assert "with the rounding of INT8" not in terminal_text(replace(helped, fine_tune={"steps": 0, "curve": []}))
