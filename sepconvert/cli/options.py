@@ -179,6 +179,14 @@ Metric = Annotated[
         autocompletion=complete_metrics,
     ),
 ]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="A first answer in a fraction of the time: fewer inputs, positions and steps. It loses more.",
+        rich_help_panel=HOW,
+    ),
+]
 Json = Annotated[
     str | None, option(OUTPUT, "FILE|-", "Write the record as JSON to this file, or to stdout with '-'.", "--json")
 ]

@@ -27,6 +27,7 @@ def rewrite_command(request: Request) -> str | None:
     tuning = request.fine_tune
     flags = {
         "--int8": request.planning.int8,
+        "--quick": request.planning.quick,
         "--fold": request.planning.fold,
         "--allow-loss": request.planning.allow_loss,
         "--fine-tune": tuning is not None,

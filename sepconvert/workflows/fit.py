@@ -27,6 +27,7 @@ from sepconvert.record import Note, SelfCheck, SiteRecord, Skip
 from sepconvert.separable.forms import cli_name, cost_of, first_kernel
 from sepconvert.verify.oracle import check_rewrite
 from sepconvert.workflows.describe import describe_layers, describe_site
+from sepconvert.workflows.effort import refit_settings
 from sepconvert.workflows.opened import Case, OpenedModel
 
 WITHOUT_DATA = (
@@ -81,7 +82,9 @@ def _from_weights(case: Case, plans: Sequence[SitePlan]) -> NetworkFit:
 
 def _from_data(case: Case, plans: Sequence[SitePlan], calibration: Dataset) -> NetworkFit:
     request, rng = case.request, np.random.default_rng(case.request.seed)
-    found = refit(case.opened.model, plans, calibration, rng=rng, progress=request.progress)
+    found = refit(
+        case.opened.model, plans, calibration, rng=rng, settings=refit_settings(request), progress=request.progress
+    )
     others = [output for output in found.dense if output not in {plan.site.output for plan in plans}]
     return replace(found, warnings=(*found.warnings, *_told(others)))
 

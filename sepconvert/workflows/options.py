@@ -190,6 +190,7 @@ class Planning:
         max_drop: how far the metric (``Measure.metric``) may fall below the original's. Nothing is written beyond it;
             where no budget is given, the result is as fast as it allows.
         int8: also compute in INT8, wherever that serves what was asked best.
+        quick: a first answer in a fraction of the time: fewer inputs, positions and steps; it loses more.
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
     Raises:
@@ -213,6 +214,7 @@ class Planning:
     allow_loss: bool = False
     max_drop: float | None = None
     int8: bool = False
+    quick: bool = False
     allow_growth: bool = False
 
     def __post_init__(self) -> None:

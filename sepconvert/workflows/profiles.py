@@ -10,6 +10,7 @@ from sepconvert.graph.save import digest
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.disk_cache import DiskCache, default_folder
 from sepconvert.workflows.cluster import spread_over
+from sepconvert.workflows.effort import profile_effort
 from sepconvert.workflows.opened import Case
 
 FEWEST_BATCHES = 4  # of calibration inputs, below which the weights tell more
@@ -38,13 +39,13 @@ def find_profiles(case: Case, warn: Callable[[str], None]) -> Mapping[str, SiteP
 
 
 def _cached(case: Case, inputs: Dataset, warn: Callable[[str], None]) -> Mapping[str, SiteProfile]:
-    from sepconvert.planning.profile import EFFORT
     from sepconvert.planning.profile_cache import profile_key, profiles_from_json, profiles_to_json
 
     if not case.request.planning.cache:
         return _from_data(case, inputs)
     files = DiskCache(default_folder() / "profiles", warn)
-    key = profile_key(digest(case.opened.model), case.sites, case.request.forms, inputs, EFFORT, case.request.seed)
+    request, effort = case.request, profile_effort(case.request)
+    key = profile_key(digest(case.opened.model), case.sites, request.forms, inputs, effort, request.seed)
     outputs = [site.output for site in case.sites]
     known = files.read(key, lambda text, origin: profiles_from_json(text, origin, outputs))
     if known is not None:
@@ -63,6 +64,7 @@ def _from_data(case: Case, inputs: Dataset) -> Mapping[str, SiteProfile]:
             case.sites,
             inputs,
             case.request.forms,
+            effort=profile_effort(case.request),
             rng=np.random.default_rng(case.request.seed),
             jobs=case.request.planning.jobs,
             progress=case.request.progress,

@@ -18,6 +18,7 @@ from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
+from sepconvert.workflows.effort import QUICK, seen
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
@@ -219,6 +220,7 @@ def _run(request: Request) -> RewriteResult:
     if training is not None:
         varied = training_variants(request, training, opened)
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
+    calibration = seen(request, calibration)
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
     with naming(source.name), one_blas_thread():
@@ -246,7 +248,8 @@ def _run(request: Request) -> RewriteResult:
         fine_tune=None if tuned is None else dict(tuned.figures),
     )
     learned = () if tuned is None else tuned.warnings
-    record = record.telling([*planner.warnings, *learned, *data_warnings(calibration, test, training)])
+    quick = (QUICK,) if planning.quick else ()
+    record = record.telling([*quick, *planner.warnings, *learned, *data_warnings(calibration, test, training)])
     steps = 0 if tuned is None else tuned.figures["steps"]
     result = stamped(settled.judged.model, request, record.source, record.fidelity, record.sites, steps)
     modules = None if settled.int8 is not None else module_side(source, opened, settled.applied)

@@ -15,6 +15,7 @@ from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, describe_sites
+from sepconvert.workflows.effort import QUICK, seen
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.int8 import prepare_int8
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -131,6 +132,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
         source, request, [request.data, request.test_data], [*written, *outputs.paths()]
     )
     check_runs(opened)
+    calibration = seen(request, calibration)
     assert calibration is not None
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
@@ -158,6 +160,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
             input_values=values,
         ).telling(
             [
+                *((QUICK,) if planning.quick else ()),
                 *planner.warnings,
                 *(() if int8 is None else int8.warnings),
                 *refused,

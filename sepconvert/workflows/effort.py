@@ -1,0 +1,53 @@
+"""How much is looked at: what a plan and a fit deserve, or with ``--quick`` what a first answer can do with.
+
+Quick looks at fewer inputs, at fewer positions in them, at two ranks of a form instead of three to five, and lets fits
+take fewer steps. Timing stays what it is: a time that is noise is no answer.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sepconvert.data import Dataset
+from sepconvert.fitting.refit import RefitSettings
+from sepconvert.fitting.sampling import Sampling
+from sepconvert.planning.profile import EFFORT
+from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.record import Note
+from sepconvert.workflows.request import Request
+
+INPUTS = 96
+"""Calibration inputs that a first answer looks at."""
+QUICK = Note(
+    f"This is a first answer (--quick): at most {INPUTS} calibration inputs were looked at, and fits took fewer steps. "
+    "Without --quick the same budget loses less."
+)
+_PROFILE = replace(
+    EFFORT,
+    inputs=32,
+    replayed=16,
+    replayed_values=60_000,
+    ranks=2,
+    most_evaluations=10,
+    work=3e9,
+    closer=float("inf"),
+    sampling=Sampling(per_term=1.0, least=2_000, heldout=1_000),
+)
+_REFIT = RefitSettings(ridges=(1e-3, 3e-2), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500))
+
+
+def seen(request: Request, calibration: Dataset | None) -> Dataset | None:
+    """The calibration inputs that are looked at."""
+    if calibration is None or not request.planning.quick:
+        return calibration
+    return calibration.sample(INPUTS, np.random.default_rng(request.seed))
+
+
+def profile_effort(request: Request) -> ProfileEffort:
+    """How much a profile looks at."""
+    return _PROFILE if request.planning.quick else EFFORT
+
+
+def refit_settings(request: Request) -> RefitSettings:
+    """How the layers are fitted."""
+    return _REFIT if request.planning.quick else RefitSettings()
