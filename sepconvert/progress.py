@@ -14,6 +14,11 @@ stage.
 """
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
+_FIRST, _WORTH_SAYING = 6.0, 30.0  # seconds: after which it is known how long a stage takes, and from which it matters
+PROFILE, FIT = "Profile", "Fit"
+"""The stages that take longest and whose steps are layers."""
+FIT_SHARE = 1.0
+"""A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -22,14 +27,61 @@ def silent(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def watched(progress: Progress | bool) -> Iterator[Progress]:
-    """Whom to tell: what was given, or for True a bar where somebody watches: in a terminal or a notebook."""
+    """Whom to tell: what was given, or for True a bar where somebody watches: in a terminal or a notebook.
+
+    Elsewhere a line on stderr says how long it will take, where that is long.
+    """
     if callable(progress):
         yield progress
     elif progress and (sys.stderr.isatty() or _in_notebook()):
         with _progress_bar() as tell:
             yield tell
+    elif progress:
+        yield forecasting(silent, lambda text: print(text, file=sys.stderr, flush=True))
     else:
         yield silent
+
+
+def forecasting(tell: Progress, say: Callable[[str], None], clock: Callable[[], float] = monotonic) -> Progress:
+    """Return whom to tell instead: after the first seconds it also says, once, about how long all will take.
+
+    Args:
+        tell: is told everything.
+        say: gets the sentence, where it is worth one.
+        clock: seconds.
+    """
+    stage, start, first, said = "", 0.0, 0, False
+
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal stage, start, first, said
+        name = what.partition(":")[0]
+        if name != stage:
+            stage, start, first = name, clock(), done
+        elif not said and name in (PROFILE, FIT) and done > first and clock() - start >= _FIRST:
+            whole = (clock() - start) * total / (done - first)
+            said = True
+            if whole >= _WORTH_SAYING:
+                say(_forecast(name, whole))
+        tell(what, done, total)
+
+    return told
+
+
+def _forecast(stage: str, seconds: float) -> str:
+    if stage == FIT:
+        return f"About {_spelled(seconds)} for a fit. --quick gives a first answer in about a tenth of that."
+    fit = FIT_SHARE * seconds
+    return (
+        f"About {_spelled(seconds + fit)}: {_spelled(seconds)} to look at every layer and about as much for each fit; "
+        "timing comes on top. --quick gives a first answer in about a tenth of that."
+    )
+
+
+def _spelled(seconds: float) -> str:
+    if seconds < 90:
+        return f"{10 * max(round(seconds / 10), 1)} seconds"
+    minutes = round(seconds / 60)
+    return f"{minutes} minutes" if minutes < 90 else f"{seconds / 3600:.1f} hours"
 
 
 def _in_notebook() -> bool:
@@ -70,4 +122,4 @@ def _progress_bar() -> Iterator[Progress]:
                 bar.refresh()
                 drawn = monotonic()
 
-        yield tell
+        yield forecasting(tell, console.print)

@@ -53,6 +53,7 @@ class RefitSettings:
         memory_budget: bytes of live values kept in memory (the rest goes to a temporary folder); each site's moments
             may take as much again.
         threads: of the runtime.
+        evaluations: that a fit may take; None for as many as are worth it.
     """
 
     heldout: float = 0.2
@@ -60,6 +61,7 @@ class RefitSettings:
     sampling: Sampling = field(default_factory=Sampling)
     memory_budget: int = 2 << 30
     threads: int = 1
+    evaluations: int | None = None
 
 
 def refit(
@@ -212,7 +214,7 @@ class Walk:
 
     def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight, bias = _weight(self._model, plan), constant_bias(self._model, plan.site)
-        seen = SiteData(plan.site, weight, bias, row_scale, sample)
+        seen = SiteData(plan.site, weight, bias, row_scale, sample, self._settings.evaluations)
         if plan.start is not None:
             return settle_drawn(plan, seen, plan.start)
         return settle_site(plan, seen, self._settings.ridges, self._rng)

@@ -79,6 +79,7 @@ class SiteData:
         bias: (M,), zeros where there is none; None where it cannot have another.
         row_scale: (M,), importance of the outputs.
         sample: the patches collected.
+        most: evaluations that a fit may take; None for as many as are worth it.
     """
 
     site: ConvSite
@@ -86,6 +87,7 @@ class SiteData:
     bias: NDArray[np.float64] | None
     row_scale: NDArray[np.float64]
     sample: SiteSample
+    most: int | None = None
 
     @cached_property
     def moments(self) -> Moments:
@@ -126,7 +128,7 @@ def try_schemes(site: SiteData, schemes: Sequence[Scheme], ridges: Sequence[floa
     trials = [site.judged(factors, None) for factors in plain]
     centre = len(ridges) // 2
     problems = site.problems(ridges[centre])
-    first = [site.judged(_short(problems, factors), ridges[centre]) for factors in plain]
+    first = [site.judged(_short(problems, factors, site.most), ridges[centre]) for factors in plain]
     limit = PROMISING * min(trial.error for trial in first)
     for factors, trial in zip(plain, first, strict=True):
         trials.append(trial)
@@ -189,7 +191,7 @@ def finish(site: SiteData, winner: Trial, moments: Moments) -> Trial:
     elif winner.factors is None:
         made = best_kernel(site.problems(winner.ridge, moments))
     else:
-        made = improve_groups(site.problems(winner.ridge, moments), winner.factors)
+        made = improve_groups(site.problems(winner.ridge, moments), winner.factors, site.most)
     final = site.judged(made, winner.ridge, moments)
     return replace(final, shares=winner.shares)
 
@@ -227,13 +229,13 @@ def _at_ridges(site: SiteData, problems: Problems, centre: float, trial: Trial) 
 
 def _anew(site: SiteData, data_free: Factors, ridge: float) -> Trial:
     # No start from a neighbouring ridge: whatever is fitted later would look better for its longer way.
-    return site.judged(_short(site.problems(ridge), data_free), ridge)
+    return site.judged(_short(site.problems(ridge), data_free, site.most), ridge)
 
 
-def _short(problems: Problems, data_free: Factors) -> Factors:
+def _short(problems: Problems, data_free: Factors, most: int | None) -> Factors:
     work = _work(problems, data_free)
     effort = int(np.clip(TRIAL_WORK / max(work, 1.0), FEWEST_TRIAL, default_evaluations(work)))
-    return fit_groups(problems, data_free, effort)
+    return fit_groups(problems, data_free, effort if most is None else min(effort, most))
 
 
 def _work(problems: Problems, factors: Factors) -> float:

@@ -28,12 +28,13 @@ _PROFILE = replace(
     replayed=16,
     replayed_values=60_000,
     ranks=2,
-    most_evaluations=10,
+    least_evaluations=2,
+    most_evaluations=6,
     work=3e9,
     closer=float("inf"),
     sampling=Sampling(per_term=1.0, least=2_000, heldout=1_000),
 )
-_REFIT = RefitSettings(ridges=(1e-3, 3e-2), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500))
+_REFIT = RefitSettings(ridges=(1e-2,), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500), evaluations=10)
 
 
 def seen(request: Request, calibration: Dataset | None) -> Dataset | None:
