@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sepconvert.workflows.options import FineTune, Measure, Planning, Reading
     from sepconvert.workflows.outputs import Outputs
     from sepconvert.workflows.rendering import render
-    from sepconvert.workflows.rewriting import RewriteResult, rewrite
+    from sepconvert.workflows.result import RewriteResult
+    from sepconvert.workflows.rewriting import rewrite
     from sepconvert.workflows.sweeping import sweep
 
 _HOMES = {
@@ -28,7 +29,7 @@ _HOMES = {
     "Planning": "options",
     "Preprocess": "options",
     "Reading": "options",
-    "RewriteResult": "rewriting",
+    "RewriteResult": "result",
     "analyze": "analysis",
     "compare": "comparison",
     "doctor": "diagnosis",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import sepconvert
 from sepconvert.errors import ModelError
 from sepconvert.workflows import Measure, Reading
-from sepconvert.workflows.rewriting import RewriteResult
+from sepconvert.workflows.result import RewriteResult
 from tests.pytorch.nets import small
 
 QUICK = Measure(latency=False)

@@ -11,6 +11,7 @@ from rich.console import Console
 import sepconvert
 from sepconvert.errors import ModelError, NothingToDoError, OutputError, UsageError
 from sepconvert.fitting.results import NetworkFit
+from sepconvert.graph.load import load_model
 from sepconvert.planning.latency_table import read_table
 from sepconvert.record import Latency, Record, SweepPoint
 from sepconvert.terminal.record import render
@@ -36,9 +37,23 @@ def swept(vgg: Path, few: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """A small sweep, one of its budgets out of reach, and the table it exported."""
     table = tmp_path_factory.mktemp("sweep") / "table.json"
     record = sepconvert.sweep(
-        vgg, data=few, form="spatial", budgets=(1.5, 500.0), export_table=table, planning=UNCACHED
+        vgg, data=few, form="spatial", budgets=(1.5, 500.0), output=table.parent, export_table=table, planning=UNCACHED
     )  # fmt: skip
     return record, table
+
+
+def test_a_sweep_writes_its_models_each_under_the_name_that_its_command_has(swept: tuple[Record, Path]) -> None:
+    record, table = swept
+    assert record.sweep is not None
+    (point,) = record.sweep.points
+    written = table.parent / "fashion_vgg.1.5x.sep.onnx"
+    assert [path.name for path in sorted(table.parent.iterdir())] == [written.name, table.name]
+    assert point.file == str(written)
+    assert point.command is not None
+    assert point.command.endswith(f"--speedup 1.5 -o {written}")
+    assert load_model(written).ir.metadata_props["sepconvert.command"].endswith("--speedup 1.5")
+    assert any("500" in warning for warning in record.warnings)
+    assert record.advice
 
 
 def test_the_time_by_stage_holds_every_fit_that_a_budget_took(
