@@ -27,7 +27,7 @@ from sepconvert.pytorch.batches import Batch, Lessons
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
 from sepconvert.pytorch.exam import Marks, loss
 from sepconvert.pytorch.learning_rate import learning_rate, peak_rate
-from sepconvert.pytorch.objective import Distance, Goal, objective
+from sepconvert.pytorch.objective import Distance, Goal, label_weight, objective
 from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
@@ -139,7 +139,7 @@ class _Training:
     def _learn(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
         _, _, distance = self._answer(batch)
-        distance.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        distance.total(self._label_weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
         rate = self._slowed * learning_rate(self._step, self._settings.steps, self._peak)
@@ -179,9 +179,9 @@ class _Training:
             marks.add(self._course.goals, found, wanted, labels, distance, batch.count)
         point = marks.point(self._step)
         # All processes examine the same inputs, but have to come to the same decision to the last digit.
-        mine = torch.tensor(loss(point), device=self._crew.device)
-        scored = float(self._crew.mean(mine))
-        best = min(map(loss, self._curve), default=inf)
+        weight = self._label_weight if self._curve else label_weight(point["divergence"])
+        scored = float(self._crew.mean(torch.tensor(loss(point, weight), device=self._crew.device)))
+        best = min((loss(earlier, weight) for earlier in self._curve), default=inf)
         if self._losses:
             trained = float(self._crew.mean(torch.stack(self._losses).mean()))
             point["training"] = trained if isfinite(trained) else None
@@ -205,6 +205,10 @@ class _Training:
     def _bearable(self) -> float:
         """By how many times its best the loss may rise on the way: the more steps, the more they make up for."""
         return max(LEAST_RISE, self._settings.steps / STEPS_PER_RISE)
+
+    @property
+    def _label_weight(self) -> float:
+        return label_weight(self._curve[0]["divergence"])
 
     @property
     def _peak(self) -> float:

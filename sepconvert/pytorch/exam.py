@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepconvert.pytorch.objective import LABEL_WEIGHT, Distance, Goal
+from sepconvert.pytorch.objective import Distance, Goal
 
 
 @dataclass(slots=True)
@@ -57,10 +57,10 @@ class Marks:
         return {"step": step, **{name: mean if isfinite(mean) else None for name, mean in means.items()}}
 
 
-def loss(point: Mapping[str, Any]) -> float:
-    """What a point of the curve is judged by: the divergence, and the cross-entropy as it is weighed in training."""
+def loss(point: Mapping[str, Any], weight: float) -> float:
+    """What a point of the curve is judged by: the divergence, and the cross-entropy with its weight in training."""
     parts = [point["divergence"], point.get("cross_entropy", 0.0)]
-    return float("inf") if None in parts else parts[0] + LABEL_WEIGHT * parts[1]
+    return float("inf") if None in parts else parts[0] + weight * parts[1]
 
 
 def _classes(goals: Sequence[Goal], found: Mapping[str, Tensor], size: int) -> str | None:

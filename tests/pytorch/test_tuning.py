@@ -15,7 +15,7 @@ from sepconvert.graph.trained_constants import trainable_constants
 from sepconvert.graph.weights import read_constant
 from sepconvert.progress import silent
 from sepconvert.pytorch.checkpoint import read_checkpoint
-from sepconvert.pytorch.objective import LABEL_WEIGHT, Goal, objective
+from sepconvert.pytorch.objective import LABEL_WEIGHT, POOR, Goal, label_weight, objective
 from sepconvert.pytorch.tuning import NotTunableError, Tuned, Tuning, tune
 from sepconvert.runtime.sessions import run_model
 from tests.fitting.nets import Net
@@ -84,7 +84,8 @@ def test_short_training_with_labels_uses_all_its_steps_at_a_rate_that_helps(step
     figures = tuned.figures
     assert figures["steps"] == steps
     assert not [w for w in tuned.warnings if "ended early" in w]
-    scored = [figures[f"divergence_{when}"] + LABEL_WEIGHT * figures[f"cross_entropy_{when}"] for when in TIMES]
+    weight = label_weight(figures["divergence_before"])
+    scored = [figures[f"divergence_{when}"] + weight * figures[f"cross_entropy_{when}"] for when in TIMES]
     assert scored[1] <= scored[0]
 
 
@@ -219,13 +220,19 @@ def test_the_objective_is_the_relative_error_and_a_tenth_of_the_cross_entropy() 
     wanted = {"y": torch.tensor([[0.0, 2.0], [4.0, 0.0]])}
     found = {"y": torch.tensor([[0.0, 0.0], [0.0, 0.0]])}
     plain = objective([Goal("y", 2.5)], found, wanted, None)
-    assert float(plain.total) == float(plain.divergence) == pytest.approx(5 / 2.5)
+    assert float(plain.total(LABEL_WEIGHT)) == float(plain.divergence) == pytest.approx(5 / 2.5)
     assert plain.cross_entropy is None
     labelled = objective([Goal("y", 2.5, classes=True)], found, wanted, torch.tensor([0, 1]))
     assert float(labelled.divergence) == pytest.approx(2)
     assert labelled.cross_entropy is not None
     assert float(labelled.cross_entropy) == pytest.approx(np.log(2))
-    assert float(labelled.total) == pytest.approx(2 + LABEL_WEIGHT * np.log(2))
+    assert float(labelled.total(LABEL_WEIGHT)) == pytest.approx(2 + LABEL_WEIGHT * np.log(2))
+
+
+def test_labels_count_the_more_the_worse_the_start_is() -> None:
+    assert label_weight(None) == label_weight(POOR) == label_weight(1.0) == LABEL_WEIGHT
+    assert label_weight(POOR / 5) == pytest.approx(LABEL_WEIGHT / 5)
+    assert label_weight(0.0) == 0
 
 
 def test_half_precision_is_trained_in_single_and_written_in_half() -> None:
