@@ -83,13 +83,17 @@ class ProfileEffort:
     def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
         """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part.
 
-        Of a long kernel's, the upper third is left out: it saves little, and takes most of the time.
+        The upper fifth is left out, of a long kernel's the upper third: it saves little, takes as long as all below it,
+        and bends the curve. Without it, all other errors of a VGG's layers of 128 channels came out within 8 % where
+        they had been off by up to 25 %; the fifth itself is taken for worse than it is, by a factor of up to 2.
         """
         ladder = rank_ladder(form, geometry)
         if is_long(geometry):
             return spread_ranks(ladder[: -(-2 * len(ladder) // 3)], self.ranks)
         if self.evaluations(geometry) > self.least_evaluations:
-            return spread_ranks(ladder, self.closer_ranks if self._closer(geometry) else self.ranks)
+            if self._closer(geometry):
+                return spread_ranks(ladder, self.closer_ranks)
+            return spread_ranks(ladder[: -(-4 * len(ladder) // 5)], self.ranks)
         margin = len(ladder) // 5
         return spread_ranks(ladder[margin : len(ladder) - margin], 2)
 

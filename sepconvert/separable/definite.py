@@ -33,7 +33,8 @@ def cholesky(matrix: NDArray[Number]) -> NDArray[Number]:
     lift = 0.0
     for _ in range(16):
         lifted = matrix.copy()
-        lifted[np.diag_indices_from(lifted)] += lift
+        if lift:
+            np.einsum("ii->i", lifted)[...] += lift
         try:
             lower: NDArray[Number] = factorise(lifted, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:

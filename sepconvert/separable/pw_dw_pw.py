@@ -18,7 +18,7 @@ from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import DEPTHWISE, POINTWISE, Layer, Layers
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
+from sepconvert.separable.search import PENALTY, Eliminated, EliminatedSearch, eliminate, strengths, symmetric_product
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
 
 NAME = "pw_dw_pw"
@@ -188,10 +188,10 @@ class PwDwPwSearch(EliminatedSearch):
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         reduce, taps = self._split(point)
-        slope = penalised(solution.mix, self._problem.rounding) @ features - solution.last.T @ self._target
+        slope = solution.slope(features, self._target, self._problem.rounding)
         if self._problem.rounding:
             columns = khatri_rao(reduce, taps)
-            strength = self._problem.rounding * np.diagonal(penalised(solution.mix, self._problem.rounding))[:, None]
+            strength = self._problem.rounding * (1 + PENALTY + self._problem.rounding) * solution.energies[:, None]
             slope += strength * self._reduced(columns)
         slope = slope.reshape(self._rank, *self._problem.original.shape[1:])
         down = slope @ taps[:, :, None]
@@ -216,8 +216,7 @@ class PwDwPwSearch(EliminatedSearch):
         return columns, self._problem.times_gram(shaped).reshape(self._rank, -1)
 
     def _solve(self, columns: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
-        gram = features @ columns.T
-        gram = (gram + gram.T) / 2
+        gram = symmetric_product(features, columns)
         rounding = self._problem.rounding
         if rounding:
             noise = np.einsum("qi,qi->q", columns, self._reduced(columns))

@@ -12,6 +12,7 @@ end where 15 do with it.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,9 @@ from sepconvert.separable.reduced_rank import leading
 PENALTY = 1e-6
 # Features of components that vanish keep this share of the typical length, so that they can come back.
 SMALLEST_STRENGTH = 1e-3
+
+# Strips that a symmetric product is computed in, and the rows that one has at least.
+STRIPS, LEAST_STRIP = 6, 64
 
 
 class Search(Protocol):
@@ -58,13 +62,41 @@ class Search(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Eliminated:
-    """The best last factor (M, n) for given features, the objective it takes away, and ``lastᵀ last`` (n, n)."""
+    """The best last factor (M, n) for given features, and the objective it takes away."""
 
     last: NDArray[np.floating]
     captured: float
-    mix: NDArray[np.floating]
+
+    @cached_property
+    def mix(self) -> NDArray[np.floating]:
+        """``lastᵀ last`` (n, n)."""
+        mixed: NDArray[np.floating] = self.last.T @ self.last
+        return mixed
+
+    @cached_property
+    def energies(self) -> NDArray[np.floating]:
+        """The diagonal of ``mix``, (n,)."""
+        found: NDArray[np.floating] = np.einsum("mn,mn->n", self.last, self.last)
+        return found
+
+    def slope(
+        self, features: NDArray[np.floating], target: NDArray[np.floating], rounding: float
+    ) -> NDArray[np.floating]:
+        """Half of the objective's gradient by the features Φ (n, w): ``Aᵀ(A Φ S − W*S)``, and the penalty's share.
+
+        Args:
+            features: Φ S.
+            target: W*S, (M, w).
+            rounding: as for ``eliminate``.
+        """
+        if len(self.last) >= len(features):
+            found: NDArray[np.floating] = penalised(self.mix, rounding) @ features - self.last.T @ target
+            return found
+        # With more features than outputs, products with A twice are less work than one with AᵀA.
+        found = self.last.T @ (self.last @ features - target)
+        return found + ((PENALTY + rounding) * self.energies)[:, None] * features
 
 
 def eliminate(
@@ -86,7 +118,21 @@ def eliminate(
     if rank is not None and rank < min(last.shape):
         directions = leading(last @ cross.T, rank).astype(last.dtype)
         last = directions @ (directions.T @ last)
-    return Eliminated(last, inner(last, cross), last.T @ last)
+    return Eliminated(last, inner(last, cross))
+
+
+def symmetric_product(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.floating]:
+    """``left @ right.T`` (n, n) that is known to be symmetric: little more than the lower half is computed."""
+    size = len(left)
+    found = np.empty((size, size), dtype=left.dtype)
+    step = max(LEAST_STRIP, -(-size // STRIPS))
+    for first in range(0, size, step):
+        strip = slice(first, first + step)
+        found[strip, : first + step] = left[strip] @ right[: first + step].T
+        found[:first, strip] = found[strip, :first].T
+        square = found[strip, strip]
+        square[...] = (square + square.T) / 2
+    return found
 
 
 def penalised(mix: NDArray[np.floating], rounding: float = 0.0) -> NDArray[np.floating]:

@@ -19,6 +19,7 @@ from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
+from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
 from sepconvert.planning.sensitivity import measure_effects
@@ -192,6 +193,17 @@ def test_wide_sites_are_looked_at_less_closely() -> None:
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
     assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
     assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
+
+
+def test_the_dearest_ranks_are_left_out_but_for_small_sites() -> None:
+    small, middle = (
+        ConvGeometry(width, width, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((14, 14)) for width in (32, 128)
+    )
+    for form in ("pw_dw_pw", "spatial"):
+        ladder, effort = rank_ladder(form, middle), ProfileEffort()
+        assert ladder[-3] <= effort.spread(form, middle)[-1] <= ladder[-2]
+        assert effort.spread(form, middle)[0] == ladder[0]
+        assert effort.spread(form, small)[-1] == rank_ladder(form, small)[-1]
     assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
 
