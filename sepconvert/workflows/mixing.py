@@ -6,13 +6,15 @@ what that says; errors on inputs that nothing was fitted to, and times of the wh
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sepconvert.data import Dataset, random_inputs
+from sepconvert.data import Dataset
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.planning.precision import (
@@ -30,9 +32,9 @@ from sepconvert.planning.quantisable import find_layers
 from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.engines import find_engine
-from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.measure import feeds_to_time, measure_fidelity
+from sepconvert.workflows.mixture import Mixture, added_errors, choose_mixture
 from sepconvert.workflows.opened import Case, OpenedModel
-from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
 
 MOST_PARTS, FIRST_PARTS = 32, 10
@@ -41,35 +43,12 @@ LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
 SAMPLED = 16
 """Inputs that parts are judged on."""
-AS_FAST, LITTLE = 1.02, 1.05
-"""Within a limit on the error, models that take so much longer than the fastest count as equally fast; else a little
-time is given for less error."""
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
-_AIM = 0.85  # of the limit: what is predicted may be a little too low
-_SURE = 1.02  # times as fast as asked: the last measurement may find it a little slower
 _RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
 _PART, _WHOLE = Effort(0.3, 7, 200), Effort(1.0, 9, 400)
 
 Judge = Callable[[OpenedModel], float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """A model with some layers in INT8: its error on inputs that nothing was fitted to, and its time.
-
-    Times are shares of the original's; ``measured`` is None where nothing is timed.
-    """
-
-    layers: Layers
-    error: float
-    predicted: float
-    measured: float | None
-
-    @property
-    def time(self) -> float:
-        """The best that is known."""
-        return self.predicted if self.measured is None else self.measured
 
 
 def mixed(
@@ -92,7 +71,7 @@ def mixed(
     if every is None or parts.count < 2 or not parts.measure():
         return whole
     start = 0.0 if source.opened is case.opened else judge(source.opened) or 0.0
-    plans = parts.plans(_limits(case.request.budget, start), floating)
+    plans = parts.plans(added_errors(case.request.budget, start), floating)
     found, models = [], {}
     for place, layers in enumerate(plans):
         case.request.progress("Mixed plans", place, len(plans))
@@ -103,32 +82,6 @@ def mixed(
     case.request.progress("Mixed plans", len(plans), len(plans))
     best = choose_mixture(case.request.budget, found)
     return _with_ranges(parts, whole, models[best.layers], best, judge)
-
-
-def choose_mixture(budget: Budget, found: Sequence[Mixture]) -> Mixture:
-    """The mixture that serves a budget best.
-
-    Of those that keep it: for a speed-up the closest; within an error the fastest, of about equally fast ones the
-    closest. Without either, a little time is given for less error.
-    """
-    kept, patience = list(found), LITTLE
-    if budget.name == "speedup":
-        kept = [one for one in found if one.time * budget.value * _SURE <= 1]
-        if kept:
-            return min(kept, key=lambda one: one.error)
-        kept, patience = list(found), AS_FAST
-    if budget.name == "max_error":
-        kept = [one for one in found if one.error <= budget.value]
-        if not kept:
-            return min(found, key=lambda one: one.error)
-        patience = AS_FAST
-    least = min(one.time for one in kept)
-    return min((one for one in kept if one.time <= patience * least), key=lambda one: one.error)
-
-
-def _limits(budget: Budget, start: float) -> list[float]:
-    """Errors that the layers in INT8 may add to what the model has without them, where there is a limit."""
-    return [_AIM * budget.value - start] if budget.name == "max_error" and _AIM * budget.value > start else []
 
 
 def _with_ranges(
@@ -286,9 +239,6 @@ class _Parts:
         return Times({part: (_INT8_SHARE - 1) * count / total for part, count in macs.items()}, 0.0)
 
     @cached_property
-    def _feeds(self) -> Mapping[str, np.ndarray]:
+    def _feeds(self) -> Mapping[str, NDArray[Any]]:
         case = self._case
-        inputs = case.sample
-        if inputs is None:
-            inputs = random_inputs(case.opened.shapes.inputs, 1, np.random.default_rng(case.request.seed))
-        return next(iter(inputs.batches(1)))
+        return feeds_to_time(case.opened, case.sample, np.random.default_rng(case.request.seed))

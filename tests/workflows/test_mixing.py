@@ -10,7 +10,8 @@ import sepconvert
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.save import model_bytes
 from sepconvert.workflows import Measure, Planning, mixing
-from sepconvert.workflows.mixing import MOST_PARTS, MOST_PLANS, Mixture, choose_mixture
+from sepconvert.workflows.mixing import MOST_PARTS, MOST_PLANS
+from sepconvert.workflows.mixture import Mixture, choose_mixture
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisableModel
 from tests.fitting.nets import Net
@@ -38,6 +39,11 @@ def test_for_a_speed_up_the_closest_that_reaches_it_is_chosen_else_about_the_fas
     assert layers_chosen(Budget("speedup", 1.3)) == 3
     assert layers_chosen(Budget("speedup", 1.8)) == 6
     assert layers_chosen(Budget("speedup", 3.0)) == 8
+
+
+def test_times_that_nobody_measured_reach_no_speed_up() -> None:
+    unmeasured = [Mixture(one.layers, one.error, one.time, None) for one in FOUND]
+    assert len(choose_mixture(Budget("speedup", 1.3), unmeasured).layers) == 6
 
 
 def test_without_a_goal_of_either_kind_a_little_time_is_given_for_less_error() -> None:
