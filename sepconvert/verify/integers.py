@@ -44,7 +44,7 @@ Range = tuple[float, float]
 
 HALF = 0.5 * (1 + 2.0**-12)
 """Half a step, and what float32 makes of the quotient that is rounded."""
-_AT_ONCE = 16  # layers whose inputs are in memory at the same time
+_AT_ONCE = 8  # layers whose inputs are in memory at the same time
 _MORE = 8  # roundings beside those of the sum itself: of scales, and of what integers are multiplied by
 _FLOAT32 = replace(ARITHMETICS["float32"][0], bounded=False)
 
@@ -106,7 +106,9 @@ def _fits(value: RoundedValue, low: float, high: float) -> bool:
     if high - low < np.finfo(np.float32).tiny * 255:
         return True  # nothing to round
     ends, half = value.steps.ends, HALF * float(value.steps.scale)
-    return abs(ends[0] - low) <= half and abs(ends[1] - high) <= half
+    # onnxruntime's quantiser gives a Softmax all that it could give, from 0 to 1.
+    known = [(low, high)] if low < 0 or high > 1 else [(low, high), (0.0, 1.0)]
+    return any(abs(ends[0] - start) <= half and abs(ends[1] - end) <= half for start, end in known)
 
 
 def _check(model: LoadedModel, made: LoadedModel, layer: IntegerLayer, values: Arrays) -> float:

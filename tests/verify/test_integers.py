@@ -97,6 +97,29 @@ def test_rounded_values_bear_the_names_of_the_model_in_floating_point() -> None:
     ]  # fmt: skip
 
 
+def test_what_the_quantiser_knows_of_a_softmax_is_no_fault() -> None:
+    rng, info = np.random.default_rng(0), helper.make_tensor_value_info
+    weights = [numpy_helper.from_array(rng.normal(size=(6, 6)).astype(np.float32), name) for name in ("w0", "w1")]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["m"], "first"),
+        helper.make_node("Softmax", ["m"], ["s"]),
+        helper.make_node("MatMul", ["s", "w1"], ["y"], "second"),
+    ]
+    sides: list[str | int] = ["N", 6]
+    graph = helper.make_graph(
+        nodes, "s", [info("x", TensorProto.FLOAT, sides)], [info("y", TensorProto.FLOAT, sides)], weights
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    plain = simplified(model.SerializeToString())
+    samples = rng.normal(size=(20, 6)).astype(np.float32)
+    data = load_data(samples, infer_shapes(load_bytes(bytes(plain))).inputs)
+    nodes_there = quantisable_nodes(plain)
+    ranges = find_ranges(plain, list(dict.fromkeys(v for node in nodes_there for v in node.values)), data)["mse"]
+    assert ranges["s"][1] < 0.999
+    found = quantised(plain, ranges, [node.name for node in nodes_there], types_here())
+    assert check((bytes(plain), bytes(found), dict(ranges), [{"x": samples}])).sites == 2
+
+
 def array(proto: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Put other numbers into an initializer."""
     (tensor,) = [tensor for tensor in proto.graph.initializer if tensor.name == name]
