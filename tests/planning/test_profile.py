@@ -193,6 +193,7 @@ def test_wide_sites_are_looked_at_less_closely() -> None:
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
     assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
     assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
+    assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
 
 def test_the_dearest_ranks_are_left_out_but_for_small_sites() -> None:
@@ -204,7 +205,6 @@ def test_the_dearest_ranks_are_left_out_but_for_small_sites() -> None:
         assert ladder[-3] <= effort.spread(form, middle)[-1] <= ladder[-2]
         assert effort.spread(form, middle)[0] == ladder[0]
         assert effort.spread(form, small)[-1] == rank_ladder(form, small)[-1]
-    assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
 
 def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
