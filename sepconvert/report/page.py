@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+_OPTION = re.compile(r"--[a-z][a-z0-9-]*")
 _BREAK_AFTER = re.compile(r"(?<=[/._:\-])(?=[^/._:\-])")
 _SCRIPTS = ("core.js", "table.js", "charts.js", "network.js")
 
@@ -53,6 +54,7 @@ def _templates() -> "Environment":
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters["breakable"] = _breakable
+    environment.filters["options"] = _options
     return environment
 
 
@@ -65,3 +67,10 @@ def _breakable(text: str) -> "Markup":
     from markupsafe import Markup
 
     return Markup("<wbr>").join(_BREAK_AFTER.split(text))
+
+
+def _options(text: str) -> "Markup":
+    """Set the options that a sentence names apart, so that no line breaks within one."""
+    from markupsafe import Markup, escape
+
+    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(text))))

@@ -9,6 +9,7 @@ from sepconvert.record import Fidelity, OutputFidelity, Record, SweepPoint
 from sepconvert.report import advice
 from sepconvert.report.glossary import glossary
 from sepconvert.report.layers import tabulate
+from sepconvert.report.page import render
 from sepconvert.report.recommended import recommend
 
 
@@ -84,6 +85,11 @@ def test_where_every_model_loses_none_is_recommended(swept: Record) -> None:
     lossy = replace(swept, sweep=replace(swept.sweep, points=points))
     assert recommend(lossy) is None
     assert "smaller --budgets" in said(lossy)[0]
+
+
+def test_options_in_a_sentence_are_set_apart_and_the_rest_stays_text(records: Any) -> None:
+    page = render(replace(records.rewrite(), advice=["Try --speedup 2 <b>"]))
+    assert "Try <code>--speedup</code> 2 &lt;b&gt;" in page
 
 
 def test_only_words_that_a_page_uses_are_explained(records: Any) -> None:
