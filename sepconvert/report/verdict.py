@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sepconvert.record import FASTER, Record, SweepPoint
-from sepconvert.report import claims, figures
+from sepconvert.report import claims, figures, tuning
 from sepconvert.report.alternatives import chosen_claim
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
 from sepconvert.report.skips import others
@@ -38,7 +38,7 @@ def _judge_change(record: Record) -> Verdict:
         sentences.insert(0, "Both model files hold the same bytes.")
     if record.sites and (record.command != "compare" or record.changes is not None):
         sentences.append(claims.layers(record).sentence)
-    extra = (chosen_claim(record), claims.tuning(record), claims.int8_tuning(record), claims.cost(record))
+    extra = (chosen_claim(record), tuning.tuning(record), tuning.int8_tuning(record), claims.cost(record))
     sentences += [claim.sentence for claim in extra if claim is not None]
     return Verdict(_capital("; ".join(headline)), tuple(_capital(s) for s in sentences), _worst([*speeds, quality]))
 

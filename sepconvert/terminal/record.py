@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sepconvert.record import Latency, Record, SiteRecord
-from sepconvert.report import claims, figures, precision
+from sepconvert.report import claims, figures, precision, tuning
 from sepconvert.report.changes import changes_view
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
@@ -183,10 +183,10 @@ def _tuning(record: Record) -> list[RenderableType]:
     known = (found[name] for name in ("divergence_before", "divergence_after"))
     values = " -> ".join(figures.error(value) for value in known if value is not None)
     inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
-    told = ", ".join([f"divergence {values}", *claims.tuned_shares(found)])
+    told = ", ".join([f"divergence {values}", *tuning.shares(found)])
     steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
     text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
-    lines, trained = [text.replace("→", "->")], claims.int8_tuning(record)
+    lines, trained = [text.replace("→", "->")], tuning.int8_tuning(record)
     return [Text(plain(line), overflow="fold") for line in (*lines, *([trained.sentence] if trained else []))]
 
 
