@@ -161,6 +161,7 @@ class _Parts:
         start, progress = perf_counter(), self._case.request.progress
         every = self._looked_at(frozenset(range(self.count)))
         whole = perf_counter() - start
+        # A part of a detector erred two thousand times as much alone as everything together: it would hide the others.
         # A model with a single part in INT8 is made in far less time than one with all.
         single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
         self._parts = even_parts(self.count, self.count if single else FIRST_PARTS)
@@ -170,7 +171,7 @@ class _Parts:
         done = 0
         for part in self._parts:
             progress(stage, done, most)
-            self._errors[part] = self._looked_at(layers_of([part]))
+            self._errors[part] = min(self._looked_at(layers_of([part])), every)
             done += 1
         while done + 2 <= most and perf_counter() - start < LONGEST:
             splittable = [part for part in self._parts if part[1] - part[0] > 1]
@@ -180,7 +181,7 @@ class _Parts:
             worst = max(splittable, key=lambda part: self._errors[part])
             both = halves(worst)
             for part in both:
-                self._errors[part] = self._looked_at(layers_of([part]))
+                self._errors[part] = min(self._looked_at(layers_of([part])), every)
             place = self._parts.index(worst)
             self._parts[place : place + 1] = both
             done += 2
