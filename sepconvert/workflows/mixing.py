@@ -161,7 +161,6 @@ class _Parts:
         start, progress = perf_counter(), self._case.request.progress
         every = self._looked_at(frozenset(range(self.count)))
         whole = perf_counter() - start
-        # A part of a detector erred two thousand times as much alone as everything together: it would hide the others.
         # A model with a single part in INT8 is made in far less time than one with all.
         single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
         self._parts = even_parts(self.count, self.count if single else FIRST_PARTS)
@@ -169,6 +168,7 @@ class _Parts:
         minutes = round(min(most * whole / 2, LONGEST) / 60)
         stage = "Float or INT8 by layers" + (f" (some {minutes} min)" if minutes > 1 else "")
         done = 0
+        # A part of a detector erred two thousand times as much alone as everything together: it would hide the others.
         for part in self._parts:
             progress(stage, done, most)
             self._errors[part] = min(self._looked_at(layers_of([part])), every)
