@@ -4,6 +4,8 @@ onnxruntime folds BatchNormalization and single products and sums. Exporters als
 Add, one after another; each of them would be rounded to INT8, which made up most of a thin ResNet's error.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ def fold_scales(proto: onnx.ModelProto) -> None:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    fixed = {output.name for output in graph.output} | {value.name for value in graph.input}
+    fixed = {value.name for value in (*graph.output, *graph.input)} | set(_read_inside(graph))
     gone: list[onnx.NodeProto] = []
     constants = {name: tensor for name, tensor in constants.items() if name not in fixed}
     for conv in [node for node in graph.node if node.op_type == "Conv"]:
@@ -39,6 +41,16 @@ def fold_scales(proto: onnx.ModelProto) -> None:
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
+
+
+def _read_inside(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that the bodies of If and Loop read: some of them are values of the main graph."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from (name for inner in body.node for name in inner.input)
+                yield from (output.name for output in body.output)
+                yield from _read_inside(body)
 
 
 def _follower(

@@ -33,12 +33,13 @@ from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interl
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.measure import feeds_to_time, measure_fidelity
-from sepconvert.workflows.mixture import Mixture, added_errors, choose_mixture
+from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
 from sepconvert.workflows.opened import Case, OpenedModel
-from sepconvert.workflows.quantisable import QuantisableModel, QuantisedModel
+from sepconvert.workflows.quantisable import QuantisedModel
 
 MOST_PARTS, FIRST_PARTS = 32, 10
-MOST_PLANS = 5
+MOST_PLANS, CORRECTED, LESS = 5, 3, 0.3
+"""Plans that are measured; more where none keeps the limit, each of which is predicted to err so much less."""
 LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
 SAMPLED = 16
@@ -66,22 +67,35 @@ def mixed(
     Returns:
         The same model with other layers in floating point, or ``whole`` where that is best or errors are not known.
     """
-    source, every = whole.source, whole.error
-    parts = _Parts(case, source, whole.ranges, seen)
-    if every is None or parts.count < 2 or not parts.measure():
+    source, parts = whole.source, _Parts(case, whole, seen)
+    if whole.error is None or parts.count < 2 or not parts.measure():
         return whole
     start = 0.0 if source.opened is case.opened else judge(source.opened) or 0.0
-    plans = parts.plans(added_errors(case.request.budget, start), floating)
+    allowed = added_error(case.request.budget, start)
+    plans = parts.plans([] if allowed is None else [allowed], floating)
     found, models = [], {}
     for place, layers in enumerate(plans):
-        case.request.progress("Mixed plans", place, len(plans))
-        model = whole.opened if len(layers) == parts.count else parts.made(layers, whole.ranges)
-        error = every if model is whole.opened else judge(model)
-        models[layers] = model
-        found.append(Mixture(layers, np.inf if error is None else error, parts.predicted(layers), parts.timed(model)))
-    case.request.progress("Mixed plans", len(plans), len(plans))
+        case.request.progress("Mixed plans", place, MOST_PLANS + CORRECTED)
+        models[layers] = parts.made(layers, whole.ranges)
+        found.append(_measured(parts, layers, models[layers], judge))
+    for place in range(CORRECTED):
+        # What was predicted may be too low: as long as none keeps the limit, less is allowed.
+        if allowed is None or min(one.error for one in found) <= case.request.budget.value:
+            break
+        case.request.progress("Mixed plans", MOST_PLANS + place, MOST_PLANS + CORRECTED)
+        allowed *= LESS
+        layers = parts.within(allowed)
+        if layers and layers not in models:
+            models[layers] = parts.made(layers, whole.ranges)
+            found.append(_measured(parts, layers, models[layers], judge))
+    case.request.progress("Mixed plans", MOST_PLANS + CORRECTED, MOST_PLANS + CORRECTED)
     best = choose_mixture(case.request.budget, found)
     return _with_ranges(parts, whole, models[best.layers], best, judge)
+
+
+def _measured(parts: "_Parts", layers: Layers, model: OpenedModel, judge: Judge) -> Mixture:
+    error = judge(model)
+    return Mixture(layers, np.inf if error is None else error, parts.predicted(layers), parts.timed(model))
 
 
 def _with_ranges(
@@ -117,8 +131,9 @@ def _with_ranges(
 class _Parts:
     """What parts of one model gain and lose in INT8."""
 
-    def __init__(self, case: Case, source: QuantisableModel, ranges: str, seen: Dataset) -> None:
-        self._case, self._source, self._ranges = case, source, ranges
+    def __init__(self, case: Case, whole: QuantisedModel, seen: Dataset) -> None:
+        self._case, self._whole, self._source, self._ranges = case, whole, whole.source, whole.ranges
+        source = whole.source
         self._sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
         sizes = {i.name: i.used_shape for i in source.opened.shapes.inputs if is_full(i.used_shape)}
         self.layers, self._borders = find_layers(source.plain, source.nodes, sizes)
@@ -137,6 +152,8 @@ class _Parts:
 
     def made(self, layers: Layers, ranges: str) -> OpenedModel:
         """The model with these layers in INT8."""
+        if len(layers) == self.count and ranges == self._ranges:
+            return self._whole.opened
         return self._source.quantised(ranges, self.nodes(layers))
 
     def measure(self) -> bool:
@@ -151,9 +168,10 @@ class _Parts:
         minutes = round(min(most * whole / 2, LONGEST) / 60)
         stage = "Float or INT8 by layers" + (f" (some {minutes} min)" if minutes > 1 else "")
         done = 0
+        # A part of a detector erred two thousand times as much alone as everything together: it would hide the others.
         for part in self._parts:
             progress(stage, done, most)
-            self._errors[part] = self._looked_at(layers_of([part]))
+            self._errors[part] = min(self._looked_at(layers_of([part])), every)
             done += 1
         while done + 2 <= most and perf_counter() - start < LONGEST:
             splittable = [part for part in self._parts if part[1] - part[0] > 1]
@@ -163,7 +181,7 @@ class _Parts:
             worst = max(splittable, key=lambda part: self._errors[part])
             both = halves(worst)
             for part in both:
-                self._errors[part] = self._looked_at(layers_of([part]))
+                self._errors[part] = min(self._looked_at(layers_of([part])), every)
             place = self._parts.index(worst)
             self._parts[place : place + 1] = both
             done += 2
@@ -181,12 +199,15 @@ class _Parts:
             for place, layer in enumerate(self.layers)
             if not any(output in floating for name in layer.nodes for output in outputs[name])
         ]
-        errors = {part: self._errors[part] for part in self._parts}
-        total = sum(errors.values())
-        wanted = [limit / self._scale for limit in limits] + [share * total for share in _SHARES]
-        found = [fastest_within(self._gains, self._borders, errors, limit) for limit in wanted]
+        total = self._scale * sum(self._errors[part] for part in self._parts)
+        found = [self.within(limit) for limit in (*limits, *(share * total for share in _SHARES))]
         every = frozenset(range(self.count))
         return [layers for layers in dict.fromkeys([every, frozenset(without), *found]) if layers][:MOST_PLANS]
+
+    def within(self, limit: float) -> Layers:
+        """Layers to compute in INT8 for the least time with so much error, as predicted."""
+        errors = {part: self._errors[part] for part in self._parts}
+        return fastest_within(self._gains, self._borders, errors, limit / self._scale)
 
     def predicted(self, layers: Layers) -> float:
         """The time of a mixture, as a share of the original's."""

@@ -52,6 +52,6 @@ def choose_mixture(budget: Budget, found: Sequence[Mixture]) -> Mixture:
     return min((one for one in kept if one.time <= patience * least), key=lambda one: one.error)
 
 
-def added_errors(budget: Budget, start: float) -> list[float]:
-    """Errors that the layers in INT8 may add to what the model has without them, where there is a limit."""
-    return [_AIM * budget.value - start] if budget.name == "max_error" and _AIM * budget.value > start else []
+def added_error(budget: Budget, start: float) -> float | None:
+    """The error that layers in INT8 may add to what the model has without them; None where there is no limit."""
+    return _AIM * budget.value - start if budget.name == "max_error" and _AIM * budget.value > start else None

@@ -45,7 +45,7 @@ ASKED = {
     "fashion_vgg": Asked(1024, 3, both=0.004),
     "fashion_resnet": Asked(512, 3, both=0.01),
     "open_nsfw": Asked(96, 11, both=0.1, alone=0.03),
-    "common_det": Asked(48, 12, alone=0.02, times=1.5),
+    "common_det": Asked(48, 12, alone=0.05, times=1.5),
 }
 
 

@@ -139,3 +139,28 @@ def test_sums_and_products_by_channel_are_folded_into_the_convolution_before_the
         true = run_model(model, feeds)[name]
         # A few products and sums in single precision, of 27 and 5 terms.
         assert np.abs(found - true).max() <= 64 * np.finfo(np.float32).eps * np.abs(true).max()
+
+
+def test_what_the_body_of_an_if_reads_is_not_folded() -> None:
+    """The convolution's output has one reader in the main graph, and another in a branch."""
+    rng = np.random.default_rng(0)
+    info = helper.make_tensor_value_info
+    branches = [
+        helper.make_graph([helper.make_node(op, ["c"], [name])], name, [], [info(name, TensorProto.FLOAT, None)])
+        for op, name in (("Relu", "yes"), ("Neg", "no"))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Mul", ["c", "scale"], ["y"], "mul"),
+        helper.make_node("If", ["which"], ["z"], "choice", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    values = {"w": rng.normal(size=(5, 3, 1, 1)), "scale": np.full((1, 5, 1, 1), 3.0)}
+    inputs = [info("x", TensorProto.FLOAT, ["N", 3, 6, 6]), info("which", TensorProto.BOOL, [])]
+    outputs = [info(name, TensorProto.FLOAT, ["N", 5, 6, 6]) for name in ("y", "z")]
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in values.items()]
+    graph = helper.make_graph(nodes, "choice", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    feeds = {"x": rng.normal(size=(2, 3, 6, 6)).astype(np.float32), "which": np.array(True)}
+    true, found = run_model(model, feeds), run_model(simplified(model), feeds)
+    for name, array in true.items():
+        assert found[name] == pytest.approx(array, abs=1e-5)

@@ -10,7 +10,7 @@ import sepconvert
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.save import model_bytes
 from sepconvert.workflows import Measure, Planning, mixing
-from sepconvert.workflows.mixing import MOST_PARTS, MOST_PLANS
+from sepconvert.workflows.mixing import CORRECTED, MOST_PARTS, MOST_PLANS
 from sepconvert.workflows.mixture import Mixture, choose_mixture
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisableModel
@@ -76,6 +76,6 @@ def test_of_a_deep_network_no_more_parts_and_plans_are_made_than_are_allowed(
     int8 = Planning(cache=False, int8=True, exclude=["*"])
     with suppress(NothingToDoError):  # random layers one after another err a lot, whatever is left in floating point
         sepconvert.rewrite(model, data=data, measure=Measure(latency=False), planning=int8, max_error=0.5)
-    # Four kinds of ranges of everything, once again to start with, parts, plans, and other ranges of the one chosen.
-    assert len(sizes) <= 4 + 1 + MOST_PARTS + MOST_PLANS + 3
+    # Four kinds of ranges of everything, then parts, plans, and other ranges of the one chosen.
+    assert len(sizes) <= 4 + MOST_PARTS + MOST_PLANS + CORRECTED + 3
     assert min(sizes) < max(sizes) / 20  # single layers were told apart
