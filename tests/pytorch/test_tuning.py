@@ -327,3 +327,9 @@ def test_weights_that_cease_to_be_numbers_are_left_for_the_best() -> None:
         for array in numbers(tuned.model).values()
         if array.dtype.kind == "f"
     )
+
+
+def test_of_few_inputs_two_are_held_out_because_one_does_not_vary() -> None:
+    given = student(classifier)
+    figures = run(replace(given, data=given.data.first(6)), steps=2).figures
+    assert (figures["inputs"], figures["held_out_inputs"]) == (4, 2)
