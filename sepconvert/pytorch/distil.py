@@ -13,7 +13,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,14 @@ from sepconvert.graph.integers import Rounding
 from sepconvert.progress import Progress
 from sepconvert.pytorch.batches import Batch, Lessons
 from sepconvert.pytorch.checkpoint import Checkpoint, Progressed, write_checkpoint
-from sepconvert.pytorch.exam import Marks, loss
-from sepconvert.pytorch.learning_rate import learning_rate, peak_rate
-from sepconvert.pytorch.objective import Distance, Goal, label_weight, objective
+from sepconvert.pytorch.exam import Marks, point
+from sepconvert.pytorch.objective import Distance, Goal, objective
+from sepconvert.pytorch.pace import Pace
 from sepconvert.pytorch.processes import Crew
 from sepconvert.pytorch.soap import Soap
 from sepconvert.pytorch.trainable import TrainableGraph
 
 EVALUATIONS = 25
-LEAST_RISE, STEPS_PER_RISE = 0.5, 100  # by how many times its best the loss may rise, and steps that make up for one
-SLOWEST = 2.0**-8  # of the peak: what fails at this rate too fails for another reason
 LARGEST_NORM = 1.0
 _ORDER = 7  # tells the random order of batches from other uses of one seed
 
@@ -107,6 +105,7 @@ class _Training:
         self._optimiser = Soap(self._weights)
         self._step = self._best_step = 0
         self._curve: list[dict[str, Any]] = []
+        self._pace = Pace(self._curve, settings.steps, settings.rate)
         self._losses: list[Tensor] = []
         self._best = _copies(self._weights)
         if keeping is not None and keeping.resumed is not None:
@@ -118,16 +117,21 @@ class _Training:
             self._evaluate()
         distance = max(1, self._settings.steps // EVALUATIONS)
         for batch in self._upcoming():
-            progress(f"Fine-tune: divergence {self._curve[-1]['divergence']:.3g}", self._step, self._settings.steps)
+            progress(f"Fine-tune: divergence {self._told}", self._step, self._settings.steps)
             self._learn(batch)
             if self._step % distance and self._step != self._settings.steps:
                 continue
             self._evaluate()
-            ended = self._reason_to_end()
+            ended = self._pace.exhausted
             if ended is not None:
                 break
         progress("Fine-tune", self._settings.steps, self._settings.steps)
-        return Learned(self._best, self._best_step, self._step, self._curve, self._peak, ended)
+        return Learned(self._best, self._best_step, self._step, self._curve, self._pace.peak, ended)
+
+    @property
+    def _told(self) -> str:
+        divergence = self._curve[-1]["divergence"]
+        return "unknown" if divergence is None else f"{divergence:.3g}"
 
     def _upcoming(self) -> Iterator[Batch]:
         lessons = self._course.lessons
@@ -139,11 +143,10 @@ class _Training:
     def _learn(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
         _, _, distance = self._answer(batch)
-        distance.total(self._label_weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        distance.total(self._pace.label_weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._share_gradients()
         nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_NORM)
-        rate = self._slowed * learning_rate(self._step, self._settings.steps, self._peak)
-        self._optimiser.step(rate)
+        self._optimiser.step(self._pace.rate(self._step))
         self._step += 1
         self._losses.append(distance.divergence.detach())
 
@@ -177,53 +180,32 @@ class _Training:
             found, wanted, distance = self._answer(batch)
             labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(self._crew.device)
             marks.add(self._course.goals, found, wanted, labels, distance, batch.count)
-        point = marks.point(self._step)
-        # All processes examine the same inputs, but have to come to the same decision to the last digit.
-        weight = self._label_weight if self._curve else label_weight(point["divergence"])
-        scored = float(self._crew.mean(torch.tensor(loss(point, weight), device=self._crew.device)))
-        best = min((loss(earlier, weight) for earlier in self._curve), default=inf)
+        means = marks.means()
         if self._losses:
-            trained = float(self._crew.mean(torch.stack(self._losses).mean()))
-            point["training"] = trained if isfinite(trained) else None
+            means["training"] = float(torch.stack(self._losses).mean())
         self._losses.clear()
-        self._curve.append(point)
-        if scored < best or len(self._curve) == 1:
-            self._best, self._best_step = _copies(self._weights), self._step
-        elif not scored <= (1 + self._bearable) * best and self._step < self._settings.steps:
-            point["slower"] = True
-            self._return()
+        # All processes examine the same inputs, but have to come to the same decisions to the last digit.
+        agreed = self._crew.mean(torch.tensor(list(means.values()), device=self._crew.device, dtype=torch.float64))
+        self._curve.append(point(self._step, dict(zip(means, agreed.tolist(), strict=True))))
+        self._judge()
         if self._keeping is not None and self._crew.rank == 0:
             write_checkpoint(self._keeping.path, self._state(self._keeping))
+
+    def _judge(self) -> None:
+        """Keep the weights where they are the best; go back to the best where they are much worse."""
+        *before, last = self._pace.losses()
+        best = min(before, default=inf)
+        if last < best or not before:
+            self._best, self._best_step = _copies(self._weights), self._step
+        elif self._pace.too_fast(last, best) and self._step < self._settings.steps:
+            self._curve[-1]["slower"] = True
+            self._return()
 
     def _return(self) -> None:
         """Go back to the best weights; the optimiser learns its directions anew there."""
         for name, weight in self._weights.items():
             weight.data.copy_(self._best[name])
         self._optimiser = Soap(self._weights)
-
-    @property
-    def _bearable(self) -> float:
-        """By how many times its best the loss may rise on the way: the more steps, the more they make up for."""
-        return max(LEAST_RISE, self._settings.steps / STEPS_PER_RISE)
-
-    @property
-    def _label_weight(self) -> float:
-        return label_weight(self._curve[0]["divergence"])
-
-    @property
-    def _peak(self) -> float:
-        rate, steps = self._settings.rate, self._settings.steps
-        return peak_rate(self._curve[0]["divergence"], steps) if rate is None else rate
-
-    @property
-    def _slowed(self) -> float:
-        """What is left of the rate."""
-        return float(0.5 ** sum(point.get("slower", False) for point in self._curve))
-
-    def _reason_to_end(self) -> str | None:
-        if self._slowed < SLOWEST:
-            return f"no rate down to {self._slowed * self._peak:.1g} made it better; pass a lower --lr"
-        return None
 
     def _state(self, keeping: Keeping) -> Checkpoint:
         return Checkpoint(
@@ -236,11 +218,11 @@ class _Training:
 
     def _restore(self, state: Checkpoint) -> None:
         self._step, self._best_step = state.progressed.step, state.progressed.best_step
-        self._curve = list(state.progressed.curve)
+        self._curve.extend(state.progressed.curve)
         self._best = {name: state.best[name] for name in self._weights}
         for name, weight in self._weights.items():
             weight.data.copy_(state.current[name])
-        self._optimiser.restore(self._step, state.optimiser)
+        self._optimiser.restore(self._step - self._pace.returned, state.optimiser)
 
 
 def to_device(array: Any, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from sepconvert.pytorch.objective import Distance, Goal
 
 @dataclass(slots=True)
 class Marks:
-    """Sums over samples; shares and means come from ``point``."""
+    """Sums over samples; shares and means come from ``means``."""
 
     count: int = 0
     divergence: float = 0.0
@@ -45,21 +45,25 @@ class Marks:
         if labels is not None:
             self.right = (self.right or 0) + int((answers == labels).sum())
 
-    def point(self, step: int) -> dict[str, Any]:
-        """A point of the curve; what is no number is None, what was not measured is left out."""
+    def means(self) -> dict[str, float]:
+        """Means over the samples; what was not measured is left out."""
         figures = {
             "divergence": self.divergence,
             "cross_entropy": self.cross_entropy,
             "agreement": self.alike,
             "top1": self.right,
         }
-        means = {name: total / self.count for name, total in figures.items() if total is not None}
-        return {"step": step, **{name: mean if isfinite(mean) else None for name, mean in means.items()}}
+        return {name: total / self.count for name, total in figures.items() if total is not None}
 
 
-def loss(point: Mapping[str, Any], weight: float) -> float:
+def point(step: int, means: Mapping[str, float]) -> dict[str, Any]:
+    """A point of the curve; what is no number is None."""
+    return {"step": step, **{name: mean if isfinite(mean) else None for name, mean in means.items()}}
+
+
+def loss(at: Mapping[str, Any], weight: float) -> float:
     """What a point of the curve is judged by: the divergence, and the cross-entropy with its weight in training."""
-    parts = [point["divergence"], point.get("cross_entropy", 0.0)]
+    parts = [at["divergence"], at.get("cross_entropy", 0.0)]
     return float("inf") if None in parts else parts[0] + weight * parts[1]
 
 

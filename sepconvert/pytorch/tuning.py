@@ -41,7 +41,7 @@ EXAMINED = ("divergence", "cross_entropy", "agreement", "top1")
 LARGEST_BATCH = 64
 FEWEST_BATCHES = 8
 ACTIVATIONS = 2 << 30  # bytes that a batch's activations may take
-HELDOUT, MOST_HELDOUT = 0.1, 1000
+HELDOUT, MOST_HELDOUT, FEWEST_HELDOUT = 0.1, 1000, 2
 _SPLIT, _CUT, _CUT_HELDOUT = 11, 12, 13  # tell random choices apart that come from one seed
 
 
@@ -187,7 +187,9 @@ def _job(
 
 def split(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """Split inputs into those that are trained on and those that are held out to judge by."""
-    return data.split(min(HELDOUT, MOST_HELDOUT / data.count), _rng(seed, _SPLIT))
+    # Of a single input nothing varies, so that there would be nothing to measure an error by.
+    share = max(min(HELDOUT, MOST_HELDOUT / data.count), FEWEST_HELDOUT / data.count)
+    return data.split(share, _rng(seed, _SPLIT))
 
 
 def _batch_size(model: LoadedModel, data: Dataset, processes: int) -> int:

@@ -128,6 +128,25 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Pa
     assert resumed.figures["curve"] == whole.figures["curve"]
 
 
+def test_so_does_one_that_had_gone_back_to_a_lower_rate(tmp_path: Path) -> None:
+    given = student(classifier)
+    path = tmp_path / "state.safetensors"
+    whole = run(given, steps=50, rate=0.05)
+    slower = [point["step"] for point in whole.figures["curve"] if point.get("slower")]
+    assert slower
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("Fine-tune") and done == slower[0] + 3:
+            raise KeyboardInterrupt
+
+    settings = Tuning(steps=50, rate=0.05, checkpoint=path)
+    with pytest.raises(KeyboardInterrupt):
+        tune(given.original, given.rewritten, given.emitted, given.data, settings, interrupt)
+    resumed = run(given, steps=50, rate=0.05, checkpoint=path, resume=True)
+    assert model_bytes(resumed.model) == model_bytes(whole.model)
+    assert resumed.figures["curve"] == whole.figures["curve"]
+
+
 def test_the_best_so_far_can_be_had_without_further_steps(tmp_path: Path) -> None:
     given = student(classifier)
     path = tmp_path / "state.safetensors"
@@ -296,3 +315,21 @@ def test_the_weights_it_reads_are_those_of_the_written_graph() -> None:
     given = student(classifier)
     for name in trainable_constants(given.rewritten, given.emitted):
         assert read_constant(given.rewritten, name).dtype == np.float32
+
+
+def test_weights_that_cease_to_be_numbers_are_left_for_the_best() -> None:
+    given = student(classifier)
+    course = replace(Tuning(steps=20), rate=0.999)
+    tuned = tune(given.original, given.rewritten, given.emitted, given.data, course, silent)
+    assert tuned.figures["divergence_after"] <= tuned.figures["divergence_before"]
+    assert all(
+        np.isfinite(array.astype(np.float64)).all()
+        for array in numbers(tuned.model).values()
+        if array.dtype.kind == "f"
+    )
+
+
+def test_of_few_inputs_two_are_held_out_because_one_does_not_vary() -> None:
+    given = student(classifier)
+    figures = run(replace(given, data=given.data.first(6)), steps=2).figures
+    assert (figures["inputs"], figures["held_out_inputs"]) == (4, 2)
