@@ -82,4 +82,6 @@ def test_progress_is_shown_where_somebody_watches(monkeypatch: pytest.MonkeyPatc
         assert tell is silent
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with watched(True) as tell:
-        assert tell is silent
+        tell("Fit: conv", 0, 2)
+        tell("Fit: conv", 2, 2)
+    assert not sys.stderr.getvalue()
