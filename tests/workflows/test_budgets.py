@@ -1,5 +1,6 @@
 """Budgets end to end: what was asked is met or refused with one sentence, and predictions are called so."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -210,7 +211,7 @@ def test_a_sweep_has_its_points_and_simpler_methods_and_says_what_is_out_of_reac
     (point,) = record.sweep.points
     assert point.label == "1.5×"
     assert point.command is not None
-    assert point.command.endswith("--form spatial --speedup 1.5")
+    assert re.search(r"--form spatial --speedup 1\.5 -o \S+\.1\.5x\.sep\.onnx$", point.command)
     assert any("--speedup 500 is out of reach" in warning for warning in record.warnings)
     labels = [baseline.label for baseline in record.sweep.baselines]
     assert labels[0] == "without data, 1.5×"
