@@ -68,6 +68,21 @@ def crossed(borders: Sequence[Border], chosen: Collection[int]) -> float:
     return float(sum(border.size for border in borders if border.is_crossed(chosen)))
 
 
+def without_islands(borders: Sequence[Border], chosen: Layers) -> Layers:
+    """The chosen layers, and those between them that would not stay in floating point.
+
+    Where all that a layer takes and makes is rounded, onnxruntime rounds its weights too when it opens the model, to
+    steps of its own.
+    """
+    rounded = [border.maker in chosen or any(taker in chosen for taker in border.takers) for border in borders]
+    around: dict[int, list[bool]] = {}
+    for border, is_rounded in zip(borders, rounded, strict=True):
+        for layer in dict.fromkeys((border.maker, *border.takers)):
+            if layer is not None:
+                around.setdefault(layer, []).append(is_rounded)
+    return chosen | {layer for layer, values in around.items() if len(values) > 1 and all(values)}
+
+
 def halves(part: Part) -> tuple[Part, Part]:
     """A part of several layers as two."""
     first, last = part

@@ -27,6 +27,7 @@ from sepconvert.planning.precision import (
     halves,
     layers_of,
     predicted_time,
+    without_islands,
 )
 from sepconvert.planning.quantisable import find_layers
 from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
@@ -202,12 +203,13 @@ class _Parts:
         total = self._scale * sum(self._errors[part] for part in self._parts)
         found = [self.within(limit) for limit in (*limits, *(share * total for share in _SHARES))]
         every = frozenset(range(self.count))
-        return [layers for layers in dict.fromkeys([every, frozenset(without), *found]) if layers][:MOST_PLANS]
+        kept = without_islands(self._borders, frozenset(without))
+        return [layers for layers in dict.fromkeys([every, kept, *found]) if layers][:MOST_PLANS]
 
     def within(self, limit: float) -> Layers:
         """Layers to compute in INT8 for the least time with so much error, as predicted."""
         errors = {part: self._errors[part] for part in self._parts}
-        return fastest_within(self._gains, self._borders, errors, limit / self._scale)
+        return without_islands(self._borders, fastest_within(self._gains, self._borders, errors, limit / self._scale))
 
     def predicted(self, layers: Layers) -> float:
         """The time of a mixture, as a share of the original's."""

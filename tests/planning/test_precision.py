@@ -21,6 +21,7 @@ from sepconvert.planning.precision import (
     halves,
     layers_of,
     predicted_time,
+    without_islands,
 )
 from sepconvert.planning.quantisable import find_layers
 from sepconvert.runtime.quantise import quantisable_nodes
@@ -42,6 +43,14 @@ def test_numbers_change_their_type_only_where_int8_begins_or_ends() -> None:
     assert crossed(CHAIN, frozenset(range(4))) == 8 + 1
     assert crossed(CHAIN, frozenset([1])) == 4 + 2
     assert crossed(CHAIN, frozenset([2])) == 2 + 2  # of a value that two layers take, one of them in INT8: once
+
+
+def test_a_layer_alone_between_layers_in_int8_is_in_int8_too_and_two_are_not() -> None:
+    assert without_islands(CHAIN, frozenset([0, 2, 3])) == {0, 1, 2, 3}
+    row = [Border(None, (0,), 1.0), Border(0, (1,), 1.0), Border(1, (2,), 1.0), Border(2, (3,), 1.0)]
+    assert without_islands(row, frozenset([0, 3])) == {0, 3}  # the value between 1 and 2 is not rounded
+    assert without_islands(CHAIN, frozenset([1, 2, 3])) == {1, 2, 3}  # what comes in is not rounded for 0
+    assert without_islands(CHAIN, frozenset()) == frozenset()
 
 
 def test_parts_cover_all_layers_each_once_and_halves_make_the_whole() -> None:
