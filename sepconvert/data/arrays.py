@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,8 @@ def from_arrays(
     dataset = make_dataset(
         source, count, origin, batch=static_batch(inputs, constant, origin), labels=labels, targets=targets
     )
+    if targets is not None:
+        dataset = replace(dataset, label_fault=_label_fault(targets, origin))
     check_values(source, count, origin)
     return dataset
 
@@ -151,6 +154,12 @@ def _count(source: ArraySource, origin: str) -> int:
     if not counts:
         raise DataError(f"{origin}: no input of the model has a sample dimension, so there is nothing to iterate over.")
     return next(iter(counts.values()))
+
+
+def _label_fault(targets: NDArray[Any], origin: str) -> str:
+    if targets.dtype.kind not in "iu":
+        return f"{origin}: the labels '{LABELS}' are {targets.dtype}; give integer class numbers, or --metric."
+    return f"{origin}: the labels '{LABELS}' have shape {targets.shape}; give one class number per sample, or --metric."
 
 
 def sort_labels(given: NDArray[Any] | None, origin: str) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:

@@ -41,7 +41,8 @@ class Dataset:
 
     ``batch`` is the model's static batch size, or None where it is dynamic; with a static batch, ``count`` is always a
     multiple of it. ``labels`` (count,) are class numbers or None; ``targets`` (count, …) is what else a metric compares
-    outputs with, such as a class number per pixel. ``origin`` says in words where the samples come from.
+    outputs with, such as a class number per pixel; ``label_fault`` says why they are no labels, where somebody called
+    them so. ``origin`` says in words where the samples come from.
     ``warnings`` are sentences for the record, for instance about samples left out.
     """
 
@@ -53,6 +54,7 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     synthetic: bool = field(default=False, kw_only=True)
     targets: NDArray[Any] | None = field(default=None, kw_only=True)
+    label_fault: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         self.indices.flags.writeable = False

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sepconvert.data import Data, Dataset, data_files, load_data
 from sepconvert.data.class_names import read_class_names
-from sepconvert.errors import ModelError, NothingToDoError, UsageError
+from sepconvert.errors import DataError, ModelError, NothingToDoError, UsageError
 from sepconvert.files import check_outputs
 from sepconvert.graph.count import count_totals
 from sepconvert.graph.load import LoadedModel
@@ -134,6 +134,9 @@ def open_with_data(
     # Each once: what is given for two purposes may be gone through a single time, or give something else the next.
     distinct = {id(spec): spec for spec in named if spec is not None}
     read = {key: load_data(spec, opened.shapes.inputs, reading.preprocess) for key, spec in distinct.items()}
+    faults = [dataset.label_fault for dataset in read.values() if dataset.label_fault]
+    if faults and request.measure.metric is None:
+        raise DataError(faults[0])
     found = [read.get(id(spec)) for spec in named]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:

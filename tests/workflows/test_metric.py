@@ -127,6 +127,17 @@ def test_compare_measures_it_with_labels_and_pictures_of_any_shape(
     assert Record.from_json(record.to_json()).fidelity == record.fidelity
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"), [(np.array(["a"] * 6), "integer class numbers"), (np.eye(6, dtype=int), "one class number per")]
+)
+def test_without_a_metric_what_is_called_labels_has_to_be_class_numbers(
+    vgg: Path, first_images: Callable[[int], str], labels: Any, said: str
+) -> None:
+    images = np.load(first_images(6))["image"]
+    with pytest.raises(DataError, match=said):
+        sepconvert.compare(vgg, vgg, data={"image": images, "y": labels}, measure=Measure(latency=False))
+
+
 def fidelity(**figures: Any) -> Fidelity:
     return Fidelity([OutputFidelity("y", 0.001, None, 0.1, 1.0, 30.0)], 100, "the tests", **figures)
 
