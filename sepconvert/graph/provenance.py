@@ -19,7 +19,7 @@ LAYER = f"{PREFIX}layer"
 def mark(node: ir.Node, output: str, facts: Mapping[str, object]) -> None:
     """Write on a new node which layer it stands for, and facts about it by name."""
     node.metadata_props[LAYER] = output
-    node.metadata_props.update({f"{PREFIX}{name}": str(value) for name, value in facts.items()})
+    node.metadata_props.update(_spelled(facts))
 
 
 def with_provenance(
@@ -40,4 +40,6 @@ def with_provenance(
 
 
 def _spelled(facts: Mapping[str, object]) -> dict[str, str]:
-    return {f"{PREFIX}{name}": str(value) for name, value in facts.items() if value is not None}
+    """Facts as text; a file name that is no text stands with its bytes as escapes."""
+    told = {name: str(value) for name, value in facts.items() if value is not None}
+    return {f"{PREFIX}{name}": text.encode("utf-8", "backslashreplace").decode() for name, text in told.items()}

@@ -8,7 +8,7 @@ import pytest
 import sepconvert
 from sepconvert.graph.save import model_bytes
 from sepconvert.record import BOTH, Record
-from sepconvert.report.claims import int8_tuning
+from sepconvert.report.tuning import int8_tuning
 from sepconvert.workflows import FineTune, Measure, Planning
 from tests.fitting.nets import Net
 
