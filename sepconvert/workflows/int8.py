@@ -155,7 +155,7 @@ def choose(int8: Int8, case: Case, settled: Settled, both: QuantisedModel | None
     found = [_with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]
     name = best_alternative(case.request.budget, found, decisive)
     if name is None:
-        raise NothingToDoError(_nothing(case.request.budget, settled, decisive))
+        raise NothingToDoError(_nothing(case.request.budget, settled, found, decisive))
     # What was measured for another version of the model is none of this one's.
     measured = {k: v for k, v in (settled.plan.measured or {}).items() if k not in ("max_error", "max_drop")}
     plan = replace(settled.plan, measured=measured or None)
@@ -287,7 +287,9 @@ def _alternatives(
     return found
 
 
-def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | None]) -> str:
+def _nothing(
+    budget: Budget, settled: Settled, models: Sequence[Alternative], decisive: Mapping[str, float | None]
+) -> str:
     """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
     found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
     told = [found.removeprefix("No rewrite was found: ").replace("; nothing was written", "")]
@@ -297,7 +299,9 @@ def _nothing(budget: Budget, settled: Settled, decisive: Mapping[str, float | No
         remedy = f"--max-error {round_up(error):g} takes it" if error < 1 else "leave --int8 away"
         told.append(f"INT8 alone errs by {error:.2g}, more than {limit:g}{goal}; {remedy}.")
     elif error is not None:
-        told.append(f"INT8 alone errs by {error:.2g}.")
+        speedup = next((one.speedup for one in models if one.name == ALONE), None)
+        pace = "" if speedup is None else f" and is {speedup:.2f} times as fast as the original"
+        told.append(f"INT8 alone errs by {error:.2g}{pace}.")
     return " ".join([*told, "Nothing was written."])
 
 

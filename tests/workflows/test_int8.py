@@ -145,7 +145,7 @@ def test_a_refusal_names_the_goal_that_was_taken_and_not_one_that_nobody_asked_f
     nothing = Applied(cast(OpenedModel, None), {}, {}, SelfCheck(0.0, 1.0, 0), {})
     why = "No rewrite was found: --max-error 0.01 (the goal where no budget is given) is out of reach: so it is."
     settled = Settled((), NetworkFit({}), nothing, Plan({}), warnings=(why,))
-    text = _nothing(Budget("max_error", 0.01, by_default=True), settled, {ALONE: 0.0801})
+    text = _nothing(Budget("max_error", 0.01, by_default=True), settled, [], {ALONE: 0.0801})
     assert text == (
         "--max-error 0.01 (the goal where no budget is given) is out of reach: so it is. INT8 alone errs by 0.08, more "
         "than 0.01 (the goal where no budget is given); --max-error 0.081 takes it. Nothing was written."
