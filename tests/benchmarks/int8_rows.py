@@ -112,7 +112,6 @@ def measure(name: str, options: argparse.Namespace) -> None:
             "seconds": perf_counter() - start,
             "models": told(record),
             "top1": None if record.fidelity is None else [record.fidelity.top1_before, record.fidelity.top1_after],
-            "warnings": record.warnings,
         }
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1))
         show(name, what, found[what])
