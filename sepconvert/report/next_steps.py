@@ -98,7 +98,11 @@ def _not_faster(record: Record) -> str | None:
         return None
     if record.latency[0].stable is False:
         return "Measure again on an idle machine (sepconvert compare): other programs disturbed the timing."
-    return "Ask for --speedup, which times every candidate here: fewer multiply-adds alone did not make it faster."
+    before, after = record.totals.before.macs, None if record.totals.after is None else record.totals.after.macs
+    if before is None or after is None or after >= before:
+        return None
+    asked = "--speedup" if record.command == "rewrite" else "sepconvert rewrite --speedup"
+    return f"Ask for {asked}, which times every candidate here: fewer multiply-adds alone did not make it faster."
 
 
 def _mixing(record: Record) -> str | None:
@@ -122,7 +126,8 @@ def _no_test_data(record: Record) -> str | None:
     found = record.fidelity
     if found is None or "random" not in found.data.lower():
         return None
-    return "Judge it on real inputs: give --test-data, none of them in --data. Random numbers say little."
+    data = "--test-data, none of them in --data" if record.command == "rewrite" else "--data"
+    return f"Judge it on real inputs: give {data}. Random numbers say little."
 
 
 def _room(record: Record) -> str | None:

@@ -106,3 +106,13 @@ def test_the_layer_that_gained_most_is_open(records: Any) -> None:
     gains = [(s.macs or 0) - (s.macs_after or 0) if s.status == "rewritten" else 0 for s in record.sites]
     assert opened.number - 1 == gains.index(max(gains))
     assert not any(row.is_open for row in tabulate(records.analyze()).rows)
+
+
+def test_a_comparison_with_as_many_macs_asks_for_no_speed_up_and_names_options_of_its_own(records: Any) -> None:
+    record = records.compare()
+    same = replace(record, totals=replace(record.totals, after=record.totals.before))
+    slow = [replace(record.latency[0], speedup=1.0, speedup_ci95=[0.99, 1.01], scatter=0.01, stable=True)]
+    data = replace(record.fidelity, data="random inputs")
+    steps = advice.advise(replace(same, latency=slow, fidelity=data))
+    assert not any("--speedup" in step for step in steps)
+    assert any("give --data." in step for step in steps)
