@@ -28,7 +28,7 @@ _LIKING = 1e-6  # of the error in the objective: of equally fast plans the close
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class QuantisableLayer:
     """A layer with what follows it up to the next: names of nodes, the name that people know, its multiply-adds."""
 
     nodes: tuple[str, ...]

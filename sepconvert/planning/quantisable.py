@@ -6,14 +6,14 @@ from math import prod
 from sepconvert.graph.count import macs_by_output
 from sepconvert.graph.load import load_bytes
 from sepconvert.graph.shapes import Shapes, infer_shapes
-from sepconvert.planning.precision import Border, Layer
+from sepconvert.planning.precision import Border, QuantisableLayer
 from sepconvert.runtime.quantise import QuantisableNode
 from sepconvert.runtime.simplify import is_made_up
 
 
 def find_layers(
     plain: bytes, nodes: Sequence[QuantisableNode], sizes: Mapping[str, Sequence[int]]
-) -> tuple[tuple[Layer, ...], tuple[Border, ...]]:
+) -> tuple[tuple[QuantisableLayer, ...], tuple[Border, ...]]:
     """Group the quantisable nodes of a simplified model into layers.
 
     What multiplies and adds begins a layer; sums, activations and poolings belong to the last layer they take
@@ -42,7 +42,7 @@ def find_layers(
         groups[layer].append(node)
         made |= dict.fromkeys(node.outputs, layer)
     layers = tuple(
-        Layer(tuple(node.name for node in group), name_of(first), macs.get(first.outputs[0]) or 0)
+        QuantisableLayer(tuple(node.name for node in group), name_of(first), macs.get(first.outputs[0]) or 0)
         for group, head in zip(groups, heads, strict=True)
         for first in [head or group[0]]
     )

@@ -13,6 +13,7 @@ from sepconvert.report.recommended import recommend
 
 MOST = 3
 _MANY = 0.3  # share of the multiply-adds
+_WORTH_MORE = 1.1  # a smaller speed-up does not say that there is more to be had
 _MORE = 1.3  # how much more speed to ask for, where there is room
 
 Rule = Callable[[Record], str | None]
@@ -135,6 +136,8 @@ def _room(record: Record) -> str | None:
         return None
     speedup = record.latency[0].speedup
     assert speedup is not None
+    if speedup < _WORTH_MORE:
+        return None
     more = math.ceil(speedup * _MORE * 10) / 10
     return (
         f"There is room for more: {figures.ratio(speedup)} cost {_cost(record)}. Try --speedup {more:g}, or sepconvert "

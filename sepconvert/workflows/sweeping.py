@@ -25,7 +25,7 @@ from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
-from sepconvert.workflows.trial import Shelf, Trial
+from sepconvert.workflows.sweeper import Shelf, Sweeper
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -143,19 +143,19 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
             hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
             int8 = prepare_int8(hardest) if planning.int8 else None
             planner = Planner(case, int8 if int8 is not None and int8.planned else None)
-            trial = Trial(planner, test or calibration, shelf, stage)
-            points, refused = trial.budgets(budgets)
+            sweeper = Sweeper(planner, test or calibration, shelf, stage)
+            points, refused = sweeper.budgets(budgets)
             if not points:
                 raise NothingToDoError(refused[-1])
-            baselines = [] if int8 is None else [trial.alone(int8)]
-            baselines += [*trial.without_data(budgets), *trial.uniform(budgets)] if measure.latency else []
+            baselines = [] if int8 is None else [sweeper.alone(int8)]
+            baselines += [*sweeper.without_data(budgets), *sweeper.uniform(budgets)] if measure.latency else []
             if table is not None:
                 stage.write(table, table_to_json(planner.table()))
-            sites = with_times(describe_sites(opened, kept), trial.best_sites)
+            sites = with_times(describe_sites(opened, kept), sweeper.best_sites)
         values = input_values(test or calibration)
         record = replace(
             begin_record("sweep", request, opened, sites),
-            sweep=Sweep(mark_front(points), baselines, measure.devices[0], trial.top1_before),
+            sweep=Sweep(mark_front(points), baselines, measure.devices[0], sweeper.top1_before),
             seconds=dict(planner.seconds),
             input_values=values,
         ).telling(
@@ -165,7 +165,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
                 *(() if int8 is None else int8.warnings),
                 *refused,
                 *data_warnings(calibration, test),
-                *trial.warnings,
+                *sweeper.warnings,
                 *range_warnings(opened, test or calibration, values),
             ]
         )

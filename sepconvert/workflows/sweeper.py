@@ -78,7 +78,7 @@ def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
     return replace(point, predicted_speedup=predicted["speedup"], predicted_error=predicted["damage"])
 
 
-class Trial:
+class Sweeper:
     """Makes and measures the models of a sweep, one at a time."""
 
     def __init__(self, planner: Planner, test: Dataset, shelf: Shelf, stage: Stage) -> None:
