@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 FASTER, SLOWER, NONE = "faster", "slower", "none"
 
-# Below one per cent, where a model happens to lie in memory decides, or which other program wakes up.
-LEAST = 0.01
+# Below two per cent, where a model happens to lie in memory decides, or which other program wakes up.
+LEAST = 0.02
 
 
 def tell_apart(
