@@ -25,6 +25,8 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, names_in, store_constants
 from sepconvert.graph.provenance import mark
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.uses import find_value
+from sepconvert.graph.weights import Origin, origin_of, read_constant
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import cli_name, layers_for
@@ -35,7 +37,8 @@ from sepconvert.separable.layers import Layers
 class Replacement:
     """What to put in the place of a site: factors, how to write them, and a new bias (M,) or None to keep its own.
 
-    Factors and bias are rounded to the site's dtype. Where its own bias is not fixed, the new one is added to it.
+    Factors and bias are rounded to the site's dtype. Where its own bias is not fixed, or uses of one weight have
+    different ones, the new one is added to it.
 
     Raises:
         ModelError: they exceed that dtype.
@@ -99,9 +102,27 @@ def rewrite_model(model: LoadedModel, replacements: Sequence[Replacement]) -> Re
                 raise ModelError(
                     f"{model.label} has no layer left with output '{use.output}'; survey the model that is rewritten."
                 )
-            chain = _replace(copy, last, product, replace(replacement, site=use), unique, shared)
+            chain = _replace(copy, last, product, of_use(model, replacement, use), unique, shared)
+            if not replacement.site.bias_is_fixed:
+                del shared[len(chain.weights) :]
             emitted[use.output] = tuple(str(node.outputs[0].name) for node in chain.products)
     return Rewritten(replace(model, ir=copy, sha256=None, bytes=None), MappingProxyType(emitted))
+
+
+def of_use(model: LoadedModel, replacement: Replacement, use: ConvSite) -> Replacement:
+    """The replacement of one layer that uses a site's weight, whose own bias, where it stays, may be a constant.
+
+    Then the new bias is the sum of the two, and takes the place of that layer's own.
+    """
+    bias = replacement.bias
+    if bias is None or use.bias_is_fixed:
+        return replace(replacement, site=use)
+    if use.bias is not None:
+        value = find_value(model, use.bias)
+        if value is None or origin_of(value, model.ir.ir_version) not in (Origin.CONSTANT, Origin.QUANTIZED):
+            return replace(replacement, site=use)
+        bias = bias.astype(np.float64) + read_constant(model, use.bias).astype(np.float64).reshape(-1)
+    return replace(replacement, site=replace(use, bias_is_fixed=True), bias=bias)
 
 
 def _replace(
@@ -109,7 +130,7 @@ def _replace(
 ) -> Chain:
     """Replace the node that multiplies, and the one behind it that adds the bias where that is another.
 
-    ``shared`` are the new constants as they were stored for the weight's first use; for that, they are added to it.
+    ``shared`` are new constants that are stored already, for the weight's first use. Those that are not are added.
     """
     site = replacement.site
     source, weight, own_bias = (*product.inputs, None)[:3]
@@ -126,11 +147,9 @@ def _replace(
     for new in chain.nodes:
         mark(new, site.output, replacement.facts)
     constants = [*chain.weights, *([] if new_bias is None else [new_bias])]
-    if shared:
-        for own, stored in zip(constants, shared, strict=True):
-            own.replace_all_uses_with(stored)
-        constants = []
-    shared += _insert(model, last, chain, constants, unique)
+    for own, stored in zip(constants, shared, strict=False):
+        own.replace_all_uses_with(stored)
+    shared += _insert(model, last, chain, constants[len(shared) :], unique)
     take_over(last.outputs[0], chain.output)
     model.graph.remove([last] if last is product else [last, product], safe=True)
     for value in (weight, own_bias):

@@ -100,11 +100,11 @@ class ConvSite:
 
     ``name`` is the node's name, or the output's where the node has none: for people only, it may repeat. ``dtype`` is
     the numpy spelling of the weight's type (``float32``, ``float16``, ``bfloat16``, ``float64``). ``bias`` names the
-    bias value or is None; ``bias_is_fixed`` tells that nothing computes it at run time and no caller may feed it, so
-    that another one may take its place. ``keep_reason`` is a sentence when the site is kept by default (one input or
-    one output channel), else None. ``layer`` is the kind of layer (``conv``, ``pointwise``, ``linear``, ``grouped`` or
-    ``transposed``), ``notation`` how the graph writes it. ``product`` names the output of the node that multiplies:
-    not the site's where an Add behind a MatMul adds the bias.
+    bias value or is None; ``bias_is_fixed`` tells that nothing computes it at run time, that no caller may feed it, and
+    that all uses of the weight have the same, so that another one may take its place. ``keep_reason`` is a sentence
+    when the site is kept by default (one input or one output channel), else None. ``layer`` is the kind of layer
+    (``conv``, ``pointwise``, ``linear``, ``grouped`` or ``transposed``), ``notation`` how the graph writes it.
+    ``product`` names the output of the node that multiplies: not the site's where an Add behind a MatMul adds the bias.
 
     A weight that several layers use is one site, of which there is one set of factors: the first of them, with
     ``others``, those behind it in the graph's order. Its ``geometry`` is then a ``TiedGeometry``.

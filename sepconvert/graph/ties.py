@@ -39,7 +39,7 @@ def join_uses(sites: Sequence[ConvSite], model: LoadedModel) -> tuple[list[ConvS
     for source, uses in shared.items():
         reason = _refusal(source, uses, model)
         if reason is None:
-            joined[uses[0].output] = _joint(uses)
+            joined[uses[0].output] = _joint(uses, model)
         else:
             skips += [Skip(use.name, use.notation.operator, SHARED_WEIGHT, reason, use.product) for use in uses]
     parts = {use.output for uses in shared.values() for use in uses}
@@ -52,7 +52,9 @@ def in_graph_order(model: LoadedModel, sites: Sequence[ConvSite]) -> list[ConvSi
     return sorted((use for site in sites for use in site.uses), key=lambda use: order[use.output])
 
 
-def _joint(uses: Sequence[ConvSite]) -> ConvSite:
+def _joint(uses: Sequence[ConvSite], model: LoadedModel) -> ConvSite:
+    if len({_bias(use, model) for use in uses}) > 1:
+        uses = [replace(use, bias_is_fixed=False) for use in uses]
     first = uses[0]
     own = {field.name: getattr(first.geometry, field.name) for field in fields(ConvGeometry)}
     geometry = TiedGeometry(**own, every=tuple(use.geometry for use in uses))
@@ -65,7 +67,7 @@ def _refusal(source: ir.Value, uses: Sequence[ConvSite], model: LoadedModel) -> 
     products = {values[use.product].producer() for use in uses}
     if any(node not in products or place != 1 for node, place in _readers(source)):
         return _ELSEWHERE
-    roles = [_role(use, values[use.weight], model) for use in uses]
+    roles = [_role(use, values[use.weight]) for use in uses]
     other = next((use for use, role in zip(uses, roles, strict=True) if role != roles[0]), None)
     if other is None:
         return None
@@ -81,16 +83,19 @@ class _Role:
     groups: int
     shape: tuple[int, ...]
     dtype: str
-    bias: Any
     views: list[Any]
 
 
-def _role(site: ConvSite, weight: ir.Value, model: LoadedModel) -> _Role:
-    bias: Any = site.bias_is_fixed
-    if site.bias is not None and site.bias_is_fixed:
-        bias = read_constant(model, site.bias).tobytes()
+def _role(site: ConvSite, weight: ir.Value) -> _Role:
     views = [_view(node) for node in views_behind(weight) if node.op_type != "Identity"]
-    return _Role(site.notation, site.geometry.groups, site.geometry.weight_shape, site.dtype, bias, views)
+    return _Role(site.notation, site.geometry.groups, site.geometry.weight_shape, site.dtype, views)
+
+
+def _bias(site: ConvSite, model: LoadedModel) -> Any:
+    """What tells one bias from another: its values where they are fixed, else whose it is."""
+    if site.bias is None or not site.bias_is_fixed:
+        return site.bias, site.bias_is_fixed
+    return read_constant(model, site.bias).tobytes()
 
 
 def _readers(value: ir.Value) -> Iterator[tuple[ir.Node | None, int]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sepconvert.errors import ModelError, VerificationError
 from sepconvert.graph.cut_site import extract_chain, extract_convolution
 from sepconvert.graph.load import LoadedModel
-from sepconvert.graph.rewrite import Replacement, Rewritten
+from sepconvert.graph.rewrite import Replacement, Rewritten, of_use
 from sepconvert.graph.site_models import INPUT, OUTPUT
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.uses import find_value
@@ -68,7 +68,7 @@ def check_rewrite(
     checks = []
     for replacement in replacements:
         for use in replacement.site.uses:
-            written = replace(replacement, site=use)
+            written = of_use(model, replacement, use)
             check = _check(model, rewritten, written, rng)
             if not check.passed:
                 raise VerificationError(_complaint(written, check))

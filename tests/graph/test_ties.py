@@ -122,12 +122,10 @@ def test_a_weight_that_something_else_uses_is_left():
 
 
 def test_layers_that_use_a_weight_in_different_ways_are_left_and_named():
-    square = {"w": weight((4, 4, 3, 3)), "b": weight((4,)), "c": weight((4,)) + 1}
+    square = {"w": weight((4, 4, 3, 3))}
     up = helper.make_node("ConvTranspose", ["h", "w"], ["y"])
     cases = [
         [conv("x", "h"), up],
-        [conv("x", "h", bias=("b",)), conv("h", "y", bias=("c",))],
-        [conv("x", "h", bias=("b",)), conv("h", "y")],
         [helper.make_node("Transpose", ["w"], ["v"], perm=[1, 0, 2, 3]), conv("x", "h"), conv("h", "y", "v")],
     ]
     for nodes in cases:
@@ -142,6 +140,48 @@ def test_equal_biases_by_two_names_are_one():
     nodes = [conv("x", "h", bias=("b",)), conv("h", "y", bias=("c",))]
     (site,) = surveyed(model(nodes, INPUT, ["y"], tensors))[1].sites
     assert len(site.uses) == 2
+
+
+def own_biases() -> onnx.ModelProto:
+    """Uses of one weight: with a bias, with another, with none, with one that the caller may feed."""
+    nodes = [
+        conv("x", "a", bias=("b",), pads=[1] * 4),
+        conv("a", "c", bias=("d",), pads=[1] * 4),
+        conv("c", "e", pads=[1] * 4),
+        conv("e", "y", bias=("f",), pads=[1] * 4),
+    ]
+    tensors = {"w": weight((4, 4, 3, 3)) / 4, "b": weight((4,)), "d": weight((4,)) + 1, "f": weight((4,)) - 1}
+    proto = model(nodes, INPUT, ["y"], tensors)
+    proto.graph.input.append(helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, [4]))
+    return proto
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_uses_with_biases_of_their_own_keep_them_and_share_the_factors(biased: bool) -> None:
+    loaded, found = surveyed(own_biases())
+    (site,) = found.sites
+    assert len(site.uses) == 4
+    rng = np.random.default_rng(0)
+    factors = draw("pw_dw", site.geometry, 2, rng)
+    more = rng.normal(size=4).astype(np.float32) if biased else None
+    replacement = Replacement(site, factors, "stacked", more)
+    rewritten = rewrite_model(loaded, [replacement])
+    assert check_rewrite(loaded, rewritten, [replacement], rng).sites == 1
+    dense = own_biases()
+    dense.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(reconstruct(factors).astype(np.float32), "w"))
+    if more is not None:
+        for tensor in dense.graph.initializer[1:]:
+            held = onnx.numpy_helper.to_array(tensor) + more
+            tensor.CopyFrom(onnx.numpy_helper.from_array(held, tensor.name))
+        dense.graph.initializer.append(onnx.numpy_helper.from_array(more, "more"))
+        dense.graph.node[2].input.append("more")
+    x = {"x": rng.normal(size=(1, 4, 9, 9)).astype(np.float32)}
+    made, expected = run_model(model_bytes(rewritten.model), x), run_model(dense.SerializeToString(), x)
+    np.testing.assert_allclose(made["y"], expected["y"], atol=1e-4 * float(np.abs(expected["y"]).max()))
+    # Two thin layers per use, whose weights are there once; what a caller may feed is still added at run time.
+    graph = rewritten.model.ir.graph
+    assert sum(node.op_type == "Add" for node in graph) == biased
+    assert sum(value.const_value.size > 4 for value in graph.initializers.values()) == 2
 
 
 def test_a_skip_of_one_use_is_told_of_all() -> None:

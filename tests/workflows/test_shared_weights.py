@@ -137,8 +137,11 @@ def test_a_module_whose_weight_is_used_outside_it_keeps_the_reason() -> None:
     assert [skip.kind for skip in record.skipped] == ["no-layer"] * 2
 
 
-def octaves(count: int = 6) -> onnx.ModelProto:
-    """Filters of one initializer at several octaves of a sound, each half as long, as in a constant-Q transform."""
+def octaves(count: int = 6, *, biased: bool = False) -> onnx.ModelProto:
+    """Filters of one initializer at several octaves of a sound, each half as long, as in a constant-Q transform.
+
+    ``biased``: every octave with a bias of its own.
+    """
     rng = np.random.default_rng(0)
     envelope = np.hanning(33)
     filters = np.stack([envelope * np.sin(np.arange(33) * (0.3 + 0.05 * note)) for note in range(12)])
@@ -149,7 +152,9 @@ def octaves(count: int = 6) -> onnx.ModelProto:
     nodes, sound = [], "x"
     for octave in range(count):
         stride = [2 ** (count - octave)]
-        nodes.append(helper.make_node("Conv", [sound, "filters"], [f"o{octave}"], pads=[16, 16], strides=stride))
+        bias = [f"b{octave}"] if biased else []
+        tensors |= dict.fromkeys(bias, rng.normal(size=12))
+        nodes.append(helper.make_node("Conv", [sound, "filters", *bias], [f"o{octave}"], pads=[16, 16], strides=stride))
         nodes.append(helper.make_node("Abs", [f"o{octave}"], [f"a{octave}"]))
         nodes.append(helper.make_node("Conv", [sound, "low"], [f"s{octave}"], group=2, strides=[2], pads=[2, 2]))
         sound = f"s{octave}"
@@ -164,9 +169,10 @@ def octaves(count: int = 6) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_filters_of_one_initializer_at_several_strides_become_one_set_of_factors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_filters_of_one_initializer_at_several_strides_become_one_set_of_factors(tmp_path: Path, biased: bool) -> None:
     path, data = tmp_path / "octaves.onnx", tmp_path / "sounds.npy"
-    onnx.save(octaves(), path)
+    onnx.save(octaves(biased=biased), path)
     np.save(data, np.random.default_rng(1).normal(size=(32, 2, 2048)).astype(np.float32))
     result = sepconvert.rewrite(
         path, tmp_path / "out.onnx", form="any", macs=0.6, data=str(data), measure=QUICK, planning=LOOSE
