@@ -183,8 +183,18 @@ class PwDwPwSearch(EliminatedSearch):
         columns, features = self._features(np.concatenate([reduce.ravel(), taps.ravel()]))
         strength = strengths(self._solve(columns, features).last)[:, None]
         point = np.concatenate([(reduce * strength).ravel(), (taps * strength).ravel()])
-        self._remember(point, columns * strength**2, features * strength**2)
+        self._remember(point, *self._scaled(point, columns, features, strength))
         return point
+
+    def _scaled(
+        self,
+        point: NDArray[np.floating],  # noqa: ARG002 - what is known of it is all that it takes
+        columns: NDArray[np.floating],
+        features: NDArray[np.floating],
+        strength: NDArray[np.floating],
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """What ``_features`` gives for a point whose components are each ``strength**2`` (R, 1) as long."""
+        return columns * strength**2, features * strength**2
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:
         reduce, taps = self._split(point)
@@ -239,7 +249,9 @@ def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - th
 
 def search(problem: Problem, rank: int) -> list[PwDwPwSearch]:
     """The ways to search for factors of this rank."""
-    return [PwDwPwSearch(problem, rank)]
+    from sepconvert.separable.pw_dw_pw_lags import LagSearch
+
+    return [LagSearch(problem, rank) if problem.by_lags else PwDwPwSearch(problem, rank)]
 
 
 def _unit(rows: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -56,7 +56,7 @@ class Stationary:
     @property
     def row_work(self) -> float:
         """Multiply-adds that would take as long as a row times the matrix."""
-        return SLOWNESS * 2.0 * len(self.windows) * self._size * self.shape[0] ** 2
+        return SLOWNESS * 2.0 * len(self.windows) * self.size * self.shape[0] ** 2
 
     @cached_property
     def mean_diagonal(self) -> float:
@@ -96,10 +96,10 @@ class Stationary:
         channels, rank, taps = rows.shape
         product = np.zeros((channels, rank, channels, taps), np.float32)
         for window in self.windows:
-            waves = rfft(window * rows, self._size)
+            waves = rfft(window * rows, self.size)
             for channel in range(channels):
-                there = waves[channel, :, None, :] * self._spectrum[:, channel].T
-                product[channel] += window * irfft(there, self._size)[..., :taps]
+                there = waves[channel, :, None, :] * self.spectrum[:, channel].T
+                product[channel] += window * irfft(there, self.size)[..., :taps]
         for one, two in self.added:
             product += one[:, None, :, None] * (rows @ two)[:, :, None, :]
         for channel in range(channels):
@@ -162,18 +162,18 @@ class Stationary:
         return part + self.lift * float(np.trace(channel_part)) * np.eye(taps)
 
     @property
-    def _size(self) -> int:
+    def size(self) -> int:
         """Length of the circulant matrix that holds the Toeplitz matrix."""
         from scipy.fft import next_fast_len
 
         return int(next_fast_len(2 * len(self.lags) - 1, real=True))
 
     @cached_property
-    def _spectrum(self) -> NDArray[np.complex64]:
+    def spectrum(self) -> NDArray[np.complex64]:
         """(F, C, C)."""
         from scipy.fft import rfft
 
-        around = np.zeros((self._size, *self.lags.shape[1:]), np.float32)
+        around = np.zeros((self.size, *self.lags.shape[1:]), np.float32)
         around[: len(self.lags)] = self.lags
         around[-1 : -len(self.lags) : -1] = self.lags[1:].swapaxes(1, 2)
         spectrum: NDArray[np.complex64] = rfft(around, axis=0)
@@ -202,10 +202,10 @@ class Stationary:
         return _multiplied(rows, self._preconditioner, len(self.lags))
 
     def _by_lag(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _multiplied(rows, self._spectrum, self._size)
+        return _multiplied(rows, self.spectrum, self.size)
 
 
-_SHARED = ("_spectrum", "_circulant", "mean_diagonal")
+_SHARED = ("spectrum", "_circulant", "mean_diagonal")
 
 
 def windows_of(shares: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ from sepconvert.separable.geometry import ConvGeometry, output_spatial
 from sepconvert.separable.moments import MomentAccumulator, PatchMoments, fitted_bias
 from sepconvert.separable.patches import gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
+from sepconvert.separable.pw_dw_pw import PwDwPwSearch, search
+from sepconvert.separable.pw_dw_pw_lags import LagSearch
 from sepconvert.separable.signals import SignalMoments, is_long
 from sepconvert.separable.stationary import windows_of
 
@@ -119,6 +121,26 @@ def test_products_blocks_and_solutions_by_lags_are_those_of_the_matrix_written_o
     kernel = rng.standard_normal((3, 2, TAPS))
     behind = mix @ gram.times(mix.T @ kernel)
     assert apart(gram.mixed(mix).times(kernel), behind) < 1e-5
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-3])
+def test_a_search_that_writes_no_feature_out_has_the_value_and_slope_of_one_that_does(rounding: float) -> None:
+    geometry = long_conv(pads=(8, 3), channels=6)
+    inputs = signals(SIGNALS, 6, 60)
+    rng = np.random.default_rng(2)
+    weight = rng.standard_normal(geometry.weight_shape)
+    moments = by_lags(inputs, outputs_of(inputs, weight, geometry), geometry, weight)
+    problem = make_problem(moments, weight, geometry, 1e-2, rounding=rounding)
+    (short,) = search(problem, 9)
+    long = PwDwPwSearch(problem, 9)
+    assert type(short) is LagSearch
+    (start,) = short.starts()
+    for point in (long.point(start), short.point(start)):
+        one, other = short.evaluate(point), long.evaluate(point)
+        assert one.value == pytest.approx(other.value, rel=1e-4)
+        assert apart(one.gradient, other.gradient) < 1e-3
+    assert apart(short.point(start), long.point(start)) < 1e-3
+    assert apart(reconstruct(short.factors(point)), reconstruct(long.factors(point))) < 1e-3
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["same inputs", "inputs that earlier layers have changed"])
