@@ -26,7 +26,7 @@ from sepconvert.verify.deviation import Axes, Deviation, Figures, by_sample, sam
 from sepconvert.verify.pairing import OutputPair, pair_outputs
 from sepconvert.verify.topone import TopOne
 
-_BATCH_VALUES = 1 << 20  # input values per batch: large images go one at a time
+_BATCH_VALUES = 1 << 20  # values of an input or output per batch: large images go one at a time
 _LARGEST_BATCH = 64
 
 
@@ -71,7 +71,7 @@ def measure_fidelity(
         axes: along which axis the samples lie, by the original's value; see ``by_sample``.
         device: where both models run.
         threads: threads of each session.
-        batch_size: samples per run; None chooses by the size of the inputs. A static batch rules.
+        batch_size: samples per run; None chooses by the size of inputs and outputs. A static batch rules.
         metric: what else to ask about both models' outputs.
         progress: told of every batch.
 
@@ -203,7 +203,8 @@ def _by_sample(
 def _choose_batch(dataset: Dataset, second: Session) -> int:
     if any(info.shape[:1] == (1,) for info in second.inputs):
         return 1
-    values = max(prod(shape[1:]) for shape in dataset.shapes().values())
+    made = [[side for side in info.shape[1:] if isinstance(side, int)] for info in second.outputs]
+    values = max(prod(shape) for shape in (*(shape[1:] for shape in dataset.shapes().values()), *made))
     return min(max(_BATCH_VALUES // max(values, 1), 1), _LARGEST_BATCH)
 
 

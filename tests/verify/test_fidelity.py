@@ -239,3 +239,19 @@ def test_agreement_on_inputs_that_are_all_the_same_is_no_evidence() -> None:
     result = measure_fidelity(linear(WEIGHT), linear(WEIGHT), same)
     assert result.fidelity.top1_agreement is None
     assert any("are the same" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(("pad", "batches"), [(0, 1), (2**17, 4)])
+def test_outputs_of_many_values_come_one_sample_at_a_time(pad: int, batches: int) -> None:
+    """An input of eight values whose output has two million: a batch of them would fill the memory."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[pad, pad])]
+    tensors = [numpy_helper.from_array(np.ones((8, 1, 1), np.float32), "w")]
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8, 8 + 2 * pad])
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8])
+    graph = helper.make_graph(nodes, "wide", [taken], [made], tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    seen: list[int] = []
+    x = np.random.default_rng(0).normal(size=(4, 1, 8)).astype(np.float32)
+    dataset = from_arrays({"x": x}, [InputInfo("x", "float32", ["N", 1, 8], None)], Preprocess(), "the samples")
+    measure_fidelity(proto, proto, dataset, progress=lambda _stage, done, _total: seen.append(done))
+    assert len(seen) == batches + 1
