@@ -119,6 +119,8 @@ def _fits(shape: Sequence[int], declared: Sequence[object]) -> bool:
 def _hint(shape: Sequence[int], declared: Sequence[object]) -> str:
     if len(shape) + 1 == len(declared):
         return "; add the leading batch dimension"
+    if list(shape[1:]) == list(declared):
+        return "; it takes one input at a time, without a batch: export it with a leading batch dimension"
     if len(shape) == len(declared) == 4:
         for order, layout in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
             if _fits([shape[axis] for axis in order], declared):

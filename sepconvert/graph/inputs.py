@@ -98,6 +98,25 @@ def _declared(value: ir.Value) -> list[int | str | None]:
     return dims
 
 
+def check_fed(fed: Iterable[ir.Value]) -> None:
+    """Refuse inputs that no array of numbers can be given for.
+
+    Raises:
+        ModelError: an input is text, a sequence, or may be left out.
+    """
+    for value in fed:
+        if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+            kind = "a sequence of tensors" if isinstance(value.type, ir.SequenceType) else "an optional tensor"
+        elif value.dtype == ir.DataType.STRING:
+            kind = "text"
+        else:
+            continue
+        raise ModelError(
+            f"Input '{value.name}' is {kind}, but only arrays of numbers can be fed; cut the model behind what reads "
+            "it, or export it with a tensor of numbers there."
+        )
+
+
 def _spell(dims: Iterable[int | str | None]) -> str:
     return "x".join("?" if dim is None else str(dim) for dim in dims)
 
@@ -118,7 +137,7 @@ def unknown_sizes(infos: Sequence[InputInfo]) -> tuple[str, ...]:
     if not unknown:
         return ()
     names = " and ".join(f"'{info.name}'" for info in unknown)
-    options = " ".join(f"--input {info.name}:{_suggestion(info)}" for info in unknown)
+    options = " ".join(suggested_size(info) for info in unknown)
     plural = "s have" if len(unknown) > 1 else " has"
     return (
         f"Input{plural} unknown dimensions ({names}), so figures that depend on them are unknown; "
@@ -126,5 +145,7 @@ def unknown_sizes(infos: Sequence[InputInfo]) -> tuple[str, ...]:
     )
 
 
-def _suggestion(info: InputInfo) -> str:
-    return "1x3x224x224" if info.used_shape is None else _spell(224 if d is None else d for d in info.used_shape)
+def suggested_size(info: InputInfo) -> str:
+    """How a size could be given for an input of which some dimension is unknown."""
+    known = info.used_shape
+    return f"--input {info.name}:{'1x3x224x224' if known is None else _spell(224 if d is None else d for d in known)}"

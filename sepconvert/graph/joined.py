@@ -6,7 +6,8 @@ saturated probability hides every error. So an output is judged by its parts, wh
 1. operators that move values about or choose among them (Reshape, Transpose, Slice, Split, Gather, TopK, Cast), and
    arithmetic with constants, are passed; a Slice of what was joined leads to the inputs it comes from;
 2. a Concat leads to each of its inputs, Sigmoid, Softmax, LogSoftmax and Exp to theirs: there a part may begin;
-3. an ArgMax that leads to an output, perhaps cast and reshaped, leads on to the scores that it chooses from;
+3. an ArgMax that leads to an output, perhaps cast and reshaped, leads on to the scores that it chooses from; so do the
+   places that a TopK gives, and the comparison of scores with a constant;
 4. anything else ends the walk, and the part is the value behind the last operator of the second kind. Constants, inputs
    of the model, and numbers that only count or index are no parts.
 
@@ -35,6 +36,8 @@ _OVER_AN_AXIS = frozenset({"Softmax", "LogSoftmax"})
 _ARITHMETIC = frozenset({"Mul", "Add", "Sub", "Div"})
 _CHOOSING = frozenset({"Gather", "GatherElements", "GatherND", "TopK"})
 _ONE_AXIS_SINCE = 13
+_PLACES = frozenset({"ArgMax", "ArgMin"})
+_COMPARING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _SIZES = frozenset({"Shape", "Size"})
 
 
@@ -136,15 +139,26 @@ class _Walk:
         return [_Place(source, found, place.part)]
 
     def _chosen_from(self, value: ir.Value) -> list[_Place] | None:
-        """The scores from which whole numbers were chosen as the places of the largest; None where they were not."""
+        """The scores from which whole numbers were chosen, or that were compared; None where they were not."""
         node = value.producer()
         while node is not None and node.op_type in _SHAPED | {"Cast", "Identity", "Transpose"} and node.inputs[0]:
-            node = node.inputs[0].producer()
-        if node is None or node.op_type != "ArgMax" or node.inputs[0] not in self._varying:
+            value = node.inputs[0]
+            node = value.producer()
+        source = None if node is None else self._scores(node, value)
+        if node is None or source is None or self._is_whole(source):
             return None
-        source = node.inputs[0]
-        assert source is not None
-        return None if self._is_whole(source) else [_begin(source, {}, node.attributes.get_int("axis", 0))]
+        classes = node.op_type == "ArgMax"  # a TopK may be over positions
+        return [_begin(source, {}, node.attributes.get_int("axis", 0) if classes else None)]
+
+    def _scores(self, node: ir.Node, value: ir.Value) -> ir.Value | None:
+        """What an operator chose the places of the largest from, or compared with a constant."""
+        if node.op_type in _PLACES or (node.op_type == "TopK" and value is not node.outputs[0]):
+            found = node.inputs[:1]
+        elif node.op_type in _COMPARING:
+            found = [operand for operand in node.inputs if operand in self._varying]
+        else:
+            return None
+        return found[0] if len(found) == 1 and found[0] in self._varying else None
 
     def _classes(self, node: ir.Node, source: ir.Value) -> int | None:
         """The one axis that a Softmax is over; before opset 13 it is over all axes from one on."""

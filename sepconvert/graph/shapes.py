@@ -128,7 +128,7 @@ def _make_initializers_constant(proto: onnx.ModelProto) -> None:
 
 def _forget_shapes(graph: onnx.GraphProto, used: Mapping[str, Shape | None]) -> None:
     """Set the used input shapes, and drop declared ones that would contradict or weaken what is inferred from them."""
-    for value in graph.input:
+    for value in (*graph.input, *graph.output):  # an output may be an input, too
         if value.name in used:
             _set_shape(value, used[value.name])
     standard = {name for node in graph.node if _is_inferable(node) for name in node.output}

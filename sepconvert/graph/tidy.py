@@ -1,6 +1,7 @@
 """Remove what nothing needs: what exporters add for nothing, and what reaches no output."""
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +30,23 @@ def without_zero_biases(model: LoadedModel) -> LoadedModel:
             node.resize_inputs(2)
             discard_unused(copy, bias)
     return replace(model, ir=copy)
+
+
+def tell_values_apart(model: ir.Model) -> None:
+    """Rename, in place, what nodes compute under the name of an input or of an initializer.
+
+    PyTorch's exporter does so where a network has a buffer ``mean`` and calls ``x.mean()``.
+    """
+    graph = model.graph
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+    computed = [value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.outputs]
+    everything = taken | {value.name for value in computed}
+    for value in computed:
+        if value.name not in taken:
+            continue
+        name = next(text for n in count(1) if (text := f"{value.name}_{n}") not in everything)
+        everything.add(name)
+        value.name = name
 
 
 def without_dead_nodes(model: LoadedModel) -> LoadedModel:

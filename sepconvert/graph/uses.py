@@ -1,6 +1,6 @@
 """Find values by name, what a node reads and what reads a value, and what depends on the model's inputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
@@ -77,9 +77,9 @@ def free_inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if not value.is_initializer()]
 
 
-def values_behind(graph: ir.Graph, name: str) -> set[str]:
-    """Return the names of the values that depend on the one called ``name``, itself included."""
-    found = {name}
+def values_behind(graph: ir.Graph, names: Iterable[str]) -> set[str]:
+    """Return the names of the values that depend on those called ``names``, themselves included."""
+    found = set(names)
     for node in graph:
         if any(value.name in found for value in node_inputs(node)):
             found.update(str(value.name) for value in node.outputs)

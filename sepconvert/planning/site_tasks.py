@@ -166,7 +166,10 @@ class TaskWalk:
         shapes = infer_shapes(self._model, used.shapes())
         size = value_sizes(shapes)
         judged = [part for found in output_parts(self._model, shapes).values() for part in found]
-        self._parts = tuple(part for part in dict.fromkeys(judged) if _is_numeric(part.value, shapes))
+        felt = values_behind(self._model.ir.graph, [target.site.output for target in self._targets])
+        # What no site reaches feels none; such outputs may be inputs or constants, which no node computes.
+        judged = [part for part in judged if part.value in felt and _is_numeric(part.value, shapes)]
+        self._parts = tuple(dict.fromkeys(judged))
         self._observed = tuple(dict.fromkeys(part.value for part in self._parts))
         self._axes = batch_axes(self._model, shapes)
         segments = plan_segments(self._model, self._stops(), size)
@@ -209,7 +212,7 @@ class TaskWalk:
         effort = self._effort
         targets = [target for target in self._targets if target.site.output in site.outputs]
         weight = read_kernel(self._model, site)
-        reached = {name for output in site.outputs for name in values_behind(self._model.ir.graph, output)}
+        reached = values_behind(self._model.ir.graph, site.outputs)
         parts = tuple(part for part in self._parts if part.value in reached)
         observed = tuple(name for name in self._observed if name in reached)
         rest = cut_behind(self._model, site, stream.types(), observed)

@@ -7,14 +7,16 @@ The first dimension is kept dynamic where the model allows it.
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from sepconvert.errors import ModelError, one_line
+from sepconvert.graph.tidy import tell_values_apart
 from sepconvert.pytorch.arguments import Arguments, Tensors, arguments_of
 from sepconvert.pytorch.failures import quietly
 from sepconvert.pytorch.surgery import copied
@@ -113,21 +115,37 @@ def export_script(script: torch.jit.ScriptModule, examples: Tensors, name: str) 
 
 def _export(module: nn.Module, takes: Arguments, inputs: Tensors, batched: Mapping[str, Any] | None) -> bytes:
     positional, named = takes.call(inputs)
-    found = torch.onnx.export(
-        module,
-        positional,
-        kwargs=named,
-        input_names=takes.order(inputs) if positional else None,
-        dynamo=True,
-        optimize=False,
-        verbose=False,
-        dynamic_shapes=None if batched is None else takes.nested({key: batched.get(key) for key in inputs}),
-    )
+    hook = module.register_forward_hook(lambda _module, _inputs, returned: tuple(_tensors(returned)))
+    try:
+        found = torch.onnx.export(
+            module,
+            positional,
+            kwargs=named,
+            input_names=takes.order(inputs) if positional else None,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            dynamic_shapes=None if batched is None else takes.nested({key: batched.get(key) for key in inputs}),
+        )
+    finally:
+        hook.remove()
     return _serialised(found)
+
+
+def _tensors(returned: Any) -> list[torch.Tensor]:
+    """The tensors in what ``forward`` returns, in order; the exporter knows no data classes, and no other values."""
+    found = []
+    for leaf in tree_leaves(returned, is_leaf=is_dataclass):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif is_dataclass(leaf):
+            found += _tensors([getattr(leaf, field.name) for field in fields(leaf)])
+    return found
 
 
 def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
     assert program is not None
+    tell_values_apart(program.model)
     if not program.model_proto.graph.output:
         raise ModelError("its forward returns no tensor")
     data: bytes = program.model_proto.SerializeToString()

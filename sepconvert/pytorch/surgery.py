@@ -16,7 +16,10 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.pytorch.module_plan import ModulePlan
 from sepconvert.pytorch.modules import REPLACED, Replaced, geometry_of, separable, spanning
 
-_NO_LAYER = "The model computes it without a layer of its own, so that no new layer can take its place."
+_NO_LAYER = (
+    "The model computes it without a layer of its own that holds this weight, so that no new layer can take its place; "
+    "make a parametrisation, weight_norm or pruning permanent first."
+)
 _APART = (
     "The model computes it with the weight of a layer that it does not call; a new layer would not be called either."
 )
@@ -95,10 +98,10 @@ def _reason(layer: Replaced, owners: Mapping[int, int]) -> str | None:
     kind: Any = type(layer)
     if any(getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward")):
         return f"Its class {kind.__name__} computes more than its layer, so that a plain one cannot stand for it."
+    if "weight" not in layer._parameters:
+        return _NO_LAYER
     if layer._forward_hooks or layer._forward_pre_hooks:
         return "It has forward hooks, which a new layer would lose; remove them first."
-    if "weight" not in layer._parameters:
-        return "Its weight is parametrised; remove the parametrisation first (torch.nn.utils.parametrize)."
     if owners[id(layer.weight)] > 1:
         return "Another module uses the same weight, and would have to change too."
     return None
@@ -112,15 +115,18 @@ def copied(module: nn.Module) -> nn.Module:
     """
     # torch cannot copy a lazy layer's buffers before the first call; a new one is as good.
     lazy: Any = UninitializedBuffer
-    known = {
+    known: dict[int, Any] = {
         id(buffer): lazy(device=buffer.device, dtype=buffer.dtype) for buffer in module.buffers() if is_lazy(buffer)
     }
+    # Nor a weight that pruning or an old weight_norm computes anew before every call and keeps as a plain attribute.
+    computed = [value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    known |= {id(value): value.detach().clone() for value in computed if not value.is_leaf}
     try:
         result: nn.Module = copy.deepcopy(module, known)
     except Exception as error:  # whatever a class of the user's own raises
         raise ModelError(
             f"{type(module).__name__} cannot be copied ({one_line(error, 120)}); pass a module that "
-            "copy.deepcopy accepts, or pkg.module:factory."
+            "copy.deepcopy accepts."
         ) from None
     return result
 

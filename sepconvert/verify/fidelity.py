@@ -218,7 +218,7 @@ def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset
     outputs = []
     for comparison in comparisons:
         whole, *inner = comparison.figures()
-        warnings += _explain(comparison, [whole, *inner])
+        warnings += _explain(comparison, [whole, *inner], dataset.count)
         before = inner[0].relative_error if inner and not comparison.pair.joins else None
         named = zip(comparison.pair.before[1:], inner, strict=True) if comparison.pair.joins else ()
         outputs.append(
@@ -245,7 +245,7 @@ def _summarise(comparisons: Sequence[_Comparison], top: TopOne, dataset: Dataset
     return FidelityResult(fidelity, tuple(warnings))
 
 
-def _explain(comparison: _Comparison, figures: Sequence[Figures]) -> list[str]:
+def _explain(comparison: _Comparison, figures: Sequence[Figures], inputs: int) -> list[str]:
     """Say why figures of this output are missing."""
     name = comparison.pair.info.name
     if not comparison.pair.numeric:
@@ -264,6 +264,8 @@ def _explain(comparison: _Comparison, figures: Sequence[Figures]) -> list[str]:
             if bad:
                 said.append(f"'{value}' of the {which} model holds NaN or Inf in {bad} of {found.samples} samples.")
         if found.relative_error is None and not found.bad_before and not found.bad_after:
-            why = "there is only one sample" if found.samples < 2 else "the original's value is constant"
+            why = "the original's value is constant"
+            if found.samples < 2:
+                why = "there is only one sample" if inputs < 2 else f"it is one answer to all {inputs} inputs"
             said.append(f"'{value}' has no relative error because {why}.")
     return said

@@ -17,7 +17,7 @@ from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric
-from sepconvert.workflows.opened import OpenedModel, naming, open_with_data, shapes_for, survey_model
+from sepconvert.workflows.opened import OpenedModel, check_inputs, naming, open_with_data, shapes_for, survey_model
 from sepconvert.workflows.options import Measure, Reading
 from sepconvert.workflows.outputs import Outputs
 from sepconvert.workflows.request import Request
@@ -88,12 +88,13 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
     outputs.check(*old.files, *new.files)
     measure.check()
     first, (dataset,) = open_with_data(old, request, [request.data], outputs.paths())
+    check_inputs(first)
     second = _open_second(new, first, request, dataset)
     outputs.check(*second.model.data_files)
     metric = find_metric(measure.metric)
-    fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress, metric)
     values = input_values(dataset)
     with naming(old.name):
+        fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress, metric)
         record = begin_record("compare", request, first, describe_sites(first, {}))
     record = replace(
         record,

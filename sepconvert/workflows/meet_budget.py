@@ -192,8 +192,12 @@ def _speedup(settled: Settled) -> float:
 def _nothing_to_do(case: Case, plans: Sequence[SitePlan], fit: NetworkFit) -> str:
     name = case.opened.model.label
     if not case.opened.found.sites:
-        kinds = sorted({skip.kind for skip in case.opened.found.skips})
-        rest = f"its layers are {', '.join(kinds)}" if kinds else "it has no layer with weights"
+        skips = case.opened.found.skips
+        kinds = sorted({skip.kind for skip in skips})
+        live = " that an output depends on" if case.opened.model.notes else ""
+        rest = f"its layers are {', '.join(kinds)}" if kinds else f"it has no layer with weights{live}"
+        if kinds == ["no-layer"]:
+            rest = f"{skips[0].name}: {skips[0].reason.rstrip('.')}"
         pairs = len(describe_separable(case.opened))
         are = "pair" if pairs == 1 else "pairs"
         already = f"; separable already: {pairs} {are} of depthwise and pointwise layers" if pairs else ""

@@ -13,7 +13,7 @@ import numpy as np
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.planning.plans import NetworkPlan
-from sepconvert.planning.within_budget import plan_error
+from sepconvert.planning.within_budget import Choices, plan_error
 from sepconvert.record import Note
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.measure import measure_fidelity
@@ -78,7 +78,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
         allowed = next_damage(points, limit)
     if best is None:
         least = min((exp(error) for _, error in points), default=inf)
-        raise NothingToDoError(_out_of_reach(case, limit, least, choices.least_damage))
+        raise NothingToDoError(_out_of_reach(case, limit, least, choices))
     return best
 
 
@@ -102,27 +102,34 @@ def _measured(case: Case, found: Settled, checked: Dataset) -> float:
     fidelity, warnings = measure_fidelity(case.opened, found.judged, checked, case.request.seed, case.request.progress)
     error = worst_error(fidelity)
     if error is None:
+        more = "give more --data, of inputs that vary, or " if checked.count < 2 or not checked.varies else ""
+        remedy = f"{more}ask for --macs, --params or --speedup instead."
         raise ModelError(
-            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} Give more --data, of inputs that "
-            "vary, or ask for --macs, --params or --speedup instead."
+            f"--max-error has nothing to be judged by. {' '.join(warnings[:1])} {remedy[0].upper()}{remedy[1:]}"
         )
     return error
 
 
-def _out_of_reach(case: Case, limit: float, measured: float, predicted: float | None) -> str:
+def _out_of_reach(case: Case, limit: float, measured: float, choices: Choices) -> str:
     """Say how close to an error budget one can come."""
     asked = f"--max-error {limit:g}{' (the goal where no budget is given)' if case.request.budget.by_default else ''}"
-    return f"{asked} is out of reach: {_closest(measured, predicted)}."
+    return f"{asked} is out of reach: {_closest(limit, measured, choices)}."
 
 
-def _closest(measured: float, predicted: float | None) -> str:
+def _closest(limit: float, measured: float, choices: Choices) -> str:
     if measured < inf:
         return (
             f"the gentlest rewrite that was tried errs by {measured:.3g} on held-out inputs; allow more, or give more "
             "calibration inputs"
         )
+    predicted = choices.least_damage
+    unsized = next((site.name for site in choices.sites if not site.geometry.is_sized), None)
+    if unsized is not None:
+        return f"what site {unsized} costs is unknown, so that no gain can be told; give --rank instead"
     if predicted is None:
         return "no candidate is faster than the dense convolution at any site, so there is nothing to gain here"
+    if predicted <= limit:
+        return "no candidate that errs by less saves anything; allow more"
     return f"rewriting one site is predicted to err by {predicted:.3g} at least; allow more"
 
 

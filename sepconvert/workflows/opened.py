@@ -12,10 +12,12 @@ from sepconvert.data.class_names import read_class_names
 from sepconvert.errors import DataError, ModelError, NothingToDoError, UsageError
 from sepconvert.files import check_outputs
 from sepconvert.graph.count import count_totals
+from sepconvert.graph.inputs import check_fed
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.survey import Survey, survey
+from sepconvert.graph.uses import free_inputs
 from sepconvert.record import ModelFile, Totals
 from sepconvert.workflows.request import Request
 from sepconvert.workflows.sources import ModelSource
@@ -91,12 +93,23 @@ def survey_model(
     return OpenedModel(model, shapes, found, count_totals(model, shapes, [use.product for use in found.uses]))
 
 
-def check_runs(opened: OpenedModel) -> None:
-    """Refuse, before any work is done, a model whose float type onnxruntime's convolutions do not know.
+def check_inputs(opened: OpenedModel) -> None:
+    """Refuse, before any work is done, a model with inputs that are no arrays of numbers.
 
     Raises:
-        ModelError: a site is of such a type.
+        ModelError: an input is text, a sequence, or may be left out.
     """
+    with naming(opened.model.label):
+        check_fed(free_inputs(opened.model.ir.graph))
+
+
+def check_runs(opened: OpenedModel) -> None:
+    """Refuse, before any work is done, a model that onnxruntime could not be fed, or has no convolutions for.
+
+    Raises:
+        ModelError: an input is no array of numbers, or a site is of a float type that is missing there.
+    """
+    check_inputs(opened)
     lacking = next((site.dtype for site in opened.found.sites if site.dtype in _NOT_RUN), None)
     if lacking is not None:
         raise ModelError(
@@ -129,6 +142,8 @@ def open_with_data(
     read_class_names(reading.labels)  # which are used at the end
     given = reading.input_shapes
     opened = open_model(source, request, given, reading.input_types)
+    if request.measure.latency or any(spec is not None for spec in named):
+        check_inputs(opened)
     data = [file for spec in named if spec is not None for file in data_files(spec, written)]
     check_outputs(written, force=True, inputs=[*opened.model.data_files, *data])
     # Each once: what is given for two purposes may be gone through a single time, or give something else the next.

@@ -13,8 +13,10 @@ import numpy as np
 from sepconvert.errors import ModelError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.activations import activation_behind
+from sepconvert.graph.inputs import suggested_size
 from sepconvert.graph.layer_weights import read_kernel
 from sepconvert.graph.load import LoadedModel
+from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.graph.site_models import Surroundings
 from sepconvert.graph.sites import ConvSite
@@ -28,6 +30,7 @@ from sepconvert.planning.roofline import dense_ms, rest_ms
 from sepconvert.planning.site_timing import WholeModelTiming
 from sepconvert.planning.speedup import SpeedupOutOfReachError, plan_speedup
 from sepconvert.planning.within_budget import Choices
+from sepconvert.record import InputInfo
 from sepconvert.runtime.engines import Engine
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
@@ -145,10 +148,9 @@ class Planner:
         """What to time for each site, by its output: as many layers as use its weight."""
         for site in self.case.sites:
             if not site.geometry.is_sized:
-                raise ModelError(
-                    f"Site {site.name} has no known size, so it cannot be timed; pass --input NAME:1x3x224x224, or "
-                    "--data."
-                )
+                loose = _unsized_input(self.case.opened)
+                remedy = "give --rank instead" if loose is None else f"pass {suggested_size(loose)}, or --data"
+                raise ModelError(f"Site {site.name} has no known size, so it cannot be timed; {remedy}.")
         model, batch = self.case.opened.model, self.case.opened.shapes.batch
 
         def as_int8(use: ConvSite) -> bool:
@@ -281,11 +283,15 @@ def as_timed_in_int8(model: LoadedModel, floating: Collection[str]) -> bytes:
     return quantised_to_time(runnable(model), floating)
 
 
+def _unsized_input(opened: OpenedModel) -> InputInfo | None:
+    return next((info for info in opened.shapes.inputs if not is_full(info.used_shape)), None)
+
+
 def _unknown_total(opened: OpenedModel, what: str) -> str:
     """Say why a total is unknown, and what helps: sizes of inputs where those are missing, else another budget."""
-    loose = [i.name for i in opened.shapes.inputs if i.used_shape is None or None in i.used_shape]
-    if loose:
-        why, remedy = f"input '{loose[0]}' has no fixed size", f"pass --input {loose[0]}:1x3x224x224, or --data"
+    loose = _unsized_input(opened)
+    if loose is not None:
+        why, remedy = f"input '{loose.name}' has no fixed size", f"pass {suggested_size(loose)}, or --data"
     else:
         names = ", ".join(f"{entry.op} ({entry.count})" for entry in opened.totals.uncounted)
         why = f"these operators cannot be counted: {names}" if names else "a layer has no fixed size"

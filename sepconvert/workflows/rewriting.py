@@ -165,16 +165,16 @@ def _run(request: Request) -> RewriteResult:
         int8 = prepare_int8(case) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
         settled = settle_with(int8, case, planner)
-    tuned = None
-    if training is not None:
-        tuned = tune_settled(case, settled, training, varied, test or calibration)
-        settled = tuned.settled
-    settled = fold_settled(case, settled)
-    if int8 is not None:
-        lessons = None if training is None else Lessons(training, varied)
-        with naming(source.name):
+    with naming(source.name):
+        tuned = None
+        if training is not None:
+            tuned = tune_settled(case, settled, training, varied, test or calibration)
+            settled = tuned.settled
+        settled = fold_settled(case, settled)
+        if int8 is not None:
+            lessons = None if training is None else Lessons(training, varied)
             settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
-    record = _record(case, settled, kept, test)
+        record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         assert record.fidelity is not None
         resumable = tuned is not None and resumable_from(destination)

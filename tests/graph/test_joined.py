@@ -162,3 +162,12 @@ def test_classes_joined_along_another_axis_stay_classes() -> None:
     assert classes_of("float[N,4,5] x", "float[N,8,5] y", body) == {"a": 2, "b": 2}
     body = f"{CONV} all = Concat <axis = 2> (a, b) y = Softmax <axis = 2> (all)"
     assert classes_of("float[N,4,5] x", "float[N,4,10] y", body) == {"a": None, "b": None}
+
+
+def test_places_and_comparisons_lead_to_the_scores_that_they_come_from() -> None:
+    body = "a = Relu (x) k = Constant <value = int64[1] {2}> () v, y = TopK <axis = 1> (a, k)"
+    assert classes_of("float[N,4] x", "int64[N,2] y", body) == {"a": None}
+    body = "a = Relu (x) limit = Constant <value_float = 0.5> () y = Less (limit, a)"
+    assert classes_of("float[N,4] x", "bool[N,4] y", body) == {"a": None}
+    body = "a = Relu (x) b = Abs (x) y = Less (b, a)"  # of two that vary, neither is the score
+    assert classes_of("float[N,4] x", "bool[N,4] y", body) == {"y": None}

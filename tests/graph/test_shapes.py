@@ -269,3 +269,11 @@ def test_large_weights_inside_subgraphs_are_left_out_of_inference():
     shapes = inferred(model([node], {"x": (1, 400)}, tensors={"c": np.array(True)}))
     assert shapes.shapes["y"] == (1, 300)
     assert shapes.graph.ByteSize() < 10_000
+
+
+def test_an_output_that_is_an_input_too_has_the_size_that_is_used() -> None:
+    proto = conv_model(image=("n", 4, 9, 9))
+    proto.graph.output.append(proto.graph.input[0])
+    shapes = inferred(proto)
+    assert shapes.shapes["y"] == (1, 6, 7, 7)
+    assert shapes.warnings == ()

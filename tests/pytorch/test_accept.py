@@ -1,11 +1,13 @@
 """What comes instead of a plain module: wrappers, lazy layers, exported programs, mistakes of a factory."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import sepconvert
 from sepconvert.errors import ModelError
@@ -166,3 +168,56 @@ def test_a_network_that_fails_on_its_input_is_one_sentence_without_the_exporters
     with pytest.raises(ModelError, match=r"does not run on inputs of the sizes x:1x4x12x12 \(.{1,200}\); check"):
         sepconvert.analyze(small(), reading=Reading(input_shapes={"x": (1, 4, 12, 12)}))
     assert capfd.readouterr() == ("", "")
+
+
+class Answers(nn.Module):
+    """What it is told of, beside the convolution's answer, and a buffer of the name that the exporter gives a mean."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.conv, self.answer = nn.Conv2d(3, 8, 3), answer
+        self.register_buffer("mean", torch.ones(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> object:
+        y = self.conv(x - self.mean)
+        return self.answer(y.mean((2, 3)), y)  # type: ignore[operator]
+
+
+@dataclass
+class Found:
+    scores: torch.Tensor
+    maps: list[torch.Tensor]
+    count: int = 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda scores, maps: {"scores": scores, "maps": maps, "count": 3, "none": None},
+        lambda scores, maps: Found(scores, [maps]),
+        lambda scores, maps: (scores, [Found(maps, [])]),
+    ],
+    ids=["dict", "dataclass", "nested"],
+)
+def test_the_tensors_in_whatever_forward_returns_are_the_outputs(answer: object) -> None:
+    result = rewritten(Answers(answer))
+    assert result.record.fidelity is not None
+    assert len(result.record.fidelity.outputs) == 2
+    assert isinstance(result.module(torch.randn(1, 3, 9, 9)), type(answer(0, 0)))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "computing",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
+    ids=["pruned", "weight_norm", "parametrised"],
+)
+def test_a_weight_that_is_computed_before_every_call_stays_and_is_explained(computing: object) -> None:
+    net = small()
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    computing(layers[0])  # type: ignore[operator]
+    (skip,) = [skip for skip in rewritten(net).record.skipped if skip.kind == "no-layer"]
+    assert skip.reason.endswith("make a parametrisation, weight_norm or pruning permanent first.")
