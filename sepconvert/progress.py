@@ -15,6 +15,7 @@ stage.
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
 _FIRST, _WORTH_SAYING = 6.0, 30.0  # seconds: after which it is known how long a stage takes, and from which it matters
+_QUICKER = " --quick gives a first answer in about a tenth of that."
 PROFILE, FIT = "Profile", "Fit"
 """The stages that take longest and whose steps are layers."""
 FIT_SHARE = 1.0
@@ -26,29 +27,32 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def watched(progress: Progress | bool) -> Iterator[Progress]:
+def watched(progress: Progress | bool, *, quick: bool = False) -> Iterator[Progress]:
     """Whom to tell: what was given, or for True a bar where somebody watches: in a terminal or a notebook.
 
-    Elsewhere a line on stderr says how long it will take, where that is long.
+    Elsewhere a line on stderr says how long it will take, where that is long. ``quick``: ``--quick`` was asked for.
     """
     if callable(progress):
         yield progress
     elif progress and (sys.stderr.isatty() or _in_notebook()):
-        with _progress_bar() as tell:
+        with _progress_bar(quick=quick) as tell:
             yield tell
     elif progress:
-        yield forecasting(silent, lambda text: print(text, file=sys.stderr, flush=True))
+        yield forecasting(silent, lambda text: print(text, file=sys.stderr, flush=True), quick=quick)
     else:
         yield silent
 
 
-def forecasting(tell: Progress, say: Callable[[str], None], clock: Callable[[], float] = monotonic) -> Progress:
+def forecasting(
+    tell: Progress, say: Callable[[str], None], clock: Callable[[], float] = monotonic, *, quick: bool = False
+) -> Progress:
     """Return whom to tell instead: after the first seconds it also says, once, about how long all will take.
 
     Args:
         tell: is told everything.
         say: gets the sentence, where it is worth one.
         clock: seconds.
+        quick: nothing needs to be said of ``--quick``.
     """
     stage, start, first, said = "", 0.0, 0, False
 
@@ -61,7 +65,7 @@ def forecasting(tell: Progress, say: Callable[[str], None], clock: Callable[[], 
             whole = (clock() - start) * total / (done - first)
             said = True
             if whole >= _WORTH_SAYING:
-                say(_forecast(name, whole))
+                say(_forecast(name, whole) + ("" if quick else _QUICKER))
         tell(what, done, total)
 
     return told
@@ -69,11 +73,11 @@ def forecasting(tell: Progress, say: Callable[[str], None], clock: Callable[[], 
 
 def _forecast(stage: str, seconds: float) -> str:
     if stage == FIT:
-        return f"About {_spelled(seconds)} for a fit. --quick gives a first answer in about a tenth of that."
+        return f"About {_spelled(seconds)} for a fit."
     fit = FIT_SHARE * seconds
     return (
         f"About {_spelled(seconds + fit)}: {_spelled(seconds)} to look at every layer and about as much for each fit; "
-        "timing comes on top. --quick gives a first answer in about a tenth of that."
+        "timing comes on top."
     )
 
 
@@ -90,7 +94,7 @@ def _in_notebook() -> bool:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Progress]:
+def _progress_bar(*, quick: bool) -> Iterator[Progress]:
     """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end.
 
     It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
@@ -122,4 +126,4 @@ def _progress_bar() -> Iterator[Progress]:
                 bar.refresh()
                 drawn = monotonic()
 
-        yield forecasting(tell, console.print)
+        yield forecasting(tell, console.print, quick=quick)

@@ -5,10 +5,10 @@ import pytest
 from sepconvert.progress import forecasting, silent
 
 
-def said(steps: list[tuple[float, str, int, int]]) -> list[str]:
+def said(steps: list[tuple[float, str, int, int]], *, quick: bool = False) -> list[str]:
     """What is said of steps at given seconds."""
     now, found = [0.0], list[str]()
-    tell = forecasting(silent, found.append, lambda: now[0])
+    tell = forecasting(silent, found.append, lambda: now[0], quick=quick)
     for second, what, done, total in steps:
         now[0] = second
         tell(what, done, total)
@@ -17,9 +17,11 @@ def said(steps: list[tuple[float, str, int, int]]) -> list[str]:
 
 def test_a_long_profile_is_foretold_with_its_fit_once() -> None:
     steps = [(20.0 * i, f"Profile: layer{i}", i, 9) for i in range(9)] + [(180.0, "Profile", 9, 9)]
-    (text,) = said([*steps, *((180 + 30.0 * i, "Fit", i, 9) for i in range(9))])
+    steps += [(180 + 30.0 * i, "Fit", i, 9) for i in range(9)]
+    (text,) = said(steps)
     assert text.startswith("About 6 minutes: 3 minutes to look at every layer and about as much for each fit")
     assert "--quick" in text
+    assert "--quick" not in said(steps, quick=True)[0]
 
 
 def test_a_fit_without_a_profile_is_foretold_too() -> None:

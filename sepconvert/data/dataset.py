@@ -224,7 +224,7 @@ def make_dataset(
         raise DataError(
             f"{origin} holds {count} sample(s) but the model takes {batch} at a time; give at least that many."
         )
-    warnings: tuple[str, ...] = () if targets is None else (ONLY_METRIC.format(origin),)
+    warnings: tuple[str, ...] = () if targets is None else (Note(ONLY_METRIC.format(origin)),)
     if rest:
         left_out = f"{origin}: the last {rest} of {count} samples were left out: the model takes {batch} at a time."
         warnings += (Note(left_out),)

@@ -48,6 +48,7 @@ class RefitSettings:
 
     Attributes:
         heldout: share of the inputs that are not fitted to but choose form and ridge.
+        asks_for_inputs: whether it is said that more inputs would help; not where only few were to be looked at.
         ridges: the grid of λ, ascending.
         sampling: how many positions to look at.
         memory_budget: bytes of live values kept in memory (the rest goes to a temporary folder); each site's moments
@@ -57,6 +58,7 @@ class RefitSettings:
     """
 
     heldout: float = 0.2
+    asks_for_inputs: bool = True
     ridges: tuple[float, ...] = RIDGES
     sampling: Sampling = field(default_factory=Sampling)
     memory_budget: int = 2 << 30
@@ -129,7 +131,8 @@ class Walk:
         self._coherent = COHERENT if answers_per_input(self._model, shapes) else 0.0
         with self._timed("plan"):
             segments = plan_segments(self._model, [target.stop for target in self._targets], size)
-        warnings = list(too_few_inputs([plan.site for plan in self._plans if plan.schemes], fitted.count))
+        sites = [plan.site for plan in self._plans if plan.schemes] if self._settings.asks_for_inputs else []
+        warnings = list(too_few_inputs(sites, fitted.count))
         with Spool(self._settings.memory_budget) as spool:
             original, self._batches = start_stream(spool, fitted, heldout, batch_size(shapes, size))
             try:

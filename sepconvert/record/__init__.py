@@ -15,7 +15,7 @@ History of the schema; every version is still read:
    Model Explorer's node data), ``files`` (what was read beside the model), ``notes`` (which were among the
    ``warnings``), ``integer_check``, ``changes`` (``compare`` only), ``inputs_given``, ``inputs_needed``;
    ``sites[].saving``, ``sites[].others`` (more layers of one weight), ``sites[].spectrum_form``;
-   ``fidelity.choices``, ``fidelity.metric``, ``fidelity.most_changed``; ``skipped[].precision``,
+   ``fidelity.choices``, ``fidelity.metric``, ``fidelity.most_changed``, ``fidelity.fitted``; ``skipped[].precision``,
    ``plan.alternatives[].floating`` and ``predicted_over_measured`` (float or INT8 by layers).
    A layer of ``graph`` may have the status ``already-separable``.
 """

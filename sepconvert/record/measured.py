@@ -119,6 +119,7 @@ class Fidelity:
 
     ``choices`` are those that top-1 does not count: several per sample, or of other outputs. ``metric`` is the one that
     was asked for; ``most_changed`` are the places, in the data, of the samples whose first output changed most.
+    ``fitted``: all are inputs that the new model was fitted to.
     """
 
     outputs: list[OutputFidelity]
@@ -130,6 +131,7 @@ class Fidelity:
     choices: list[ChoiceFidelity] = field(default_factory=list)
     metric: MetricFidelity | None = None
     most_changed: list[int] = field(default_factory=list)
+    fitted: bool = False
 
     @property
     def worst_choice(self) -> ChoiceFidelity | None:

@@ -26,6 +26,7 @@ def finish(chart: Any, height: int, description: str) -> "alt.TopLevelMixin":
         "labelFontSize": 11,
         "titleFontSize": 11,
         "labelOverlap": True,
+        "labelSeparation": 4,
     }
     config = {
         "background": "transparent",

@@ -12,7 +12,7 @@ from typing import Any
 
 from sepconvert.record import Record
 from sepconvert.report import layer_charts, model_charts
-from sepconvert.report.trials import method
+from sepconvert.report.sweeps import has_top1, method, metric_of
 
 
 def draw(record: Record) -> dict[str, dict[str, Any]]:
@@ -36,7 +36,11 @@ def draw(record: Record) -> dict[str, dict[str, Any]]:
     if record.latency:
         charts["samples"] = model_charts.timing_samples(len(record.latency) * (2 if record.totals.after else 1))
     if record.sweep is not None and record.sweep.points:
-        charts["pareto"] = model_charts.pareto(list(dict.fromkeys(method(point) for point in record.sweep.baselines)))
+        methods = list(dict.fromkeys(method(point) for point in record.sweep.baselines))
+        metric = metric_of(record.sweep)
+        charts["pareto"] = model_charts.pareto(
+            methods, top1=has_top1(record.sweep), metric=None if metric is None else metric.name
+        )
     if record.fine_tune is not None and record.fine_tune.get("curve"):
         charts["training"] = model_charts.training()
     return {name: chart.to_dict() for name, chart in charts.items()}

@@ -16,7 +16,6 @@ from sepconvert.record import (
     Fidelity,
     InputValues,
     Latency,
-    MetricFidelity,
     OutputFidelity,
     Record,
     SiteRecord,
@@ -24,7 +23,7 @@ from sepconvert.record import (
 )
 from sepconvert.record.difference import LEAST
 from sepconvert.record.ruin import ruins
-from sepconvert.report import figures
+from sepconvert.report import figures, metrics
 
 GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
 
@@ -36,6 +35,7 @@ SMALL_DROP, LARGE_DROP = 0.005, 0.02
 # whatever the outputs' error.
 MOST_KEPT, FEWEST_KEPT = 0.99, 0.9
 ROUNDING_ERROR = 1e-9
+_NO_MEAN = 1e-4  # of the standard deviation: a smaller mean is one of 0, rounded
 SLIGHT = 1.01  # a factor below this is no gain worth a colour
 
 TONES = {FASTER: GOOD, SLOWER: BAD}
@@ -141,27 +141,13 @@ def quality(record: Record) -> Claim:
     return Claim(f"{claim.short} on random inputs", text, BAD if claim.tone == BAD else MIXED)
 
 
-def metric(found: MetricFidelity) -> str:
-    """Return how a metric changed, against what, and whether that is within the bound."""
-    fell = f"{'down' if found.drop > 0 else 'up'} {figures.significant(abs(found.drop))}" if found.drop else "unchanged"
-    bound = ""
-    if found.max_drop is not None:
-        bound = f", {'within' if found.bounded else 'beyond'} the {figures.significant(found.max_drop)} allowed"
-    against = "labels" if found.labelled else "what the original says"
-    return f"{_moved(found)} ({fell}{bound}; against {against})"
-
-
-def _moved(found: MetricFidelity) -> str:
-    return f"{found.before:.4g} → {found.after:.4g}"
-
-
 def _with_metric(fidelity: Fidelity, claim: Claim) -> Claim:
     """The user's own metric comes first; the bound on it decides, but for what is beyond use."""
-    found = fidelity.metric
+    found = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
     if found is None:
         return claim
-    short = f"{found.name} {_moved(found)}"
-    text = f"The metric {found.name} on {inputs(fidelity)}: {metric(found)}. {claim.sentence}"
+    short = f"{found.name} {metrics.moved(found)}"
+    text = f"The metric {found.name} on {inputs(fidelity)}: {metrics.words(found)}. {claim.sentence}"
     if found.max_drop is None or ruins(fidelity.worst.decisive_error if fidelity.worst else None):
         return Claim(f"{short}; {claim.short}" if claim.tone == BAD else short, text, claim.tone)
     return Claim(short, text, GOOD if found.bounded else BAD)
@@ -191,8 +177,9 @@ def inputs(fidelity: Fidelity) -> str:
 
 def values(found: InputValues) -> str:
     """What values an input has, so that a wrong preparation shows."""
+    mean = 0.0 if abs(found.mean) < _NO_MEAN * found.std else found.mean
     return (
-        f"Input {found.name}: values from {found.lowest:.4g} to {found.highest:.4g}, mean {found.mean:.4g}, standard "
+        f"Input {found.name}: values from {found.lowest:.4g} to {found.highest:.4g}, mean {mean:.4g}, standard "
         f"deviation {found.std:.4g}."
     )
 

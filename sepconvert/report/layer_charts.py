@@ -60,11 +60,15 @@ def error_curve(names: list[str], shown: set[str]) -> "alt.TopLevelMixin":
 
     looks = dict(zip(names, zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
     domain = [name for name in names if name in shown]
-    colour = alt.Color("form:N", scale=alt.Scale(domain=domain, range=[looks[name][0] for name in domain]))
+    # Three names fit a row on a phone.
+    legend = alt.Legend(columns=3)
+    colour = alt.Color(
+        "form:N", legend=legend, scale=alt.Scale(domain=domain, range=[looks[name][0] for name in domain])
+    )
     shape = alt.Shape("form:N", scale=alt.Scale(domain=domain, range=[looks[name][1] for name in domain]))
     base = alt.Chart(alt.NamedData("curve")).encode(
         x=alt.X("rank:Q", title="rank", scale=alt.Scale(type="log", base=2, nice=False), axis=alt.Axis(format="d")),
-        y=alt.Y("error:Q", title="relative error", scale=alt.Scale(type="log"), axis=decades()),
+        y=alt.Y("error:Q", title="relative error", scale=alt.Scale(type="log", nice=False, padding=24), axis=decades()),
         tooltip=[
             alt.Tooltip("form:N", title="Form"),
             alt.Tooltip("rank:Q", title="Rank"),

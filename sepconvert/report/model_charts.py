@@ -31,8 +31,11 @@ def timing_samples(rows: int) -> "alt.TopLevelMixin":
     return finish(alt.layer(ticks, medians), 40 * rows, "Ticks: all timed runs before and after, with their medians.")
 
 
-def pareto(methods: list[str]) -> "alt.TopLevelMixin":
-    """Speed against error of all models of a sweep: one line per method, the sweep's own with its front."""
+def pareto(methods: list[str], *, top1: bool, metric: str | None) -> "alt.TopLevelMixin":
+    """Speed against error of all models of a sweep: one line per method, the sweep's own with its front.
+
+    ``top1`` and ``metric``, by its name, are told of a point where there are such figures.
+    """
     import altair as alt
 
     series = {"this sweep": AFTER, **dict(zip(methods, _METHOD_COLOURS * len(methods), strict=False))}
@@ -49,7 +52,8 @@ def pareto(methods: list[str]) -> "alt.TopLevelMixin":
             alt.Tooltip("label:N", title="Model"),
             alt.Tooltip("x_text:N", title="Speed-up"),
             alt.Tooltip("error_text:N", title="Relative error"),
-            alt.Tooltip("top1_text:N", title="Top-1"),
+            *([alt.Tooltip("top1_text:N", title="Top-1")] if top1 else []),
+            *([alt.Tooltip("metric_text:N", title=metric)] if metric else []),
         ],
     )
     colour = alt.Color(

@@ -54,6 +54,11 @@ def _is_faster(record: Record) -> bool:
     return bool(record.latency) and record.latency[0].difference == FASTER
 
 
+def _is_fitted(record: Record) -> bool:
+    """Whether nothing is known about other inputs than those that were fitted to."""
+    return record.fidelity is not None and record.fidelity.fitted
+
+
 def _without_data(record: Record) -> str | None:
     if record.inputs_given is not None or record.command != "rewrite":
         return None
@@ -134,6 +139,8 @@ def _no_test_data(record: Record) -> str | None:
 def _room(record: Record) -> str | None:
     if record.command != "rewrite" or not _is_faster(record) or _loses(record) or _error(record) is None:
         return None
+    if _is_fitted(record):
+        return None
     speedup = record.latency[0].speedup
     assert speedup is not None
     if speedup < _WORTH_MORE:
@@ -161,7 +168,7 @@ def _int8(record: Record) -> str | None:
 
 def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
-    if record.output is None or record.command != "rewrite":
+    if record.output is None or record.command != "rewrite" or _is_fitted(record):
         return None
     return f"Use {record.output.path} in the original's place: inputs and outputs have the same names and shapes."
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*")
-_BREAK_AFTER = re.compile(r"(?<=[/._:\-])(?=[^/._:\-])")
+_BREAK_AFTER = re.compile(r"(?<=[^/._:\-][/._:\-])(?=[^/._:\-])")
 _SCRIPTS = ("core.js", "table.js", "charts.js", "network.js")
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sepconvert.record import Record, SiteRecord, SweepPoint
-from sepconvert.report import figures
+from sepconvert.report import figures, metrics
 from sepconvert.report.layers import LayerRow, LayerTable
 from sepconvert.report.network import lay_out
 from sepconvert.report.recommended import recommend
-from sepconvert.report.trials import TUNING_SERIES, method
+from sepconvert.report.sweeps import method
+from sepconvert.report.trials import TUNING_SERIES
 
 _CURVE_POINTS = 16
 _SPECTRUM_POINTS = 64
@@ -147,6 +148,7 @@ def _point(point: SweepPoint, series: str) -> dict[str, Any]:
         "error": point.error,
         "error_text": figures.error(point.error),
         "top1_text": figures.percent(point.top1, figures.NOT_MEASURED),
+        "metric_text": "" if point.metric is None else metrics.values(point.metric)[1],
     }
 
 

@@ -48,7 +48,11 @@ def _beyond(knee: SweepPoint, front: Sequence[SweepPoint]) -> str:
     """What the next faster model costs."""
     place = front.index(knee) + 1
     if place == len(front) or not knee.error or not knee.speedup:
-        return " None that was tried is faster: larger --budgets may be possible." if place == len(front) else ""
+        return (
+            " None that was tried is measurably faster: larger --budgets may be possible."
+            if place == len(front)
+            else ""
+        )
     after = front[place]
     faster, worse = (after.speedup or 0) / knee.speedup, (after.error or 0) / knee.error
     return f" {after.label} is {figures.ratio(faster)} as fast as that, with {figures.ratio(worse)} the error."

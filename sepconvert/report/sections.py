@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sepconvert.record import Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
-from sepconvert.report import claims, figures
+from sepconvert.report import claims, figures, metrics
 from sepconvert.report.layers import Pairs
 
 
@@ -138,6 +138,10 @@ def _quality_figure(record: Record) -> Figure:
         return Figure("Accuracy", figures.NOT_MEASURED, None, "", "", claims.MIXED)
     claim = claims.quality(record)
     note = claims.inputs(fidelity)
+    metric = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
+    if metric is not None:
+        tone = claims.NEUTRAL if metric.drop >= 0 and claim.tone == claims.GOOD else claim.tone
+        return Figure(metric.name, *metrics.values(metric), metrics.change(metric), note, tone)
     if fidelity.top1_before is not None and fidelity.top1_after is not None:
         change = fidelity.top1_after - fidelity.top1_before
         before, after = figures.percent(fidelity.top1_before), figures.percent(fidelity.top1_after)
@@ -204,12 +208,13 @@ def fidelity_view(record: Record) -> FidelityView | None:
         ("New model", fidelity.top1_after),
         ("Both give the same answer", fidelity.top1_agreement),
     )
+    metric = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
     return FidelityView(
         outputs=tuple(_output_row(output) for output in fidelity.outputs),
         inputs=claims.inputs(fidelity),
         values=tuple(claims.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
-        metric=() if fidelity.metric is None else ((fidelity.metric.name, claims.metric(fidelity.metric)),),
+        metric=() if metric is None else ((metric.name, metrics.words(metric)),),
         choices=tuple((choice.name, claims.choice(choice)) for choice in fidelity.choices),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
         has_parts=any(o.parts for o in fidelity.outputs),

@@ -1,19 +1,17 @@
-"""What was tried: the models of a sweep, the plan, the fine-tuning and the sample pictures, as plain data."""
+"""What was tried: the plan, the fine-tuning and the sample pictures, as plain data."""
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from sepconvert.record import FASTER, NONE, SLOWER, Record, SampleImages, SweepPoint
+from sepconvert.record import FASTER, NONE, SLOWER, Record, SampleImages
 from sepconvert.report import figures
 from sepconvert.report.layers import Pairs, plain_value, words
-from sepconvert.report.recommended import recommend
 
 # Only pictures that are in the page already: anything else would be fetched, or run.
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _PICTURE_BUDGET = 250_000
-_SHORTEST_STAGE = 0.05  # seconds
+_SHORTEST_STAGE, _SMALL_STAGE = 0.05, 0.02  # seconds, share of all of them
 _PLAN_WORDS = {
     "rank": "Rank",
     "macs": "MACs, new/old",
@@ -61,7 +59,6 @@ _INT8_WORDS = {
     "kept": "Weights of the model in INT8 that were kept",
 }
 TUNING_SERIES = {"divergence": "held-out inputs", "training": "training batches"}
-_SHARE_WORDS = {"planned": "planned layer by layer", "uniform": "evenly"}
 _STAGE_WORDS = {
     "profile": "Profiling the layers",
     "plan": "Cutting the network into segments",
@@ -71,23 +68,6 @@ _STAGE_WORDS = {
     "moments": "Collecting statistics of patches",
     "fit": "Fitting factors",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SweepRow:
-    """One model of a sweep; ``place`` says whether another one is better in every way, ``own`` that it was planned."""
-
-    label: str
-    speedup: str
-    interval: str
-    error: str
-    top1: str
-    macs: str
-    params: str
-    rewritten: str
-    place: str
-    own: bool
-    command: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,46 +87,6 @@ class SampleView:
     label: str
     pictures: tuple[tuple[str, str | None, str | None], ...]
     shows_outputs: bool
-
-
-def sweep_rows(record: Record) -> tuple[SweepRow, ...]:
-    """Return the models of a sweep, the slowest first, then those of other methods."""
-    if record.sweep is None:
-        return ()
-    points = sorted(record.sweep.points, key=lambda p: p.speedup if p.speedup is not None else math.inf)
-    found = recommend(record)
-    knee = None if found is None else found.point
-    places = ["recommended" if p is knee else "unbeaten" if p.on_front else "beaten by another" for p in points]
-    rows = [_sweep_row(p, place, own=True) for p, place in zip(points, places, strict=True)]
-    return tuple(rows + [_sweep_row(p, _against(p, points), own=False) for p in record.sweep.baselines])
-
-
-def _against(point: SweepPoint, points: list[SweepPoint]) -> str:
-    """Say how a model of another method stands against those of the sweep."""
-    if point.speedup is None or point.error is None:
-        return "not measured in full"
-    return next((f"beaten by {own.label}" for own in points if own.beats(point)), "not beaten by this sweep")
-
-
-def method(point: SweepPoint) -> str:
-    """Name the method that a point of another method belongs to: its label up to the first comma."""
-    return point.label.partition(",")[0]
-
-
-def _sweep_row(point: SweepPoint, place: str, own: bool) -> SweepRow:
-    return SweepRow(
-        label=point.label,
-        speedup=figures.ratio(point.speedup, figures.NOT_MEASURED),
-        interval=figures.interval(point.speedup_ci95) or "",
-        error=figures.error(point.error),
-        top1=figures.percent(point.top1, figures.NOT_MEASURED),
-        macs=figures.count(point.macs),
-        params=figures.count(point.params),
-        rewritten=figures.exact(point.sites_rewritten),
-        place="; ".join([place, *["beyond use"] * point.ruined, *["timing was noisy"] * (point.stable is False)]),
-        own=own,
-        command=point.command,
-    )
 
 
 def sample_views(record: Record) -> tuple[SampleView, ...]:
@@ -206,6 +146,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
     asked, predicted = record.plan.budget, record.plan.predicted or {}
     measured = _outcome(record, asked) | (record.plan.measured or {})
     bounds = [measured.pop(f"architecture_speedup_{end}", None) for end in ("low", "high")]
+    if asked.get("share") == "planned":  # as every plan is that was not asked to be even
+        asked = {label: value for label, value in asked.items() if label != "share"}
     labels = list(dict.fromkeys([*asked, *predicted, *measured]))
     rows = []
     for label in labels:
@@ -224,7 +166,7 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
 
 def _plan_value(label: str, value: Any) -> str:
     if label == "share":
-        return _SHARE_WORDS.get(value, str(value))
+        return "evenly" if value == "uniform" else str(value)
     if label == "rank" and value < 1:
         return f"{figures.percent(value, decimals=0)} of each layer’s MACs"
     return figures.ratio(value) if "speedup" in label else plain_value(label, value)
@@ -245,9 +187,9 @@ def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
 
 
 def stage_pairs(record: Record) -> Pairs:
-    """Return how long each stage of the command took."""
+    """Return how long each stage of the command took, but for those that hardly took any time, the longest first."""
+    least = max(_SHORTEST_STAGE, _SMALL_STAGE * sum(record.seconds.values()))
+    found = sorted(record.seconds.items(), key=lambda item: -item[1])
     return tuple(
-        (_STAGE_WORDS.get(stage, words(stage)), figures.seconds(time))
-        for stage, time in record.seconds.items()
-        if time >= _SHORTEST_STAGE
+        (_STAGE_WORDS.get(stage, words(stage)), figures.seconds(time)) for stage, time in found if time >= least
     )

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sepconvert.record import FASTER, Record, SweepPoint
-from sepconvert.report import claims, figures, tuning
+from sepconvert.report import claims, figures, metrics, tuning
 from sepconvert.report.alternatives import chosen_claim
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
 from sepconvert.report.skips import others
@@ -139,7 +139,8 @@ def _describe(point: SweepPoint, base: float | None) -> str:
     interval = f" (95{figures.SPACE}% interval {bounds})" if bounds else ""
     top1 = f", {_top1(point, base)}" if point.top1 is not None else ""
     error = figures.error(point.error)
-    metric = "" if point.metric is None else f", {point.metric.name} {claims.metric(point.metric)}"
+    found = metrics.told(point.metric, base, point.top1)
+    metric = "" if found is None else f", {found.name} {metrics.words(found)}"
     return f"Asked for {point.label}: {claims.factor(point)}{interval}, relative error {error}{top1}{metric}."
 
 

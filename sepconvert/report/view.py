@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
 from sepconvert.record import SEPARABLE, Record
-from sepconvert.report import figures, layers, origin, sections, summary, trials
+from sepconvert.report import figures, layers, origin, sections, summary, sweeps, trials
 from sepconvert.report.alternatives import AlternativesView, alternatives_view
 from sepconvert.report.changes import ChangesView, changes_view
 from sepconvert.report.glossary import glossary
@@ -28,8 +28,7 @@ class PageView:
     figures: tuple[sections.Figure, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    sweep: tuple[trials.SweepRow, ...]
-    sweep_device: str | None
+    sweep: sweeps.SweepTable | None
     layers: LayerTable
     forms: Pairs
     has_network: bool
@@ -46,6 +45,7 @@ class PageView:
     uncounted: tuple[str, ...]
     fidelity: sections.FidelityView | None
     samples: tuple[trials.SampleView, ...]
+    samples_title: str
     samples_are_pictures: bool
     samples_left_out: int
     alternatives: AlternativesView | None
@@ -79,8 +79,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         figures=sections.headline_figures(record),
         warnings=tuple(record.warnings),
         notes=tuple(record.notes),
-        sweep=trials.sweep_rows(record),
-        sweep_device=record.sweep.device if record.sweep else None,
+        sweep=sweeps.tabulate(record),
         layers=table,
         forms=_forms(record),
         has_network=record.graph is not None and bool(record.graph.nodes),
@@ -97,6 +96,7 @@ def view(record: Record, table: LayerTable, charts: tuple[str, ...]) -> PageView
         uncounted=sections.uncounted(record.totals),
         fidelity=sections.fidelity_view(record),
         samples=samples,
+        samples_title="Samples that changed most" if record.fidelity and record.fidelity.most_changed else "Samples",
         samples_are_pictures=any(sample.shows_outputs for sample in samples),
         samples_left_out=len(record.samples) - len(samples),
         alternatives=alternatives_view(record),

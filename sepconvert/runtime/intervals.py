@@ -124,7 +124,7 @@ def describe_pace(epochs: Sequence[Samples]) -> list[str]:
 
 
 def _share(change: float) -> str:
-    return f"{change:.0%}" if change < 1 else f"a factor of {1 + change:.1f}"
+    return f"{100 * change:.0f} %" if change < 1 else f"a factor of {1 + change:.1f}"
 
 
 def _drift(rounds: Samples) -> float:

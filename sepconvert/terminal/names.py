@@ -16,8 +16,8 @@ def plain_console(*, stderr: bool) -> Console:
 
 
 def plain(text: str) -> str:
-    """Put ordinary spaces for the narrow ones of the page: not every terminal has them."""
-    return text.replace(figures.SPACE, " ")
+    """Put ordinary spaces and arrows for those of the page: not every terminal has them."""
+    return text.replace(figures.SPACE, " ").replace("→", "->")
 
 
 def numbers(*headings: str, no_wrap: bool = True) -> list[Column]:

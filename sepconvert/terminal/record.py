@@ -11,11 +11,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from sepconvert.record import Latency, Record, SiteRecord
-from sepconvert.report import claims, figures, precision, tuning
+from sepconvert.record import Fidelity, Latency, Record, SiteRecord
+from sepconvert.report import claims, figures, metrics, precision, tuning
 from sepconvert.report.changes import changes_view
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
+from sepconvert.report.trials import stage_pairs
 from sepconvert.report.verdict import judge
 from sepconvert.terminal.names import Visible, numbers, plain, plain_console
 from sepconvert.terminal.summary import render_summary
@@ -134,6 +135,7 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
         *(["Becomes", *numbers("Error")] if rewritten else ["Status"]),
         box=None,
         pad_edge=False,
+        padding=(0, 2 if width >= _WIDE else 1, 0, 0),
         header_style="bold",
     )
     letters = {form.name: form.letter for form in record.forms}
@@ -186,8 +188,8 @@ def _tuning(record: Record) -> list[RenderableType]:
     told = ", ".join([f"divergence {values}", *tuning.shares(found)])
     steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
     text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
-    lines, trained = [text.replace("→", "->")], tuning.int8_tuning(record)
-    return [Text(plain(line), overflow="fold") for line in (*lines, *([trained.sentence] if trained else []))]
+    trained = tuning.int8_tuning(record)
+    return [Text(plain(line), overflow="fold") for line in (text, *([trained.sentence] if trained else []))]
 
 
 def _fidelity(record: Record) -> list[RenderableType]:
@@ -204,21 +206,25 @@ def _fidelity(record: Record) -> list[RenderableType]:
             table.add_row(f"  {part.name}", figures.error(part.relative_error, "-"), "", "")
     parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
     parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
+    claim = claims.quality(record)
+    if claim.tone == claims.BAD:
+        return [*parts, Text(plain(claim.sentence), style=_COLOURS[claims.BAD], overflow="fold")]
+    return [*parts, *(Text(plain(answer), overflow="fold") for answer in _answers(found))]
+
+
+def _answers(found: Fidelity) -> Iterator[str]:
+    """What became of the answers: against labels, by the metric that was asked for, and against the original."""
     if found.top1_before is not None and found.top1_after is not None:
         before, after = (figures.percent(share, decimals=2) for share in (found.top1_before, found.top1_after))
         change = figures.points(found.top1_after - found.top1_before)
-        parts.append(Text(plain(f"Top-1 (the original's first): {before} -> {after} ({change})")))
-    if found.metric is not None:
-        parts.append(Text(plain(f"Metric {found.metric.name}: {claims.metric(found.metric)}"), overflow="fold"))
+        yield f"Top-1: {before} -> {after} ({change})"
+    metric = metrics.told(found.metric, found.top1_before, found.top1_after)
+    if metric is not None:
+        yield f"Metric {metric.name}: {metrics.words(metric)}"
     if found.top1_agreement is not None:
-        parts.append(Text(plain(f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}")))
+        yield f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}"
     for choice in found.choices:
-        text = f"Same choice as the original in {choice.name}: {claims.choice(choice)}"
-        parts.append(Text(plain(text), overflow="fold"))
-    claim = claims.quality(record)
-    if claim.tone == claims.BAD:
-        parts.append(Text(plain(claim.sentence), style=_COLOURS[claims.BAD], overflow="fold"))
-    return parts
+        yield f"Same choice as the original in {choice.name}: {claims.choice(choice)}"
 
 
 def _latency(timing: Latency) -> Text:
@@ -240,10 +246,10 @@ def _remarks(timing: Latency) -> str:
 
 def _ending(record: Record) -> list[RenderableType]:
     parts: list[RenderableType] = []
-    stages = {stage: seconds for stage, seconds in record.seconds.items() if seconds >= 0.05}
+    stages = stage_pairs(record)
     if stages:
-        listed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
-        parts.append(Text(f"{sum(stages.values()):.1f} s in stages: {listed}"))
+        told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {seconds}" for stage, seconds in stages)
+        parts.append(Text(plain(f"Time: {told}.")))
     if record.output is not None and record.command == "rewrite":
         size = plain(figures.size(record.output.bytes))
         checks = {"rewritten site": record.self_check, "quantised layer": record.integer_check}

@@ -9,6 +9,7 @@ from rich.text import Text
 from sepconvert.record import NONE, Record, SiteRecord, SweepPoint
 from sepconvert.report import figures
 from sepconvert.report.alternatives import AlternativesView, alternatives_view, chosen_claim
+from sepconvert.report.sweeps import has_top1, metric_of
 from sepconvert.report.trials import PlanRow, plan_rows
 from sepconvert.terminal.names import numbers, plain
 
@@ -30,7 +31,7 @@ def render_times(record: Record) -> Iterator[RenderableType]:
         yield _plan(plan_rows(record))
     if record.sweep is not None:
         title = Text("Models of this sweep (*: no other is both faster and closer), then simpler methods", style="bold")
-        yield Group(title, _sweep(record.sweep.points, record.sweep.baselines))
+        yield Group(title, _sweep(record))
 
 
 def _site_times(sites: Sequence[SiteRecord]) -> Table:
@@ -68,18 +69,28 @@ def _plan(rows: Sequence[PlanRow]) -> Table:
     return table
 
 
-def _sweep(points: Sequence[SweepPoint], baselines: Sequence[SweepPoint]) -> Table:
-    model = Column("Model", overflow="ellipsis", no_wrap=True, max_width=38)
-    metrics = list(dict.fromkeys(point.metric.name for point in points if point.metric is not None))
-    columns = numbers("speed-up", "error", "top-1", *metrics, "MACs", "sites")
-    table = Table(model, *columns, box=None, pad_edge=False)
-    for point in (*points, *baselines):
-        table.add_row(
+def _sweep(record: Record) -> Table:
+    sweep, macs = record.sweep, record.totals.before.macs
+    assert sweep is not None
+    metric, labelled = metric_of(sweep), has_top1(sweep)
+    found = [*(["top-1"] if labelled else []), *([] if metric is None else [metric.name])]
+    columns = numbers("speed-up", "error", *found, "MACs", "sites")
+    table = Table(Column("Model", overflow="fold"), *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+
+    def add(label: str, speedup: str, error: str, top1: float | None, value: float | None, *rest: str) -> None:
+        judged = [plain(figures.percent(top1, "", decimals=2))] if labelled else []
+        judged += [] if metric is None else ["" if value is None else f"{value:.4g}"]
+        table.add_row(label, speedup, error, *judged, *rest)
+
+    before = None if metric is None else metric.before
+    add("  the original", "1", "0", sweep.top1_before, before, plain(figures.count(macs, "")), "0")
+    for point in (*sweep.points, *sweep.baselines):
+        add(
             f"{'* ' if point.on_front else '  '}{point.label}{' (beyond use)' if point.ruined else ''}",
             _speedup(point),
             figures.error(point.error, ""),
-            plain(figures.percent(point.top1, "", decimals=2)),
-            *("" if point.metric is None else f"{point.metric.after:.4g}" for _ in metrics),
+            point.top1,
+            None if point.metric is None else point.metric.after,
             plain(figures.count(point.macs, "")),
             "" if point.sites_rewritten is None else str(point.sites_rewritten),
         )

@@ -34,7 +34,9 @@ _PROFILE = replace(
     closer=float("inf"),
     sampling=Sampling(per_term=1.0, least=2_000, heldout=1_000),
 )
-_REFIT = RefitSettings(ridges=(1e-2,), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500), evaluations=10)
+_REFIT = RefitSettings(
+    ridges=(1e-2,), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500), evaluations=10, asks_for_inputs=False
+)
 
 
 def seen(request: Request, calibration: Dataset | None) -> Dataset | None:

@@ -6,6 +6,7 @@ model whose BatchNorms were folded into its convolutions remembers nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from sepconvert.data import Dataset, count_overlap
 from sepconvert.graph.heads import expose
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.trained_range import first_trained_range
-from sepconvert.record import InputValues
+from sepconvert.record import InputValues, Note, Record
 from sepconvert.workflows.opened import OpenedModel
 
 _SAMPLES = 64
@@ -76,6 +77,25 @@ def _values_of(opened: OpenedModel, dataset: Dataset, name: str) -> NDArray[np.f
             break
         found.append(values)
     return np.concatenate(found) if found else None
+
+
+def judged_by_fitted(record: Record, inputs: int) -> Record:
+    """Say in a record that accuracy was measured on the calibration inputs, and whether all of these were fitted to.
+
+    Args:
+        record: its plan says how many were held out, if any were.
+        inputs: how many calibration inputs there are.
+    """
+    held_out = ((record.plan and record.plan.measured) or {}).get("held_out_inputs")
+    on = "the inputs that the layers were fitted to"
+    if held_out:
+        on = f"all {inputs} calibration inputs, {inputs - held_out} of which were fitted to"
+    fidelity = None if record.fidelity is None else replace(record.fidelity, fitted=not held_out)
+    said = Note(
+        f"Without --test-data, error and accuracy are measured on {on}; on others they may be worse. Give --test-data, "
+        "none of them in --data."
+    )
+    return replace(record, fidelity=fidelity).telling([said])
 
 
 def data_warnings(calibration: Dataset | None, test: Dataset | None, training: Dataset | None = None) -> list[str]:

@@ -27,7 +27,7 @@ from sepconvert.workflows.fine_tune import (
 )
 from sepconvert.workflows.fit import describe_result, with_refit
 from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
-from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.measure import measure_fidelity, measure_latency
@@ -118,7 +118,7 @@ def rewrite(
     """
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
-    with watched(progress) as tell:
+    with watched(progress, quick=planning.quick) as tell:
         request = Request(
             model=model,
             output=None if output is None else Path(output),
@@ -158,7 +158,8 @@ def _run(request: Request) -> RewriteResult:
     if training is not None:
         varied = training_variants(request, training, opened)
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
-    calibration = seen(request, calibration)
+    given = calibration
+    calibration = seen(request, given)
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
     with naming(source.name), one_blas_thread():
@@ -176,6 +177,7 @@ def _run(request: Request) -> RewriteResult:
             settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
         record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
+        record = record if test is not None else judged_by_fitted(record, calibration.count)
         assert record.fidelity is not None
         resumable = tuned is not None and resumable_from(destination)
         refuse_ruin(planner, worst_error(record.fidelity), record.fidelity.data, resumable)
@@ -184,6 +186,7 @@ def _run(request: Request) -> RewriteResult:
         record,
         seconds=dict(planner.seconds),
         fine_tune=None if tuned is None else dict(tuned.figures),
+        inputs_given=None if given is None else given.count,
     )
     learned = () if tuned is None else tuned.warnings
     quick = (QUICK,) if planning.quick else ()
@@ -246,7 +249,6 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         integer_check=None if settled.int8 is None else settled.int8.check,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged, fidelity, request.reading),
-        inputs_given=None if case.calibration is None else case.calibration.count,
         inputs_needed=max(map(inputs_needed, rewritten), default=None) if case.calibration is not None else None,
         input_values=values,
     ).telling([*settled.fit.warnings, *settled.warnings, *warnings, *range_warnings(opened, judged, values)])

@@ -16,7 +16,7 @@ from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.effort import QUICK, seen
-from sepconvert.workflows.input_warnings import data_warnings, range_warnings
+from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import prepare_int8
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
@@ -98,7 +98,7 @@ def sweep(
     if not budgets:
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
     asked = [Budget("speedup", budget) for budget in budgets]
-    with watched(progress) as tell:
+    with watched(progress, quick=planning.quick) as tell:
         request = Request(
             model=model,
             output=None if output is None else Path(output),
@@ -169,6 +169,7 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
                 *range_warnings(opened, test or calibration, values),
             ]
         )
+        record = record if test is not None else judged_by_fitted(record, calibration.count)
         record = replace(record, advice=advise(record))
         outputs.stage(stage, record)
     return record

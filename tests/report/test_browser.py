@@ -45,6 +45,33 @@ def test_nothing_is_wider_than_the_window_and_no_table_is_cut_off(browse: Any, p
             assert opened.page.evaluate(f"{cut}.map(s => s.ariaLabel)") == []
 
 
+def test_wide_figures_and_cautious_claims_fit_a_phone(browse: Any, records: Any, tmp_path: Path) -> None:
+    record = records.rewrite()
+    unsteady = replace(record.latency[0], stable=False)
+    sites = [replace(site, error_heldout=site.error_heldout and 3.5e-4) for site in record.sites]
+    path = tmp_path / "unsteady.html"
+    path.write_text(render(replace(record, latency=[unsteady], sites=sites)), encoding="utf-8")
+    cut = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 2)"
+    with browse(path, width=390) as opened:
+        assert opened.page.evaluate(f"{cut}.map(s => s.ariaLabel)") == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_names_of_all_forms_fit_beside_the_curves(browse: Any, records: Any, tmp_path: Path, width: int) -> None:
+    record = records.rewrite()
+    curve = [replace(record.sites[1].error_by_rank[0], form=form.name) for form in record.forms]
+    path = tmp_path / "forms.html"
+    path.write_text(
+        render(replace(record, sites=[replace(site, error_by_rank=curve) for site in record.sites])), encoding="utf-8"
+    )
+    inside = """[...document.querySelectorAll('#chart-curve text')].filter(t => {
+        const [a, b] = [t.getBoundingClientRect(), document.getElementById('chart-curve').getBoundingClientRect()];
+        return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+    }).map(t => t.textContent)"""
+    with browse(path, width=width) as opened:
+        assert {form.name for form in record.forms} | {"rank"} <= set(opened.page.evaluate(inside))
+
+
 def test_the_printed_page_has_the_whole_table(browse: Any, records: Any, tmp_path: Path) -> None:
     path = tmp_path / "dense.html"
     path.write_text(render(records.dense(60)), encoding="utf-8")

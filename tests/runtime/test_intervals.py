@@ -117,7 +117,7 @@ def test_a_quiet_measurement_is_stable() -> None:
 
 def test_a_wide_interval_is_unstable() -> None:
     (reason,) = judge_stability([np.ones((20, 2))], 0.9, 1.1, "speed-up")
-    assert "interval of the speed-up is 22% wide" in reason
+    assert "interval of the speed-up is 22 % wide" in reason
 
 
 def drifting(columns: int, *, slower: int = 0) -> list[np.ndarray]:

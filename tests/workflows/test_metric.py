@@ -122,7 +122,7 @@ def test_compare_measures_it_with_labels_and_pictures_of_any_shape(
     assert all(labels.shape == masks.shape for _, labels in seen)
     assert record.fidelity is not None
     assert record.fidelity.metric == MetricFidelity("metric", 0.5, 0.5, True)
-    assert any("only --metric uses it" in warning for warning in record.warnings)
+    assert any("only --metric uses it" in note for note in record.notes)
     assert "metric" in record.summary()
     assert Record.from_json(record.to_json()).fidelity == record.fidelity
 
@@ -157,7 +157,7 @@ def test_the_gate_is_on_choices_and_the_metric_too(vgg: Path) -> None:
 
 def test_the_verdict_begins_with_the_metric_and_its_bound_decides(vgg: Path) -> None:
     record = sepconvert.analyze(vgg)
-    for bound, tone, words in ((0.2, claims.GOOD, "within the 0.200"), (0.05, claims.BAD, "beyond the 0.050")):
+    for bound, tone, words in ((0.2, claims.GOOD, "within the 0.2"), (0.05, claims.BAD, "beyond the 0.05")):
         found = fidelity(metric=MetricFidelity("mean-iou", 0.9, 0.8, False, bound))
         object.__setattr__(record, "fidelity", found)
         claim = claims.quality(record)

@@ -5,7 +5,7 @@
   if (!host || !net) return;
   const info = document.getElementById("network-info");
   const zoom = document.getElementById("zoom");
-  const NARROWEST = 108, WIDTH = 82, HEIGHT = 34, LANE = 46, TRACK = 6, EDGE = 16, GAP = 22, JOIN = 9;
+  const NARROWEST = 108, WIDTH = 88, HEIGHT = 34, LANE = 46, TRACK = 6, EDGE = 16, GAP = 22, JOIN = 9;
   const SIGNS = { Add: "+", Sum: "+", Sub: "−", Mul: "×", Concat: "∥" };
   const svgNode = (name, attributes, ...children) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -106,10 +106,10 @@
         if (node.n) group.append(svgNode("text", { x, y: y + 8, class: "count" }, String(node.n)));
         return group;
       }
-      const upper = node.n ? `${node.n} · ${node.kernel}` : node.status === "skipped" || node.status === "already-separable" ? node.op : node.status;
+      const upper = node.n ? `${node.n} · ${node.kernel.replace(" transposed", "ᵀ")}` : node.status === "skipped" || node.status === "already-separable" ? node.op : node.status;
       const lower = node.n ? node.label : node.status === "skipped" || node.status === "already-separable" ? node.label ?? "" : node.name;
       const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 13)), svgNode("text", { x, y: y + 11 }, fit(lower, 13)));
+      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 14)), svgNode("text", { x, y: y + 11 }, fit(lower, 14)));
       return group;
     });
 
