@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sepconvert.record import LayerChange, ModelLayer, Record
+from sepconvert.record import LayerChange, ModelChanges, ModelLayer, Record
 from sepconvert.report import figures
 
 _KINDS = {"weights": "other weights", "changed": "another node", "replaced": "other nodes"}
@@ -37,14 +37,22 @@ def changes_view(record: Record) -> ChangesView | None:
         return None
     named = ((f"{figures.plural(len(nodes), 'node')} {how}", nodes) for how, nodes in _named(record))
     return ChangesView(
-        summary=(
-            f"{figures.plural(found.same, 'node')} of the original {'is' if found.same == 1 else 'are'} the same, "
-            f"{found.other_weights} have other weights, {found.changed} became other nodes; {len(found.removed)} "
-            f"were removed and {len(found.added)} added."
-        ),
+        summary=_summary(found),
         layers=tuple(map(_layer, found.layers)),
         lists=tuple((title, _cut(nodes)) for title, nodes in named if nodes),
     )
+
+
+def _summary(found: ModelChanges) -> str:
+    counted = (
+        (found.same, "is the same", "are the same"),
+        (found.other_weights, "has other weights", "have other weights"),
+        (found.changed, "became other nodes", "became other nodes"),
+        (len(found.removed), "is removed", "are removed"),
+    )
+    parts = [f"{figures.exact(number)} {one if number == 1 else many}" for number, one, many in counted if number]
+    new = f" {figures.plural(len(found.added), 'node')} {'is' if len(found.added) == 1 else 'are'} new."
+    return f"Of the original’s nodes {', '.join(parts)}.{new if found.added else ''}"
 
 
 def _named(record: Record) -> tuple[tuple[str, list[str]], ...]:

@@ -11,6 +11,7 @@ COLOURS = ("var(--series-1)", "var(--series-2)", "var(--series-3)", "var(--serie
 MARKS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # All vertical axes take the same room, so that charts below each other line up.
 _AXIS_ROOM = 52
+_ONE_POWER = 10  # ends of an axis that are less far apart may have no power of ten between them
 
 
 def finish(chart: Any, height: int, description: str) -> "alt.TopLevelMixin":
@@ -49,11 +50,13 @@ def finish(chart: Any, height: int, description: str) -> "alt.TopLevelMixin":
 
 
 def decades() -> "alt.Axis":
-    """An axis of a logarithmic scale whose lines stand at powers of ten only."""
+    """A vertical axis of a logarithmic scale: lines at powers of ten only, and numbers, unless these are too few."""
     import altair as alt
 
     at_power = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
-    return alt.Axis(format="~g", gridOpacity=alt.condition(at_power, alt.value(1), alt.value(0)))
+    number = "format(datum.value, datum.value < 1e-3 ? '.0e' : '~g')"
+    label = f"{at_power} || domain('y')[1] < {_ONE_POWER} * domain('y')[0] ? {number} : ''"
+    return alt.Axis(labelExpr=label, gridOpacity=alt.condition(at_power, alt.value(1), alt.value(0)))
 
 
 def halo_labels(points: Any, text: str, dy: int) -> list[Any]:

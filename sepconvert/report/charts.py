@@ -12,6 +12,7 @@ from typing import Any
 
 from sepconvert.record import Record
 from sepconvert.report import layer_charts, model_charts
+from sepconvert.report.layers import telling_error
 from sepconvert.report.sweeps import has_top1, method, metric_of
 
 
@@ -28,7 +29,7 @@ def draw(record: Record) -> dict[str, dict[str, Any]]:
             charts["bars-latency"] = layer_charts.bars("latency", "ms alone", layers, height, unit_prefix=False)
     forms = {point.form for site in record.sites for point in site.error_by_rank or []}
     if forms:
-        forms |= {site.form for site in record.sites if site.form is not None}
+        forms |= {site.form for site in record.sites if site.form is not None and telling_error(site) is not None}
         known = [form.name for form in record.forms]
         charts["curve"] = layer_charts.error_curve([*known, *sorted(forms.difference(known))], forms)
     if any(site.spectrum for site in record.sites):

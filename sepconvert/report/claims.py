@@ -135,6 +135,9 @@ def quality(record: Record) -> Claim:
             MIXED,
         )
     claim = _with_metric(fidelity, _top1(fidelity) or _worst_output(fidelity))
+    if fidelity.fitted:
+        tone = BAD if claim.tone == BAD else MIXED
+        return Claim(f"{claim.short} on the inputs it was fitted to", claim.sentence, tone)
     if "random" not in fidelity.data.lower():
         return claim
     text = f"{claim.sentence} The inputs were random numbers: errors on real data can be quite different."

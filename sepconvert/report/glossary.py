@@ -47,6 +47,12 @@ _WORDS: tuple[tuple[str, str, _Asked], ...] = (
         "better than a constant answer. Below 0.01 is hard to notice.",
         _is_compared,
     ),
+    (
+        "Same choice",
+        "At how many positions both models find the same class the most likely. Where scores say yes or no: how often "
+        "both say yes, of the positions at which either does.",
+        lambda record: record.fidelity is not None and record.fidelity.choices,
+    ),
     ("Top-1", "The share of inputs whose largest output is the right class.", lambda record: _top1(record)),
     ("Calibration inputs", "Unlabelled inputs that the new layers were fitted to.", _is_fitted),
     ("Held-out inputs", "Calibration inputs that nothing was fitted to, kept to check with.", _is_fitted),

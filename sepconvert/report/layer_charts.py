@@ -93,7 +93,12 @@ def spectrum() -> "alt.TopLevelMixin":
     import altair as alt
 
     base = alt.Chart(alt.NamedData("spectrum")).encode(
-        x=alt.X("rank:Q", title="rank", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6)),
+        x=alt.X(
+            "rank:Q",
+            title="rank",
+            scale=alt.Scale(domainMin=0),
+            axis=alt.Axis(format="d", tickMinStep=1, tickCount=6),
+        ),
         y=alt.Y("share:Q", title="share", axis=alt.Axis(format="~g")),
         tooltip=[alt.Tooltip("rank:Q", title="Rank"), alt.Tooltip("share:Q", title="Share", format=".2~g")],
     )

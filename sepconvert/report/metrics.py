@@ -3,6 +3,9 @@
 from math import isclose
 
 from sepconvert.record import MetricFidelity
+from sepconvert.report import figures
+
+_LEAST = 1e-4  # a smaller change is written with a power of ten
 
 
 def told(found: MetricFidelity | None, top1_before: float | None, top1_after: float | None) -> MetricFidelity | None:
@@ -25,7 +28,10 @@ def words(found: MetricFidelity) -> str:
 
 def change(found: MetricFidelity) -> str:
     """Return by how much it fell or rose: ``down 0.005``."""
-    return f"{'down' if found.drop > 0 else 'up'} {abs(found.drop):.3g}" if found.drop else "unchanged"
+    if not found.drop:
+        return "unchanged"
+    size = abs(found.drop)
+    return f"{'down' if found.drop > 0 else 'up'} {f'{size:.3g}' if size >= _LEAST else figures.error(size)}"
 
 
 def values(found: MetricFidelity) -> tuple[str, str]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _SPEEDUP = "speed-up (times as fast as the original)"
 _METHOD_COLOURS = [f"var(--{name})" for name in ("soft", "series-2", "series-3", "series-4", "link", "mixed")]
+_TWO_ON_A_PHONE = 20  # letters of a name, of which two stand side by side on a phone
 _METHOD_SHAPES = ["circle", "cross", "square", "triangle-up", "diamond", "triangle-down", "triangle-right"]
 
 
@@ -47,7 +48,12 @@ def pareto(methods: list[str], *, top1: bool, metric: str | None) -> "alt.TopLev
             scale=alt.Scale(zero=False, padding=24),
             axis=alt.Axis(tickCount=8),
         ),
-        y=alt.Y("error:Q", title="relative error, worst output", scale=alt.Scale(type="log"), axis=decades()),
+        y=alt.Y(
+            "error:Q",
+            title="relative error, worst output",
+            scale=alt.Scale(type="log", nice=False, padding=28),
+            axis=decades(),
+        ),
         tooltip=[
             alt.Tooltip("label:N", title="Model"),
             alt.Tooltip("x_text:N", title="Speed-up"),
@@ -58,7 +64,7 @@ def pareto(methods: list[str], *, top1: bool, metric: str | None) -> "alt.TopLev
     )
     colour = alt.Color(
         "method:N",
-        legend=alt.Legend(columns=alt.ExprRef("width < 420 ? 1 : width < 640 ? 2 : 3"), labelLimit=300),
+        legend=alt.Legend(columns=2 if max(map(len, series)) <= _TWO_ON_A_PHONE else 1, labelLimit=300),
         scale=alt.Scale(domain=list(series), range=list(series.values())),
     )
     shape = alt.Shape("method:N", scale=alt.Scale(domain=list(series), range=[shapes[name] for name in series]))

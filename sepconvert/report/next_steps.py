@@ -78,7 +78,7 @@ def _fine_tune(record: Record) -> str | None:
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
     return (
         f"For {lost}: add --fine-tune, which needs no labels. Two Fashion-MNIST networks with a quarter of their "
-        "multiply-adds came back to within 0.2 and 0.3 points."
+        "multiply-adds came back to within 0.2 and 0.3 points of top-1."
     )
 
 
@@ -169,6 +169,8 @@ def _int8(record: Record) -> str | None:
 def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
     if record.output is None or record.command != "rewrite" or _is_fitted(record):
+        return None
+    if claims.quality(record).tone == claims.BAD:
         return None
     return f"Use {record.output.path} in the original's place: inputs and outputs have the same names and shapes."
 

@@ -140,7 +140,7 @@ def _quality_figure(record: Record) -> Figure:
     note = claims.inputs(fidelity)
     metric = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
     if metric is not None:
-        tone = claims.NEUTRAL if metric.drop >= 0 and claim.tone == claims.GOOD else claim.tone
+        tone = claims.NEUTRAL if metric.drop <= 0 or claim.tone == claims.GOOD else claim.tone
         return Figure(metric.name, *metrics.values(metric), metrics.change(metric), note, tone)
     if fidelity.top1_before is not None and fidelity.top1_after is not None:
         change = fidelity.top1_after - fidelity.top1_before

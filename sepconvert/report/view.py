@@ -129,7 +129,8 @@ def _forms(record: Record) -> Pairs:
 
 
 def _network_key(record: Record) -> Pairs:
-    present = {node.status for node in record.graph.nodes} if record.graph else set()
+    found = {site.output: site.status for site in record.sites}
+    present = {found.get(node.output, node.status) for node in record.graph.nodes} if record.graph else set()
     words = {**layers.STATUS_WORDS, SEPARABLE: "separable already", "skipped": "no candidate"}
     return tuple((status, text) for status, text in words.items() if status in present)
 

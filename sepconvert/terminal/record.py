@@ -125,6 +125,7 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     if not sites:
         return []
     rewritten = any(site.status == "rewritten" for site in sites)
+    known = rewritten and any(telling_error(site) is not None for site in sites)
     shown = {"MACs": "macs", "Parameters": "params"} if width >= _WIDE else {"MACs": "macs"}
     headings = [part for name in shown for part in ((name, "after") if rewritten else (name,))]
     fields = [part for name in shown.values() for part in ((name, f"{name}_after") if rewritten else (name,))]
@@ -132,7 +133,8 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
     table = Table(
         Column("Site", overflow="ellipsis", no_wrap=True, max_width=room),
         *numbers("Channels", "Kernel", *headings),
-        *(["Becomes", *numbers("Error")] if rewritten else ["Status"]),
+        *(["Becomes"] if rewritten else ["Status"]),
+        *(numbers("Error") if known else []),
         box=None,
         pad_edge=False,
         padding=(0, 2 if width >= _WIDE else 1, 0, 0),
@@ -144,7 +146,7 @@ def _sites(record: Record, width: int) -> list[RenderableType]:
         cells += [plain(figures.count(getattr(site, field))) for field in fields]
         computes_in = f", {precision.words(site)}" if precision.told(record) and precision.words(site) else ""
         became = (_becomes(site, letters) if rewritten else site.status) + computes_in
-        cells += [became, figures.error(telling_error(site), "")] if rewritten else [became]
+        cells += [became, *([figures.error(telling_error(site), "")] if known else [])]
         table.add_row(*cells)
     return [Text(_site_title(sites), style="bold"), table, *_kept(sites)]
 

@@ -18,12 +18,9 @@ def render_times(record: Record) -> Iterator[RenderableType]:
     """Yield what there is of site times, plan and sweep."""
     if record.command == "analyze" and any(site.latency_ms is not None for site in record.sites):
         how = " in INT8" if any(site.precision == "int8" for site in record.sites) else ""
-        title = Text(
-            f"Each site alone{how} (share: of the whole model's time, taken in turns with it), and its closest "
-            "candidate that is twice as fast (or the fastest); dropped: of the squared weights, before any fit to data",
-            style="bold",
-        )
-        yield Group(title, _site_times(record.sites))
+        timed = f"Each site alone{how}, and its closest candidate that is twice as fast (or the fastest)"
+        note = "share: of the whole model's time; dropped: of the squared weights, before any fit to data"
+        yield Group(Text(timed, style="bold"), _site_times(record.sites), Text(note))
     table, chosen = alternatives_view(record), chosen_claim(record)
     if table is not None:
         yield _alternatives(table, "" if chosen is None else chosen.sentence)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+import sepconvert
 from sepconvert.report.page import render
 
 pytestmark = pytest.mark.slow
 
+CUT = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 2)"
 COMMANDS = ["analyze", "rewrite", "compare", "sweep"]
 
 
@@ -28,6 +30,18 @@ def pages(records: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     return write
 
 
+def words_inside(page: Any, place: str) -> list[str]:
+    """The words of a chart that are not cut."""
+    found = page.evaluate(
+        """place => [...document.querySelectorAll(`#${place} text`)].filter(t => {
+            const [a, b] = [t.getBoundingClientRect(), document.getElementById(place).getBoundingClientRect()];
+            return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+        }).map(t => t.textContent)""",
+        place,
+    )
+    return list(found)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_page_asks_the_network_for_nothing_and_the_console_stays_empty(browse: Any, pages: Any, command: str) -> None:
     with browse(pages(command)) as opened:
@@ -37,12 +51,19 @@ def test_a_page_asks_the_network_for_nothing_and_the_console_stays_empty(browse:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_is_wider_than_the_window_and_no_table_is_cut_off(browse: Any, pages: Any, command: str) -> None:
-    cut = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 2)"
     with browse(pages(command)) as opened:
         for width in (1440, 1280, 820, 390):
             opened.page.set_viewport_size({"width": width, "height": 900})
             assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-            assert opened.page.evaluate(f"{cut}.map(s => s.ariaLabel)") == []
+            assert opened.page.evaluate(f"{CUT}.map(s => s.ariaLabel)") == []
+
+
+def test_the_summary_of_a_survey_fits_a_phone(browse: Any, sample_models_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "survey.html"
+    path.write_text(render(sepconvert.analyze(sample_models_dir / "fashion_resnet.onnx")), encoding="utf-8")
+    with browse(path, width=390) as opened:
+        assert opened.page.evaluate(f"{CUT}.map(s => s.ariaLabel)") == []
+        assert opened.page.get_by_role("columnheader", name="Could save").is_visible()
 
 
 def test_wide_figures_and_cautious_claims_fit_a_phone(browse: Any, records: Any, tmp_path: Path) -> None:
@@ -51,9 +72,8 @@ def test_wide_figures_and_cautious_claims_fit_a_phone(browse: Any, records: Any,
     sites = [replace(site, error_heldout=site.error_heldout and 3.5e-4) for site in record.sites]
     path = tmp_path / "unsteady.html"
     path.write_text(render(replace(record, latency=[unsteady], sites=sites)), encoding="utf-8")
-    cut = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 2)"
     with browse(path, width=390) as opened:
-        assert opened.page.evaluate(f"{cut}.map(s => s.ariaLabel)") == []
+        assert opened.page.evaluate(f"{CUT}.map(s => s.ariaLabel)") == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -64,12 +84,9 @@ def test_the_names_of_all_forms_fit_beside_the_curves(browse: Any, records: Any,
     path.write_text(
         render(replace(record, sites=[replace(site, error_by_rank=curve) for site in record.sites])), encoding="utf-8"
     )
-    inside = """[...document.querySelectorAll('#chart-curve text')].filter(t => {
-        const [a, b] = [t.getBoundingClientRect(), document.getElementById('chart-curve').getBoundingClientRect()];
-        return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
-    }).map(t => t.textContent)"""
+
     with browse(path, width=width) as opened:
-        assert {form.name for form in record.forms} | {"rank"} <= set(opened.page.evaluate(inside))
+        assert {form.name for form in record.forms} | {"rank"} <= set(words_inside(opened.page, "chart-curve"))
 
 
 def test_the_printed_page_has_the_whole_table(browse: Any, records: Any, tmp_path: Path) -> None:
@@ -87,6 +104,17 @@ def test_a_sweep_draws_one_line_for_each_method_and_names_only_its_own_points(br
         words = chart.locator("text").all_text_contents()
         assert {"this sweep", "spatial SVD", "Network Decoupling"} <= set(words)
         assert {"1.5×", "2×", "3×", "2× dw-pw"} <= set(words)
+
+
+@pytest.mark.parametrize("width", [1280, 703, 390])
+def test_the_names_of_all_methods_fit_beside_a_sweep(browse: Any, records: Any, tmp_path: Path, width: int) -> None:
+    record = records.sweep()
+    names = ["without data", *(f"uniform {form.name}" for form in record.forms)]
+    others = [records.sweep_point(f"{name}, 2×", 1.8, 0.08) for name in names]
+    path = tmp_path / "methods.html"
+    path.write_text(render(replace(record, sweep=replace(record.sweep, baselines=others))), encoding="utf-8")
+    with browse(path, width=width) as opened:
+        assert {"this sweep", *names} <= set(words_inside(opened.page, "chart-pareto"))
 
 
 def test_opening_a_row_does_not_widen_the_table_on_a_phone(browse: Any, pages: Any) -> None:
