@@ -59,6 +59,8 @@ def _rows(sample: Array) -> Array | None:
         if places < _FEWEST_PLACES or not 1 <= classes <= _MOST_CLASSES or places <= wide:
             continue
         scores = values[:, 4:]
+        if values.min() >= 0 and values.max() <= 1:
+            continue  # no box is smaller than a pixel: all are probabilities, as those of a reader of text
         if np.isfinite(values).all() and scores.min() >= 0 and scores.max() <= 1:
             return np.insert(values, 4, 1.0, axis=1) if not first else values
     return None

@@ -97,6 +97,8 @@ def test_boxes_are_decoded_from_raw_grids_pixels_and_transposed_rows() -> None:
         np.testing.assert_allclose(found, [[14, 26, 26, 34, 0.9, 0], [45, 45, 55, 55, 0.4, 0]], rtol=1e-5, atol=1e-5)
     assert not holds_boxes(RNG.normal(size=(1, 84, 6)))
     assert not holds_boxes(np.zeros((1, 3, 64, 64)))
+    letters = RNG.dirichlet(np.ones(300), size=(1, 40))  # of a reader of text: 40 positions, 300 characters
+    assert not holds_boxes(letters)
 
 
 def test_of_overlapping_boxes_of_a_class_the_likeliest_is_kept() -> None:

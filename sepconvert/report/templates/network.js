@@ -109,7 +109,7 @@
       const upper = node.n ? `${node.n} · ${node.kernel.replace(" transposed", "ᵀ")}` : node.status === "skipped" || node.status === "already-separable" ? node.op : node.status;
       const lower = node.n ? node.label : node.status === "skipped" || node.status === "already-separable" ? node.label ?? "" : node.name;
       const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 14)), svgNode("text", { x, y: y + 11 }, fit(lower, 14)));
+      group.append(svgNode("text", { x, y: y - 3, class: "upper" }, fit(upper, 14)), svgNode("text", { x, y: y + 11 }, fit(lower, node.n ? 14 : 12)));
       return group;
     });
 
