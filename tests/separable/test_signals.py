@@ -11,8 +11,7 @@ from sepconvert.separable.geometry import ConvGeometry, output_spatial
 from sepconvert.separable.moments import MomentAccumulator, PatchMoments, fitted_bias
 from sepconvert.separable.patches import gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
-from sepconvert.separable.pw_dw_pw import PwDwPwSearch, search
-from sepconvert.separable.pw_dw_pw_lags import LagSearch
+from sepconvert.separable.pw_dw_pw import LagSearch, PwDwPwSearch, search
 from sepconvert.separable.signals import SignalMoments, is_long
 from sepconvert.separable.stationary import windows_of
 
