@@ -19,6 +19,7 @@ from sepconvert.record import InputValues, Note, Record
 from sepconvert.workflows.opened import OpenedModel
 
 _SAMPLES = 64
+_COMPARED = 512  # samples that are looked through for copies
 # Natural inputs of one kind stay well inside these, in the median over the channels; forgetting to divide by a
 # standard deviation of 0.25 changes a variance sixteenfold.
 _WIDEST_RATIO = 5.0
@@ -98,17 +99,32 @@ def judged_by_fitted(record: Record, inputs: int) -> Record:
     return replace(record, fidelity=fidelity).telling([said])
 
 
+def _repetition(dataset: Dataset, what: str) -> list[str]:
+    """Say where inputs are mostly copies of others: then those that are held out were fitted to."""
+    if not dataset.varies:
+        return [
+            f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
+            "others; check the files and how they are read."
+        ]
+    looked_at = dataset.first(_COMPARED)
+    distinct = len(set(looked_at.sample_hashes()))
+    if 2 * distinct > looked_at.count:
+        return []
+    return [
+        f"Only {distinct} of {looked_at.count} {what} inputs differ from each other, so that errors on them are no "
+        "evidence of accuracy on others; check the files and how they are read."
+    ]
+
+
 def data_warnings(calibration: Dataset | None, test: Dataset | None, training: Dataset | None = None) -> list[str]:
     """What the data itself gives cause to say: samples left out, test inputs that calibration or training has seen."""
     known = [dataset for dataset in (calibration, test, training) if dataset is not None]
     warnings = list(dict.fromkeys(warning for dataset in known for warning in dataset.warnings))
     for dataset, what in ((calibration, "calibration"), (training, "training")):
-        if dataset is not None and not dataset.varies:
-            warnings.append(
-                f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
-                "others; check the files and how they are read."
-            )
-        if dataset is None or test is None:
+        if dataset is None:
+            continue
+        warnings += _repetition(dataset, what)
+        if test is None:
             continue
         shared = count_overlap(dataset, test)
         if shared:

@@ -12,7 +12,9 @@ from sepconvert.data import random_inputs
 from sepconvert.errors import UsageError
 from sepconvert.record import InputInfo, Record
 from sepconvert.workflows import Measure, Reading
-from tests.graph.models import conv_model
+from sepconvert.workflows.input_warnings import data_warnings
+from tests.fitting.nets import dataset
+from tests.graph.models import conv_model, load
 
 MEAN, STD = 0.286, 0.353  # of Fashion-MNIST
 Images = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -89,3 +91,17 @@ def test_a_type_that_the_model_does_not_take_is_refused(tmp_path: Path) -> None:
     name = sepconvert.analyze(tmp_path / "m.onnx").inputs[0].name
     with pytest.raises(UsageError, match="is int64, but the model takes float32"):
         sepconvert.analyze(tmp_path / "m.onnx", reading=Reading(input_types={name: "int64"}))
+
+
+def test_inputs_that_are_mostly_copies_are_said_to_be_no_evidence() -> None:
+    images = np.random.default_rng(0).standard_normal((20, 1, 5, 5)).astype(np.float32)
+    network = load(conv_model((2, 1, 3, 3), image=("n", 1, 5, 5)))
+    network.ir.graph.inputs[0].name = "image"
+    assert data_warnings(dataset(network, images), None) == []
+    copies = dataset(network, np.repeat(images[:2], 10, axis=0))
+    assert data_warnings(copies, None) == [
+        "Only 2 of 20 calibration inputs differ from each other, so that errors on them are no evidence of accuracy on "
+        "others; check the files and how they are read."
+    ]
+    same = dataset(network, np.repeat(images[:1], 20, axis=0))
+    assert [text[:35] for text in data_warnings(same, None)] == ["All 20 calibration inputs are the s"]
