@@ -70,6 +70,11 @@ class GateError(SepconvertError):
     exit_code = 3
 
 
+def file_reason(error: Exception) -> str:
+    """Return why a file could not be read, without the system's number and the path that the sentence names anyway."""
+    return (getattr(error, "strerror", None) or one_line(error)).rstrip(".")
+
+
 def one_line(error: BaseException | str, limit: int = 200) -> str:
     """Return what the first cause of an error says, to be quoted in a sentence: one line of at most ``limit``."""
     while isinstance(error, BaseException) and error.__cause__ is not None:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from sepconvert.errors import UsageError
+from sepconvert.files import read_regular
 
 _WORDS = "sepconvert.words"
 
@@ -59,7 +60,7 @@ def _from_toml(command: Command, path: Path) -> list[str]:
         UsageError: it cannot be read, is no TOML, or names what the command does not know.
     """
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read ({error.strerror}); check the path.") from None
     except ValueError as error:  # also no UTF-8

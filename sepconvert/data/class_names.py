@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from sepconvert.errors import DataError
+from sepconvert.errors import DataError, file_reason
 from sepconvert.files import read_regular
 
 
@@ -22,7 +22,9 @@ def read_class_names(path: Path | str | None) -> Mapping[int, str]:
     try:
         text = read_regular(Path(path)).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--labels {path} cannot be read ({error}); give text with one class name per line.") from None
+        raise DataError(
+            f"--labels {path} cannot be read ({file_reason(error)}); give text with one class name per line."
+        ) from None
     if Path(path).suffix.lower() != ".json":
         return dict(enumerate(line.strip() for line in text.strip().splitlines()))
     try:

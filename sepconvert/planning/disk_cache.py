@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sepconvert.errors import DataError, OutputError
+from sepconvert.errors import DataError, OutputError, file_reason
 from sepconvert.files import read_regular, write_file, writing
 
 Warn = Callable[[str], None]
@@ -42,7 +42,7 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            self._warn(f"The cache file {path} cannot be read ({error}); what it held is found out again.")
+            self._warn(f"The cache file {path} cannot be read ({file_reason(error)}); what it held is found out again.")
         except DataError:
             self._warn(f"The cache file {path} is damaged; it is ignored, and what it held is found out again.")
         return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sepconvert.errors import DataError
+from sepconvert.errors import DataError, file_reason
 from sepconvert.files import read_regular
 from sepconvert.graph.sites import CONVOLUTION, Notation
 from sepconvert.record.plain import from_json
@@ -162,7 +162,9 @@ def read_table(path: Path) -> Table:
     try:
         text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); make a latency table with sweep --export-table.") from None
+        raise DataError(
+            f"{path} cannot be read ({file_reason(error)}); make a latency table with sweep --export-table."
+        ) from None
     return table_from_json(text, str(path))
 
 

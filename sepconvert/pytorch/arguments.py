@@ -113,7 +113,7 @@ def drawn(
         wanted = missing or ["x"]
         what = f"the size of {', '.join(missing)}" if missing else "its inputs"
         asked = " ".join(f"--input {given}:1x3x224x224" for given in wanted)
-        raise ModelError(f"{name} says nothing of {what}; pass it, for example {asked}.")
+        raise ModelError(f"{name} says nothing of {what}; pass it, for example {asked} (in Python: example_inputs).")
     floats = (p.dtype for p in module.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
     free = next(floats, torch.float32)
     failures = []

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sepconvert.errors import ModelError
+from sepconvert.errors import ModelError, file_reason
 from sepconvert.files import read_regular
 from sepconvert.graph.rewrite import Replacement
 from sepconvert.graph.sites import Notation
@@ -98,7 +98,7 @@ def plan_text(path: Path) -> str:
     try:
         return read_regular(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); pass the .plan.json of a rewrite.") from None
+        raise ModelError(f"{path} cannot be read ({file_reason(error)}); pass the .plan.json of a rewrite.") from None
 
 
 def _plain(layers: NewLayers) -> dict[str, Any]:

@@ -24,7 +24,9 @@ class Changes:
         single = before.ndim >= 2 and before.shape[1] > 1 and before[0].size == before.shape[1]
         other = old.argmax(axis=1) != new.argmax(axis=1) if single else np.zeros(len(old), bool)
         self._chosen.append(other)
-        self._moved.append(np.nan_to_num(np.square(new - old).mean(axis=1), nan=np.inf))
+        with np.errstate(invalid="ignore"):  # Inf in both is told elsewhere
+            moved = np.square(new - old).mean(axis=1)
+        self._moved.append(np.nan_to_num(moved, nan=np.inf))
 
     def order(self) -> list[int]:
         """Places of the samples that changed most, in the order of the data; none where nothing changed."""

@@ -89,6 +89,8 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
     measure.check()
     first, (dataset,) = open_with_data(old, request, [request.data], outputs.paths())
     check_inputs(first)
+    if not first.shapes.inputs:
+        raise ModelError(f"{old.name} takes no inputs, so that there is nothing to compare it on.")
     second = _open_second(new, first, request, dataset)
     outputs.check(*second.model.data_files)
     metric = find_metric(measure.metric)

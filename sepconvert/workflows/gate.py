@@ -29,12 +29,14 @@ def parse_gate(text: str | None) -> Gate:
     """Read ``error=E,latency=R``, and so on.
 
     Raises:
-        UsageError: an unknown limit, or a number that is none.
+        UsageError: an unknown limit, one that is given twice, or a number that is none.
     """
     known = [field.name for field in fields(Gate)]
     limits: dict[str, float] = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.strip().partition("=")
+        if name in limits:
+            raise UsageError(f"--fail-above {text} limits {name} twice; give one of the limits.")
         try:
             limits[name] = float(value)
         except ValueError:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset, count_overlap
+from sepconvert.graph.batch_axes import batch_axes
 from sepconvert.graph.heads import expose
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.trained_range import first_trained_range
@@ -19,6 +20,8 @@ from sepconvert.record import InputValues, Note, Record
 from sepconvert.workflows.opened import OpenedModel
 
 _SAMPLES = 64
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_COMPARED = 512  # samples that are looked through for copies
 # Natural inputs of one kind stay well inside these, in the median over the channels; forgetting to divide by a
 # standard deviation of 0.25 changes a variance sixteenfold.
 _WIDEST_RATIO = 5.0
@@ -43,8 +46,22 @@ def range_warnings(opened: OpenedModel, dataset: Dataset | None, values: Sequenc
         for found in values
         if found.name in images and max(-found.lowest, found.highest) > _LARGEST_PIXEL
     ]
-    unlike = _unlike_training(opened, dataset)
-    return [*said, *([] if unlike is None else [unlike])]
+    found = (_samples_elsewhere(opened), _unlike_training(opened, dataset))
+    return [*said, *(text for text in found if text is not None)]
+
+
+def _samples_elsewhere(opened: OpenedModel) -> str | None:
+    """Say where what is cut into samples is something else: a convolution has its samples along its first axis."""
+    axes = batch_axes(opened.model, opened.shapes)
+    uses = (use for site in opened.found.sites for use in site.uses if use.notation.operator in _CONVOLUTIONS)
+    turned = next((use for use in uses if axes.get(use.input)), None)
+    if turned is None:
+        return None
+    return (
+        f"The first axis of the inputs is taken for their samples, but becomes axis {axes[turned.input]} of "
+        f"'{turned.input}', which {turned.notation.operator} '{turned.name}' reads with its samples along axis 0; "
+        "export the model with the samples first."
+    )
 
 
 def _unlike_training(opened: OpenedModel, dataset: Dataset) -> str | None:
@@ -98,17 +115,32 @@ def judged_by_fitted(record: Record, inputs: int) -> Record:
     return replace(record, fidelity=fidelity).telling([said])
 
 
+def _repetition(dataset: Dataset, what: str) -> list[str]:
+    """Say where inputs are mostly copies of others: then those that are held out were fitted to."""
+    if not dataset.varies:
+        return [
+            f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
+            "others; check the files and how they are read."
+        ]
+    looked_at = dataset.first(_COMPARED)
+    distinct = len(set(looked_at.sample_hashes()))
+    if 2 * distinct > looked_at.count:
+        return []
+    return [
+        f"Only {distinct} of {looked_at.count} {what} inputs differ from each other, so that errors on them are no "
+        "evidence of accuracy on others; check the files and how they are read."
+    ]
+
+
 def data_warnings(calibration: Dataset | None, test: Dataset | None, training: Dataset | None = None) -> list[str]:
     """What the data itself gives cause to say: samples left out, test inputs that calibration or training has seen."""
     known = [dataset for dataset in (calibration, test, training) if dataset is not None]
     warnings = list(dict.fromkeys(warning for dataset in known for warning in dataset.warnings))
     for dataset, what in ((calibration, "calibration"), (training, "training")):
-        if dataset is not None and not dataset.varies:
-            warnings.append(
-                f"All {dataset.count} {what} inputs are the same: a model fitted to them is likely to be useless on "
-                "others; check the files and how they are read."
-            )
-        if dataset is None or test is None:
+        if dataset is None:
+            continue
+        warnings += _repetition(dataset, what)
+        if test is None:
             continue
         shared = count_overlap(dataset, test)
         if shared:

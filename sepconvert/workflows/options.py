@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import TypedDict
 
@@ -27,6 +28,7 @@ class BudgetWords(TypedDict, total=False):
     max_error: float | None
 
 
+_MOST = 2**63
 _RATIO = "is not a ratio between 0 and 1 (new/old of the whole model)"
 _RANGES = {
     "rank": "is neither a whole number from 1 nor a share between 0 and 1",
@@ -144,6 +146,9 @@ class Measure:
             ``pkg.module:callable``, or a function of the original's outputs, the judged network's (mappings from names
             to arrays (N, …)) and the labels or None. It returns a number; larger is better.
 
+    Raises:
+        UsageError: no device, a text in place of a list, or no whole number of threads.
+
     Example:
         >>> from sepconvert import Measure
         >>> Measure(devices=("cpu",), threads=4).latency
@@ -154,6 +159,12 @@ class Measure:
     devices: Sequence[str] = ("cpu",)
     threads: int = 1
     metric: MetricSpec | None = None
+
+    def __post_init__(self) -> None:
+        several("--device", self.devices)
+        if not self.devices:
+            raise UsageError("--device names no device; leave it away for cpu.")
+        whole("--threads", self.threads)
 
     def check(self) -> None:
         """Refuse, before any work is done, a device or a metric that could not be measured at the end.
@@ -194,7 +205,7 @@ class Planning:
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, a text in place of a list, or no whole number of jobs.
 
     Example:
         >>> from sepconvert import Planning
@@ -218,6 +229,10 @@ class Planning:
     allow_growth: bool = False
 
     def __post_init__(self) -> None:
+        several("--include", self.include)
+        several("--exclude", self.exclude)
+        if self.jobs is not None:
+            whole("--jobs", self.jobs)
         one_of("--lowering", self.lowering, LOWERINGS)
         one_of("--init", self.init, INITS)
         if self.max_drop is not None:
@@ -263,14 +278,15 @@ class FineTune:
 
     def __post_init__(self) -> None:
         one_of("--train-weights", self.train_weights, TRAINED)
+        several("--augment", self.augment)
         for kind in self.augment:
             one_of("--augment", kind, KINDS)
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs contradict each other; give one of them.")
         for name in ("steps", "epochs", "num_devices", "num_nodes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value} is not a whole number from 1.")
+            if value is not None:
+                whole(f"--{name.replace('_', '-')}", value)
         if self.lr is not None and not 0 < self.lr < 1:
             raise UsageError(f"--lr {self.lr:g} is not a learning rate between 0 and 1.")
 
@@ -278,6 +294,22 @@ class FineTune:
     def processes(self) -> int:
         """How many processes train together."""
         return self.num_devices * self.num_nodes
+
+
+def several(option: str, names: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a text in place of a list of texts: its letters would be taken one by one."""
+    if isinstance(names, str):
+        raise UsageError(f"{option} takes a list in Python, such as ['{names}'], not the text '{names}'.")
+
+
+def whole(option: str, value: int, least: int = 1) -> None:
+    """Raise ``UsageError`` unless ``value`` is a whole number from ``least`` that every library takes."""
+    try:
+        fits = least <= index(value) < _MOST
+    except TypeError:
+        fits = False
+    if not fits:
+        raise UsageError(f"{option} {value} is not a whole number from {least}.")
 
 
 def one_of(option: str, value: str, names: Sequence[str]) -> None:

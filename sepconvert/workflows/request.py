@@ -10,7 +10,7 @@ from sepconvert.graph.sites import CONV, LAYERS
 from sepconvert.progress import Progress, silent
 from sepconvert.runtime.devices import IN_PYTORCH
 from sepconvert.separable.forms import lowerings, named, names
-from sepconvert.workflows.options import Budget, FineTune, Measure, Planning, Reading, one_of
+from sepconvert.workflows.options import Budget, FineTune, Measure, Planning, Reading, one_of, whole
 from sepconvert.workflows.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Request:
 
     def __post_init__(self) -> None:
         one_of("--form", self.form, names())
+        whole("--seed", self.seed, least=0)
         if not self.forms:
             raise UsageError(
                 f"--lowering {self.planning.lowering} does not apply to --form {self.form}; use --lowering auto."

@@ -61,6 +61,21 @@ def test_a_file_of_options_that_is_wrong_is_told_in_a_sentence(
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+@pytest.mark.parametrize("option", ["--config", "--labels", "--latency-table", "--from"])
+def test_what_an_option_names_is_not_waited_for_where_it_is_a_pipe(option: str, run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    sample = ROOT / "sample_models" / "fashion_resnet.onnx"
+    data = sample.with_name("fashion_calibration.npz")
+    model = [] if option == "--from" else [sample]
+    done = run(
+        "rewrite", *model, "-o", tmp_path / "o.onnx", "--data", data, "--speedup", "1.1", option, tmp_path / "pipe"
+    )
+    assert done.code in (1, 2)
+    assert "cannot be read (it is a device, pipe or socket, not a file); " in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 @pytest.fixture
 def made(run: Run, tmp_path: Path, sample_models_dir: Path) -> dict[str, Path]:
     """A rewrite with its record, of copies that may be changed."""

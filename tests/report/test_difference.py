@@ -82,3 +82,5 @@ def test_a_latency_gate_fails_what_is_certainly_above_it_or_not_known(
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="is not understood"):
         parse_gate(text)
+    with pytest.raises(Exception, match="limits error twice"):
+        parse_gate("error=0.1,latency=1,error=0.2")

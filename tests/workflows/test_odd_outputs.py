@@ -139,3 +139,13 @@ def test_what_onnxruntime_refuses_names_the_file(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.onnx", [helper.make_node("Relu", ["y"], ["z"], name="conv")], [z])
     with pytest.raises(ModelError, match=r"m\.onnx: onnxruntime could not load the model: .*node name"):
         sepconvert.rewrite(path, rank=1, measure=UNTIMED)
+
+
+def test_a_model_without_inputs_has_nothing_to_be_compared_on(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["three"], ["out"])
+    out = helper.make_tensor_value_info("out", INTEGER, [1])
+    graph = helper.make_graph([node], "g", [], [out], [numpy_helper.from_array(np.array([3]), "three")])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(ModelError, match=r"m\.onnx takes no inputs, so that there is nothing to compare it on\."):
+        sepconvert.compare(path, path, measure=UNTIMED)

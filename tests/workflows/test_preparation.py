@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -12,7 +13,9 @@ from sepconvert.data import random_inputs
 from sepconvert.errors import UsageError
 from sepconvert.record import InputInfo, Record
 from sepconvert.workflows import Measure, Reading
-from tests.graph.models import conv_model
+from sepconvert.workflows.input_warnings import data_warnings
+from tests.fitting.nets import dataset
+from tests.graph.models import conv_model, load, model, weight
 
 MEAN, STD = 0.286, 0.353  # of Fashion-MNIST
 Images = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -89,3 +92,34 @@ def test_a_type_that_the_model_does_not_take_is_refused(tmp_path: Path) -> None:
     name = sepconvert.analyze(tmp_path / "m.onnx").inputs[0].name
     with pytest.raises(UsageError, match="is int64, but the model takes float32"):
         sepconvert.analyze(tmp_path / "m.onnx", reading=Reading(input_types={name: "int64"}))
+
+
+def test_inputs_that_are_mostly_copies_are_said_to_be_no_evidence() -> None:
+    images = np.random.default_rng(0).standard_normal((20, 1, 5, 5)).astype(np.float32)
+    network = load(conv_model((2, 1, 3, 3), image=("n", 1, 5, 5)))
+    network.ir.graph.inputs[0].name = "image"
+    assert data_warnings(dataset(network, images), None) == []
+    copies = dataset(network, np.repeat(images[:2], 10, axis=0))
+    assert data_warnings(copies, None) == [
+        "Only 2 of 20 calibration inputs differ from each other, so that errors on them are no evidence of accuracy on "
+        "others; check the files and how they are read."
+    ]
+    same = dataset(network, np.repeat(images[:1], 20, axis=0))
+    assert [text[:35] for text in data_warnings(same, None)] == ["All 20 calibration inputs are the s"]
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_samples_that_are_not_along_the_first_axis_are_said(turned: bool, tmp_path: Path) -> None:
+    """Sequences (T, N, C) are not (N, T, C)."""
+    order = [1, 2, 0] if turned else [0, 2, 1]
+    nodes = [
+        onnx.helper.make_node("Transpose", ["x"], ["t"], perm=order),
+        onnx.helper.make_node("Conv", ["t", "w"], ["y"], name="conv", pads=[1, 1]),
+    ]
+    path = tmp_path / "m.onnx"
+    onnx.save(model(nodes, {"x": ["A", "B", 4]}, tensors={"w": weight((8, 4, 3))}), path)
+    data = np.random.default_rng(0).standard_normal((12, 9, 4)).astype(np.float32)
+    record = sepconvert.compare(path, path, data=data, measure=Measure(latency=False))
+    said = [text for text in record.warnings if "taken for their samples" in text]
+    assert len(said) == turned
+    assert all("becomes axis 2 of 't', which Conv 'conv' reads" in text for text in said)

@@ -143,3 +143,31 @@ def test_names_that_are_not_known_are_refused_with_those_that_are() -> None:
         Planning(init="zeros")
     with pytest.raises(UsageError, match="--lowering concat does not apply to --form spatial"):
         Request(model="m.onnx", form="spatial", planning=Planning(lowering="concat"))
+
+
+def test_a_text_in_place_of_a_list_is_refused_and_not_taken_letter_by_letter() -> None:
+    with pytest.raises(UsageError, match=r"--include takes a list in Python, such as \['t\*'\], not the text"):
+        Planning(include="t*")
+    with pytest.raises(UsageError, match="--device takes a list"):
+        Measure(devices="cpu")
+    with pytest.raises(UsageError, match="--augment takes a list"):
+        FineTune(augment="shift")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--device names no device"):
+        Measure(devices=())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Request(model="m.onnx", seed=-1),
+        lambda: Request(model="m.onnx", seed=2**64),
+        lambda: Request(model="m.onnx", seed=1.5),  # type: ignore[arg-type]
+        lambda: Measure(threads=0),
+        lambda: Measure(threads="2"),  # type: ignore[arg-type]
+        lambda: Planning(jobs=0),
+        lambda: FineTune(steps=0),
+    ],
+)
+def test_numbers_that_count_are_whole_and_in_range(wrong: Callable[[], object]) -> None:
+    with pytest.raises(UsageError, match=r"^--\w+ \S+ is not a whole number from [01]\.$"):
+        wrong()

@@ -102,3 +102,9 @@ def test_what_did_not_change_has_no_order() -> None:
     assert changes.order() == []
     changes.add(values, values + np.array([0, 3, 1, 2])[:, None])
     assert changes.order()[:3] == [5, 7, 6]
+
+
+def test_what_is_infinite_in_both_models_is_no_warning_of_numpy() -> None:
+    changes, values = Changes(), np.full((2, 3), np.inf)
+    changes.add(values, values)
+    assert len(changes.order()) == 2
