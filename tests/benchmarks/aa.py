@@ -125,12 +125,23 @@ def slow_down(path: Path, share: float, folder: Path, shapes: dict[str, list[int
     """Write a copy whose run takes ``share`` longer by extra nodes that change nothing; ``path`` itself for 0."""
     if not share:
         return path
-    probe = _with_nodes(path, PROBE, folder)
-    (timed,) = compare(path, probe, reading=Reading(input_shapes=shapes)).latency
-    assert timed.speedup is not None
-    pairs = max(1, round(PROBE * share / (1 / timed.speedup - 1)))
-    print(f"{path.name}: {PROBE} pairs of nodes take {1 / timed.speedup - 1:.1%}, so {pairs} are added", flush=True)
+    costs = {PROBE: _cost(path, _with_nodes(path, PROBE, folder), shapes)}
+    pairs = max(1, round(PROBE * share / costs[PROBE]))
+    if pairs != PROBE:
+        # The first pair costs more than the others, because it ends a layout or a fusion: a line through two points.
+        costs[pairs] = _cost(path, _with_nodes(path, pairs, folder), shapes)
+        slope = (costs[PROBE] - costs[pairs]) / (PROBE - pairs)
+        pairs = max(1, round(pairs + (share - costs[pairs]) / slope)) if slope > 0 else pairs
+    told = ", ".join(f"{count} pairs of nodes take {cost:.1%}" for count, cost in costs.items())
+    print(f"{path.name}: {told}, so {pairs} are added", flush=True)
     return _with_nodes(path, pairs, folder)
+
+
+def _cost(path: Path, slowed: Path, shapes: dict[str, list[int]]) -> float:
+    """How much longer a run takes, as a share."""
+    (timed,) = compare(path, slowed, reading=Reading(input_shapes=shapes)).latency
+    assert timed.speedup is not None
+    return 1 / timed.speedup - 1
 
 
 def _with_nodes(path: Path, pairs: int, folder: Path) -> Path:
