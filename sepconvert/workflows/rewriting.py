@@ -30,7 +30,7 @@ from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -154,6 +154,9 @@ def _run(request: Request) -> RewriteResult:
     named = [request.data, request.training_data, request.test_data]
     opened, (calibration, training, test) = open_with_data(source, request, named, [*written, *outputs.paths()])
     check_runs(opened)
+    judging = [test or calibration, *([calibration] if request.budget.name == "max_drop" else [])]
+    with naming(source.name):
+        check_metric(opened, request, [dataset for dataset in judging if dataset is not None])
     varied = None
     if training is not None:
         varied = training_variants(request, training, opened)
