@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sepconvert.data.arrays import as_array, from_arrays
+from sepconvert.data.arrays import as_array, from_arrays, named_arrays
 from sepconvert.data.callables import guarded
 from sepconvert.data.dataset import Dataset
 from sepconvert.data.preprocess import Preprocess
@@ -26,7 +26,7 @@ def load_given(data: Any, inputs: Sequence[InputInfo], preprocess: Preprocess, o
         DataError: it is of another kind, fails, or does not fit the inputs.
     """
     if isinstance(data, Mapping):
-        return from_arrays({str(name): as_array(value) for name, value in data.items()}, inputs, preprocess, origin)
+        return from_arrays(named_arrays(data, inputs, origin), inputs, preprocess, origin)
     if hasattr(data, "__array__"):
         return from_arrays({"x": as_array(data)}, inputs, preprocess, origin)
     items = _items(data)

@@ -77,7 +77,8 @@ def rewrite(
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
         data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, ``pkg.module:callable``, or the inputs
             themselves: an array or tensor (N, …), a dict of them by input name, a ``DataLoader``, a dataset, a list or
-            a generator of batches. What follows the inputs in a tuple are class numbers (N,).
+            a generator of batches. What follows the inputs in a tuple, or is called ``y`` in a dict, are labels: class
+            numbers (N,), or an array (N, …) or a dict of them, which the metric gets.
         test_data: inputs that fidelity is measured on, given likewise; default ``data``, else seeded random inputs.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
