@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.tidy import name_outputs, tell_values_apart
+from sepconvert.pytorch.accept import in_eval_mode
 from sepconvert.pytorch.arguments import Arguments, Tensors, arguments_of
 from sepconvert.pytorch.failures import quietly
 from sepconvert.pytorch.returned import program_output_names, returned_tensors
@@ -40,14 +41,8 @@ def evaluated(module: nn.Module) -> nn.Module:
     Raises:
         ModelError: it cannot be copied, or knows no eval mode.
     """
-    try:
-        with quietly():
-            return copied(module).cpu().eval()
-    except NotImplementedError as error:
-        raise ModelError(
-            f"{type(module).__name__} cannot be put into eval mode ({one_line(error)}); pass the module that it was "
-            "made from, or the ExportedProgram itself."
-        ) from None
+    with quietly():
+        return in_eval_mode(copied(module).cpu())
 
 
 def export_module(ready: nn.Module, examples: Tensors, name: str) -> Exported:

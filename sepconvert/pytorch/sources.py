@@ -15,7 +15,16 @@ from torch._export.verifier import SpecViolationError  # what torch.export.load 
 from torch.export import ExportedProgram
 
 from sepconvert.errors import ModelError, one_line
-from sepconvert.pytorch.accept import State, accept, check_values, finishing, is_unfinished, lazy_names, tensors_of
+from sepconvert.pytorch.accept import (
+    State,
+    accept,
+    check_values,
+    finishing,
+    in_eval_mode,
+    is_unfinished,
+    lazy_names,
+    tensors_of,
+)
 from sepconvert.pytorch.arguments import drawn, named_examples, run
 from sepconvert.pytorch.export import Exported, evaluated, export_module, export_program, export_script
 from sepconvert.pytorch.failures import quietly
@@ -144,7 +153,7 @@ def factory_model(spec: str, made: object, weights: Path | None, key: str | None
     if weights is not None:
         notes += load_weights(found.model, weights, key)
     check_values(found.model, spec)
-    return TorchModel(spec, found.model, notes=notes)
+    return TorchModel(spec, in_eval_mode(found.model), notes=notes)
 
 
 def file_model(path: Path) -> TorchModel:

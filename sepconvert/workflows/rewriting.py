@@ -30,6 +30,7 @@ from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
+from sepconvert.workflows.keywords import check_keywords
 from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
@@ -103,6 +104,7 @@ def rewrite(
 
     Raises:
         UsageError: options that contradict each other.
+        TypeError: a keyword that there is not; the message says which option object has it.
         NothingToDoError: no site can be rewritten below break-even, or the budget is out of reach.
         RuinedError: the result would be beyond use; ``Planning(allow_loss=True)`` returns it all the same.
         SepconvertError: the model, the data or the output is not usable; the message says what to do.
@@ -117,6 +119,7 @@ def rewrite(
         >>> result.save("small.onnx").bytes < totals.before.file_bytes
         True
     """
+    check_keywords(budget)
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
     with watched(progress, quick=planning.quick) as tell:

@@ -169,7 +169,11 @@ def test_files_beside_the_onnx_model_rebuild_the_module(calibration: str, tmp_pa
     }  # fmt: skip
     files = {"plan": tmp_path / "small.sep.plan.json", "weights": tmp_path / "small.sep.safetensors"}
     for model in (small(seed=7), Small):
-        assert_same(sepconvert.rebuild(model, **files).eval(), result, images())
+        assert_same(sepconvert.rebuild(model, **files), result, images())
+    trained_on = sepconvert.rebuild(small().train(), **files)
+    assert all(module.training for module in trained_on.modules())
+    named = sepconvert.rebuild("tests.pytorch.nets:Small", **files)
+    assert not any(module.training for module in named.modules())
     with pytest.raises(ModelError, match="no module 'first'"):
         sepconvert.rebuild(nn.Sequential(), **files)
 
