@@ -39,12 +39,21 @@ def load_npy(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) ->
     if len(inputs) != 1:
         names = ", ".join(f"'{info.name}'" for info in inputs)
         raise DataError(f"{path} holds one array but the model has the inputs {names}; give an .npz with one for each.")
+    return from_arrays({inputs[0].name: open_npy(path)}, inputs, preprocess, str(path))
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map an array into memory.
+
+    Raises:
+        DataError: the file is damaged, or holds pickled objects.
+    """
     with _reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError(f"{path} is an .npz file; give it that suffix.")
-    return from_arrays({inputs[0].name: array}, inputs, preprocess, str(path))
+    return array
 
 
 def read_npz(path: Path) -> Feeds:

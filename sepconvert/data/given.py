@@ -29,7 +29,7 @@ def load_given(data: Any, inputs: Sequence[InputInfo], preprocess: Preprocess, o
         return from_arrays(named_arrays(data, inputs, origin), inputs, preprocess, origin)
     if hasattr(data, "__array__"):
         return from_arrays({"x": as_array(data)}, inputs, preprocess, origin)
-    items = _items(data)
+    items = items_of(data)
     if items is None:
         raise DataError(
             f"{origin} ({type(data).__name__}) holds no inputs; give an array, a tensor, a dict of arrays, a "
@@ -38,7 +38,7 @@ def load_given(data: Any, inputs: Sequence[InputInfo], preprocess: Preprocess, o
     return collect(guarded(items, origin), inputs, preprocess, origin)
 
 
-def _items(data: Any) -> Iterable[Any] | None:
+def items_of(data: Any) -> Iterable[Any] | None:
     """What an object gives one after the other; a dataset of PyTorch has only a length and places."""
     if isinstance(data, Iterable):
         return data

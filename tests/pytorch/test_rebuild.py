@@ -295,7 +295,7 @@ def test_what_cannot_be_exported_is_told_in_one_sentence(capfd: pytest.CaptureFi
 
 
 def test_sizes_and_examples_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"--input x:1x3x224x224"):
+    with pytest.raises(ModelError, match=r"pass it, for example example_inputs=torch.zeros\(1, 3, 224, 224\)\."):
         sepconvert.analyze(small())
     with pytest.raises(ModelError, match=r"no input 'y'; it takes x"):
         sepconvert.analyze(small(), reading=Reading(input_shapes={"y": (1, 3, 20, 24)}))
