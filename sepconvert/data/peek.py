@@ -28,7 +28,7 @@ def peek(spec: Data, needed: Sequence[str], known: Sequence[str]) -> Peeked:
 
     Args:
         spec: as ``load_data`` takes it.
-        needed: names of the inputs that a tuple holds, in order.
+        needed: names of the inputs that a tuple begins with, in order.
         known: names of all inputs there may be.
 
     Returns:
@@ -65,7 +65,7 @@ def _named(item: Any, needed: Sequence[str], known: Sequence[str]) -> Feeds:
             given[needed[0]] = given["x"]
         return {name: as_array(given[name]) for name in dict.fromkeys((*needed, *known)) if name in given}
     parts = item if isinstance(item, tuple | list) else (item,)
-    if isinstance(item, str | bytes) or len(parts) not in (len(needed), len(needed) + 1):
+    if isinstance(item, str | bytes) or len(parts) < len(needed):
         return {}
     return {name: as_array(part) for name, part in zip(needed, parts, strict=False)}
 

@@ -60,7 +60,7 @@ def test_the_first_inputs_are_seen_and_all_are_loaded(make: Callable[[Path], Any
     ("given", "needed"),
     [
         (list(VALUES), ["image"]),  # samples or batches (N, T, C)
-        ([(VALUES, CLASSES, CLASSES)], ["image"]),
+        ([(VALUES,)], ["image", "mask"]),
         ({"picture": VALUES}, ["image"]),
         ([], ["image"]),
     ],
