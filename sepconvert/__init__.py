@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'sepconvert' has no attribute '{name}'")
     return getattr(workflows, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

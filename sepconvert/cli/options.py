@@ -65,8 +65,9 @@ Data = Annotated[
     option(
         None,
         "FILE|FOLDER|CALLABLE",
-        "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for labels), an "
-        ".npy, a folder of images (class sub-folders give labels), or pkg.module:callable yielding dicts.",
+        "An .npz with arrays named after the model's inputs ('x' for a single one, 'y' for labels: class numbers, or "
+        "what --metric takes), an .npy, a folder of images (class sub-folders give labels), or pkg.module:callable "
+        "yielding dicts.",
     ),
 ]
 TestData = Annotated[
@@ -78,8 +79,8 @@ Input = Annotated[
     option(
         INPUTS,
         "NAME:1x3x224x224[:TYPE]",
-        "Shape of a dynamic input, or of an input of pkg.module:factory, and its type if need be "
-        "(tokens:1x40:int64); may be repeated.",
+        "Shape of a dynamic input, or of an input of pkg.module:factory, where --data does not show it, and its type "
+        "if need be (tokens:1x40:int64); may be repeated.",
         "--input",
     ),
 ]
@@ -174,7 +175,8 @@ Metric = Annotated[
         MEASURING,
         "NAME|CALLABLE",
         "What else to measure: top1, mean-iou, psnr, ssim, detection-ap, ctc-text, or pkg.module:callable, a function "
-        "of (original's outputs by name, the judged network's, labels or None) whose number is better when larger. "
+        "of (original's outputs by name, the judged network's, labels or None) whose number is better when larger. A "
+        "PyTorch model's outputs have the keys of the dict that it returns. "
         "Without labels the ready ones compare with what the original says.",
         autocompletion=complete_metrics,
     ),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepconvert.data.dataset import Dataset, Feeds, make_dataset
 from sepconvert.data.matching import (
+    LABELS,
     ArraySource,
     check_dtype,
     check_shape,
@@ -26,7 +27,6 @@ from sepconvert.errors import DataError
 from sepconvert.files import need_regular
 from sepconvert.record import InputInfo
 
-LABELS = "y"
 MOST_BYTES = 4 << 30  # what one source of inputs may bring into memory
 
 
@@ -39,12 +39,21 @@ def load_npy(path: Path, inputs: Sequence[InputInfo], preprocess: Preprocess) ->
     if len(inputs) != 1:
         names = ", ".join(f"'{info.name}'" for info in inputs)
         raise DataError(f"{path} holds one array but the model has the inputs {names}; give an .npz with one for each.")
+    return from_arrays({inputs[0].name: open_npy(path)}, inputs, preprocess, str(path))
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map an array into memory.
+
+    Raises:
+        DataError: the file is damaged, or holds pickled objects.
+    """
     with _reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError(f"{path} is an .npz file; give it that suffix.")
-    return from_arrays({inputs[0].name: array}, inputs, preprocess, str(path))
+    return array
 
 
 def read_npz(path: Path) -> Feeds:
@@ -144,6 +153,40 @@ def as_array(values: Any) -> NDArray[Any]:
         if str(values.dtype) == "torch.bfloat16":  # numpy has no such type; float32 holds all its numbers
             values = values.float()
     return np.asarray(values)
+
+
+def label_array(given: Any) -> NDArray[Any] | None:
+    """Labels as one array (N, …); a dict of them becomes its fields, so that ``labels["mask"]`` is one of them again.
+
+    None where a dict holds anything else than arrays with as many rows each.
+    """
+    if not isinstance(given, Mapping):
+        return as_array(given)
+    parts = {str(name): as_array(value) for name, value in given.items()}
+    rows = {len(part) if part.ndim else None for part in parts.values()}
+    if len(rows) != 1 or None in rows or any(part.dtype.hasobject for part in parts.values()):
+        return None
+    fields: list[Any] = [(name, part.dtype, part.shape[1:]) for name, part in parts.items()]
+    found = np.empty(len(next(iter(parts.values()))), fields)
+    for name, part in parts.items():
+        found[name] = part
+    return found
+
+
+def named_arrays(given: Mapping[Any, Any], inputs: Sequence[InputInfo], origin: str) -> Feeds:
+    """Arrays by name, with the labels among them.
+
+    Raises:
+        DataError: the labels are a dict of something else than arrays with a row for each sample.
+    """
+    found = {}
+    for name, value in given.items():
+        is_labels = name == LABELS and LABELS not in {info.name for info in inputs}
+        array = label_array(value) if is_labels else as_array(value)
+        if array is None:
+            raise DataError(f"{origin}: give the labels '{LABELS}' as arrays with a row for each sample.")
+        found[str(name)] = array
+    return found
 
 
 def _count(source: ArraySource, origin: str) -> int:

@@ -81,13 +81,12 @@ def guarded(produced: Iterable[Any], spec: str) -> Iterator[Any]:
         raise user_error(f"{spec} failed", error) from error
 
 
-def user_error(what: str, error: BaseException) -> DataError:
-    """Say what the user's own code raised and where."""
+def user_error(what: str, error: BaseException, remedy: str = "call it from Python to see all") -> DataError:
+    """Say what the user's own code raised and where, and what helps."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:_LONGEST]
     return DataError(
-        f"{what}: {type(error).__name__}{f' ({text})' if text else ''} at {frame.filename}:{frame.lineno}; "
-        "call it from Python to see all."
+        f"{what}: {type(error).__name__}{f' ({text})' if text else ''} at {frame.filename}:{frame.lineno}; {remedy}."
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sepconvert.data.arrays import as_array, from_arrays
+from sepconvert.data.arrays import as_array, from_arrays, named_arrays
 from sepconvert.data.callables import guarded
 from sepconvert.data.dataset import Dataset
 from sepconvert.data.preprocess import Preprocess
@@ -26,10 +26,10 @@ def load_given(data: Any, inputs: Sequence[InputInfo], preprocess: Preprocess, o
         DataError: it is of another kind, fails, or does not fit the inputs.
     """
     if isinstance(data, Mapping):
-        return from_arrays({str(name): as_array(value) for name, value in data.items()}, inputs, preprocess, origin)
+        return from_arrays(named_arrays(data, inputs, origin), inputs, preprocess, origin)
     if hasattr(data, "__array__"):
         return from_arrays({"x": as_array(data)}, inputs, preprocess, origin)
-    items = _items(data)
+    items = items_of(data)
     if items is None:
         raise DataError(
             f"{origin} ({type(data).__name__}) holds no inputs; give an array, a tensor, a dict of arrays, a "
@@ -38,7 +38,7 @@ def load_given(data: Any, inputs: Sequence[InputInfo], preprocess: Preprocess, o
     return collect(guarded(items, origin), inputs, preprocess, origin)
 
 
-def _items(data: Any) -> Iterable[Any] | None:
+def items_of(data: Any) -> Iterable[Any] | None:
     """What an object gives one after the other; a dataset of PyTorch has only a length and places."""
     if isinstance(data, Iterable):
         return data

@@ -1,6 +1,7 @@
 """What ``--data`` names, or the keyword ``data`` is, by kind."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +26,30 @@ def data_files(spec: Data, among: Sequence[Path]) -> list[Path]:
     return [file for file in among if file.exists() and path.is_file() and file.samefile(path)]
 
 
-def load_data(spec: Data, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """An object that holds or yields inputs, and where it is from, in words."""
+
+    given: Any
+    origin: str
+
+
+def produced(spec: Data) -> Produced | None:
+    """The object that was given, or that ``pkg.module:callable`` returns; None for a file or a folder.
+
+    Raises:
+        DataError: the callable cannot be imported, or fails.
+    """
+    if not isinstance(spec, str | Path):
+        return Produced(spec, "what was given as data")
+    if Path(spec).exists() or ":" not in str(spec):
+        return None
+    from sepconvert.data.callables import call_user, import_callable
+
+    return Produced(call_user(import_callable(str(spec), "--data"), str(spec)), str(spec))
+
+
+def load_data(spec: Data | Produced, inputs: Sequence[InputInfo], preprocess: Preprocess | None = None) -> Dataset:
     """Read inputs for a model.
 
     Args:
@@ -40,11 +64,12 @@ def load_data(spec: Data, inputs: Sequence[InputInfo], preprocess: Preprocess | 
         DataError: missing, damaged, or not fitting the inputs; the message names the culprit and the remedy.
     """
     options = preprocess or Preprocess()
-    if not isinstance(spec, str | Path):
+    found = spec if isinstance(spec, Produced) else produced(spec)
+    if found is not None:
         from sepconvert.data.given import load_given
 
-        return load_given(spec, inputs, options, "what was given as data")
-    path = Path(spec)
+        return load_given(found.given, inputs, options, found.origin)
+    path = Path(str(spec))
     if path.is_dir():
         from sepconvert.data.images import load_images
 
@@ -61,10 +86,4 @@ def load_data(spec: Data, inputs: Sequence[InputInfo], preprocess: Preprocess | 
         )
     if path.exists():
         raise DataError(f"{path} is a device, pipe or socket, not a file; save what comes out of it first.")
-    if ":" in str(spec):
-        from sepconvert.data.callables import call_user, import_callable
-        from sepconvert.data.given import load_given
-
-        produced = call_user(import_callable(str(spec), "--data"), str(spec))
-        return load_given(produced, inputs, options, str(spec))
     raise DataError(f"{path} does not exist; give an .npz, an .npy, a folder of images, or pkg.module:callable.")

@@ -13,6 +13,7 @@ from sepconvert.errors import DataError
 from sepconvert.number_types import is_float, numpy_dtype, too_large
 from sepconvert.record import InputInfo
 
+LABELS = "y"
 _CHUNK = 64  # samples converted at a time while checking
 
 
@@ -60,7 +61,8 @@ def match_names(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo],
         raise DataError(f"{origin} has no array for input '{missing[0]}' (it holds {has}); name the arrays {wanted}.")
     strange = [name for name in found if name not in names]
     if strange:
-        raise DataError(f"{origin}: array '{strange[0]}' is no input of the model; name the arrays {wanted}.")
+        labels = "" if LABELS in names else f"; labels are called '{LABELS}'"
+        raise DataError(f"{origin}: array '{strange[0]}' is no input of the model; name the arrays {wanted}{labels}.")
     return found
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepconvert.data.arrays import LABELS, MOST_BYTES, as_array, sort_labels
+from sepconvert.data.arrays import MOST_BYTES, as_array, label_array, named_arrays, sort_labels
 from sepconvert.data.dataset import Dataset, Feeds, make_dataset
 from sepconvert.data.matching import (
+    LABELS,
     check_dtype,
     check_finite,
     check_shape,
@@ -22,7 +23,7 @@ from sepconvert.data.preprocess import Preprocess
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
 
-UNUSED = "{}: what comes with the inputs is not one class number for each sample, so it was not used."
+UNUSED = "{}: what comes with the inputs is no array, or dict of them, with a row for each sample, so it was not used."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,10 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
     """Keep all that is produced.
 
     Each item holds a batch: a dict of arrays (N, …) named after the inputs (``x`` for a single one) and optionally
-    labels ``y`` (N,); or the array of a single input; or a tuple of arrays in the inputs' order, as a ``DataLoader``
-    gives it, with or without class numbers behind them. Arrays of one dimension less are one sample. Shapes may differ
-    from item to item. What stands behind the inputs of a tuple and is no class numbers is left out, with a warning.
+    labels ``y``; or the array of a single input; or a tuple of arrays in the inputs' order, as a ``DataLoader`` gives
+    it, with or without labels behind them. Labels are class numbers (N,), or what else a metric takes: an array (N, …)
+    or a dict of them. Arrays of one dimension less are one sample. Shapes may differ from item to item. What stands
+    behind the inputs of a tuple and has no row for each sample is left out, with a warning.
 
     Args:
         produced: the items.
@@ -89,7 +91,7 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
         targets += [] if own_targets is None else [own_targets]
     if any(known and len(known) != len(feeds) for known in (labels, targets)):
         raise DataError(f"{origin} gives labels in some items only; give them in all or in none.")
-    if len({part.shape[1:] for part in targets}) > 1:
+    if len({(part.shape[1:], part.dtype if part.dtype.names else None) for part in targets}) > 1:
         targets, unused = [], True
     source = YieldedSource(tuple(feeds), tuple(places), tuple(_key(feed, constant) for feed in feeds), constant)
     dataset = make_dataset(
@@ -106,33 +108,39 @@ def collect(produced: Iterable[Any], inputs: Sequence[InputInfo], preprocess: Pr
 def _named(item: Any, inputs: Sequence[InputInfo], origin: str) -> tuple[dict[str, NDArray[Any]], bool]:
     """An item as arrays by name, and whether something in it was left out."""
     if isinstance(item, Mapping):
-        return {str(name): as_array(value) for name, value in item.items()}, False
+        return named_arrays(item, inputs, origin), False
     parts = item if isinstance(item, tuple | list) else (item,)
     if isinstance(item, str | bytes) or len(parts) not in (len(inputs), len(inputs) + 1):
         wanted = "an array" if len(inputs) == 1 else f"a tuple of {len(inputs)} arrays"
         what = f"{len(parts)} things" if parts is item else type(item).__name__
         raise DataError(
-            f"{origin}: {what} where {wanted} (and class numbers, if you like) or a dict of arrays is wanted; give "
-            "those."
+            f"{origin}: {what} where {wanted} (and labels, if you like) or a dict of arrays is wanted; labels are an "
+            "array with a row for each sample, which --metric gets, or a dict of such arrays."
         )
     given = {info.name: as_array(part) for info, part in zip(inputs, parts, strict=False)}
     if len(parts) == len(inputs):
         return given, False
-    numbers = None if isinstance(parts[-1], Mapping) else as_array(parts[-1])
-    if numbers is None or not (_is_class_numbers(numbers) or _is_per_sample(numbers, given, inputs)):
-        return given, True
-    return given | {LABELS: numbers}, False
+    labels = _labels_behind(parts[-1], given[inputs[0].name], len(inputs[0].declared_shape))
+    return (given, True) if labels is None else (given | {LABELS: labels}, False)
 
 
-def _is_class_numbers(numbers: NDArray[Any]) -> bool:
-    return numbers.dtype.kind in "iu" and numbers.ndim <= 1
+def _labels_behind(behind: Any, first: NDArray[Any], rank: int) -> NDArray[Any] | None:
+    """What stands behind the inputs as labels: of a batch (N, …), or of one sample; None where it is none.
 
-
-def _is_per_sample(numbers: NDArray[Any], given: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo]) -> bool:
-    """Whether there is as much of it as there are samples in a batch."""
-    first = given[inputs[0].name]
-    batched = first.ndim > 0 and first.ndim == len(inputs[0].declared_shape)
-    return batched and numbers.ndim > 0 and numbers.dtype.kind in "iufbU" and len(numbers) == len(first)
+    Args:
+        behind: an array, or a dict of them.
+        first: the first input.
+        rank: of that input, with the samples.
+    """
+    single = first.ndim == rank - 1
+    if single and isinstance(behind, Mapping):
+        behind = {name: as_array(value)[np.newaxis] for name, value in behind.items()}
+    found = label_array(behind)
+    if found is None or found.dtype.kind not in "iufbUV":
+        return None
+    if single or (found.dtype.kind in "iu" and found.ndim <= 1):
+        return found
+    return found if first.ndim == rank and found.ndim > 0 and len(found) == len(first) else None
 
 
 def _read(

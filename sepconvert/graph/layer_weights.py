@@ -1,8 +1,9 @@
 """Read a model's weights: by the names that exporters give them, and layer by layer."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
@@ -57,6 +58,30 @@ def layers_of(model: LoadedModel) -> list[LayerNames]:
             bias_name = None if bias is None else str(bias.name)
             found.append(LayerNames(str(node.outputs[0].name), name, bias_name, _module(node)))
     return found
+
+
+def call_by_module(model: LoadedModel, paths: Mapping[str, str]) -> None:
+    """Call the nodes of layers, in place, as people call the modules: by their paths; a second call is ``path#2``.
+
+    Args:
+        model: as it was exported.
+        paths: of the modules, by the names of their weights. A layer of another weight keeps its name.
+    """
+    called = {}
+    for layer in layers_of(model):
+        path = paths.get(f"{layer.module}.weight") or paths.get(layer.weight)
+        if path:
+            called[layer.output] = path
+    named = [node for node in model.ir.graph if node.outputs and node.outputs[0].name in called]
+    taken = {node.name for node in model.ir.graph} - {node.name for node in named}
+    for node in named:
+        node.name = next(name for name in _numbered(called[str(node.outputs[0].name)]) if name not in taken)
+        taken.add(node.name)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}#{n}" for n in count(2))
 
 
 def layer_parameters(model: LoadedModel, outputs: Sequence[str]) -> list[Parameters]:

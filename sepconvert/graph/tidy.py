@@ -1,5 +1,6 @@
 """Remove what nothing needs: what exporters add for nothing, and what reaches no output."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -37,13 +38,46 @@ def tell_values_apart(model: ir.Model) -> None:
 
     PyTorch's exporter does so where a network has a buffer ``mean`` and calls ``x.mean()``.
     """
+    taken = _given_names(model.graph)
+    _rename([value for value in _computed(model.graph) if value.name in taken], model.graph)
+
+
+def name_outputs(model: ir.Model, names: Sequence[str | None]) -> None:
+    """Rename, in place, the graph's outputs; other values that nodes compute make way.
+
+    Args:
+        model: its outputs are computed by nodes, or are inputs or weights, which keep their names.
+        names: for each output in order; None leaves it as it is. A name that an input or a weight has, or that is there
+            twice, is not used. Names for more or fewer outputs than there are tell nothing.
+    """
     graph = model.graph
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-    computed = [value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.outputs]
-    everything = taken | {value.name for value in computed}
-    for value in computed:
-        if value.name not in taken:
-            continue
+    if len(names) != len(graph.outputs):
+        return
+    taken = _given_names(graph)
+    wanted = {
+        value: name
+        for value, name in zip(graph.outputs, names, strict=True)
+        if name is not None and name not in taken and names.count(name) == 1
+        if value.producer() is not None and list(graph.outputs).count(value) == 1
+    }
+    new = set(wanted.values())
+    _rename([value for value in _computed(graph) if value.name in new], graph)
+    for value, name in wanted.items():
+        value.name = name
+
+
+def _given_names(graph: ir.Graph) -> set[str | None]:
+    return {value.name for value in (*graph.inputs, *graph.initializers.values())}
+
+
+def _computed(graph: ir.Graph) -> list[ir.Value]:
+    return [value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.outputs]
+
+
+def _rename(values: Sequence[ir.Value], graph: ir.Graph) -> None:
+    """Give values names that nothing else has."""
+    everything = _given_names(graph) | {value.name for value in _computed(graph)}
+    for value in values:
         name = next(text for n in count(1) if (text := f"{value.name}_{n}") not in everything)
         everything.add(name)
         value.name = name

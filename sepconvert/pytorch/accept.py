@@ -17,7 +17,7 @@ from sepconvert.record import Note
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 State = dict[str, torch.Tensor]
-AnyModule = TypeVar("AnyModule")
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,21 @@ def unwrapped(module: AnyModule) -> AnyModule:
     if isinstance(module, _WRAPPERS):
         inner = module.module
     return unwrapped(inner) if isinstance(inner, nn.Module) else module  # type: ignore[return-value]
+
+
+def in_eval_mode(module: AnyModule) -> AnyModule:
+    """The module itself, in eval mode now.
+
+    Raises:
+        ModelError: it knows none.
+    """
+    try:
+        return module.eval()
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be put into eval mode ({one_line(error)}); pass the module that it was "
+            "made from, or the ExportedProgram itself."
+        ) from None
 
 
 def tensors_of(module: nn.Module) -> State:

@@ -90,7 +90,7 @@ def run(module: nn.Module, tensors: Tensors, name: str) -> None:
 
 
 def drawn(
-    module: nn.Module, name: str, sizes: Mapping[str, Sequence[int]], types: Mapping[str, str]
+    module: nn.Module, name: str, sizes: Mapping[str, Sequence[int]], types: Mapping[str, str], *, live: bool = False
 ) -> dict[str, torch.Tensor]:
     """Draw inputs of the given sizes: normal floats, or integers 0 and 1 where floats do not run.
 
@@ -99,6 +99,7 @@ def drawn(
         name: what the user calls it.
         sizes: by input name.
         types: numpy's names of types, by input name; the types of other inputs are found by trying.
+        live: whether the user holds the module in Python, and can give examples.
 
     Raises:
         ModelError: a size is missing, an input is unknown, or the module does not run on such inputs.
@@ -112,8 +113,8 @@ def drawn(
     if missing or not sizes:
         wanted = missing or ["x"]
         what = f"the size of {', '.join(missing)}" if missing else "its inputs"
-        asked = " ".join(f"--input {given}:1x3x224x224" for given in wanted)
-        raise ModelError(f"{name} says nothing of {what}; pass it, for example {asked} (in Python: example_inputs).")
+        asked = _asked(wanted) if live else " ".join(f"--input {given}:1x3x224x224" for given in wanted)
+        raise ModelError(f"{name} says nothing of {what}; pass it, for example {asked}.")
     floats = (p.dtype for p in module.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
     free = next(floats, torch.float32)
     failures = []
@@ -129,6 +130,12 @@ def drawn(
         else:
             return tensors
     raise failures[0]
+
+
+def _asked(wanted: Sequence[str]) -> str:
+    tensor = "torch.zeros(1, 3, 224, 224)"
+    several = ", ".join(f'"{name}": {tensor}' for name in wanted)
+    return f"example_inputs={tensor if len(wanted) == 1 else f'{{{several}}}'}"
 
 
 def _guesses(names: Sequence[str], free: torch.dtype) -> list[dict[str, torch.dtype]]:

@@ -1,24 +1,26 @@
 """PyTorch models as ONNX, so that they go the one way through survey, plan and fit.
 
 Modules and exported programs go through ``torch.onnx.export(dynamo=True, optimize=False)``: BatchNorm stays, and
-initializers carry the parameters' names, by which a site finds its module. TorchScript goes through the older exporter.
-The first dimension is kept dynamic where the model allows it.
+initializers carry the parameters' names, by which a site finds its module. Outputs are called as the keys or fields of
+what ``forward`` returns. TorchScript goes through the older exporter. The first dimension is kept dynamic where the
+model allows it.
 """
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from sepconvert.errors import ModelError, one_line
-from sepconvert.graph.tidy import tell_values_apart
+from sepconvert.graph.tidy import name_outputs, tell_values_apart
+from sepconvert.pytorch.accept import in_eval_mode
 from sepconvert.pytorch.arguments import Arguments, Tensors, arguments_of
 from sepconvert.pytorch.failures import quietly
+from sepconvert.pytorch.returned import program_output_names, returned_tensors
 from sepconvert.pytorch.surgery import copied
 
 TORCHSCRIPT_OPSET = 17
@@ -39,14 +41,8 @@ def evaluated(module: nn.Module) -> nn.Module:
     Raises:
         ModelError: it cannot be copied, or knows no eval mode.
     """
-    try:
-        with quietly():
-            return copied(module).cpu().eval()
-    except NotImplementedError as error:
-        raise ModelError(
-            f"{type(module).__name__} cannot be put into eval mode ({one_line(error)}); pass the module that it was "
-            "made from, or the ExportedProgram itself."
-        ) from None
+    with quietly():
+        return in_eval_mode(copied(module).cpu())
 
 
 def export_module(ready: nn.Module, examples: Tensors, name: str) -> Exported:
@@ -85,7 +81,7 @@ def export_program(program: ExportedProgram, name: str) -> Exported:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
         except Exception as error:  # operators of all kinds raise errors of all kinds
             raise _failed(name, error) from None
-    return Exported(_serialised(found))
+    return Exported(_serialised(found, program_output_names(program)))
 
 
 def export_script(script: torch.jit.ScriptModule, examples: Tensors, name: str) -> Exported:
@@ -115,7 +111,14 @@ def export_script(script: torch.jit.ScriptModule, examples: Tensors, name: str) 
 
 def _export(module: nn.Module, takes: Arguments, inputs: Tensors, batched: Mapping[str, Any] | None) -> bytes:
     positional, named = takes.call(inputs)
-    hook = module.register_forward_hook(lambda _module, _inputs, returned: tuple(_tensors(returned)))
+    names: list[str | None] = []
+
+    def flatten(_module: nn.Module, _inputs: Any, returned: Any) -> tuple[torch.Tensor, ...]:
+        found = returned_tensors(returned)
+        names[:] = [name for name, _ in found]
+        return tuple(tensor for _, tensor in found)
+
+    hook = module.register_forward_hook(flatten)
     try:
         found = torch.onnx.export(
             module,
@@ -129,23 +132,13 @@ def _export(module: nn.Module, takes: Arguments, inputs: Tensors, batched: Mappi
         )
     finally:
         hook.remove()
-    return _serialised(found)
+    return _serialised(found, names)
 
 
-def _tensors(returned: Any) -> list[torch.Tensor]:
-    """The tensors in what ``forward`` returns, in order; the exporter knows no data classes, and no other values."""
-    found = []
-    for leaf in tree_leaves(returned, is_leaf=is_dataclass):
-        if isinstance(leaf, torch.Tensor):
-            found.append(leaf)
-        elif is_dataclass(leaf):
-            found += _tensors([getattr(leaf, field.name) for field in fields(leaf)])
-    return found
-
-
-def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
+def _serialised(program: torch.onnx.ONNXProgram | None, names: Sequence[str | None]) -> bytes:
     assert program is not None
     tell_values_apart(program.model)
+    name_outputs(program.model, names)
     if not program.model_proto.graph.output:
         raise ModelError("its forward returns no tensor")
     data: bytes = program.model_proto.SerializeToString()

@@ -19,7 +19,7 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.layer_weights import Parameters, layer_parameters, layers_of, stored_parameters
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.rewrite import Replacement
-from sepconvert.pytorch.accept import State, accept, is_unfinished
+from sepconvert.pytorch.accept import State, accept, in_eval_mode, is_unfinished
 from sepconvert.pytorch.module_plan import ModulePlan, NewLayers, plan_text
 from sepconvert.pytorch.operators.dtypes import to_tensor
 from sepconvert.pytorch.states import load_state, read_metadata, read_state
@@ -96,7 +96,8 @@ def rebuild(
         weights: ``<stem>.safetensors``.
 
     Returns:
-        A new module, on the device and in the mode (train or eval) of the original.
+        A new module, on the device of the original, and in its mode (train or eval); in eval mode where a function or
+        a class makes the original.
 
     Raises:
         ModelError: plan and weights are not those of this module, or cannot be read.
@@ -108,7 +109,7 @@ def rebuild(
             f"{type(found).__name__} has lazy layers that take their shapes from the first call, or is an exported "
             "program; pass the nn.Module itself, called once before."
         )
-    module = copied(found) if given is model else found
+    module = copied(found) if given is model else in_eval_mode(found)
     module = replace_modules(module, plan if isinstance(plan, ModulePlan) else ModulePlan.read(Path(plan)))
     if isinstance(weights, Mapping):
         load_state(module, weights, "The state_dict")

@@ -15,8 +15,17 @@ from torch._export.verifier import SpecViolationError  # what torch.export.load 
 from torch.export import ExportedProgram
 
 from sepconvert.errors import ModelError, one_line
-from sepconvert.pytorch.accept import State, accept, check_values, finishing, is_unfinished, lazy_names, tensors_of
-from sepconvert.pytorch.arguments import drawn, named_examples, run
+from sepconvert.pytorch.accept import (
+    State,
+    accept,
+    check_values,
+    finishing,
+    in_eval_mode,
+    is_unfinished,
+    lazy_names,
+    tensors_of,
+)
+from sepconvert.pytorch.arguments import arguments_of, drawn, named_examples, run
 from sepconvert.pytorch.export import Exported, evaluated, export_module, export_program, export_script
 from sepconvert.pytorch.failures import quietly
 from sepconvert.pytorch.file_kinds import Kind, kind_of
@@ -34,13 +43,15 @@ _UNLOADABLE = (RuntimeError, AssertionError, ValueError, KeyError, TypeError, At
 class TorchModel:
     """A PyTorch model and what the user calls it.
 
-    ``examples`` are tensors by input name, where there are any; ``notes`` are sentences for the record.
+    ``examples`` are tensors by input name, where there are any; ``notes`` are sentences for the record; ``live`` says
+    that the user holds it in Python.
     """
 
     name: str
     model: nn.Module | ExportedProgram
     examples: Mapping[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def is_script(self) -> bool:
@@ -98,7 +109,20 @@ class TorchModel:
     def _inputs(
         self, module: nn.Module, sizes: Mapping[str, Sequence[int]], types: Mapping[str, str]
     ) -> dict[str, torch.Tensor]:
-        return dict(self.examples) or drawn(module, self.name, sizes, types)
+        return dict(self.examples) or drawn(module, self.name, sizes, types, live=self.live)
+
+    def unsized(self, given: Mapping[str, Sequence[int]]) -> tuple[list[str], list[str]] | None:
+        """Inputs that ``forward`` needs, in order, and all that it takes; None where the sizes of all needed are known.
+
+        Args:
+            given: sizes by input name.
+        """
+        if isinstance(self.model, ExportedProgram) or self.examples:
+            return None
+        takes = arguments_of(self.model)
+        needed = list(takes.needed or takes.names[:1]) or ["x"]
+        known = bool(given) and all(name in given for name in takes.needed)
+        return None if known else (needed, list(takes.names))
 
 
 def live_model(module: object, example_inputs: Any) -> TorchModel:
@@ -120,7 +144,7 @@ def live_model(module: object, example_inputs: Any) -> TorchModel:
     name = type(found.model).__name__
     check_values(found.model, name)
     own = copied(found.model) if is_unfinished(found.model) else found.model
-    return TorchModel(name, own, named_examples(own, example_inputs), found.notes)
+    return TorchModel(name, own, named_examples(own, example_inputs), found.notes, live=True)
 
 
 def factory_model(spec: str, made: object, weights: Path | None, key: str | None = None) -> TorchModel:
@@ -144,7 +168,7 @@ def factory_model(spec: str, made: object, weights: Path | None, key: str | None
     if weights is not None:
         notes += load_weights(found.model, weights, key)
     check_values(found.model, spec)
-    return TorchModel(spec, found.model, notes=notes)
+    return TorchModel(spec, in_eval_mode(found.model), notes=notes)
 
 
 def file_model(path: Path) -> TorchModel:

@@ -38,6 +38,11 @@ class Replaceable:
     biased: Collection[str]
     modules: Mapping[str, Replaced]
 
+    @property
+    def every_path(self) -> dict[str, str]:
+        """Paths of all layers by the names of their weights, those that cannot be replaced too."""
+        return {weight: weight.removesuffix("weight").rstrip(".") for weight in self.reasons} | dict(self.paths)
+
     def refusal(self, site: ConvSite, names: LayerNames | None) -> str | None:
         """Why a new layer cannot take the place of a site, a sentence; None where it can.
 

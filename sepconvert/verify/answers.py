@@ -72,7 +72,9 @@ class Answers:
         except SepconvertError as error:  # of a ready-made one
             raise DataError(f"{told}: {error}.") from None
         except (Exception, SystemExit) as error:  # whatever the user's own code raises
-            raise user_error(f"{told} failed", error) from error
+            names = ", ".join(f"'{name}'" for name in original)
+            known = f"the outputs are called {names}, and {'there are no' if labels is None else 'it gets'} labels"
+            raise user_error(f"{told} failed", error, known) from error
         if not isfinite(number):
             raise DataError(f"{told} gives {number}, which is no finite number; let it return one for these inputs.")
         return number

@@ -15,7 +15,7 @@ from sepconvert.report.advice import advise
 from sepconvert.workflows.changes import with_changes
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import OpenedModel, check_inputs, naming, open_with_data, shapes_for, survey_model
 from sepconvert.workflows.options import Measure, Reading
@@ -96,6 +96,7 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
     metric = find_metric(measure.metric)
     values = input_values(dataset)
     with naming(old.name):
+        check_metric(first, request, [] if dataset is None else [dataset])
         fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress, metric)
         record = begin_record("compare", request, first, describe_sites(first, {}))
     record = replace(

@@ -85,7 +85,8 @@ def _from_data(case: Case, plans: Sequence[SitePlan], calibration: Dataset) -> N
     found = refit(
         case.opened.model, plans, calibration, rng=rng, settings=refit_settings(request), progress=request.progress
     )
-    others = [output for output in found.dense if output not in {plan.site.output for plan in plans}]
+    planned = {plan.site.output for plan in plans}
+    others = [dense.site.name or output for output, dense in found.dense.items() if output not in planned]
     return replace(found, warnings=(*found.warnings, *_told(others)))
 
 

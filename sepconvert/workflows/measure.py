@@ -1,6 +1,6 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Measure
+from sepconvert.workflows.request import Request
 
 if TYPE_CHECKING:
     from sepconvert.verify.answers import Metric
 
 RANDOM_SAMPLES = 8
+FIRST_ASKED = 16  # inputs that a metric is tried on before anything is done
 
 
 def measure_fidelity(
@@ -70,6 +72,24 @@ def measure_fidelity(
         progress=progress,
     )
     return result.fidelity, list(result.warnings)
+
+
+def check_metric(opened: OpenedModel, request: Request, datasets: Iterable[Dataset]) -> None:
+    """Refuse, before any work is done, a metric that fails on what the original itself answers.
+
+    The first inputs are enough to see a wrong name. Some metrics need more to say anything, both classes for example:
+    one that fails on the first is asked about all.
+
+    Raises:
+        DataError: it fails.
+        ModelError: the model cannot run.
+    """
+    metric = find_metric(request.measure.metric)
+    for dataset in datasets if metric is not None else ():
+        try:
+            measure_fidelity(opened, opened, dataset.first(FIRST_ASKED), request.seed, metric=metric)
+        except DataError:
+            measure_fidelity(opened, opened, dataset, request.seed, metric=metric)
 
 
 def ask_metric(case: Case, after: OpenedModel, dataset: Dataset | None) -> MetricFidelity | None:

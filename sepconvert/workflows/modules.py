@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ def rebuild(
         weights: ``<stem>.safetensors``.
 
     Returns:
-        A new module, on the device and in the mode (train or eval) of the original.
+        A new module, on the device of the original, and in its mode (train or eval); in eval mode where a function or
+        a class makes the original.
 
     Raises:
         ModelError: plan and weights are not those of this module, or cannot be read.
@@ -84,8 +86,8 @@ def rebuild(
     need_torch(str(plan))
     from sepconvert.pytorch import rebuild as files
 
-    made = call_factory(model) if isinstance(model, str) else model
-    return files.rebuild(made, Path(plan), Path(weights))
+    original = partial(call_factory, model) if isinstance(model, str) else model
+    return files.rebuild(original, Path(plan), Path(weights))
 
 
 def module_side(source: ModelSource, opened: OpenedModel, applied: Applied) -> ModuleSide | None:

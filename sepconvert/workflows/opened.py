@@ -20,6 +20,7 @@ from sepconvert.graph.survey import Survey, survey
 from sepconvert.graph.uses import free_inputs
 from sepconvert.record import ModelFile, Totals
 from sepconvert.workflows.request import Request
+from sepconvert.workflows.sizes import find_sizes
 from sepconvert.workflows.sources import ModelSource
 
 CHECKED = 0.2
@@ -125,8 +126,8 @@ def open_with_data(
 
     Args:
         source: where the model is from.
-        request: its ``reading`` gives sizes of dynamic inputs (those that are not given come from a sample of the first
-            data there is), and how integer arrays and images become inputs; its forms decide what is a site.
+        request: its ``reading`` gives sizes of inputs (those that are not given come from a sample of the first data
+            there is), and how integer arrays and images become inputs; its forms decide what is a site.
         named: data as ``load_data`` takes it, None where none is given.
         written: files that will be written; an input is none of them.
 
@@ -141,18 +142,19 @@ def open_with_data(
     reading = request.reading
     read_class_names(reading.labels)  # which are used at the end
     given = reading.input_shapes
-    opened = open_model(source, request, given, reading.input_types)
+    sizes = find_sizes(source, reading, named)
+    opened = open_model(source, request, sizes.shapes, sizes.types)
     if request.measure.latency or any(spec is not None for spec in named):
         check_inputs(opened)
     data = [file for spec in named if spec is not None for file in data_files(spec, written)]
     check_outputs(written, force=True, inputs=[*opened.model.data_files, *data])
     # Each once: what is given for two purposes may be gone through a single time, or give something else the next.
-    distinct = {id(spec): spec for spec in named if spec is not None}
+    distinct = {id(spec): spec for spec in sizes.data if spec is not None}
     read = {key: load_data(spec, opened.shapes.inputs, reading.preprocess) for key, spec in distinct.items()}
     faults = [dataset.label_fault for dataset in read.values() if dataset.label_fault]
     if faults and request.measure.metric is None:
         raise DataError(faults[0])
-    found = [read.get(id(spec)) for spec in named]
+    found = [read.get(id(spec)) for spec in sizes.data]
     sample = next((dataset for dataset in found if dataset is not None), None)
     if sample is not None:
         opened = survey_model(source, request, opened.model, shapes_for(given, sample))

@@ -89,15 +89,12 @@ class Budget:
 
         Raises:
             UsageError: there are two, or one is out of range.
-            TypeError: a keyword is no budget.
         """
         names = list(BudgetWords.__annotations__)
-        for word in words:
-            if word not in names:
-                raise TypeError(f"unexpected keyword '{word}'; budgets are {', '.join(names)}")
         given = [Budget(name, float(words[name])) for name in names if words.get(name) is not None]  # type: ignore[literal-required]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(b.option for b in given)} contradict each other; give one of them.")
+            names = [budget.name.replace("_", "-") for budget in given]
+            raise UsageError(f"{' and '.join(names)} contradict each other; give one of these budgets.")
         if given:
             return given[0]
         if max_drop is not None:

@@ -30,7 +30,8 @@ from sepconvert.workflows.folding import check_fold, fold_settled, with_folded
 from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
-from sepconvert.workflows.measure import measure_fidelity, measure_latency
+from sepconvert.workflows.keywords import check_keywords
+from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -77,7 +78,8 @@ def rewrite(
         output: where to write the result; None keeps it in memory (``RewriteResult.save`` writes it later).
         data: calibration inputs: an ``.npz``, an ``.npy``, a folder of images, ``pkg.module:callable``, or the inputs
             themselves: an array or tensor (N, …), a dict of them by input name, a ``DataLoader``, a dataset, a list or
-            a generator of batches. What follows the inputs in a tuple are class numbers (N,).
+            a generator of batches. What follows the inputs in a tuple, or is called ``y`` in a dict, are labels: class
+            numbers (N,), or an array (N, …) or a dict of them, which the metric gets.
         test_data: inputs that fidelity is measured on, given likewise; default ``data``, else seeded random inputs.
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto``
@@ -102,6 +104,7 @@ def rewrite(
 
     Raises:
         UsageError: options that contradict each other.
+        TypeError: a keyword that there is not; the message says which option object has it.
         NothingToDoError: no site can be rewritten below break-even, or the budget is out of reach.
         RuinedError: the result would be beyond use; ``Planning(allow_loss=True)`` returns it all the same.
         SepconvertError: the model, the data or the output is not usable; the message says what to do.
@@ -116,6 +119,7 @@ def rewrite(
         >>> result.save("small.onnx").bytes < totals.before.file_bytes
         True
     """
+    check_keywords(budget)
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
     with watched(progress, quick=planning.quick) as tell:
@@ -154,6 +158,9 @@ def _run(request: Request) -> RewriteResult:
     named = [request.data, request.training_data, request.test_data]
     opened, (calibration, training, test) = open_with_data(source, request, named, [*written, *outputs.paths()])
     check_runs(opened)
+    judging = [test or calibration, *([calibration] if request.budget.name == "max_drop" else [])]
+    with naming(source.name):
+        check_metric(opened, request, [dataset for dataset in judging if dataset is not None])
     varied = None
     if training is not None:
         varied = training_variants(request, training, opened)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.data.callables import call_user, import_callable
 from sepconvert.errors import DataError, MissingExtraError, ModelError, UsageError
-from sepconvert.graph.layer_weights import layers_of
+from sepconvert.graph.layer_weights import call_by_module, layers_of
 from sepconvert.graph.load import NOT_ONNX, LoadedModel, load_bytes, load_model
 from sepconvert.graph.survey import Survey
 from sepconvert.record import Skip
@@ -50,11 +50,14 @@ class ModelSource:
             return without_dead_nodes(_load_onnx(self.files[0]))
         exported = self.torch.export(input_shapes, input_types)
         model = without_dead_nodes(without_zero_biases(load_bytes(exported.data)))
+        if not self.torch.is_script:
+            # People know a layer by its path; the exporter's names mean nothing to them.
+            call_by_module(model, self.torch.replaceable().every_path)
         digest = _digest(self.files[0]) if self.files else model.sha256
         return replace(model, name=self.name, sha256=digest, notes=(*exported.warnings, *model.notes))
 
     def confine(self, found: Survey, model: LoadedModel) -> Survey:
-        """Name sites after their layers, and skip, with the reason, those that no layer of the PyTorch model is.
+        """Skip, with the reason, the sites that no layer of the PyTorch model is.
 
         Args:
             found: what the survey of ``model`` found.
@@ -70,9 +73,7 @@ class ModelSource:
             if reason is not None:
                 skips += [Skip(use.name, use.notation.operator, "no-layer", reason, use.product) for use in site.uses]
                 continue
-            layer = names[site.product]
-            # People know a layer by its path; the exporter's node names mean nothing to them.
-            sites.append(replace(site, name=known.paths[layer.weight] or site.name))
+            sites.append(site)
         return Survey(tuple(sites), tuple(skips))
 
 

@@ -63,7 +63,26 @@ def test_what_is_no_class_number_is_left_out_and_said(target: Any) -> None:
     dataset = load_data([(VALUES, behind)], [INPUT])
     assert dataset.labels is None
     (warning,) = dataset.warnings
-    assert "is not one class number for each sample" in warning
+    assert "only --metric uses it" in warning or "with a row for each sample, so it was not used" in warning
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4])
+def test_several_labels_come_as_a_dict_and_stay_with_their_samples(batch: int | None) -> None:
+    masks, depths = VALUES[:, 0] > 20, VALUES[:, 0, 0, 0] / 3
+    named = [(VALUES[i], {"mask": masks[i], "depth": depths[i]}) for i in range(6)]
+    dataset = load_data(DataLoader(named, batch_size=batch), [INPUT]).sample(4, np.random.default_rng(0))
+    assert dataset.truth is not None
+    assert np.array_equal(dataset.truth["mask"], masks[dataset.indices])
+    np.testing.assert_array_equal(dataset.truth["depth"], depths[dataset.indices])
+    whole = load_data({"image": VALUES, "y": {"mask": masks, "depth": depths}}, [INPUT])
+    assert whole.truth is not None
+    assert np.array_equal(whole.truth["mask"], masks)
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_a_mask_for_each_image_is_what_a_metric_gets(batch: int | None) -> None:
+    pairs = TensorDataset(torch.from_numpy(VALUES), torch.from_numpy(VALUES[:, 0]))
+    assert np.array_equal(load_data(DataLoader(pairs, batch_size=batch), [INPUT]).truth, VALUES[:, 0])
 
 
 def test_tuples_are_the_inputs_in_order_and_class_numbers() -> None:
@@ -86,10 +105,12 @@ def test_bfloat16_is_taken_without_loss() -> None:
         (3, r"what was given as data \(int\) holds no inputs; give an array"),
         (VALUES[:, :, :2], r"what was given as data: .* has shape \(6, 1, 2, 4\)"),
         (VALUES.astype(np.uint8), "--scale"),
-        ([(VALUES, CLASSES, CLASSES)], "item 0: 3 things where an array"),
+        ([(VALUES, CLASSES, CLASSES)], r"item 0: 3 things where an array \(and labels.* or a dict of such arrays"),
+        ({"image": VALUES, "labels": CLASSES}, "'labels' is no input of the model; .* 'image'; labels are called 'y'"),
+        ({"image": VALUES, "y": {"a": CLASSES, "b": VALUES[:2]}}, "arrays with a row for each sample"),
         ((x for x in ()), "holds no samples"),
     ],
-    ids=["number", "shape", "integers", "too many", "nothing"],
+    ids=["number", "shape", "integers", "too many", "labels", "rows", "nothing"],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -169,7 +169,11 @@ def test_files_beside_the_onnx_model_rebuild_the_module(calibration: str, tmp_pa
     }  # fmt: skip
     files = {"plan": tmp_path / "small.sep.plan.json", "weights": tmp_path / "small.sep.safetensors"}
     for model in (small(seed=7), Small):
-        assert_same(sepconvert.rebuild(model, **files).eval(), result, images())
+        assert_same(sepconvert.rebuild(model, **files), result, images())
+    trained_on = sepconvert.rebuild(small().train(), **files)
+    assert all(module.training for module in trained_on.modules())
+    named = sepconvert.rebuild("tests.pytorch.nets:Small", **files)
+    assert not any(module.training for module in named.modules())
     with pytest.raises(ModelError, match="no module 'first'"):
         sepconvert.rebuild(nn.Sequential(), **files)
 
@@ -291,7 +295,7 @@ def test_what_cannot_be_exported_is_told_in_one_sentence(capfd: pytest.CaptureFi
 
 
 def test_sizes_and_examples_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"--input x:1x3x224x224"):
+    with pytest.raises(ModelError, match=r"pass it, for example example_inputs=torch.zeros\(1, 3, 224, 224\)\."):
         sepconvert.analyze(small())
     with pytest.raises(ModelError, match=r"no input 'y'; it takes x"):
         sepconvert.analyze(small(), reading=Reading(input_shapes={"y": (1, 3, 20, 24)}))

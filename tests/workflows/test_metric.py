@@ -13,6 +13,7 @@ from sepconvert.errors import DataError, GateError, NothingToDoError, UsageError
 from sepconvert.record import Fidelity, MetricFidelity, OutputFidelity, Record
 from sepconvert.report import claims
 from sepconvert.workflows.gate import Gate, check_gate, parse_gate
+from sepconvert.workflows.measure import FIRST_ASKED
 from sepconvert.workflows.meet_metric import STEP, _Bracket
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.options import Budget
@@ -118,13 +119,45 @@ def test_compare_measures_it_with_labels_and_pictures_of_any_shape(
     record = sepconvert.compare(
         vgg, vgg, data={"image": images, "y": masks}, measure=Measure(latency=False, metric=metric)
     )
-    assert [shape for shape, _ in seen] == [(6, 10), (6, 10)]
+    assert [shape for shape, _ in seen] == [(6, 10)] * 4  # twice before anything is done
     assert all(labels.shape == masks.shape for _, labels in seen)
     assert record.fidelity is not None
     assert record.fidelity.metric == MetricFidelity("metric", 0.5, 0.5, True)
     assert any("only --metric uses it" in note for note in record.notes)
     assert "metric" in record.summary()
     assert Record.from_json(record.to_json()).fidelity == record.fidelity
+
+
+def test_a_metric_that_fails_is_told_before_anything_is_done_with_the_names_there_are(
+    vgg: Path, first_images: Callable[[int], str]
+) -> None:
+    stages: list[str] = []
+    with pytest.raises(DataError, match=r"KeyError \('mask'\) at .*'logits', and there are no labels\."):
+        sepconvert.rewrite(
+            vgg,
+            data=first_images(20),
+            measure=Measure(latency=False, metric=lambda before, after, labels: after["mask"].mean()),
+            progress=lambda stage, done, of: stages.append(stage),
+        )
+    assert stages == []
+
+
+def test_a_metric_that_needs_more_than_the_first_inputs_is_asked_about_all(
+    vgg: Path, first_images: Callable[[int], str]
+) -> None:
+    asked: list[int] = []
+
+    def needs_twenty(before: Any, after: Any, labels: Any) -> float:
+        asked.append(len(after["logits"]))
+        return 1 / (len(after["logits"]) // 20)
+
+    record = sepconvert.compare(
+        vgg, vgg, data=first_images(20), measure=Measure(latency=False, metric=needs_twenty), progress=False
+    )
+    assert asked[0] == FIRST_ASKED
+    assert record.fidelity is not None
+    assert record.fidelity.metric is not None
+    assert record.fidelity.metric.after == 1
 
 
 @pytest.mark.parametrize(
