@@ -80,7 +80,8 @@ def _fine_tune(record: Record) -> str | None:
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
     assert record.fidelity is not None
     classifiers = (
-        " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of top-1."
+        " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
+        "top-1."
         if record.fidelity.top1_agreement is not None
         else ""
     )
@@ -174,6 +175,8 @@ def _int8(record: Record) -> str | None:
 def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
     if record.output is None or record.command != "rewrite" or _is_fitted(record):
+        return None
+    if record.fidelity is not None and claims.on_random(record.fidelity):
         return None
     if claims.quality(record).tone == claims.BAD:
         return None

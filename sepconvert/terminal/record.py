@@ -257,7 +257,8 @@ def _ending(record: Record) -> list[RenderableType]:
     if stages:
         told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {seconds}" for stage, seconds in stages)
         whole = whole_time(record)
-        parts.append(Text(plain(f"Time: {told}." if whole is None else f"Time: {whole}, of which {told}.")))
+        text = told if whole is None else whole if len(stages) == 1 else f"{whole}, of which {told}"
+        parts.append(Text(plain(f"Time: {text}.")))
     if record.output is not None and record.command == "rewrite":
         size = plain(figures.size(record.output.bytes))
         checks = {"rewritten site": record.self_check, "quantised layer": record.integer_check}
