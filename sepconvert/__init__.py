@@ -19,7 +19,7 @@ from sepconvert import workflows
 if TYPE_CHECKING:
     from sepconvert.workflows import *  # noqa: F403
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["__version__", *workflows.__all__]
 

@@ -4,6 +4,9 @@ Every message is one sentence (or two short ones) that names the input, says wha
 command line prints the message on stderr without a traceback and ends with ``exit_code``.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -73,6 +76,18 @@ class GateError(SepconvertError):
 def file_reason(error: Exception) -> str:
     """Return why a file could not be read, without the system's number and the path that the sentence names anyway."""
     return (getattr(error, "strerror", None) or one_line(error)).rstrip(".")
+
+
+@contextmanager
+def interruption_says(left: Callable[[], str | None]) -> Iterator[None]:
+    """Add a note to Ctrl-C or an order to end: what ``left`` says is there to go on from, if anything."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        found = left()
+        if found is not None:
+            end.add_note(visible(found))
+        raise
 
 
 def one_line(error: BaseException | str, limit: int = 200) -> str:

@@ -81,6 +81,27 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def folder_made(folder: Path | None) -> Iterator[None]:
+    """Make a folder (its last level) that is not there yet; it goes again if nothing was put into it.
+
+    Raises:
+        OutputError: it is a file, or cannot be made.
+    """
+    if folder is None or folder.is_dir():
+        yield
+        return
+    if os.path.lexists(folder):
+        raise OutputError(f"{folder} is a file, not a folder; name another one.")
+    with writing(folder):
+        folder.mkdir()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
 def staged() -> Iterator["Stage"]:
     """Give a stage; what was written on it appears at the end, all of it, or after an error nothing."""
     stage = Stage()

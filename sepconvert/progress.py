@@ -3,82 +3,143 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from time import monotonic
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step, and at the end with ``done == total``.
 
-``what`` is the stage and, after a colon, the part of the model: ``Fit: layer1/conv2``. ``done`` never falls within a
+``what`` is the stage (with what it is for, after a comma) and, after a colon, the part of the model:
+``Fit: layer1/conv2``. ``done`` never falls within a
 stage.
 """
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
+_SHORTEST = 1.0  # seconds: what ends before needs no lines
+_BETWEEN_LINES = 5.0  # seconds, before a stage that was told is told again: some alternate quickly
 _FIRST, _WORTH_SAYING = 6.0, 30.0  # seconds: after which it is known how long a stage takes, and from which it matters
-_QUICKER = " --quick gives a first answer in about a tenth of that."
-PROFILE, FIT = "Profile", "Fit"
-"""The stages that take longest and whose steps are layers."""
+_QUICKER = " --quick gives a first answer in about a fifth of that."
+PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
+"""The stages that take longest and whose steps are alike."""
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a forecast has to know: whether ``--quick`` was given, and what comes after the fits."""
+
+    quick: bool = False
+    fine_tune: bool = False
+    int8: bool = False
 
 
 def silent(what: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
+class Subject:
+    """Tells on what it is told, and what it is about where that is set: ``Fit, 1.8× (2 of 3): layer1/conv2``."""
+
+    def __init__(self, tell: Progress) -> None:
+        """About nothing yet."""
+        self._tell = tell
+        self.name = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Tell it."""
+        stage, colon, part = what.partition(":")
+        self._tell(f"{stage}{f', {self.name}' if self.name else ''}{colon}{part}", done, total)
+
+
 @contextmanager
-def watched(progress: Progress | bool, *, quick: bool = False) -> Iterator[Progress]:
+def watched(progress: Progress | bool, asked: Asked = Asked()) -> Iterator[Progress]:
     """Whom to tell: what was given, or for True a bar where somebody watches: in a terminal or a notebook.
 
-    Elsewhere a line on stderr says how long it will take, where that is long. ``quick``: ``--quick`` was asked for.
+    Elsewhere every stage is a line on stderr as it begins.
     """
     if callable(progress):
         yield progress
     elif progress and (sys.stderr.isatty() or _in_notebook()):
-        with _progress_bar(quick=quick) as tell:
+        with _progress_bar(asked) as tell:
             yield tell
     elif progress:
-        yield forecasting(silent, lambda text: print(text, file=sys.stderr, flush=True), quick=quick)
+        yield forecasting(by_line(_say), _say, asked=asked)
     else:
         yield silent
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def by_line(say: Callable[[str], None], clock: Callable[[], float] = monotonic) -> Progress:
+    """Return whom to tell where nobody watches a bar: ``say`` gets a line for each stage, with the seconds until it."""
+    start, stage, said, known = clock(), "", 0.0, set[str]()
+
+    def told(what: str, *_: int) -> None:
+        nonlocal stage, said
+        name, now = stage_of(what), clock() - start
+        if (name not in known and now >= _SHORTEST) or (name != stage and now - said >= _BETWEEN_LINES):
+            known.add(name)
+            said = now
+            say(f"{now:5.0f} s  {name}")
+        stage = name
+
+    return told
+
+
+def stage_of(what: str) -> str:
+    """The stage that a step belongs to."""
+    return what.partition(":")[0]
+
+
 def forecasting(
-    tell: Progress, say: Callable[[str], None], clock: Callable[[], float] = monotonic, *, quick: bool = False
+    tell: Progress, say: Callable[[str], None], clock: Callable[[], float] = monotonic, *, asked: Asked = Asked()
 ) -> Progress:
     """Return whom to tell instead: after the first seconds it also says, once, about how long all will take.
 
     Args:
         tell: is told everything.
-        say: gets the sentence, where it is worth one.
+        say: gets the sentence, where it is worth one; a training, whose time is its own, gets another.
         clock: seconds.
-        quick: nothing needs to be said of ``--quick``.
+        asked: what comes after the fits, and whether ``--quick`` need not be named.
     """
-    stage, start, first, said = "", 0.0, 0, False
+    stage, start, first, open_ = "", 0.0, 0, {PROFILE, FIT, TUNE}
 
     def told(what: str, done: int, total: int) -> None:
-        nonlocal stage, start, first, said
-        name = what.partition(":")[0]
+        nonlocal stage, start, first
+        name = stage_of(what)
+        kind = name.partition(",")[0]
         if name != stage:
             stage, start, first = name, clock(), done
-        elif not said and name in (PROFILE, FIT) and done > first and clock() - start >= _FIRST:
-            whole = (clock() - start) * total / (done - first)
-            said = True
+        elif kind in open_ and done > first and clock() - start >= _FIRST:
+            open_.difference_update({TUNE} if kind == TUNE else {PROFILE, FIT})
+            whole = (clock() - start) * (total - first) / (done - first)
             if whole >= _WORTH_SAYING:
-                say(_forecast(name, whole) + ("" if quick else _QUICKER))
+                say(_forecast(kind, whole, asked))
         tell(what, done, total)
 
     return told
 
 
-def _forecast(stage: str, seconds: float) -> str:
+def _forecast(stage: str, seconds: float, asked: Asked) -> str:
+    if stage == TUNE:
+        return f"About {_spelled(seconds)} to fine-tune{', and as long again in INT8' if asked.int8 else ''}."
+    quicker = "" if asked.quick else _QUICKER
+    more = ["timing", *["fine-tuning"] * asked.fine_tune, *["INT8"] * asked.int8]
+    on_top = f"{_listed(more)} come{'' if more[1:] else 's'} on top.{quicker}"
     if stage == FIT:
-        return f"About {_spelled(seconds)} for a fit."
-    fit = FIT_SHARE * seconds
+        return f"About {_spelled(seconds)} for a fit; {on_top}"
     return (
-        f"About {_spelled(seconds + fit)}: {_spelled(seconds)} to look at every layer and about as much for each fit; "
-        "timing comes on top."
+        f"About {_spelled((1 + FIT_SHARE) * seconds)}: {_spelled(seconds)} to look at every layer and about as much "
+        f"for each fit; {on_top}"
     )
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _spelled(seconds: float) -> str:
@@ -94,7 +155,7 @@ def _in_notebook() -> bool:
 
 
 @contextmanager
-def _progress_bar(*, quick: bool) -> Iterator[Progress]:
+def _progress_bar(asked: Asked) -> Iterator[Progress]:
     """Draw one progress bar on stderr – what is done, how far, time left – and take it away at the end.
 
     It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
@@ -118,12 +179,12 @@ def _progress_bar(*, quick: bool) -> Iterator[Progress]:
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal stage, drawn
-            if what.partition(":")[0] != stage:
-                stage = what.partition(":")[0]
+            if stage_of(what) != stage:
+                stage = stage_of(what)
                 bar.reset(task, description=what, completed=done, total=total, visible=True)
             bar.update(task, description=what, completed=done)
             if done == 0 or done == total or monotonic() - drawn > _BETWEEN_DRAWINGS:
                 bar.refresh()
                 drawn = monotonic()
 
-        yield forecasting(tell, console.print, quick=quick)
+        yield forecasting(tell, console.print, asked=asked)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from sepconvert.progress import forecasting, silent
+from sepconvert.progress import Asked, Subject, by_line, forecasting, silent
 
 
-def said(steps: list[tuple[float, str, int, int]], *, quick: bool = False) -> list[str]:
+def said(steps: list[tuple[float, str, int, int]], asked: Asked | None = None) -> list[str]:
     """What is said of steps at given seconds."""
     now, found = [0.0], list[str]()
-    tell = forecasting(silent, found.append, lambda: now[0], quick=quick)
+    tell = forecasting(silent, found.append, lambda: now[0], asked=asked or Asked())
     for second, what, done, total in steps:
         now[0] = second
         tell(what, done, total)
@@ -21,12 +21,12 @@ def test_a_long_profile_is_foretold_with_its_fit_once() -> None:
     (text,) = said(steps)
     assert text.startswith("About 6 minutes: 3 minutes to look at every layer and about as much for each fit")
     assert "--quick" in text
-    assert "--quick" not in said(steps, quick=True)[0]
+    assert "--quick" not in said(steps, Asked(quick=True))[0]
 
 
 def test_a_fit_without_a_profile_is_foretold_too() -> None:
     (text,) = said([(0.0, "Plan", 0, 1), *((10.0 * i, "Fit", i, 20) for i in range(20))])
-    assert text.startswith("About 3 minutes for a fit.")
+    assert text.startswith("About 3 minutes for a fit;")
 
 
 @pytest.mark.parametrize("step", [0.5, 2.0])
@@ -40,3 +40,34 @@ def test_everything_is_told_on() -> None:
     tell("Fit: a", 0, 2)
     tell("Fit", 2, 2)
     assert told == [("Fit: a", 0, 2), ("Fit", 2, 2)]
+
+
+def test_a_training_gets_a_forecast_of_its_own_and_the_profile_s_says_that_one_follows() -> None:
+    asked = Asked(fine_tune=True, int8=True)
+    steps = [(20.0 * i, f"Profile: layer{i}", i, 9) for i in range(9)]
+    steps += [(200 + 10.0 * i, "Fine-tune: divergence 0.1", i, 60) for i in range(60)]
+    steps += [(900 + 10.0 * i, "Fine-tune, INT8: divergence 0.1", i, 60) for i in range(60)]
+    first, second = said(steps, asked)
+    assert "timing, fine-tuning and INT8 come on top" in first
+    assert second == "About 10 minutes to fine-tune, and as long again in INT8."
+
+
+def test_every_stage_is_a_line_where_nobody_watches_but_not_each_time_that_two_alternate() -> None:
+    now, found = [0.0], list[str]()
+    tell = by_line(found.append, lambda: now[0])
+    for second, what in ((1, "Fit: a"), (2, "Fit: b"), (3, "Fidelity"), (4, "Fit"), (5, "Fidelity"), (9, "Fit")):
+        now[0] = float(second)
+        tell(what, 0, 9)
+    assert [line.split(maxsplit=2) for line in found] == [["1", "s", "Fit"], ["3", "s", "Fidelity"], ["9", "s", "Fit"]]
+
+
+def test_a_stage_says_which_of_several_models_it_is_for() -> None:
+    told = list[str]()
+    subject = Subject(lambda what, done, total: told.append(what))
+    subject("Profile: a", 0, 1)
+    subject.name = "1.8× (2 of 3)"
+    subject("Fit: a", 0, 1)
+    subject("Fidelity", 0, 1)
+    assert told == ["Profile: a", "Fit, 1.8× (2 of 3): a", "Fidelity, 1.8× (2 of 3)"]
+    (text,) = said([(20.0 * i, "Fit, 1.8× (2 of 3): a", i, 9) for i in range(9)])
+    assert text.startswith("About 3 minutes for a fit;")

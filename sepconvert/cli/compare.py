@@ -70,4 +70,6 @@ def compare(
             progress=not quiet,
         )
     show_record(record, json_, html, quiet)
-    check_gate(record, gate)
+    passed = check_gate(record, gate)
+    if passed is not None and not quiet:
+        typer.echo(passed, err=True)

@@ -49,10 +49,10 @@ def stdout_for(json: str | None) -> Iterator[None]:
 
 @contextmanager
 def telling_interruptions() -> Iterator[None]:
-    """Where Ctrl-C left something to go on from, say so before the command ends with 130."""
+    """Where Ctrl-C or SIGTERM left something to go on from, say so before the command ends with 130 or 143."""
     try:
         yield
-    except KeyboardInterrupt as interruption:
-        if interruption.args:
-            typer.echo(f"sepconvert: {interruption}", err=True)
+    except (KeyboardInterrupt, SystemExit) as end:
+        for note in getattr(end, "__notes__", ()):
+            typer.echo(f"sepconvert: {note}", err=True)
         raise

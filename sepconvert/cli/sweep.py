@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sepconvert.cli import options
-from sepconvert.cli.show import show_record, stdout_for
+from sepconvert.cli.show import show_record, stdout_for, telling_interruptions
 from sepconvert.cli.words import words_of
 
 
@@ -52,7 +52,8 @@ def sweep(
         options.option(
             options.OUTPUT,
             "FOLDER",
-            "Write the models here, one for each budget (<stem>.2x.sep.onnx).",
+            "Write the models here, each when it is ready, one for each budget (<stem>.2x.sep.onnx); made if it is not "
+            "there.",
             "-o",
             "--output",
             shown="none is written",
@@ -80,7 +81,7 @@ def sweep(
     """
     from sepconvert import workflows
 
-    with stdout_for(json_):
+    with telling_interruptions(), stdout_for(json_):
         record = workflows.sweep(
             model,
             data=data,

@@ -32,7 +32,15 @@ from sepconvert.record.network import (
 )
 from sepconvert.record.notes import Note
 from sepconvert.record.plain import from_json
-from sepconvert.record.summary import cost_rows, fidelity_rows, latency_row, site_line, summary_html, summary_text
+from sepconvert.record.summary import (
+    cost_rows,
+    fidelity_rows,
+    latency_row,
+    site_line,
+    summary_html,
+    summary_text,
+    timing_remarks,
+)
 
 SCHEMA = 2  # its history is in the docstring of ``sepconvert.record``
 
@@ -113,7 +121,8 @@ class Record:
     def _figures(self) -> tuple[list[ModelFile], str, list[list[str]], list[str], list[str]]:
         files = [self.source] if self.output is None else [self.source, self.output]
         rows = [*cost_rows(self.totals), *fidelity_rows(self.fidelity), *map(latency_row, self.latency)]
-        return files, site_line(self.sites, self.skipped), rows, self.warnings, self.notes
+        remarks = [text for timing in self.latency for text in timing_remarks(timing)]
+        return files, site_line(self.sites, self.skipped), rows, [*self.warnings, *remarks], self.notes
 
     def to_json(self) -> str:
         """Return the record as JSON text (one object, two-space indent)."""

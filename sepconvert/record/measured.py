@@ -100,6 +100,11 @@ class OutputFidelity:
         return max(known, key=lambda part: part.relative_error or 0.0, default=None)
 
     @property
+    def before_activation(self) -> bool:
+        """Whether ``decisive_error`` is the one before the final activation."""
+        return self.worst_part is None and self.pre_activation_relative_error is not None
+
+    @property
     def decisive_error(self) -> float | None:
         """The error budgets and gates use: of the worst part, else before the final activation where there is one.
 
@@ -194,6 +199,14 @@ class Latency:
     def __post_init__(self) -> None:
         """Conclude."""
         object.__setattr__(self, "difference", tell_apart(self.speedup, self.speedup_ci95, self.scatter))
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the two medians' ratio lies outside the interval: then the machine's speed changed meanwhile."""
+        if self.after is None or self.speedup_ci95 is None or not self.after.median_ms > 0:
+            return False
+        low, high = self.speedup_ci95
+        return not low <= self.before.median_ms / self.after.median_ms <= high
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sepconvert.record.measured import Fidelity, Latency, OutputFidelity
 from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 
 UNKNOWN = "unknown"
+DRIFTED = "the ratio is of pairs measured side by side, not of these medians"
 
 
 def summary_html(
@@ -104,7 +105,9 @@ def fidelity_rows(found: Fidelity | None) -> list[list[str]]:
 
 def _judged(output: OutputFidelity) -> str:
     """Name what decides: the output, or the worst of its parts."""
-    return output.name if output.worst_part is None else f"{output.name}, worst part {output.worst_part.name}"
+    if output.worst_part is not None:
+        return f"{output.name}, worst part {output.worst_part.name}"
+    return f"{output.name} before the activation" if output.before_activation else output.name
 
 
 def latency_row(timing: Latency) -> list[str]:
@@ -114,14 +117,27 @@ def latency_row(timing: Latency) -> list[str]:
     if timing.after is None or timing.speedup is None:
         return [label, before, "", ""]
     told = _told(timing.speedup, timing.difference, timing.stable)
+    if timing.speedup_ci95 is not None:
+        low, high = timing.speedup_ci95
+        told += f" (95 % interval of before/after {_factor(low)} to {_factor(high)})"
     return [label, before, _figure(timing.after.median_ms), told]
+
+
+def timing_remarks(timing: Latency) -> list[str]:
+    """What a reader of the times must know: that they were unstable, or agree with the ratio in turns only."""
+    drifted = [f"Times on {timing.device} drifted: {DRIFTED}."] if timing.drifted else []
+    return [*timing.warnings, *drifted]
 
 
 def _told(speedup: float, difference: str | None, stable: bool) -> str:
     if difference not in (FASTER, SLOWER):
         return "no measurable difference"
     factor = speedup if difference == FASTER else 1 / speedup
-    return f"{'' if stable else 'about '}{f'{factor:.2f}' if factor < 100 else _figure(factor)}× {difference}"
+    return f"{'' if stable else 'about '}{_factor(factor)}× {difference}"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= value < 100 else _figure(value)
 
 
 def _share(value: float) -> str:

@@ -23,6 +23,7 @@ from sepconvert.record import (
 )
 from sepconvert.record.difference import LEAST
 from sepconvert.record.ruin import ruins
+from sepconvert.record.summary import DRIFTED
 from sepconvert.report import figures, metrics
 
 GOOD, MIXED, BAD, NEUTRAL = "good", "mixed", "bad", "neutral"
@@ -89,12 +90,13 @@ def _speed_on(timed: Latency, environment: Environment) -> Claim:
     if not timed.provider_verified:
         text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
         return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
+    medians += f" ({DRIFTED})" if timed.drifted else ""
     short, interval = factor(timed), _interval(timed)
+    more = "" if timed.stable else " The timing was unstable; an idle machine can tell more."
     if timed.difference not in TONES:
-        more = "" if timed.stable else " Other programs disturbed the timing; an idle machine can tell more."
         text = f"No measurable difference in speed {where} ({interval}): {medians}.{more}"
         return Claim(short, text, MIXED, timed.device)
-    return Claim(short, f"{short} {where} ({interval}): {medians}.", TONES[timed.difference], timed.device)
+    return Claim(short, f"{short} {where} ({interval}): {medians}.{more}", TONES[timed.difference], timed.device)
 
 
 def factor(timed: Latency | SweepPoint | Alternative) -> str:
@@ -138,10 +140,21 @@ def quality(record: Record) -> Claim:
     if fidelity.fitted:
         tone = BAD if claim.tone == BAD else MIXED
         return Claim(f"{claim.short} on the inputs it was fitted to", claim.sentence, tone)
-    if "random" not in fidelity.data.lower():
+    if not on_random(fidelity):
         return claim
+    worst = None if fidelity.worst is None else fidelity.worst.decisive_error
+    if worst is not None and not worst < 1:
+        # A network is not made for noise: it may answer all of it alike.
+        refused = " Nothing was refused because of it." if record.command == "rewrite" else ""
+        text = f"Relative error {figures.error(worst)} on random inputs: this figure says little.{refused} Give --data."
+        return Claim(f"relative error {figures.error(worst)} on random inputs, which says little", text, MIXED)
     text = f"{claim.sentence} The inputs were random numbers: errors on real data can be quite different."
     return Claim(f"{claim.short} on random inputs", text, BAD if claim.tone == BAD else MIXED)
+
+
+def on_random(fidelity: Fidelity) -> bool:
+    """Whether the inputs were random numbers."""
+    return "random" in fidelity.data.lower()
 
 
 def _with_metric(fidelity: Fidelity, claim: Claim) -> Claim:
@@ -219,7 +232,7 @@ def _worst_output(fidelity: Fidelity) -> Claim:
         text = f"The relative error cannot be computed {on}: it takes at least two samples and an output that varies."
         return Claim("accuracy not comparable", text, MIXED)
     which = _which(fidelity, output)
-    number = figures.error(worst)
+    number = figures.error(worst) + " before the activation" * output.before_activation
     if worst < ROUNDING_ERROR:
         text = f"The outputs equal the original's to rounding{which}: relative error {number} {on}."
         return Claim("outputs equal to rounding", text, GOOD)

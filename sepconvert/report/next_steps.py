@@ -40,7 +40,9 @@ def _drop(record: Record) -> float | None:
 
 
 def _error(record: Record) -> float | None:
-    worst = None if record.fidelity is None else record.fidelity.worst
+    """The error that advice may be built on; None where it is not known, or is that of random inputs."""
+    found = record.fidelity
+    worst = None if found is None or claims.on_random(found) else found.worst
     return None if worst is None else worst.decisive_error
 
 
@@ -76,10 +78,14 @@ def _fine_tune(record: Record) -> str | None:
         return None
     drop, error = _drop(record), _error(record)
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
-    return (
-        f"For {lost}: add --fine-tune, which needs no labels. Two Fashion-MNIST networks with a quarter of their "
-        "multiply-adds came back to within 0.2 and 0.3 points of top-1."
+    assert record.fidelity is not None
+    classifiers = (
+        " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
+        "top-1."
+        if record.fidelity.top1_agreement is not None
+        else ""
     )
+    return f"For {lost}: add --fine-tune, which needs no labels.{classifiers}"
 
 
 def _gentler(record: Record) -> str | None:
@@ -130,7 +136,7 @@ def _mixing(record: Record) -> str | None:
 
 def _no_test_data(record: Record) -> str | None:
     found = record.fidelity
-    if found is None or "random" not in found.data.lower():
+    if found is None or not claims.on_random(found):
         return None
     data = "--test-data, none of them in --data" if record.command == "rewrite" else "--data"
     return f"Judge it on real inputs: give {data}. Random numbers say little."
@@ -169,6 +175,8 @@ def _int8(record: Record) -> str | None:
 def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
     if record.output is None or record.command != "rewrite" or _is_fitted(record):
+        return None
+    if record.fidelity is not None and claims.on_random(record.fidelity):
         return None
     if claims.quality(record).tone == claims.BAD:
         return None

@@ -151,7 +151,8 @@ def _quality_figure(record: Record) -> Figure:
     worst = None if fidelity.worst is None else fidelity.worst.decisive_error
     joined = any(output.parts for output in fidelity.outputs)
     several = ", worst part" if joined else ", worst output" if len(fidelity.outputs) > 1 else ""
-    label = f"Relative error{several}"
+    before = " before the activation" if fidelity.worst is not None and fidelity.worst.before_activation else ""
+    label = f"Relative error{before}{several}"
     note = f"0 is identical, 1 no better than a constant answer; {note}"
     return Figure(label, figures.error(worst, "not comparable"), None, "", note, claim.tone)
 

@@ -67,6 +67,9 @@ _STAGE_WORDS = {
     "run": "Running the network",
     "moments": "Collecting statistics of patches",
     "fit": "Fitting factors",
+    "int8": "Making INT8 models of plans",
+    "fine_tune": "Fine-tuning",
+    "rest": "All else (reading, exporting, checks, measurements)",
 }
 
 
@@ -189,7 +192,12 @@ def _outcome(record: Record, asked: dict[str, Any]) -> dict[str, float]:
 def stage_pairs(record: Record) -> Pairs:
     """Return how long each stage of the command took, but for those that hardly took any time, the longest first."""
     least = max(_SHORTEST_STAGE, _SMALL_STAGE * sum(record.seconds.values()))
-    found = sorted(record.seconds.items(), key=lambda item: -item[1])
+    found = sorted(record.seconds.items(), key=lambda item: (item[0] == "rest", -item[1]))
     return tuple(
         (_STAGE_WORDS.get(stage, words(stage)), figures.seconds(time)) for stage, time in found if time >= least
     )
+
+
+def whole_time(record: Record) -> str | None:
+    """Return how long the whole command took; None in records that do not tell."""
+    return figures.seconds(sum(record.seconds.values())) if "rest" in record.seconds else None

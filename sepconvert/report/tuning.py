@@ -19,7 +19,11 @@ def tuning(record: Record) -> Claim | None:
     on = f"{figures.plural(found['steps'], 'step')} on {figures.plural(found.get('inputs', 0), 'input')}"
     numbers = f"{figures.error(before)} → {figures.error(after)}"
     if found["best_step"] == 0 if "best_step" in found else not after < before:
-        return Claim("fine-tuning did not help", f"Fine-tuning for {on} did not help; the start was kept.", MIXED)
+        return Claim(
+            "fine-tuning did not help",
+            f"Fine-tuning for {on} did not help; the start was kept: give more --steps.",
+            MIXED,
+        )
     named = "its answers" if found.get("hard_labels") else "the labels"
     labels = f" and {named}" if found.get("labels") else ""
     told = [f"distance from the original {numbers}", *shares(found)]

@@ -31,7 +31,8 @@ def judge(record: Record) -> Verdict:
 
 def _judge_change(record: Record) -> Verdict:
     speeds, quality = claims.speed(record), claims.quality(record)
-    headline = [speeds[0].short, quality.short]
+    unstable = any(timed.device == speeds[0].device and not timed.stable for timed in record.latency)
+    headline = [speeds[0].short, *["the timing was unstable"] * unstable, quality.short]
     headline += [f"{claim.short} on {claim.device}" for claim in speeds[1:] if claim.tone == BAD]
     sentences = [c.sentence for c in speeds] + [quality.sentence]
     if record.output is not None and record.source.sha256 == record.output.sha256 is not None:

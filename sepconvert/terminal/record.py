@@ -12,11 +12,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sepconvert.record import Fidelity, Latency, Record, SiteRecord
+from sepconvert.record.summary import DRIFTED
 from sepconvert.report import claims, figures, metrics, precision, tuning
 from sepconvert.report.changes import changes_view
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
-from sepconvert.report.trials import stage_pairs
+from sepconvert.report.trials import stage_pairs, whole_time
 from sepconvert.report.verdict import judge
 from sepconvert.terminal.names import Visible, numbers, plain, plain_console
 from sepconvert.terminal.summary import render_summary
@@ -181,15 +182,17 @@ def _skips(record: Record) -> Text:
 
 
 def _tuning(record: Record) -> list[RenderableType]:
-    found = record.fine_tune
-    if not found or not found.get("steps"):
+    found, claim = record.fine_tune, tuning.tuning(record)
+    if not found or not found.get("steps") or claim is None:
         return []
-    known = (found[name] for name in ("divergence_before", "divergence_after"))
-    values = " -> ".join(figures.error(value) for value in known if value is not None)
-    inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
-    told = ", ".join([f"divergence {values}", *tuning.shares(found)])
-    steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
-    text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
+    text = claim.sentence
+    known = [found[name] for name in ("divergence_before", "divergence_after")]
+    if claim.tone != claims.MIXED or None in known:
+        values = " -> ".join(figures.error(value) for value in known if value is not None)
+        inputs = f"{figures.plural(found['inputs'], 'input')}{' and labels' * found['labels']}"
+        told = ", ".join([f"divergence {values}", *tuning.shares(found)])
+        steps, seconds = figures.plural(found["steps"], "step"), figures.seconds(found["seconds"])
+        text = f"Fine-tuned {steps} on {inputs}, best at step {found['best_step']} ({seconds}); held out: {told}"
     trained = tuning.int8_tuning(record)
     return [Text(plain(line), overflow="fold") for line in (text, *([trained.sentence] if trained else []))]
 
@@ -239,6 +242,8 @@ def _latency(timing: Latency) -> Text:
     bounds = figures.interval(timing.speedup_ci95)
     if bounds is not None:
         text += f" (95 % interval {bounds})"
+    if timing.drifted:
+        text += f"; {DRIFTED}"
     return Text(f"{text}{_remarks(timing)}", style="" if timing.stable else "yellow")
 
 
@@ -251,7 +256,9 @@ def _ending(record: Record) -> list[RenderableType]:
     stages = stage_pairs(record)
     if stages:
         told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {seconds}" for stage, seconds in stages)
-        parts.append(Text(plain(f"Time: {told}.")))
+        whole = whole_time(record)
+        text = told if whole is None else whole if len(stages) == 1 else f"{whole}, of which {told}"
+        parts.append(Text(plain(f"Time: {text}.")))
     if record.output is not None and record.command == "rewrite":
         size = plain(figures.size(record.output.bytes))
         checks = {"rewritten site": record.self_check, "quantised layer": record.integer_check}

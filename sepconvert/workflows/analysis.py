@@ -49,8 +49,8 @@ def analyze(
         measure: whether and how to time the whole model, each site alone, and its candidates.
         outputs: files to write beside returning the record.
         seed: seed of the random inputs that stand in for missing data.
-        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
-            with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook) and lines elsewhere, False for none, or
+            what is called with the stage, steps done, and steps in all.
 
     Returns:
         A record whose ``sites`` are ``eligible`` or ``kept``; costs are MACs per sample, parameters and bytes, times

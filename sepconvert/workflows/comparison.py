@@ -52,8 +52,8 @@ def compare(
         measure: whether and how to time both models.
         outputs: files to write beside returning the record.
         seed: seed of random inputs and of the bootstrap.
-        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
-            with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook) and lines elsewhere, False for none, or
+            what is called with the stage, steps done, and steps in all.
 
     Returns:
         A record with ``fidelity`` (relative errors per output, shares of right answers) and ``latency`` (ms).

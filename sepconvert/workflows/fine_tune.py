@@ -111,7 +111,6 @@ def tune_settled(
         judged: inputs that the metric is asked on, before and after.
 
     Raises:
-        KeyboardInterrupt: with a sentence that says where the best weights so far are.
         SepconvertError: as ``sepconvert.pytorch.tuning.tune``.
     """
     from sepconvert.pytorch.tuning import NotTunableError, tune
@@ -135,13 +134,6 @@ def tune_settled(
     except NotTunableError as error:
         reason = f"Fine-tuning from end to end was left out: {error}"
         return TunedResult(settled, {"steps": 0, "layer_wise": layers, "curve": []}, (reason,))
-    except KeyboardInterrupt:
-        if path is not None and path.is_file():
-            raise KeyboardInterrupt(
-                f"Interrupted; the best weights so far are in {path}: the same command with --resume goes on, and with "
-                "--resume --steps 1 writes the model as it is."
-            ) from None
-        raise
     opened = replace(applied.opened, model=tuned.model)
     measured = {
         name: value for name, value in (settled.plan.measured or {}).items() if name not in ("max_error", "max_drop")
@@ -182,6 +174,16 @@ def resumable_from(output: Path | None) -> bool:
     """Whether the state of a training lies beside an output."""
     path = checkpoint_path(output)
     return path is not None and path.is_file()
+
+
+def how_to_resume(request: Request) -> str | None:
+    """Say that an interrupted training can be taken up again; None where there is none."""
+    if request.fine_tune is None or not resumable_from(request.output):
+        return None
+    return (
+        f"Interrupted; the training so far is in {checkpoint_path(request.output)}: the same command with --resume "
+        "goes on, and with --resume --steps 1 writes the model as it is."
+    )
 
 
 def forget(output: Path | None) -> None:

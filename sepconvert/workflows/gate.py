@@ -49,8 +49,12 @@ def parse_gate(text: str | None) -> Gate:
     return Gate(**limits)
 
 
-def check_gate(record: Record, gate: Gate) -> None:
-    """Raise ``GateError`` (exit code 3) if the record exceeds a limit, or lacks the figure that a limit is on."""
+def check_gate(record: Record, gate: Gate) -> str | None:
+    """Say what passed, each figure beside its limit; None where nothing was asked for.
+
+    Raises:
+        GateError: the record exceeds a limit, or lacks the figure that a limit is on (exit code 3).
+    """
     failures = [
         *_error_failures(record, gate.error),
         *_latency_failures(record, gate.latency),
@@ -59,6 +63,25 @@ def check_gate(record: Record, gate: Gate) -> None:
     ]
     if failures:
         raise GateError("gate failed: " + "; ".join(failures) + ".")
+    passed = list(_passed(record, gate))
+    return f"Gate passed: {', '.join(passed)}." if passed else None
+
+
+def _passed(record: Record, gate: Gate) -> Iterator[str]:
+    """Every limit with the worst figure that keeps it."""
+    fidelity = record.fidelity
+    if gate.error is not None and fidelity is not None:
+        worst = 0.0 if fidelity.worst is None else fidelity.worst.decisive_error
+        yield f"error {worst:.2g} ≤ {gate.error:g}"
+    if gate.latency is not None:
+        for timing in record.latency:
+            share = 1 / (timing.speedup or 1.0)
+            kept = f"≤ {gate.latency:g}" if share <= gate.latency else f"is not measurably above {gate.latency:g}"
+            yield f"latency on {timing.device} {share:.3f} {kept}"
+    if gate.choices is not None and fidelity is not None and fidelity.least_agreement is not None:
+        yield f"changed choices {1 - fidelity.least_agreement:.2g} ≤ {gate.choices:g}"
+    if gate.metric is not None and fidelity is not None and fidelity.metric is not None:
+        yield f"fall of {fidelity.metric.name} {fidelity.metric.drop:.2g} ≤ {gate.metric:g}"
 
 
 def _choice_failures(record: Record, limit: float | None) -> Iterator[str]:

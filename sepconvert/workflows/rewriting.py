@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from sepconvert.data import Data, Dataset, input_values
+from sepconvert.errors import interruption_says
 from sepconvert.files import staged
 from sepconvert.fitting.input_counts import inputs_needed
-from sepconvert.progress import Progress, watched
+from sepconvert.progress import Asked, Progress, watched
 from sepconvert.record import Record, TotalsPair
 from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
@@ -21,6 +24,7 @@ from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
     forget,
+    how_to_resume,
     resumable_from,
     training_variants,
     tune_settled,
@@ -47,6 +51,7 @@ from sepconvert.workflows.samples import picture_samples
 from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
+from sepconvert.workflows.time_by_stage import time_by_stage
 from sepconvert.workflows.tune_int8 import Lessons, settle_int8
 
 if TYPE_CHECKING:
@@ -91,8 +96,8 @@ def rewrite(
         measure: latency, devices, threads.
         outputs: record and page to write beside the model.
         seed: seed of everything random.
-        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
-            with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook) and lines elsewhere, False for none, or
+            what is called with the stage, steps done, and steps in all.
         budget: one of
 
             * ``macs``: MACs of the whole model, new/old; 0.5 if no budget is given, and no ``data`` or no times.
@@ -122,7 +127,7 @@ def rewrite(
     check_keywords(budget)
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
-    with watched(progress, quick=planning.quick) as tell:
+    with watched(progress, Asked(planning.quick, tuning is not None, planning.int8)) as tell:
         request = Request(
             model=model,
             output=None if output is None else Path(output),
@@ -139,10 +144,12 @@ def rewrite(
             seed=seed,
             progress=tell,
         )
-        return _run(request)
+        with interruption_says(partial(how_to_resume, request)):
+            return _run(request)
 
 
 def _run(request: Request) -> RewriteResult:
+    start = perf_counter()
     reading, planning, outputs, destination = request.reading, request.planning, request.outputs, request.output
     source = find_source(
         request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
@@ -191,7 +198,7 @@ def _run(request: Request) -> RewriteResult:
     refuse_fall(record.fidelity, allowed=planning.allow_loss)
     record = replace(
         record,
-        seconds=dict(planner.seconds),
+        seconds=time_by_stage(planner.seconds, start, None if tuned is None else tuned.figures),
         fine_tune=None if tuned is None else dict(tuned.figures),
         inputs_given=None if given is None else given.count,
     )

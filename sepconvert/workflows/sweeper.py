@@ -7,11 +7,12 @@ from pathlib import Path
 
 from sepconvert.data import Dataset
 from sepconvert.errors import NothingToDoError
-from sepconvert.files import Stage
+from sepconvert.files import staged
 from sepconvert.fitting.results import SitePlan
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.save import file_size
 from sepconvert.planning.plans import NetworkPlan, PlannedSite
+from sepconvert.progress import Subject
 from sepconvert.record import Fidelity, SweepPoint
 from sepconvert.record.ruin import ruins
 from sepconvert.separable.forms import cli_name
@@ -57,14 +58,15 @@ class Shelf:
         models = [self.name(budget) for budget in budgets]
         return [file for model in models for file in (model, *sidecars(self._source, model))]
 
-    def put(self, stage: Stage, case: Case, budget: float, made: Made, model: LoadedModel) -> str | None:
-        """Write a model on a stage and return where it will be; None where there is no folder."""
+    def put(self, case: Case, budget: float, made: Made, model: LoadedModel) -> str | None:
+        """Write a model, whole or not at all, and return where it is; None where there is no folder."""
         if self._folder is None:
             return None
         path = self.name(budget)
         is_plain = made.opened is made.applied.opened
         modules = module_side(self._source, case.opened, made.applied) if is_plain else None
-        stage_with_modules(stage, model, modules, path, force=case.request.outputs.force)
+        with staged() as stage:
+            stage_with_modules(stage, model, modules, path, force=case.request.outputs.force)
         return str(path)
 
 
@@ -81,21 +83,23 @@ def _with_predictions(point: SweepPoint, network: NetworkPlan) -> SweepPoint:
 class Sweeper:
     """Makes and measures the models of a sweep, one at a time."""
 
-    def __init__(self, planner: Planner, test: Dataset, shelf: Shelf, stage: Stage) -> None:
-        """Measure on test inputs; models of budgets go onto a shelf, by way of a stage."""
+    def __init__(self, planner: Planner, test: Dataset, shelf: Shelf, subject: Subject) -> None:
+        """Measure on test inputs; models of budgets go onto a shelf; ``subject`` is told which model is being made."""
         self._planner = planner
         self._shelf = shelf
-        self._stage = stage
+        self._subject = subject
         self._request = planner.case.request
         self._test = test
         self.best_sites: tuple[PlannedSite, ...] = ()
         self.top1_before: float | None = None
         self.warnings: list[str] = []
+        self.written = 0
 
     def budgets(self, budgets: Sequence[float]) -> tuple[list[SweepPoint], list[str]]:
         """One planned model per budget; sentences for the budgets that are out of reach."""
         points, refused = [], []
-        for budget in budgets:
+        for place, budget in enumerate(budgets, 1):
+            self._subject.name = f"{budget:g}× ({place} of {len(budgets)})"
             try:
                 network = self._planner.by_speedup(budget)
             except NothingToDoError as error:
@@ -110,7 +114,8 @@ class Sweeper:
             made, point = found
             point, fidelity = self._measured(made.opened, replace(point, command=command))
             model = stamped(made.opened.model, request, self._planner.case.opened.file, fidelity)
-            file = self._shelf.put(self._stage, self._planner.case, budget, made, model)
+            file = self._shelf.put(self._planner.case, budget, made, model)
+            self.written += file is not None
             points.append(_with_predictions(replace(point, file=file), network))
         return points, refused
 
@@ -119,6 +124,7 @@ class Sweeper:
         blind = self._planner.without_data()
         points = []
         for budget in budgets:
+            self._subject.name = f"without data, {budget:g}×"
             try:
                 plans = blind.by_speedup(budget).site_plans
             except NothingToDoError:
@@ -130,6 +136,7 @@ class Sweeper:
         """Every form at one share of each site's multiply-adds, as fast as the budgets case."""
         points = []
         for form in self._planner.case.request.forms:
+            self._subject.name = ""
             curve = UniformCurve(self._planner, form)
             for budget in budgets:
                 found = curve.plans(budget)
@@ -145,6 +152,7 @@ class Sweeper:
         self, planner: Planner, plans: Sequence[SitePlan], label: str, form: str, command: str | None
     ) -> SweepPoint | None:
         """Fit, apply and measure; None where no site was rewritten."""
+        self._subject.name = label
         found = self._fitted(planner, plans, label, form)
         return None if found is None else self._measured(found[0].opened, replace(found[1], command=command))[0]
 
@@ -164,6 +172,7 @@ class Sweeper:
 
     def alone(self, int8: Int8) -> SweepPoint:
         """The original in INT8."""
+        self._subject.name = "INT8 alone"
         point = SweepPoint("INT8 alone", None, None, None, None, None, None, sites_rewritten=0)
         return self._measured(int8.alone.opened, point)[0]
 

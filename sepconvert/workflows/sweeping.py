@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Data, input_values
-from sepconvert.errors import NothingToDoError, UsageError
-from sepconvert.files import staged
+from sepconvert.errors import NothingToDoError, UsageError, interruption_says
+from sepconvert.files import folder_made, staged
 from sepconvert.planning.latency_table import table_to_json
-from sepconvert.progress import Progress, watched
+from sepconvert.progress import Asked, Progress, Subject, watched
 from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.report.advice import advise
 from sepconvert.separable.threads import one_blas_thread
@@ -26,6 +27,7 @@ from sepconvert.workflows.request import Request
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.sweeper import Shelf, Sweeper
+from sepconvert.workflows.time_by_stage import time_by_stage
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -62,7 +64,8 @@ def sweep(
         example_inputs: for a live module: a tensor, or tensors in the order of ``forward``'s arguments or by name.
         form: ``dw-pw``, ``pw-dw``, ``pw-dw-pw``, ``spatial``, ``conv-pw``, ``pw-conv-pw``, ``auto`` or ``any``.
         budgets: speed-ups of the whole model (latency, old/new), each above 1.
-        output: a folder for the models, one for each budget (``<stem>.2x.sep.onnx``); without it none is written.
+        output: a folder for the models, one for each budget (``<stem>.2x.sep.onnx``), made if it is not there; each is
+            written when it is ready. Without it none is.
         export_table: where to write the times of sites, for use on a machine that cannot measure them.
         reading: sizes of dynamic inputs, weights for a factory, and how integer arrays and images become inputs.
         planning: which sites, how they are written, a latency table from elsewhere, the cache, parallel jobs.
@@ -70,8 +73,8 @@ def sweep(
             speed-ups are unknown.
         outputs: record and page to write.
         seed: seed of everything random.
-        progress: True for a bar where somebody watches (a terminal, a notebook), False for none, or what is called
-            with the stage, steps done, and steps in all.
+        progress: True for a bar where somebody watches (a terminal, a notebook) and lines elsewhere, False for none, or
+            what is called with the stage, steps done, and steps in all.
 
     Returns:
         A record whose ``sweep`` holds a point per budget and the simpler methods' points: relative error, latency in
@@ -98,7 +101,8 @@ def sweep(
     if not budgets:
         raise UsageError("--budgets is empty; give speed-ups above 1, for example 1.5,2,3.")
     asked = [Budget("speedup", budget) for budget in budgets]
-    with watched(progress, quick=planning.quick) as tell:
+    with watched(progress, Asked(planning.quick, int8=planning.int8)) as tell:
+        subject = Subject(tell)
         request = Request(
             model=model,
             output=None if output is None else Path(output),
@@ -112,12 +116,14 @@ def sweep(
             measure=measure,
             outputs=outputs,
             seed=seed,
-            progress=tell,
+            progress=subject,
         )
-        return _run(request, budgets, None if export_table is None else Path(export_table))
+        with folder_made(request.output):
+            return _run(request, subject, budgets, None if export_table is None else Path(export_table))
 
 
-def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Record:
+def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Path | None) -> Record:
+    start = perf_counter()
     reading, planning, measure, outputs = request.reading, request.planning, request.measure, request.outputs
     source = find_source(
         request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
@@ -138,41 +144,53 @@ def _run(request: Request, budgets: Sequence[float], table: Path | None) -> Reco
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
     case = Case(request, opened, chosen, calibration, calibration)
-    with staged() as stage:
-        with naming(source.name), one_blas_thread():
-            hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
-            int8 = prepare_int8(hardest) if planning.int8 else None
-            planner = Planner(case, int8 if int8 is not None and int8.planned else None)
-            sweeper = Sweeper(planner, test or calibration, shelf, stage)
+    judged = test or calibration
+    with naming(source.name), one_blas_thread():
+        hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
+        int8 = prepare_int8(hardest) if planning.int8 else None
+        planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        _ = planner.choices_by_latency  # which all budgets share
+        sweeper = Sweeper(planner, judged, shelf, subject)
+        with interruption_says(lambda: _so_far(request, sweeper.written, len(budgets))):
             points, refused = sweeper.budgets(budgets)
             if not points:
                 raise NothingToDoError(refused[-1])
             baselines = [] if int8 is None else [sweeper.alone(int8)]
             baselines += [*sweeper.without_data(budgets), *sweeper.uniform(budgets)] if measure.latency else []
-            if table is not None:
-                stage.write(table, table_to_json(planner.table()))
-            sites = with_times(describe_sites(opened, kept), sweeper.best_sites)
-        values = input_values(test or calibration)
-        record = replace(
-            begin_record("sweep", request, opened, sites),
-            sweep=Sweep(mark_front(points), baselines, measure.devices[0], sweeper.top1_before),
-            seconds=dict(planner.seconds),
-            input_values=values,
-        ).telling(
-            [
-                *((QUICK,) if planning.quick else ()),
-                *planner.warnings,
-                *(() if int8 is None else int8.warnings),
-                *refused,
-                *data_warnings(calibration, test),
-                *sweeper.warnings,
-                *range_warnings(opened, test or calibration, values),
-            ]
-        )
-        record = record if test is not None else judged_by_fitted(record, calibration.count)
-        record = replace(record, advice=advise(record))
+    subject.name = ""
+    values = input_values(judged)
+    record = replace(
+        begin_record("sweep", request, opened, with_times(describe_sites(opened, kept), sweeper.best_sites)),
+        sweep=Sweep(mark_front(points), baselines, measure.devices[0], sweeper.top1_before),
+        seconds=time_by_stage(planner.seconds, start),
+        input_values=values,
+    ).telling(
+        [
+            *((QUICK,) if planning.quick else ()),
+            *planner.warnings,
+            *(() if int8 is None else int8.warnings),
+            *refused,
+            *data_warnings(calibration, test),
+            *sweeper.warnings,
+            *range_warnings(opened, judged, values),
+        ]
+    )
+    record = record if test is not None else judged_by_fitted(record, calibration.count)
+    record = replace(record, advice=advise(record))
+    with staged() as stage:
+        if table is not None:
+            stage.write(table, table_to_json(planner.table()))
         outputs.stage(stage, record)
     return record
+
+
+def _so_far(request: Request, written: int, budgets: int) -> str | None:
+    """Say what an interrupted sweep has written; None where that is nothing."""
+    if not written:
+        return None
+    done = f"Interrupted; {written} of {budgets} budgets done and written to {request.output}"
+    again = ": the same command with --force takes profile and times from the cache" if request.planning.cache else ""
+    return f"{done}{again}."
 
 
 def mark_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:

@@ -13,6 +13,7 @@ from sepconvert.data.vary import Variation
 from sepconvert.graph.integers import rounding_of
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.save import runnable
+from sepconvert.progress import Subject
 from sepconvert.separable.threads import one_blas_thread
 from sepconvert.workflows.fine_tune import TunedResult, tuning_of
 from sepconvert.workflows.int8 import choose, quantise_both
@@ -83,13 +84,13 @@ def tune_in_int8(case: Case, quantiser: Quantiser, start: QuantisedModel, lesson
     model, request = load_bytes(bytes(start.source.plain)), case.request
     rounding = rounding_of(model, start.opened.model)
     tuning = replace(tuning_of(request, lessons.varied), all_weights=True, rounding=rounding)
+    progress = Subject(request.progress)
+    progress.name = "INT8"
     try:
-        tuned = tune(case.opened.model, model, (), lessons.inputs, tuning, request.progress)
+        tuned = tune(case.opened.model, model, (), lessons.inputs, tuning, progress)
     except NotTunableError as error:
         reason = f"Training with the rounding of INT8 was left out: {error}"
         return TunedInt8(start, {"steps": 0}, (reason,))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_INTERRUPTED) from None
     made = _with_weights(start, tuned.model)
     heldout = split(lessons.inputs, request.seed)[1]
     before, after = (quantiser.error(one.opened, heldout) for one in (start, made))
@@ -105,9 +106,3 @@ def _with_weights(made: QuantisedModel, trained: LoadedModel) -> QuantisedModel:
     source = replace(made.source, plain=runnable(trained))
     names = [node.name for node in source.nodes if made.left_outputs.isdisjoint(node.outputs)]
     return replace(made, source=source, opened=source.quantised(made.ranges, names), refitted=False)
-
-
-_INTERRUPTED = (
-    "Interrupted while training with the rounding of INT8; the same command with --resume goes on from the end of the "
-    "training in floating point, if an output file was named."
-)

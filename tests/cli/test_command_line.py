@@ -145,6 +145,12 @@ def test_compare_of_a_model_with_itself_is_exact_and_passes_its_gate(
     assert fidelity["top1_before"] == fidelity["top1_after"]
 
 
+def test_a_gate_that_passes_says_by_what(run: Run, resnet: Path) -> None:
+    gate = ("compare", resnet, resnet, "--no-latency", "--fail-above", "error=0.01,choices=0.1")
+    assert "Gate passed: error 0 ≤ 0.01, changed choices 0 ≤ 0.1." in run(*gate).err
+    assert run(*gate, "--quiet").err == ""
+
+
 def test_compare_without_data_says_that_its_inputs_are_random(run: Run, resnet: Path) -> None:
     done = run("compare", resnet, resnet, "--no-latency")
     assert "random inputs" in done.err

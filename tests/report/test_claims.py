@@ -7,6 +7,7 @@ import pytest
 
 from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, SweepPoint
 from sepconvert.report import claims
+from sepconvert.report.sections import headline_figures
 from sepconvert.report.verdict import judge
 
 
@@ -18,7 +19,8 @@ def fidelity(error: float | None, **changes: Any) -> Fidelity:
 def test_an_unstable_timing_is_believed_as_far_as_its_interval_goes(records: Any) -> None:
     timed = replace(records.latency(0.787, 0.195, stable=False), speedup=3.95, speedup_ci95=[3.708, 4.2])
     verdict = judge(records.rewrite(latency=[timed]))
-    assert verdict.headline.startswith("At least 3.70× faster, about 3.95×")
+    assert verdict.headline.startswith("At least 3.70× faster, about 3.95×; the timing was unstable; ")
+    assert "The timing was unstable" in verdict.sentences[0]
     slower = replace(timed, speedup=1 / 3.95, speedup_ci95=[1 / 4.2, 1 / 3.708])
     assert claims.factor(slower) == "at least 3.70× slower, about 3.95×"
 
@@ -31,6 +33,22 @@ def test_an_unstable_timing_of_little_difference_gives_no_lower_bound_of_one(rec
 def test_a_provider_that_was_not_proven_gives_no_speedup(records: Any) -> None:
     timed = replace(records.latency(), provider_verified=False)
     assert "not proven" in claims.speed(records.rewrite(latency=[timed]))[0].sentence
+
+
+def test_times_whose_ratio_is_not_the_one_claimed_say_why(records: Any) -> None:
+    steady = replace(records.latency(9.98, 6.5), speedup=1.53, speedup_ci95=[1.42, 1.6])
+    drifted = replace(records.latency(9.98, 4.76), speedup=1.53, speedup_ci95=[1.42, 1.6])
+    why = "of pairs measured side by side"
+    for timed, said in ((steady, False), (drifted, True)):
+        record = records.rewrite(latency=[timed])
+        assert (why in judge(record).sentences[0]) == said
+        assert (why in repr(record)) == said
+    assert "(95 % interval of before/after 1.42 to 1.60)" in repr(records.rewrite(latency=[drifted]))
+
+
+def test_a_record_in_python_says_that_its_timing_was_unstable(records: Any) -> None:
+    timed = replace(records.latency(stable=False), warnings=["The timing is unstable."])
+    assert "Warning: The timing is unstable." in repr(records.rewrite(latency=[timed]))
 
 
 def test_an_interval_around_one_is_no_difference(records: Any) -> None:
@@ -148,6 +166,22 @@ def test_random_inputs_are_said_to_be_random(records: Any) -> None:
     claim = claims.quality(records.rewrite(fidelity=fidelity(0.001, data="16 seeded random inputs")))
     assert "random" in claim.short
     assert claim.tone == "mixed"
+
+
+def test_a_large_error_on_random_inputs_is_no_verdict(records: Any) -> None:
+    claim = claims.quality(records.rewrite(fidelity=fidelity(82.0, data="8 seeded random inputs")))
+    assert claim.sentence == (
+        "Relative error 82 on random inputs: this figure says little. Nothing was refused because of it. Give --data."
+    )
+    assert claim.tone == "mixed"
+
+
+def test_an_error_before_the_activation_is_called_so_where_it_stands_alone(records: Any) -> None:
+    sigmoid = OutputFidelity("mask", 0.021, 0.024, 0.1, 0.99, 20.0)
+    record = records.rewrite(fidelity=fidelity(None, outputs=[sigmoid]))
+    assert "relative error 0.024 before the activation" in judge(record).headline
+    assert "relative error of mask before the activation" in repr(record)
+    assert any(figure.label == "Relative error before the activation" for figure in headline_figures(record))
 
 
 def test_the_kept_layers_come_with_their_reasons(records: Any) -> None:

@@ -35,6 +35,23 @@ def test_a_loss_of_accuracy_is_answered_with_fine_tuning(records: Any) -> None:
     assert not any("--fine-tune" in text for text in said(replace(record, fine_tune={"steps": 9})))
 
 
+def test_what_classifiers_came_back_to_is_told_of_classifiers_alone(records: Any) -> None:
+    for agreement, told in ((0.9, True), (None, False)):
+        record = judged(records.rewrite(fine_tune=None), 0.05)
+        assert record.fidelity is not None
+        record = replace(record, fidelity=replace(record.fidelity, top1_agreement=agreement))
+        advised = next(text for text in said(record) if "--fine-tune" in text)
+        assert ("Fashion-MNIST" in advised) == told
+
+
+def test_nothing_is_advised_about_an_error_on_random_inputs(records: Any) -> None:
+    record = judged(records.rewrite(fine_tune=None), 82.0)
+    assert record.fidelity is not None
+    advised = said(replace(record, fidelity=replace(record.fidelity, data="8 seeded random inputs")))
+    assert any("Judge it on real inputs" in text for text in advised)
+    assert not any("82" in text or "ask for less" in text or "place" in text for text in advised)
+
+
 def test_a_good_result_has_room_for_more(records: Any) -> None:
     record = faster(judged(records.rewrite(fine_tune=None), 0.0004, 0.93, 0.93))
     assert any("1.90× cost no top-1. Try --speedup 2.5" in text for text in said(record))

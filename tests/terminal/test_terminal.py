@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from sepconvert.record import Record
 from sepconvert.report.verdict import judge
 from sepconvert.terminal.names import plain
 from sepconvert.terminal.record import render
-from sepconvert.workflows import Measure
+from sepconvert.workflows import Measure, Planning
 from sepconvert.workflows.describe import upgraded
 
 pytestmark = pytest.mark.slow
@@ -106,3 +107,16 @@ def test_the_terminal_opens_with_the_report_s_own_verdict() -> None:
     console.print(render(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[1].rstrip() == plain(judge(record).headline)
+
+
+def test_times_of_stages_add_up_to_the_whole(sample_models_dir: Path) -> None:
+    model, data = sample_models_dir / "fashion_resnet.onnx", sample_models_dir / "fashion_calibration.npz"
+    planning = Planning(quick=True, cache=False)
+    start = perf_counter()
+    result = sepconvert.rewrite(model, data=data, macs=0.5, measure=Measure(latency=False), planning=planning)
+    whole = perf_counter() - start
+    assert 0.9 * whole < sum(result.record.seconds.values()) <= whole
+    console = Console(width=100, file=io.StringIO(), highlight=False)
+    console.print(render(result.record, 100))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"Time: [\d.]+ s, of which (.|\n)*all else \(reading", shown)

@@ -1,6 +1,8 @@
 """Budgets end to end: what was asked is met or refused with one sentence, and predictions are called so."""
 
 import re
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -20,6 +22,7 @@ from sepconvert.workflows import Measure, Outputs, Planning, meet_budget
 from sepconvert.workflows.fit import fit_plans
 from sepconvert.workflows.measure import measure_latency
 from sepconvert.workflows.sweeping import mark_front
+from tests.workflows.interrupted import interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -250,6 +253,36 @@ def test_a_sweep_does_not_replace_files_unasked(vgg: Path, few: str, tmp_path: P
     with pytest.raises(OutputError, match="--force"):
         sepconvert.sweep(vgg, data=few, export_table=table, outputs=Outputs())
     assert table.read_text() == "mine"
+
+
+def test_an_interrupted_sweep_leaves_whole_models_of_what_is_done_and_says_so(
+    vgg: Path, few: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    command = [
+        sys.executable, "-m", "sepconvert", "sweep", vgg, "--data", few, "--quick", "--form", "spatial",
+        "--budgets", "1.1,1.3", "-o", folder, "--html", tmp_path / "page.html",
+    ]  # fmt: skip
+    model = folder / "fashion_vgg.1.1x.sep.onnx"
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code, err = interrupted(command, model, environment, how=signal.SIGTERM)
+    assert code == 143, err
+    assert f"1 of 2 budgets done and written to {folder}: the same command with --force takes profile" in err
+    assert re.search(r"Fit, 1\.1× \(1 of 2\)|Fidelity, 1\.1× \(1 of 2\)", err)
+    assert "Traceback" not in err
+    assert list(folder.iterdir()) == [model]
+    assert load_model(model).ir.metadata_props["sepconvert.command"].endswith("--speedup 1.1 --quick")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_folder_for_a_sweep_is_made_and_goes_again_if_nothing_is_written(vgg: Path, few: str, tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError):
+        sepconvert.sweep(vgg, data=few, budgets=[900], measure=UNTIMED, planning=UNCACHED, output=tmp_path / "made")
+    (tmp_path / "file").touch()
+    for output, said in (("file", "is a file, not a folder"), ("no/such", "could not be written")):
+        with pytest.raises(OutputError, match=said):
+            sepconvert.sweep(vgg, data=few, budgets=[2], output=tmp_path / output)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_front_holds_what_no_other_point_beats_in_both() -> None:

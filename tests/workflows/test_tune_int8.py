@@ -79,7 +79,7 @@ def test_an_interrupted_training_goes_on_from_the_end_of_the_one_in_floating_poi
     stages = []
 
     def interrupt(what: str, done: int, total: int) -> None:
-        if what.startswith("Fine-tune:") and done == 0:
+        if what.partition(":")[0] in ("Fine-tune", "Fine-tune, INT8") and done == 0:
             stages.append(what)
         if len(stages) == 2 and done == 2:
             raise KeyboardInterrupt
@@ -90,9 +90,7 @@ def test_an_interrupted_training_goes_on_from_the_end_of_the_one_in_floating_poi
             progress=progress,  # type: ignore[arg-type]
         ).record  # fmt: skip
 
-    with pytest.raises(
-        KeyboardInterrupt, match=r"with --resume goes on from the end of the training in floating point"
-    ):
+    with pytest.raises(KeyboardInterrupt, match="with --resume goes on"):
         go(tmp_path / "out.onnx", FineTune(steps=6), interrupt)
     resumed = go(tmp_path / "out.onnx", FineTune(steps=6, resume=True))
     whole = go(tmp_path / "whole.onnx", FineTune(steps=6))

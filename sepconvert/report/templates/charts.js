@@ -90,7 +90,11 @@
   };
   const next = async () => {
     const name = waiting.shift();
-    if (name === undefined) { document.documentElement.dataset.drawn = "yes"; return; }
+    if (name === undefined) {
+      document.documentElement.classList.remove("drawing");
+      document.documentElement.dataset.drawn = "yes";
+      return;
+    }
     await draw(name);
     setTimeout(next);
   };
@@ -99,6 +103,7 @@
       document.querySelectorAll(".chart").forEach((chart) => { chart.textContent = "This browser is too old to draw the chart; the tables have its figures."; });
       return;
     }
+    document.documentElement.classList.add("drawing");
     if (waiting.length) await unpack();
     await next();
   };
