@@ -19,6 +19,7 @@ from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.effort import QUICK, seen
 from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import prepare_int8
+from sepconvert.workflows.measure import check_metric
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
 from sepconvert.workflows.options import Budget, Measure, Planning, Reading
 from sepconvert.workflows.outputs import Outputs
@@ -140,6 +141,8 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
     check_runs(opened)
     calibration = seen(request, calibration)
     assert calibration is not None
+    with naming(source.name):
+        check_metric(opened, request, [test or calibration])
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")

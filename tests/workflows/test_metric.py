@@ -198,3 +198,21 @@ def test_the_verdict_begins_with_the_metric_and_its_bound_decides(vgg: Path) -> 
         assert claim.tone == tone
         assert words in claim.sentence
         assert "against what the original says" in claim.sentence
+
+
+def test_a_sweep_tries_the_metric_before_anything_else(vgg: Path, first_images: Callable[[int], str]) -> None:
+    stages: list[str] = []
+
+    def metric(_original: Any, outputs: Any, _labels: Any) -> float:
+        return float(outputs["no such output"].mean())
+
+    with pytest.raises(DataError, match=r"the outputs are called 'logits'"):
+        sepconvert.sweep(
+            vgg,
+            budgets=[1.2],
+            data=first_images(6),
+            measure=Measure(metric=metric),
+            planning=Planning(cache=False),
+            progress=lambda stage, _done, _total: stages.append(stage),
+        )
+    assert stages == []
