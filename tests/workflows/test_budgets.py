@@ -151,7 +151,7 @@ def test_a_table_from_elsewhere_stands_in_for_timing(vgg: Path, swept: tuple[Rec
 
 
 def test_sizes_that_are_unknown_cannot_be_timed_and_the_message_says_what_to_pass(ppocr_det: Path) -> None:
-    with pytest.raises(ModelError, match="--input NAME"):
+    with pytest.raises(ModelError, match="--input x:1x3x224x224, or --data"):
         sepconvert.rewrite(ppocr_det, speedup=1.2, measure=UNTIMED, planning=UNCACHED)
 
 

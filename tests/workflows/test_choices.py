@@ -63,7 +63,7 @@ def test_changed_characters_are_counted_from_the_graph_to_the_page(tmp_path: Pat
     assert "the same choice at" in page
     told = StringIO()
     print_record(result.record, None, Console(file=told, width=200))
-    assert "Same choice as the original in p:" in told.getvalue()
+    assert f"the same choice at {100 * same.mean():.1f} % of th" in told.getvalue()
 
 
 def answers(path: Path, x: np.ndarray) -> np.ndarray:

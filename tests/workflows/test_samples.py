@@ -81,7 +81,7 @@ def test_a_folder_of_images_is_read_in_the_model_s_order(tmp_path: Path) -> None
         reading = Reading(preprocess=Preprocess(scale=1.0, colours=colours))
         sepconvert.compare(model, model, data=folder, reading=reading, measure=Measure(latency=False, metric=metric))
     np.testing.assert_allclose(seen[0], [[200, 100, 10], [200, 100, 11]], rtol=1e-6)
-    np.testing.assert_allclose(seen[2], [[10, 100, 200], [11, 100, 200]], rtol=1e-6)
+    np.testing.assert_allclose(seen[-1], [[10, 100, 200], [11, 100, 200]], rtol=1e-6)
 
 
 def test_names_of_classes_are_lines_or_json(tmp_path: Path) -> None:
