@@ -67,7 +67,7 @@ class Problem:
         if self.cross is None:
             return self.original
         if isinstance(self.gram, Stationary):
-            return self.original + self.gram.solve(self.cross - self.gram.times(self.original))
+            return self.original + self.gram.solve(self.cross - self.gram.times(self.original), self.cross)
         best = solve_right(self.cross.reshape(len(self.cross), -1), self.gram)
         return best.reshape(self.original.shape)
 
@@ -157,7 +157,8 @@ class Problem:
     def weight_behind(self, reduce: NDArray[np.floating]) -> NDArray[np.floating]:
         """The best kernel (M, n, K) for channels mixed by orthonormal rows (n, C), where moments are by lags."""
         assert isinstance(self.gram, Stationary)
-        return self.gram.mixed(reduce).solve(reduce.astype(self.dtype) @ self.target)
+        mixed = reduce.astype(self.dtype) @ self.target
+        return self.gram.mixed(reduce).solve(mixed, mixed)
 
     def prepared(self, key: Hashable, make: Callable[[], Prepared]) -> Prepared:
         """What ``make`` returns, made once for all ranks that are fitted to this problem."""

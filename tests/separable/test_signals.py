@@ -13,7 +13,7 @@ from sepconvert.separable.patches import gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
 from sepconvert.separable.pw_dw_pw import LagSearch, PwDwPwSearch, search
 from sepconvert.separable.signals import SignalMoments, is_long
-from sepconvert.separable.stationary import windows_of
+from sepconvert.separable.stationary import STEPS, Stationary, windows_of
 
 CHANNELS, OUTPUTS, TAPS, SIGNALS = 4, 5, 17, 60
 
@@ -83,6 +83,23 @@ def test_moments_by_lags_are_those_of_patches_up_to_what_borders_change(
     assert apart(lags.target_variance, whole.target_variance) < chance
 
 
+def test_inputs_that_nothing_has_changed_call_for_no_correction_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = long_conv(channels=24, taps=33, pads=(16, 16))
+    weight = np.random.default_rng(3).standard_normal(geometry.weight_shape)
+    inputs = signals(SIGNALS, 24, 128)
+    made = outputs_of(inputs, weight, geometry)
+    products = []
+    times = Stationary.times
+    monkeypatch.setattr(Stationary, "times", lambda self, rows: products.append(len(rows)) or times(self, rows))
+    changed = inputs + 0.1 * np.roll(inputs, 1, 1)
+    for seen, most in ((inputs, 1), (changed, STEPS + 1)):
+        problem = make_problem(by_lags(seen, made, geometry, weight), weight, geometry, 1e-2)
+        products.clear()
+        assert np.isfinite(problem.weight).all()
+        assert len(products) <= most
+        assert (apart(problem.weight, problem.original) > 1e-3) == (seen is changed)
+
+
 def test_a_kernel_that_reproduces_the_outputs_leaves_no_error_by_lags() -> None:
     """Cross moment and covariance agree: with outputs that the kernel makes, it is the best kernel itself."""
     geometry = long_conv()
@@ -115,7 +132,7 @@ def test_products_blocks_and_solutions_by_lags_are_those_of_the_matrix_written_o
     assert apart(gram.channel_part(taps), np.einsum("ckdl,kl->cd", shaped, taps)) < 1e-4
     assert apart(gram.tap_part(channels), np.einsum("ckdl,cd->kl", shaped, channels)) < 1e-4
     right = rng.standard_normal((3, CHANNELS, TAPS))
-    assert apart(gram.times(gram.solve(right)), right) < 2e-3
+    assert apart(gram.times(gram.solve(right, right)), right) < 2e-3
     mix = np.linalg.qr(rng.standard_normal((CHANNELS, 2)))[0].T
     kernel = rng.standard_normal((3, 2, TAPS))
     behind = mix @ gram.times(mix.T @ kernel)
