@@ -217,7 +217,7 @@ def measure(case: Case, folder: Path, steps: int | None = None, *, timed: bool =
         data=folder / "fit.npz",
         test_data=folder / "test.npz",
         fine_tune=sepconvert.FineTune(steps=steps, train_data=folder / "train.npz") if steps else False,
-        planning=sepconvert.Planning(cache=False, allow_loss=True),
+        planning=sepconvert.Planning(allow_loss=True),
         measure=sepconvert.Measure(latency=timed),
         outputs=sepconvert.Outputs(force=True),
         **asked,
