@@ -110,7 +110,7 @@ class _Search:
 
     def run(self, measure: Measure, progress: Progress) -> NetworkPlan:
         """Measure at most ``MOST_ATTEMPTS`` architectures, and the fastest if none of them will do."""
-        stage = f"Time plans for {self._speedup:g}×"
+        stage = f"Time plans for {self._speedup:.3g}×"
         while self._attempts < MOST_ATTEMPTS:
             progress(stage, self._attempts, MOST_ATTEMPTS)
             picks = self._next()

@@ -123,7 +123,8 @@ class Fidelity:
     """Outputs of both models on the same inputs; ``data`` says which. top-1 figures are shares in [0, 1].
 
     ``choices`` are those that top-1 does not count: several per sample, or of other outputs. ``metric`` is the one that
-    was asked for; ``most_changed`` are the places, in the data, of the samples whose first output changed most.
+    was asked for. ``leading_output`` is the first output that is known to hold scores of classes, else the first;
+    ``most_changed`` are the places, in the data, of the samples that changed most in it.
     ``fitted``: all are inputs that the new model was fitted to.
     """
 
@@ -137,6 +138,7 @@ class Fidelity:
     metric: MetricFidelity | None = None
     most_changed: list[int] = field(default_factory=list)
     fitted: bool = False
+    leading_output: str | None = None
 
     @property
     def worst_choice(self) -> ChoiceFidelity | None:

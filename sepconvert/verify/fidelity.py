@@ -92,7 +92,8 @@ def measure_fidelity(
     names = list(dict.fromkeys(part.value for pair in pairs for part in pair.before))
     partners = list(dict.fromkeys(part.value for pair in pairs for part in pair.after))
     top, asked = TopOne(dataset.labels), None if metric is None else Answers(metric)
-    seen, changes = 0, Changes()
+    seen, changes, leading = 0, Changes(), None
+    classes = {pair.info.name for pair in pairs if any(part.classes is not None for part in pair.before)}
     del first
     apart = isinstance(before, ModelBytes) and before.large
     for feeds, old in _answers(original, dataset, batch_size or _choose_batch(dataset, second), names, apart=apart):
@@ -102,16 +103,22 @@ def measure_fidelity(
         for comparison in comparisons:
             comparison.add(old, new, rows, axes)
         answers = [_by_sample(pair, old, new, rows, axes) for pair in pairs if pair.numeric]
-        top.add(answers, rows)
+        known = [answer for answer in answers if answer[0] in classes]
+        others = [answer for answer in answers if answer[0] not in classes]
+        # Labels tell by their number which output they are of; without them, any two numbers could be classes.
+        top.add(known if known and dataset.labels is None else [*known, *others], rows)
         if answers:
-            changes.add(*answers[0][1:])
+            leading, *values = (known or others)[0]
+            changes.add(*values)
         if asked is not None:
             asked.add(answers)
         seen += rows
     progress("Fidelity", dataset.count, dataset.count)
     result = _summarise(comparisons, top, dataset)
     metric_found = None if asked is None else asked.figures(dataset)
-    return replace(result, fidelity=replace(result.fidelity, metric=metric_found, most_changed=changes.order()))
+    order = changes.order()
+    fidelity = replace(result.fidelity, metric=metric_found, most_changed=order, leading_output=leading)
+    return replace(result, fidelity=fidelity)
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ def picture_samples(
 ) -> list[SampleImages]:
     """Show what both models make of a few inputs: pictures, boxes on them, else the largest entry.
 
-    The first output of the first input is shown, of the samples that changed most first; random inputs show nothing
+    The leading output for the first input is shown, of the samples that changed most first; random inputs show nothing
     worth seeing.
 
     Raises:
@@ -43,11 +43,13 @@ def picture_samples(
     feeds = [dataset.at(place).feed() for place in places]
     first = open_session(runnable(before.model))
     taken = first.inputs
-    old = [next(iter(first.run(feed).values())) for feed in feeds]
+    leading = None if fidelity is None else fidelity.leading_output
+    index = next((index for index, info in enumerate(first.outputs) if info.name == leading), 0)
+    old = [_output(first.run(feed), leading, index) for feed in feeds]
     del first  # of two large models only one fits into memory
     second = open_session(runnable(after.model))
     pairs = pair_inputs(taken, second.inputs)
-    new = [next(iter(second.run(adapt_feeds(feed, pairs)).values())) for feed in feeds]
+    new = [_output(second.run(adapt_feeds(feed, pairs)), leading, index) for feed in feeds]
     found = []
     for place, feed, y, y_hat in zip(places, feeds, old, new, strict=True):
         row, given = place % (dataset.batch or 1), next(iter(feed.values()))
@@ -61,6 +63,11 @@ def picture_samples(
         boxes = _boxes(y, y_hat, row, looked)
         found.append(sample_images(Sample(label, y[row], y_hat[row], looked, boxes, names)))
     return found
+
+
+def _output(values: Arrays, name: str | None, index: int) -> NDArray[np.generic]:
+    """The output of a name, or at its place where the models call their outputs differently."""
+    return values[name] if name is not None and name in values else list(values.values())[index]
 
 
 def _looked_at(given: NDArray[np.generic], before: OpenedModel, reading: Reading) -> NDArray[np.generic]:

@@ -5,6 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import sepconvert
+from sepconvert import Measure
 from sepconvert.data import Dataset, Preprocess
 from sepconvert.data.arrays import from_arrays
 from sepconvert.errors import ModelError
@@ -255,3 +257,39 @@ def test_outputs_of_many_values_come_one_sample_at_a_time(pad: int, batches: int
     dataset = from_arrays({"x": x}, [InputInfo("x", "float32", ["N", 1, 8], None)], Preprocess(), "the samples")
     measure_fidelity(proto, proto, dataset, progress=lambda _stage, done, _total: seen.append(done))
     assert len(seen) == batches + 1
+
+
+def boxes_and_classes() -> bytes:
+    """Numbers of a box first, as detectors give them, then the probabilities of two classes."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "b"], ["box"]),
+        helper.make_node("Gemm", ["x", "c"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["classes"], axis=1),
+    ]
+    tensors = [
+        numpy_helper.from_array(rng.normal(size=(3, width)).astype(np.float32), name)
+        for name, width in (("b", 4), ("c", 2))
+    ]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", w]) for name, w in (("box", 4), ("classes", 2))
+    ]
+    graph = helper.make_graph(nodes, "two", [taken], made, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_the_largest_number_of_a_box_is_no_answer_where_an_output_holds_classes(tmp_path: Path) -> None:
+    (tmp_path / "before.onnx").write_bytes(boxes_and_classes())
+    proto = onnx.load(tmp_path / "before.onnx")
+    changed = numpy_helper.to_array(proto.graph.initializer[0])[:, ::-1]
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed), "b"))
+    onnx.save(proto, tmp_path / "after.onnx")
+    x = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    record = sepconvert.compare(
+        tmp_path / "before.onnx", tmp_path / "after.onnx", data=x, measure=Measure(latency=False)
+    )
+    found = record.fidelity
+    assert found is not None
+    assert (found.top1_agreement, found.leading_output, found.most_changed) == (1.0, "classes", [])
+    assert found.outputs[0].relative_error > 0.1
