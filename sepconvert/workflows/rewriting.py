@@ -52,7 +52,7 @@ from sepconvert.workflows.settled import Settled
 from sepconvert.workflows.site_times import with_times
 from sepconvert.workflows.sources import find_source
 from sepconvert.workflows.time_by_stage import time_by_stage
-from sepconvert.workflows.tune_int8 import Lessons, settle_int8
+from sepconvert.workflows.tune_int8 import TrainingInputs, settle_int8
 
 if TYPE_CHECKING:
     from sepconvert.pytorch.sources import Module
@@ -187,7 +187,7 @@ def _run(request: Request) -> RewriteResult:
             settled = tuned.settled
         settled = fold_settled(case, settled)
         if int8 is not None:
-            lessons = None if training is None else Lessons(training, varied)
+            lessons = None if training is None else TrainingInputs(training, varied)
             settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
         record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):

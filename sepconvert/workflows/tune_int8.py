@@ -24,7 +24,7 @@ from sepconvert.workflows.settled import Settled
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingInputs:
     """Inputs to train on, and how they are varied."""
 
     inputs: Dataset
@@ -41,7 +41,12 @@ class TunedInt8:
 
 
 def settle_int8(
-    int8: Int8, case: Case, settled: Settled, tuned: TunedResult | None, lessons: Lessons | None, judged: Dataset | None
+    int8: Int8,
+    case: Case,
+    settled: Settled,
+    tuned: TunedResult | None,
+    lessons: TrainingInputs | None,
+    judged: Dataset | None,
 ) -> tuple[Settled, TunedResult | None]:
     """Make the rewritten model in INT8, train it on where it was trained in floating point, and settle for the best.
 
@@ -67,7 +72,7 @@ def settle_int8(
         return choose(int8, case, settled, both, judged), tuned
 
 
-def tune_in_int8(case: Case, quantiser: Quantiser, start: QuantisedModel, lessons: Lessons) -> TunedInt8:
+def tune_in_int8(case: Case, quantiser: Quantiser, start: QuantisedModel, lessons: TrainingInputs) -> TunedInt8:
     """Train a model in INT8 on; the start is kept where that does not lower its error on held-out inputs.
 
     Args:
