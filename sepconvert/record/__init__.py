@@ -22,6 +22,7 @@ History of the schema; every version is still read:
 
 from sepconvert.record.difference import FASTER, NONE, SLOWER, tell_apart
 from sepconvert.record.document import SCHEMA, Record
+from sepconvert.record.fidelity import ChoiceFidelity, Fidelity, MetricFidelity, OutputFidelity, PartFidelity
 from sepconvert.record.layers import (
     SEPARABLE,
     Fold,
@@ -37,13 +38,8 @@ from sepconvert.record.measured import (
     ORIGINAL,
     REWRITTEN,
     Alternative,
-    ChoiceFidelity,
     Environment,
-    Fidelity,
     Latency,
-    MetricFidelity,
-    OutputFidelity,
-    PartFidelity,
     Plan,
     SampleImages,
     SelfCheck,

@@ -9,10 +9,10 @@ from typing import Any
 
 from sepconvert.errors import ModelError
 from sepconvert.files import read_regular
+from sepconvert.record.fidelity import Fidelity
 from sepconvert.record.layers import Fold, ModelChanges, ModelLayer, SeparablePair
 from sepconvert.record.measured import (
     Environment,
-    Fidelity,
     Latency,
     Plan,
     SampleImages,

@@ -6,7 +6,8 @@ from html import escape
 from pathlib import PurePath
 
 from sepconvert.record.difference import FASTER, SLOWER
-from sepconvert.record.measured import Fidelity, Latency, OutputFidelity
+from sepconvert.record.fidelity import Fidelity, OutputFidelity
+from sepconvert.record.measured import Latency
 from sepconvert.record.network import ModelFile, SiteRecord, Skip, TotalsPair
 
 UNKNOWN = "unknown"
