@@ -4,20 +4,26 @@
    blocks) for the bottleneck forms, small integers for the depthwise ones.
 2. Nothing at or above break-even, where the factors cost as much as the dense convolution, nor close to it: several
    nodes with as many multiply-adds as one are slower, and the error at such ranks is the dearest to estimate.
+   Of a very wide convolution with a long kernel no rank whose fit would take many minutes.
 3. A candidate is dominated when another one is no worse in every figure that counts, and only then: what is left out
    by a rule of thumb makes more choice give worse plans.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.separable.forms import FORMS, max_useful_rank, scheme_for
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
+from sepconvert.separable.signals import is_long
 
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
 LARGEST_SHARE = 0.7
+# Multiply-adds per evaluation of a long kernel's search: about 20 seconds on a core with AVX2. A fit takes 5 to 120.
+MOST_WORK = 6e11
 
 
 def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tuple[int, ...]:
@@ -32,12 +38,20 @@ def rank_ladder(form: str, geometry: ConvGeometry, points: int = POINTS) -> tupl
     if largest < 1:
         return ()
     step = rank_step(form, largest)
-    highest = max(1, int(LARGEST_SHARE * largest) // step)
+    highest = max(1, _affordable(form, geometry, int(LARGEST_SHARE * largest)) // step)
     lowest = min(max(1, round(largest * SMALLEST_SHARE / step)), highest)
     if highest - lowest < points:
         return tuple(step * i for i in range(lowest, highest + 1))
     ratio = (highest / lowest) ** (1 / (points - 1))
     return tuple(sorted({step * min(highest, round(lowest * ratio**i)) for i in range(points)}))
+
+
+def _affordable(form: str, geometry: ConvGeometry, largest: int) -> int:
+    """Largest rank up to ``largest`` that a fit can be made of in minutes; at least 1."""
+    if not is_long(geometry):
+        return largest
+    work = partial(FORMS[form].work_by_lags, geometry)
+    return max(1, bisect_right(range(1, largest + 1), MOST_WORK, key=work))
 
 
 def rank_step(form: str, largest: int) -> int:

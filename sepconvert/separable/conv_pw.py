@@ -103,6 +103,11 @@ def optimum(problem: Problem, rank: int) -> Factors:
     return assemble(Halves(every.left[:, :, :rank], every.right[:, :rank]), problem.geometry)
 
 
+def work_by_lags(geometry: ConvGeometry, rank: int) -> float:  # noqa: ARG001 - a protocol's arguments
+    """Return 0: where moments are by lags, a fit takes as long at every rank."""
+    return 0.0
+
+
 def search(problem: Problem, rank: int) -> list[Search]:  # noqa: ARG001 - there is nothing to search for
     """None: the optimum is closed."""
     return []

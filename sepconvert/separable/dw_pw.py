@@ -15,8 +15,10 @@ from sepconvert.separable.definite import cholesky, inverse_of_lower
 from sepconvert.separable.factors import Factors, joined
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.layers import ADD, CONCAT, DEPTHWISE, POINTWISE, Layer, Layers
+from sepconvert.separable.own_channel import OwnChannel, work_of
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
+from sepconvert.separable.stationary import Stationary
 from sepconvert.separable.truncated import (
     Halves,
     balanced,
@@ -150,16 +152,18 @@ class DwPwSearch(EliminatedSearch):
         _, features = self._features(taps)
         strength = strengths(self._solve(taps, features).last)
         taps = taps * strength.reshape(*self._shape[:2], 1)
-        features = features * strength[:, None]
         point: NDArray[np.floating] = taps.ravel()
-        self._remember(point, taps, features)
+        self._remember(point, taps, self._scaled(features, strength))
         return point
+
+    def _scaled(self, features: NDArray[np.floating], strength: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What ``_features`` gives beside the taps where filters are ``strength`` (C·r) times as long."""
+        return features * strength[:, None]
 
     def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:  # noqa: ARG002
         channels, rank, _ = self._shape
         mix = penalised(solution.mix, self._problem.rounding).reshape(channels, rank, -1)
-        last = solution.last.reshape(-1, channels, rank).transpose(1, 2, 0)
-        return (2 * (mix @ features - last @ self._target) / self._problem.energy).ravel()
+        return (2 * (mix @ features - self._wanted(solution)) / self._problem.energy).ravel()
 
     def factors(self, point: NDArray[np.floating]) -> Factors:
         """Taps and the pointwise factor that is best for them."""
@@ -179,8 +183,49 @@ class DwPwSearch(EliminatedSearch):
         across = taps.swapaxes(1, 2)
         size = self._shape[0] * self._rank
         gram = np.ascontiguousarray((features @ across).swapaxes(0, 1)).reshape(size, size)
-        cross = np.ascontiguousarray((self._target @ across).swapaxes(0, 1)).reshape(-1, size)
-        return eliminate((gram + gram.T) / 2, cross, rounding=self._problem.rounding)
+        return eliminate((gram + gram.T) / 2, self._cross(taps), rounding=self._problem.rounding)
+
+    def _cross(self, taps: NDArray[np.floating]) -> NDArray[np.floating]:
+        """(W*S) Φᵀ, (M, C·r)."""
+        cross = (self._target @ taps.swapaxes(1, 2)).swapaxes(0, 1)
+        return np.ascontiguousarray(cross).reshape(len(cross), -1)
+
+    def _wanted(self, solution: Eliminated) -> NDArray[np.floating]:
+        """Aᵀ W*S, by channel of its columns (C, r, K)."""
+        last = solution.last.reshape(-1, *self._shape[:2]).transpose(1, 2, 0)
+        wanted: NDArray[np.floating] = last @ self._target
+        return wanted
+
+
+class LagSearch(DwPwSearch):
+    """The same where moments are by lags: Φ S is not written out.
+
+    What is remembered of a point are the taps and ``Φ S Φᵀ``.
+    """
+
+    @property
+    def work(self) -> float:
+        """Multiply-adds per evaluation."""
+        return work_by_lags(self._problem.geometry, self._rank)
+
+    def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The taps and Φ S Φᵀ."""
+        taps = point.reshape(self._shape)
+        return taps, self._kernels(taps).gram()
+
+    def _scaled(self, features: NDArray[np.floating], strength: NDArray[np.floating]) -> NDArray[np.floating]:
+        return features * np.outer(strength, strength)
+
+    def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
+        return eliminate(features.copy(), self._cross(taps), rounding=self._problem.rounding)
+
+    def _gradient(self, point: NDArray[np.floating], features: NDArray[np.floating], solution: Eliminated) -> Any:  # noqa: ARG002
+        mixed = self._kernels(point.reshape(self._shape)).mixed(penalised(solution.mix, self._problem.rounding))
+        return (2 * (mixed - self._wanted(solution)) / self._problem.energy).ravel()
+
+    def _kernels(self, taps: NDArray[np.floating]) -> OwnChannel:
+        assert isinstance(self._problem.gram, Stationary)
+        return OwnChannel(self._problem.gram, taps.astype(np.float32, copy=False))
 
 
 def optimum(problem: Problem, rank: int) -> Factors | None:
@@ -188,9 +233,18 @@ def optimum(problem: Problem, rank: int) -> Factors | None:
     return _whitened(problem, rank) if problem.per_channel else None
 
 
+def work_by_lags(geometry: ConvGeometry, rank: int) -> float:
+    """Multiply-adds per evaluation of a search where moments are by lags."""
+    channels, taps, outputs = geometry.in_channels, geometry.taps, geometry.out_channels
+    size = channels * rank
+    return work_of(channels, taps, rank) + size * (outputs * (taps + 2 * size) + size**2 / 3)
+
+
 def search(problem: Problem, rank: int) -> list[DwPwSearch]:
     """The ways to search for factors of this rank, where correlations between channels are known."""
-    return [] if problem.per_channel else [DwPwSearch(problem, rank)]
+    if problem.per_channel:
+        return []
+    return [LagSearch(problem, rank) if problem.by_lags else DwPwSearch(problem, rank)]
 
 
 def _whitened(problem: Problem, rank: int) -> Factors:

@@ -105,6 +105,10 @@ class Form(Protocol):
         """The ways to search for factors of this rank; without any, the optimum or the data-free factors count."""
         ...
 
+    def work_by_lags(self, geometry: ConvGeometry, rank: int) -> float:
+        """Multiply-adds per evaluation of a search where moments are by lags; 0 if that does not grow with the rank."""
+        ...
+
 
 FORMS: dict[str, Form] = {form.NAME: form for form in (dw_pw, pw_dw, pw_dw_pw, spatial, conv_pw, pw_conv_pw)}
 # What a whole number means as the rank of several forms at once: the cost of this form at that rank.

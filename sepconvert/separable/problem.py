@@ -145,8 +145,6 @@ class Problem:
     def own_row_work(self) -> float:
         """Multiply-adds of a row that knows one channel alone (K) times ``gram``."""
         channels, taps = self.original.shape[1:]
-        if isinstance(self.gram, Stationary):
-            return float(self.gram.row_work / channels * 4 * np.log2(taps))  # transforms are most of it
         return float(taps * channels * taps)
 
     @property
@@ -194,10 +192,8 @@ class Problem:
     def times_gram_own(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Multiply rows (C, r, K), each of which knows its own channel alone, by the whole matrix: (C, r, C, K)."""
         assert not self.per_channel
-        if isinstance(self.gram, Stationary):
-            return self.gram.times_own(rows)
         channels, rank, taps = rows.shape
-        product: NDArray[np.floating] = rows @ self.gram.reshape(channels, taps, -1)
+        product: NDArray[np.floating] = rows @ self.written_gram.reshape(channels, taps, -1)
         return product.reshape(channels, rank, channels, taps)
 
     def channel_blocks(self) -> NDArray[np.floating]:

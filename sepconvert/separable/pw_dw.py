@@ -199,6 +199,11 @@ def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - th
     return None
 
 
+def work_by_lags(geometry: ConvGeometry, rank: int) -> float:  # noqa: ARG001 - a protocol's arguments
+    """Return 0: where moments are by lags, a fit takes as long at every rank."""
+    return 0.0
+
+
 def search(problem: Problem, rank: int) -> list[PwDwSearch]:
     """The ways to search for factors of this rank."""
     return [PwDwSearch(problem, rank)]

@@ -264,11 +264,7 @@ class LagSearch(PwDwPwSearch):
     @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
-        outputs, width = self._target.shape
-        assert isinstance(self._problem.gram, Stationary)
-        return work_of(self._problem.gram, self._rank) + float(
-            self._rank * (2 * outputs * width + self._rank * (self._rank / 3 + 2 * outputs))
-        )
+        return work_by_lags(self._problem.geometry, self._rank)
 
     def _features(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """The point itself and Φ S Φᵀ (R, R)."""
@@ -323,6 +319,13 @@ class LagSearch(PwDwPwSearch):
 def optimum(problem: Problem, rank: int) -> Factors | None:  # noqa: ARG001 - the form has none in closed form
     """None: the factors have to be searched for."""
     return None
+
+
+def work_by_lags(geometry: ConvGeometry, rank: int) -> float:
+    """Multiply-adds per evaluation of a search where moments are by lags."""
+    channels, taps, outputs = geometry.in_channels, geometry.taps, geometry.out_channels
+    solving = rank * (2 * outputs * channels * taps + rank * (rank / 3 + 2 * outputs))
+    return work_of(channels, taps, rank) + solving
 
 
 def search(problem: Problem, rank: int) -> list[PwDwPwSearch]:

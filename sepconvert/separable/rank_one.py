@@ -87,7 +87,6 @@ class RankOne:
             yield np.float32((1 if alone else 2) / size), waves, (real, imaginary)
 
 
-def work_of(covariance: Stationary, count: int) -> float:
-    """Multiply-adds of ``gram`` and ``slopes`` of so many kernels together."""
-    channels = covariance.shape[0]
-    return 2.0 * (covariance.size // 2 + 1) * count * channels * (2 * channels + 3 * count)
+def work_of(channels: int, taps: int, count: int) -> float:
+    """Multiply-adds of ``gram`` and ``slopes`` of so many kernels together, about."""
+    return 2.0 * (taps + 1) * count * channels * (2 * channels + 3 * count)

@@ -27,6 +27,8 @@ SLOWNESS = 4.0
 # Vectors of N that are kept: those whose eigenvalue is at least this share of the largest, at most so many.
 SMALLEST_WINDOW = 1e-2
 MOST_WINDOWS = 12
+# As many as padding at both ends makes, about.
+TYPICAL_WINDOWS = 2
 
 
 @dataclass(frozen=True)
@@ -88,24 +90,6 @@ class Stationary:
             product += window * self._by_lag(window * rows)
         for one, two in self.added:
             product += one.T @ (rows @ two)
-        return product
-
-    def times_own(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Multiply rows (C, r, K), each of which knows its own channel alone: (C, r, C, K)."""
-        from scipy.fft import irfft, rfft
-
-        rows = rows.astype(np.float32, copy=False)
-        channels, rank, taps = rows.shape
-        product = np.zeros((channels, rank, channels, taps), np.float32)
-        for window in self.windows:
-            waves = rfft(window * rows, self.size)
-            for channel in range(channels):
-                there = waves[channel, :, None, :] * self.spectrum[:, channel].T
-                product[channel] += window * irfft(there, self.size)[..., :taps]
-        for one, two in self.added:
-            product += one[:, None, :, None] * (rows @ two)[:, :, None, :]
-        for channel in range(channels):
-            product[channel, :, channel] += np.float32(self.lift) * rows[channel]
         return product
 
     def solve(self, right: NDArray[np.floating], among: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import (
+    LARGEST_SHARE,
+    MOST_WORK,
     prune_by_figures,
     rank_ladder,
     site_candidates,
@@ -52,6 +54,17 @@ def test_wide_bottlenecks_climb_in_sixteens_and_narrow_ones_in_smaller_steps() -
 
 def test_depthwise_ranks_are_small_integers() -> None:
     assert rank_ladder("dw_pw", square(64, 64)) == (1, 2, 3, 4)
+
+
+def test_a_very_wide_layer_of_long_kernels_has_no_candidate_whose_fit_takes_many_minutes() -> None:
+    """torchcrepe's second convolution: 1,024 channels to 128, 64 taps. Narrow ones lose no candidate."""
+    for channels in (1024, 64):
+        geometry = ConvGeometry(channels, 128, (64,), (1,), (1,), (31, 32))
+        for form in ("dw_pw", "pw_dw_pw"):
+            ranks, largest = rank_ladder(form, geometry), LARGEST_SHARE * max_useful_rank(form, geometry)
+            assert ranks
+            assert all(FORMS[form].work_by_lags(geometry, rank) <= MOST_WORK for rank in ranks)
+            assert (ranks[-1] < 0.9 * largest) == (channels == 1024)
 
 
 def test_a_pointwise_layer_has_candidates_of_the_form_that_makes_two_of_it_only() -> None:

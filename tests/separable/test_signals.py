@@ -1,5 +1,7 @@
 """Long kernels: moments by lags against moments of patches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,9 +11,9 @@ from sepconvert.separable.fitted import fit
 from sepconvert.separable.forms import FORMS, rank_for_share, reconstruct
 from sepconvert.separable.geometry import ConvGeometry, output_spatial
 from sepconvert.separable.moments import MomentAccumulator, PatchMoments, fitted_bias
+from sepconvert.separable.own_channel import OwnChannel
 from sepconvert.separable.patches import gather_patches, sample_positions
 from sepconvert.separable.problem import make_problem
-from sepconvert.separable.pw_dw_pw import LagSearch, PwDwPwSearch, search
 from sepconvert.separable.signals import SignalMoments, is_long
 from sepconvert.separable.stationary import STEPS, Stationary, windows_of
 
@@ -125,9 +127,12 @@ def test_products_blocks_and_solutions_by_lags_are_those_of_the_matrix_written_o
     assert np.linalg.eigvalsh(matrix)[0] > 0
     blocks = np.array([shaped[c, :, c] for c in range(CHANNELS)])
     np.testing.assert_allclose(gram.blocks(), blocks, atol=1e-5 * np.abs(matrix).max())
-    rows = rng.standard_normal((CHANNELS, 2, TAPS))
-    alone = np.einsum("crk,ckdl->crdl", rows, shaped)
-    assert apart(gram.times_own(rows), alone) < 1e-5
+    own = OwnChannel(gram, rng.standard_normal((CHANNELS, 2, TAPS)).astype(np.float32))
+    alone = np.einsum("crk,ckdl->crdl", own.taps, shaped).reshape(2 * CHANNELS, CHANNELS, TAPS)
+    assert apart(own.gram(), np.einsum("ndl,drl->ndr", alone, own.taps).reshape(len(alone), -1)) < 1e-5
+    mix = rng.standard_normal((len(alone), len(alone)))
+    mixed = np.einsum("crn,ncl->crl", mix.reshape(CHANNELS, 2, -1), alone)
+    assert apart(own.mixed(mix), mixed) < 1e-5
     taps, channels = rng.standard_normal((TAPS, TAPS)), rng.standard_normal((CHANNELS, CHANNELS))
     assert apart(gram.channel_part(taps), np.einsum("ckdl,kl->cd", shaped, taps)) < 1e-4
     assert apart(gram.tap_part(channels), np.einsum("ckdl,cd->kl", shaped, channels)) < 1e-4
@@ -140,16 +145,20 @@ def test_products_blocks_and_solutions_by_lags_are_those_of_the_matrix_written_o
 
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-3])
-def test_a_search_that_writes_no_feature_out_has_the_value_and_slope_of_one_that_does(rounding: float) -> None:
+@pytest.mark.parametrize(("form", "rank"), [("pw_dw_pw", 9), ("dw_pw", 2)])
+def test_a_search_that_writes_no_feature_out_has_the_value_and_slope_of_one_that_does(
+    form: str, rank: int, rounding: float
+) -> None:
     geometry = long_conv(pads=(8, 3), channels=6)
     inputs = signals(SIGNALS, 6, 60)
     rng = np.random.default_rng(2)
     weight = rng.standard_normal(geometry.weight_shape)
     moments = by_lags(inputs, outputs_of(inputs, weight, geometry), geometry, weight)
     problem = make_problem(moments, weight, geometry, 1e-2, rounding=rounding)
-    (short,) = search(problem, 9)
-    long = PwDwPwSearch(problem, 9)
-    assert type(short) is LagSearch
+    every = np.eye(6 * TAPS).reshape(6 * TAPS, 6, TAPS)
+    (short,) = FORMS[form].search(problem, rank)
+    (long,) = FORMS[form].search(replace(problem, gram=problem.times_gram(every).reshape(6 * TAPS, -1)), rank)
+    assert type(short) is not type(long)
     (start,) = short.starts()
     for point in (long.point(start), short.point(start)):
         one, other = short.evaluate(point), long.evaluate(point)
