@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sepconvert.graph.count import sum_known
-from sepconvert.graph.differences import CHANGED, REPLACED, SAME, WEIGHTS, Differences, Place, find_differences
+from sepconvert.graph.count import count_totals, sum_known
+from sepconvert.graph.differences import CHANGED, REPLACED, SAME, WEIGHTS, Differences, Place
+from sepconvert.graph.sites import CONV, SHARED
 from sepconvert.graph.summary import summarise
 from sepconvert.record import LayerChange, ModelChanges, ModelLayer, Note, Record, SiteRecord
+from sepconvert.separable.forms import FORMS
 from sepconvert.workflows.opened import OpenedModel
 
 OTHER_NAMES = Note(
@@ -16,9 +18,18 @@ SAME_LAYER = "the same in both models"
 _REASONS = {SAME: SAME_LAYER, WEIGHTS: "the same layer with other weights"}
 
 
-def with_changes(record: Record, before: OpenedModel, after: OpenedModel) -> Record:
+def with_kinds_replaced(opened: OpenedModel, found: Differences) -> OpenedModel:
+    """The same model, of whose layers only convolutions and the kinds that the other model has replaced are sites."""
+    replaced = {output for output, place in found.places.items() if place.kind == REPLACED}
+    changed = [site for site in opened.found.sites if any(use.output in replaced for use in site.uses)]
+    kinds = {CONV, *(site.layer for site in changed), *(SHARED for site in changed if site.others)}
+    sites = opened.found.allowing(list(FORMS), kinds)
+    totals = count_totals(opened.model, opened.shapes, [use.product for use in sites.uses])
+    return replace(opened, found=sites, totals=totals)
+
+
+def with_changes(record: Record, before: OpenedModel, after: OpenedModel, found: Differences) -> Record:
     """Add to a comparison what became of sites and other layers; a note where that cannot be told."""
-    found = find_differences(before.model, after.model)
     if before.found.sites and not any(site.output in found.places for site in before.found.sites):
         return record.telling([OTHER_NAMES])
     rows = [{row.output: row for row in _rows(opened)} for opened in (before, after)]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sepconvert.data import Dataset, input_values
 from sepconvert.errors import ModelError
+from sepconvert.graph.differences import find_differences
 from sepconvert.graph.inputs import input_info
 from sepconvert.number_types import FLOATS
 from sepconvert.progress import Progress, watched
 from sepconvert.record import Record, TotalsPair
 from sepconvert.report.advice import advise
-from sepconvert.workflows.changes import with_changes
+from sepconvert.workflows.changes import with_changes, with_kinds_replaced
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.input_warnings import data_warnings, range_warnings
 from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
@@ -71,6 +72,7 @@ def compare(
     with watched(progress) as tell:
         request = Request(
             model=before,
+            form="any",
             data=data,
             example_inputs=example_inputs,
             reading=reading,
@@ -95,6 +97,8 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
     outputs.check(*second.model.data_files)
     metric = find_metric(measure.metric)
     values = input_values(dataset)
+    found = find_differences(first.model, second.model)
+    first = with_kinds_replaced(first, found)
     with naming(old.name):
         check_metric(first, request, [] if dataset is None else [dataset])
         fidelity, warnings = measure_fidelity(first, second, dataset, request.seed, request.progress, metric)
@@ -110,7 +114,7 @@ def _run(request: Request, after: "Path | str | Module") -> Record:
         samples=picture_samples(first, second, dataset, fidelity, request.reading),
         input_values=values,
     ).telling([*data_warnings(dataset, None), *warnings, *range_warnings(first, dataset, values)])
-    record = with_changes(record, first, second)
+    record = with_changes(record, first, second, found)
     record = replace(record, advice=advise(record))
     outputs.write(record)
     return record

@@ -72,3 +72,12 @@ def test_models_with_other_names_are_compared_without_their_layers(sample_models
     )
     assert compared.changes is None
     assert any("other names" in note for note in compared.notes)
+
+
+def test_a_linear_layer_that_became_two_stands_among_the_sites(sample_models_dir: Path, tmp_path: Path) -> None:
+    before, after = sample_models_dir / "textbook_standard.onnx", tmp_path / "after.onnx"
+    written = sepconvert.rewrite(before, after, form="any", rank=0.5, measure=QUICK).record
+    compared = sepconvert.compare(before, after, measure=QUICK)
+    assert [site.name for site in compared.sites] == [site.name for site in written.sites]
+    assert [site.status for site in compared.sites] == ["rewritten"] * 2
+    assert compared.skipped == []
