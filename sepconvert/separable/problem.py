@@ -213,10 +213,19 @@ class Problem:
 
     def scaled_error(self, kernel: NDArray[np.floating]) -> float:
         """Relative objective of a kernel (M, C, K) whose rows are already multiplied by ``row_scale``."""
+        return self.objective(kernel)[0] / self.energy
+
+    def objective(self, kernel: NDArray[np.floating]) -> tuple[float, NDArray[np.floating]]:
+        """The objective of a kernel (M, C, K) of scaled rows, not divided by ``energy``, and half of its slope."""
+        if self.by_lags:
+            # W* by lags takes dozens of products to solve for; without it digits cancel, as many as lags are off by.
+            rows = kernel.astype(self.dtype, copy=False)
+            slope = self.times_gram(rows) - self.target
+            return max(0.0, self.zero_objective + inner(slope - self.target, rows)), slope
         # The difference is formed before rounding to the working precision: no digits cancel.
-        difference = (self.weight - kernel).astype(self.dtype, copy=False)
-        product = self.times_gram(difference)
-        return (self.floor + inner(product, difference)) / self.energy
+        difference = (kernel - self.weight).astype(self.dtype, copy=False)
+        slope = self.times_gram(difference)
+        return self.floor + inner(slope, difference), slope
 
 
 def make_problem(

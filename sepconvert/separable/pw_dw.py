@@ -121,7 +121,6 @@ class PwDwSearch:
         """Prepare the search for factors of one rank."""
         self._problem = problem
         self._rank = rank
-        self._weight = problem.weight.astype(problem.dtype)
         self._whitening = problem.whitening
         self._mix_back = self._whitening.channels_inverse.astype(problem.dtype)
         self._taps_back = self._whitening.taps_inverse.astype(problem.dtype)
@@ -129,7 +128,7 @@ class PwDwSearch:
     @property
     def work(self) -> float:
         """Multiply-adds per evaluation."""
-        return len(self._weight) * self._problem.row_work
+        return len(self._problem.original) * self._problem.row_work
 
     def starts(self) -> list[Factors]:
         """The SVD of every slice, whitened by the Kronecker approximation of the moments."""
@@ -163,9 +162,7 @@ class PwDwSearch:
     def evaluate(self, point: NDArray[np.floating]) -> Value:
         """Relative objective and its gradient."""
         pointwise, depthwise = self._split(point)
-        difference = pointwise.swapaxes(1, 2) @ depthwise - self._weight
-        product = self._problem.times_gram(difference)
-        value = self._problem.floor + inner(product, difference)
+        value, product = self._problem.objective(pointwise.swapaxes(1, 2) @ depthwise)
         down, across = depthwise @ product.swapaxes(1, 2), pointwise @ product
         if self._problem.rounding:
             # Of what the pointwise layer gives, each value is rounded, and comes out of the taps times their squares.
@@ -187,7 +184,7 @@ class PwDwSearch:
 
     def _split(self, point: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Both factors of a point, not whitened any more: (M, r, C) and (M, r, K)."""
-        outputs, channels, taps = self._weight.shape
+        outputs, channels, taps = self._problem.original.shape
         border = outputs * self._rank * channels
         pointwise = point[:border].reshape(-1, channels) @ self._mix_back
         depthwise = point[border:].reshape(-1, taps) @ self._taps_back
