@@ -10,10 +10,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.linear import summand
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import PRODUCTS
 from sepconvert.graph.sites import ConvSite
+from sepconvert.graph.uses import summand
 from sepconvert.graph.weights import read_constant, stored_behind
 
 Parameters = tuple[NDArray[np.generic], NDArray[np.generic] | None]

@@ -5,7 +5,6 @@ between. An Add of one constant per output behind a MatMul is its bias.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -14,7 +13,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import is_full
 from sepconvert.graph.shapes import Shapes
 from sepconvert.graph.sites import LINEAR, ConvSite, Notation
-from sepconvert.graph.uses import node_name, only_reader
+from sepconvert.graph.uses import Summand, node_name, summand
 from sepconvert.graph.weights import Origin, origin_of
 from sepconvert.number_types import FLOATS
 from sepconvert.record import Skip
@@ -98,29 +97,12 @@ def _is_plain(node: ir.Node, matrix: tuple[int, ...], shapes: Shapes) -> bool:
     return bias is None or shapes.shapes.get(str(bias.name)) == (outputs,)
 
 
-def _adding(node: ir.Node, outputs: int, model: LoadedModel, shapes: Shapes) -> "Summand | None":
+def _adding(node: ir.Node, outputs: int, model: LoadedModel, shapes: Shapes) -> Summand | None:
     """The Add behind a MatMul that adds its bias, if there is one."""
     added = summand(node) if node.op_type == "MatMul" else None
     if added is None or shapes.shapes.get(str(added.value.name)) != (outputs,):
         return None
     return added if origin_of(added.value, model.ir.ir_version) is Origin.CONSTANT else None
-
-
-@dataclass(frozen=True, slots=True)
-class Summand:
-    """An Add, and what it adds to the product that it alone reads."""
-
-    node: ir.Node
-    value: ir.Value
-
-
-def summand(product: ir.Node) -> Summand | None:
-    """Return what is added to a product, where nothing else reads that."""
-    behind = only_reader(product.outputs[0])
-    if behind is None or behind.op_type != "Add":
-        return None
-    other = next((value for value in behind.inputs if value is not product.outputs[0]), None)
-    return None if other is None else Summand(behind, other)
 
 
 def _geometry(channels: int, outputs: int, given: Sequence[int | None], batch: int) -> ConvGeometry:

@@ -16,7 +16,7 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.discard import discard_unused
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.uses import computed_value, node_inputs, values_by_name
+from sepconvert.graph.uses import computed_value, node_inputs, summand, values_by_name
 from sepconvert.number_types import rounded
 
 
@@ -114,7 +114,8 @@ def with_kernels(model: LoadedModel, kernels: Sequence[NewKernel]) -> LoadedMode
         weight = rounded(site.stored(new.kernel), site.dtype)
         _put(copy, product, 1, f"{site.output}_refitted_weight", weight)
         if new.bias is not None:
-            place = 2 if last is product else 1 - list(last.inputs).index(product.outputs[0])
+            added = None if last is product else summand(product)
+            place = 2 if added is None else list(last.inputs).index(added.value)
             _put(copy, last, place, f"{site.output}_refitted_bias", rounded(new.bias, site.dtype))
     return replace(model, ir=copy, sha256=None, bytes=None)
 

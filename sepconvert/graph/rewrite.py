@@ -25,7 +25,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.lower import Chain, Namer, constant_value, fresh_names, lower, names_in, store_constants
 from sepconvert.graph.provenance import mark
 from sepconvert.graph.sites import ConvSite
-from sepconvert.graph.uses import find_value
+from sepconvert.graph.uses import find_value, summand
 from sepconvert.graph.weights import Origin, origin_of, read_constant
 from sepconvert.number_types import rounded
 from sepconvert.separable.factors import Factors
@@ -134,8 +134,11 @@ def _replace(
     """
     site = replacement.site
     source, weight, own_bias = (*product.inputs, None)[:3]
+    path: tuple[ir.Node, ...] = (product,)
     if last is not product:
-        (own_bias,) = (value for value in last.inputs if value is not product.outputs[0])
+        added = summand(product)
+        assert added is not None
+        path, own_bias = added.path, added.value
     assert source is not None
     bias = replacement.bias
     new_bias = None if bias is None else constant_value(unique(f"{site.output}/bias"), bias)
@@ -151,7 +154,7 @@ def _replace(
         own.replace_all_uses_with(stored)
     shared += _insert(model, last, chain, constants[len(shared) :], unique)
     take_over(last.outputs[0], chain.output)
-    model.graph.remove([last] if last is product else [last, product], safe=True)
+    model.graph.remove(path[::-1], safe=True)
     for value in (weight, own_bias):
         if value is not None:
             discard_unused(model, value)

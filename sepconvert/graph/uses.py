@@ -1,6 +1,7 @@
 """Find values by name, what a node reads and what reads a value, and what depends on the model's inputs."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -37,6 +38,37 @@ def only_reader(value: ir.Value) -> ir.Node | None:
         return None
     node = uses[0].node
     return node if node.domain in ("", "ai.onnx") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summand:
+    """An Add, what it adds to a product, and the nodes from the product to it, both of them included."""
+
+    node: ir.Node
+    value: ir.Value
+    path: tuple[ir.Node, ...]
+
+
+def summand(product: ir.Node) -> Summand | None:
+    """Return what is added to a product, where nothing else reads that, also behind Casts that change nothing."""
+    path = [product]
+    while (behind := only_reader(path[-1].outputs[0])) is not None:
+        if behind.op_type == "Add":
+            other = next((value for value in behind.inputs if value is not path[-1].outputs[0]), None)
+            return None if other is None else Summand(behind, other, (*path, behind))
+        if not _changes_nothing(behind, product):
+            return None
+        path.append(behind)
+    return None
+
+
+def _changes_nothing(node: ir.Node, product: ir.Node) -> bool:
+    """Whether a node gives out what it reads; the weight's type is the product's."""
+    weight = product.inputs[1]
+    assert weight is not None
+    return node.op_type == "Identity" or (
+        node.op_type == "Cast" and weight.dtype is not None and node.attributes.get_int("to", 0) == weight.dtype
+    )
 
 
 def node_name(node: ir.Node) -> str:

@@ -18,8 +18,8 @@ from tests.fitting.test_refit import QUICK
 CLASSES = 3
 
 
-def classifier(*, shared: bool = False, multiplied: bool = False) -> LoadedModel:
-    """A site, a pointwise Conv, another site, and a Gemm (or MatMul and Add) on pooled features."""
+def classifier(*, shared: bool = False, multiplied: bool = False, cast: bool = False) -> LoadedModel:
+    """A site, a pointwise Conv, another site, and a Gemm (or MatMul and Add, also with a Cast between) on features."""
     net = Net(6)
     first = net.relu(net.conv("site0", "image", 6, 8))
     mixed = net.relu(net.conv("mix", first, 8, 8, kernel=1))
@@ -32,6 +32,8 @@ def classifier(*, shared: bool = False, multiplied: bool = False) -> LoadedModel
     bias = net.tensor("head.b", vector)
     if multiplied:
         product = net.add("MatMul", "product", pooled, net.tensor("head.w", matrix.T))
+        if cast:
+            product = net.add("Identity", "same", net.add("Cast", "cast", product, to=1))
         return net.build(net.add("Add", "logits", product, bias))
     weight = net.tensor("head.w", matrix)
     return net.build(net.add("Gemm", "logits", pooled, weight, bias, transB=1))
@@ -55,8 +57,10 @@ def test_pointwise_and_fully_connected_layers_are_found_in_order() -> None:
     assert layers[1].geometry.weight_shape == (CLASSES, 8, 1)
 
 
-def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: NetworkFit) -> None:
-    model, test = classifier(multiplied=True), smooth_images(60, 6, 12, seed=99)
+@pytest.mark.parametrize("cast", [False, True])
+def test_a_matmul_is_refitted_like_the_gemm_that_computes_the_same(result: NetworkFit, cast: bool) -> None:
+    """Converters of other formats put a Cast that changes nothing between a product and its bias."""
+    model, test = classifier(multiplied=True, cast=cast), smooth_images(60, 6, 12, seed=99)
     found = fitted(model)
     np.testing.assert_allclose(found.sites["logits"].kernel, result.sites["logits"].kernel, rtol=1e-3, atol=1e-4)
     errors = [

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -220,6 +221,29 @@ def test_a_linear_layer_is_a_pointwise_convolution_over_its_rows(name):
     )
     found = run_model(model_bytes(model), {"x": x})["z"]
     np.testing.assert_allclose(site.made(found), np.abs(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("through", "found"), [("FLOAT", "b"), ("DOUBLE", None)])
+def test_a_bias_behind_casts_is_the_layer_s_where_they_change_nothing(through, found):
+    operator, given_, shapes, attributes, _ = LINEAR_LAYERS["matmul of rows"]
+    rng = np.random.default_rng(1)
+    model = one_layer(operator, given_, shapes, attributes, rng, adding=True)
+    product, adding, _ = model.ir.graph
+    value = product.outputs[0]
+    for kind in (through, "FLOAT"):
+        cast = ir.node("Cast", [value], {"to": int(ir.DataType[kind])}, name=f"cast to {kind}")
+        cast.outputs[0].name = f"{value.name}_as_{kind}"
+        model.ir.graph.insert_before(adding, cast)
+        value = cast.outputs[0]
+    adding.replace_input_with(0, value)
+    site = the_site(model)
+    assert site.bias == found
+    replacement = Replacement(
+        site, draw("conv_pw", site.geometry, 2, rng), "stacked", np.arange(5.0) if found else None
+    )
+    rewritten = rewrite_model(model, [replacement])
+    assert check_rewrite(model, rewritten, [replacement], rng).sites == 1
+    assert any(node.op_type == "Cast" for node in rewritten.model.ir.graph) == (found is None)
 
 
 def test_what_multiplies_no_constant_matrix_from_the_right_is_no_linear_layer():
