@@ -252,7 +252,7 @@ def _whitened(problem: Problem, rank: int) -> Factors:
 
     def components() -> Halves:
         factors = [cholesky(block) for block in problem.channel_blocks().astype(np.float64)]
-        halves = truncate(slices(problem.weight) @ np.array(factors), full_rank(problem.geometry))
+        halves = truncate(slices(problem.outset) @ np.array(factors), full_rank(problem.geometry))
         return Halves(halves.left, halves.right @ np.array([inverse_of_lower(factor) for factor in factors]))
 
     every = problem.prepared((NAME, "whitened"), components)

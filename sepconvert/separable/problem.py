@@ -71,6 +71,11 @@ class Problem:
         best = solve_right(self.cross.reshape(len(self.cross), -1), self.gram)
         return best.reshape(self.original.shape)
 
+    @property
+    def outset(self) -> NDArray[np.floating]:
+        """(M, C, K), the kernel that starts are made from: ``weight``; by lags, where that takes long, ``original``."""
+        return self.original if self.by_lags else self.weight
+
     @cached_property
     def target(self) -> NDArray[np.floating]:
         """(M, C, K), ``weight`` times ``gram``."""
@@ -97,6 +102,11 @@ class Problem:
     def whitened(self) -> NDArray[np.float64]:
         """(M, C, K), ``weight`` in coordinates in which the objective is about a plain norm."""
         return self.whitening.whiten(self.weight)
+
+    @cached_property
+    def whitened_outset(self) -> NDArray[np.float64]:
+        """(M, C, K), ``outset`` in those coordinates."""
+        return self.whitening.whiten(self.original) if self.by_lags else self.whitened
 
     @cached_property
     def by_channel(self) -> NDArray[np.floating]:

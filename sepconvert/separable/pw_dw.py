@@ -139,7 +139,7 @@ class PwDwSearch:
 
     def _whitened(self) -> Halves:
         """All components of the whitened slices, strongest first."""
-        return truncate(self._problem.whitened, full_rank(self._problem.geometry))
+        return truncate(self._problem.whitened_outset, full_rank(self._problem.geometry))
 
     def extended(self, factors: Factors) -> Factors:
         """Add the largest terms of what is left over."""

@@ -174,7 +174,7 @@ class PwDwPwSearch(EliminatedSearch):
 
     def starts(self) -> list[Factors]:
         """Largest triplets of the whitened slices by output channel, refined on the whitened weight."""
-        whitening, tensor = self._problem.whitening, self._problem.whitened
+        whitening, tensor = self._problem.whitening, self._problem.whitened_outset
         triplets = refine(_work(tensor, self._rank), by_output(tensor, self._rank), START_ROUNDS).triplets
         reduce = triplets.reduce @ whitening.channels_inverse
         kernel = self._problem.geometry.kernel
