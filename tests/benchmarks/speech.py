@@ -1,5 +1,5 @@
 """Speech and text: long kernels, where separable layers win most. Run by hand, about 4 minutes with --crepe tiny
-and half an hour more with --crepe full (both):
+and over an hour more with --crepe full:
 
     python -m tests.benchmarks.speech [--json reports/speech.json] [--crepe tiny|full|both|none]
 
