@@ -22,7 +22,8 @@ from sepconvert.separable.signals import is_long
 POINTS = 10  # ranks per form
 SMALLEST_SHARE = 1 / 24  # of the break-even rank: below, a site is all but cut out of the network
 LARGEST_SHARE = 0.7
-# Multiply-adds per evaluation of a long kernel's search: about 20 seconds on a core with AVX2. A fit takes 5 to 120.
+# Multiply-adds per evaluation of a long kernel's search: about 20 seconds on a core with AVX2. A fit takes 5 to 120
+# evaluations at each of several ridges.
 MOST_WORK = 6e11
 
 

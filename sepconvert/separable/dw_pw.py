@@ -129,9 +129,7 @@ class DwPwSearch(EliminatedSearch):
         """Multiply-adds per evaluation."""
         channels, rank, taps = self._shape
         size, outputs = channels * rank, len(self._problem.original)
-        return float(
-            size * (self._problem.own_row_work + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs)
-        )
+        return float(size * (channels * taps**2 + (2 * taps + outputs + size / 3) * size + (2 * taps + size) * outputs))
 
     def starts(self) -> list[Factors]:
         """Whitened channel by channel."""
@@ -176,7 +174,7 @@ class DwPwSearch(EliminatedSearch):
         """The taps, and Φ S by channel of S's columns: (C, C·r, K)."""
         channels, rank, width = self._shape
         taps = point.reshape(self._shape)
-        product = self._problem.times_gram_own(taps)
+        product = taps @ self._problem.written_gram.reshape(channels, width, -1)
         return taps, np.ascontiguousarray(product.reshape(channels * rank, channels, width).swapaxes(0, 1))
 
     def _solve(self, taps: NDArray[np.floating], features: NDArray[np.floating]) -> Eliminated:
@@ -197,7 +195,7 @@ class DwPwSearch(EliminatedSearch):
         return wanted
 
 
-class LagSearch(DwPwSearch):
+class DwPwByLags(DwPwSearch):
     """The same where moments are by lags: Φ S is not written out.
 
     What is remembered of a point are the taps and ``Φ S Φᵀ``.
@@ -244,7 +242,7 @@ def search(problem: Problem, rank: int) -> list[DwPwSearch]:
     """The ways to search for factors of this rank, where correlations between channels are known."""
     if problem.per_channel:
         return []
-    return [LagSearch(problem, rank) if problem.by_lags else DwPwSearch(problem, rank)]
+    return [DwPwByLags(problem, rank) if problem.by_lags else DwPwSearch(problem, rank)]
 
 
 def _whitened(problem: Problem, rank: int) -> Factors:

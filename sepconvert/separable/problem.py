@@ -152,12 +152,6 @@ class Problem:
         return float(self.gram.size)
 
     @property
-    def own_row_work(self) -> float:
-        """Multiply-adds of a row that knows one channel alone (K) times ``gram``."""
-        channels, taps = self.original.shape[1:]
-        return float(taps * channels * taps)
-
-    @property
     def dtype(self) -> np.dtype[np.floating]:
         """The working precision: float32 for large problems, float64 for small ones."""
         return self.gram.dtype
@@ -198,13 +192,6 @@ class Problem:
         if self.per_channel:
             return (rows.swapaxes(0, 1) @ self.gram).swapaxes(0, 1)
         return (rows.reshape(len(rows), -1) @ self.gram).reshape(rows.shape)
-
-    def times_gram_own(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Multiply rows (C, r, K), each of which knows its own channel alone, by the whole matrix: (C, r, C, K)."""
-        assert not self.per_channel
-        channels, rank, taps = rows.shape
-        product: NDArray[np.floating] = rows @ self.written_gram.reshape(channels, taps, -1)
-        return product.reshape(channels, rank, channels, taps)
 
     def channel_blocks(self) -> NDArray[np.floating]:
         """The blocks of the gram matrix within a channel, (C, K, K)."""

@@ -255,7 +255,7 @@ class PwDwPwSearch(EliminatedSearch):
         return (self._problem.by_channel @ shaped).reshape(self._rank, -1)
 
 
-class LagSearch(PwDwPwSearch):
+class PwDwPwByLags(PwDwPwSearch):
     """The same where moments are by lags: no component is written out for all of a long kernel's taps.
 
     What is remembered of a point is the point and ``Φ S Φᵀ``.
@@ -330,7 +330,7 @@ def work_by_lags(geometry: ConvGeometry, rank: int) -> float:
 
 def search(problem: Problem, rank: int) -> list[PwDwPwSearch]:
     """The ways to search for factors of this rank."""
-    return [LagSearch(problem, rank) if problem.by_lags else PwDwPwSearch(problem, rank)]
+    return [PwDwPwByLags(problem, rank) if problem.by_lags else PwDwPwSearch(problem, rank)]
 
 
 def _unit(rows: NDArray[np.floating]) -> NDArray[np.floating]:
