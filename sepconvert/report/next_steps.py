@@ -79,6 +79,8 @@ def _fine_tune(record: Record) -> str | None:
     drop, error = _drop(record), _error(record)
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
     assert record.fidelity is not None
+    if error is not None and error > claims.LARGE_ERROR:
+        return "Or train it: --fine-tune needs no labels. How much of so large a loss comes back is not known."
     classifiers = (
         " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
         "top-1."
