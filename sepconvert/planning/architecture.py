@@ -19,7 +19,7 @@ from sepconvert.separable.forms import draw
 SECONDS = 3.0
 # With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
 # per cent or more from session to session.
-EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100)
+EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100, reading=0.003)
 ROUGHLY = 3  # rounds
 
 

@@ -23,6 +23,8 @@ from sepconvert.separable.scheme import Scheme
 SCHEMA = 2  # 1: without ``passing``
 # Of a time, at least this share stays when what goes into passing values is taken off: tiny sites take little else.
 LEAST_LEFT = 0.2
+# Multiply-adds of a dense convolution that takes about ten milliseconds on one core.
+SLOW = 3e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ class Table:
     def model_ms(self, sha256: str | None) -> float | None:
         """Time of a whole model, or None."""
         return next((model.ms for model in self.models if model.sha256 == sha256), None)
+
+
+def is_slow(geometry: ConvGeometry) -> bool:
+    """Whether one run of the dense convolution takes so long that few runs say how long."""
+    return (geometry.dense_cost.macs or 0) >= SLOW
 
 
 def key(setting: Setting, workload: Workload) -> str:

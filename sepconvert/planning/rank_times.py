@@ -14,12 +14,13 @@ import numpy as np
 
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.latencies import ROOFLINE
-from sepconvert.planning.latency_table import SiteTimes
+from sepconvert.planning.latency_table import SiteTimes, is_slow
 from sepconvert.separable.forms import cost_of
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
 
-TIMED_RANKS = 5  # per form and lowering
+# Per form and lowering. Steps of whole blocks of channels hardly show in a slow convolution's times.
+TIMED_RANKS, TIMED_OF_SLOW = 5, 3
 # Relative deviation of two timings of the same candidate, each in a session of its own.
 TIMING_NOISE = 0.04
 
@@ -76,8 +77,9 @@ def ways_to_time(ways: Iterable[Scheme], geometry: ConvGeometry) -> list[Scheme]
     The same ranks for every network with this workload, so that one finds in the cache what another one has timed.
     """
     wanted: dict[Scheme, None] = {}
+    points = TIMED_OF_SLOW if is_slow(geometry) else TIMED_RANKS
     for form, lowering, first in dict.fromkeys(map(_kind, ways)):
-        ranks: Sequence[int] = [rank for rank in rank_ladder(form, geometry, TIMED_RANKS) if (rank == 1) == first]
+        ranks: Sequence[int] = [rank for rank in rank_ladder(form, geometry, points) if (rank == 1) == first]
         wanted.update(dict.fromkeys(Scheme(form, rank, lowering) for rank in ranks))
     return list(wanted)
 

@@ -48,7 +48,7 @@ SAMPLED = 16
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
 _RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
-_PART, _WHOLE = Effort(0.3, 7, 200), Effort(1.0, 9, 400)
+_PART, _WHOLE = Effort(0.3, 7, 200, reading=0.003), Effort(1.0, 9, 400, reading=0.003)
 
 Judge = Callable[[OpenedModel], float | None]
 
