@@ -24,7 +24,7 @@ from sepconvert.fitting.sampling import COHERENT, Sampling, SiteSample
 from sepconvert.fitting.select import RIDGES, SiteData
 from sepconvert.fitting.site import settle_site, without_data
 from sepconvert.fitting.sizes import batch_size, value_sizes
-from sepconvert.fitting.spool import Spool
+from sepconvert.fitting.spool import Spool, give_back
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import SiteTarget, find_targets, pooled_scale
 from sepconvert.graph.heads import answers_per_input
@@ -169,6 +169,7 @@ class Walk:
                 self._found[segment.site] = self._fit(plan, original, rewritten, segment)
                 changed = True
             self._advance(rewritten, self._here, segment.after)
+            give_back()
         self._progress("Fit", len(segments), len(segments))
 
     def _fit(self, plan: SitePlan, original: Stream, rewritten: Stream, segment: Segment) -> SiteFit:

@@ -1,5 +1,7 @@
 """Arrays kept in memory up to a budget, and in a temporary folder above it."""
 
+import ctypes
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,18 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def give_back() -> None:
+    """Have the C library return freed memory to the system, where it can be told to (glibc's ``malloc_trim``).
+
+    Of activations as large as a network's first ones it keeps many that were freed: after three layers of a VGG16 7 GB
+    were held where 2 GB were in use.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @dataclass(frozen=True, slots=True)

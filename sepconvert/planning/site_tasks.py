@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.fitting.sampling import Judge, Sampling, SiteSample
 from sepconvert.fitting.sizes import batch_size, largest_value, value_sizes
-from sepconvert.fitting.spool import Spool
+from sepconvert.fitting.spool import Spool, give_back
 from sepconvert.fitting.streams import Stream, StreamBatch, share_of, start_stream
 from sepconvert.fitting.targets import find_targets, pooled_scale
 from sepconvert.graph.batch_axes import batch_axes
@@ -187,6 +187,7 @@ class TaskWalk:
                     yield self._task(stream, batches, replayed, expected, site, segment)
                 elif segment.after:  # a further use of a weight, looked at with the first
                     stream.advance(self._open(stream, segment.after), segment.after)
+                give_back()
             self._progress("Profile", len(self._targets), len(self._targets))
             stream.close()
 

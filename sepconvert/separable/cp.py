@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from sepconvert.separable.threads import product
+
 
 @dataclass(frozen=True, slots=True)
 class Triplets:
@@ -22,8 +24,8 @@ class Triplets:
     def dense(self) -> NDArray[np.float64]:
         """The sum of the components, (M, C, K)."""
         columns = khatri_rao(self.reduce, self.depthwise)
-        product = self.expand.astype(np.float64) @ columns.astype(np.float64)
-        return product.reshape(len(self.expand), self.reduce.shape[1], self.depthwise.shape[1])
+        dense: NDArray[np.float64] = product(self.expand.astype(np.float64), columns.astype(np.float64))
+        return dense.reshape(len(self.expand), self.reduce.shape[1], self.depthwise.shape[1])
 
     def evened(self) -> "Triplets":
         """The same components, each with its norm shared evenly between its three vectors."""
@@ -139,8 +141,8 @@ def _round(tensor: NDArray[np.floating], at: Triplets, rho: float, energy: float
     """One least-squares solve for each factor in turn; ``at.expand`` is not used."""
     flat = tensor.reshape(len(tensor), -1)
     taps, reduce = at.depthwise, at.reduce
-    expand = _ridge(_gram(reduce, taps), khatri_rao(reduce, taps) @ flat.T, rho).T
-    projected = (expand.T @ flat).reshape(len(taps), *tensor.shape[1:])
+    expand = _ridge(_gram(reduce, taps), product(khatri_rao(reduce, taps), flat.T), rho).T
+    projected = product(expand.T, flat).reshape(len(taps), *tensor.shape[1:])
     reduce = _ridge(_gram(expand.T, taps), np.einsum("qck,qk->qc", projected, taps), rho)
     right = np.einsum("qck,qc->qk", projected, reduce)
     gram = _gram(expand.T, reduce)

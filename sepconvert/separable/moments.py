@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.patches import gather_outputs, gather_patches
 from sepconvert.separable.stationary import Stationary
+from sepconvert.separable.threads import product, symmetric_product
 
 DEFAULT_BUDGET = 2 * 1024**3
 # Below this many terms per patch float64 products cost next to nothing; above, blocks are multiplied in float32, nearly
@@ -67,8 +68,7 @@ class PatchMoments:
         """Return the rows of a kernel (M, CK) times the covariance, (M, CK)."""
         if isinstance(self.covariance, Stationary):
             return self.covariance.times(kernel.reshape(len(kernel), *self.covariance.shape)).reshape(kernel.shape)
-        product: NDArray[np.floating] = kernel @ self.covariance
-        return product
+        return product(kernel, self.covariance)
 
 
 class MomentAccumulator:
@@ -171,8 +171,8 @@ class MomentAccumulator:
             by_channel = centred.reshape(len(rows), *self._products.shape[:2]).transpose(1, 0, 2)
             self._products += by_channel.swapaxes(1, 2) @ by_channel
             return
-        self._products += centred.T @ centred
-        self._cross += target.T @ centred
+        self._products += symmetric_product(centred.T, centred.T)
+        self._cross += product(target.T, centred)
 
     def _approximation(self) -> str:
         need = full_bytes(self._geometry) / 1024**2

@@ -19,6 +19,7 @@ from sepconvert.separable.definite import solve_right
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.moments import FLOAT32_FROM, PatchMoments, read_only
 from sepconvert.separable.stationary import Stationary
+from sepconvert.separable.threads import product
 from sepconvert.separable.whiten import Whitening, kronecker
 
 # Rows whose weight is below this share of the largest are raised to it: dividing their scale back out must stay tame.
@@ -191,7 +192,7 @@ class Problem:
             return self.gram.times(rows)
         if self.per_channel:
             return (rows.swapaxes(0, 1) @ self.gram).swapaxes(0, 1)
-        return (rows.reshape(len(rows), -1) @ self.gram).reshape(rows.shape)
+        return product(rows.reshape(len(rows), -1), self.gram).reshape(rows.shape)
 
     def channel_blocks(self) -> NDArray[np.floating]:
         """The blocks of the gram matrix within a channel, (C, K, K)."""

@@ -27,9 +27,9 @@ from sepconvert.separable.search import (
     eliminate,
     penalised,
     strengths,
-    symmetric_product,
 )
 from sepconvert.separable.stationary import Stationary
+from sepconvert.separable.threads import product, symmetric_product
 from sepconvert.separable.truncated import checked_rank, squared_singular_values
 
 NAME = "pw_dw_pw"
@@ -244,7 +244,7 @@ class PwDwPwSearch(EliminatedSearch):
         if rounding:
             noise = np.einsum("qi,qi->q", columns, self._reduced(columns))
             np.einsum("ii->i", gram)[...] += rounding * noise
-        return eliminate(gram, self._target @ columns.T, rounding=rounding)
+        return eliminate(gram, product(self._target, columns.T), rounding=rounding)
 
     def _reduced(self, columns: NDArray[np.floating]) -> NDArray[np.floating]:
         """Φ times what makes ``Φ N Φᵀ`` the variances of what ``reduce`` gives, through the squares of the taps.

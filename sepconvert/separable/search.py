@@ -23,14 +23,12 @@ from sepconvert.separable.descent import Value
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.problem import Problem, inner
 from sepconvert.separable.reduced_rank import leading
+from sepconvert.separable.threads import product
 
 # Bounds the components' energies (Phan et al., ECCV 2020): together they may be this many times 1/PENALTY the error.
 PENALTY = 1e-6
 # Features of components that vanish keep this share of the typical length, so that they can come back.
 SMALLEST_STRENGTH = 1e-3
-
-# Strips that a symmetric product is computed in, and the rows that one has at least.
-STRIPS, LEAST_STRIP = 6, 64
 
 
 class Search(Protocol):
@@ -92,10 +90,9 @@ class Eliminated:
             rounding: as for ``eliminate``.
         """
         if len(self.last) >= len(features):
-            found: NDArray[np.floating] = penalised(self.mix, rounding) @ features - self.last.T @ target
-            return found
+            return product(penalised(self.mix, rounding), features) - product(self.last.T, target)
         # With more features than outputs, products with A twice are less work than one with AᵀA.
-        found = self.last.T @ (self.last @ features - target)
+        found = product(self.last.T, product(self.last, features) - target)
         return found + ((PENALTY + rounding) * self.energies)[:, None] * features
 
 
@@ -119,20 +116,6 @@ def eliminate(
         directions = leading(last @ cross.T, rank).astype(last.dtype)
         last = directions @ (directions.T @ last)
     return Eliminated(last, inner(last, cross))
-
-
-def symmetric_product(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.floating]:
-    """``left @ right.T`` (n, n) that is known to be symmetric: little more than the lower half is computed."""
-    size = len(left)
-    found = np.empty((size, size), dtype=left.dtype)
-    step = max(LEAST_STRIP, -(-size // STRIPS))
-    for first in range(0, size, step):
-        strip = slice(first, first + step)
-        found[strip, : first + step] = left[strip] @ right[: first + step].T
-        found[:first, strip] = found[strip, :first].T
-        square = found[strip, strip]
-        square[...] = (square + square.T) / 2
-    return found
 
 
 def penalised(mix: NDArray[np.floating], rounding: float = 0.0) -> NDArray[np.floating]:

@@ -19,6 +19,7 @@ from sepconvert.separable.layers import CONV, Layer, Layers
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.reduced_rank import leading, regressions
 from sepconvert.separable.search import Eliminated, EliminatedSearch, eliminate, penalised, strengths
+from sepconvert.separable.threads import product
 from sepconvert.separable.truncated import (
     Halves,
     balanced,
@@ -281,8 +282,8 @@ class SpatialSearch(EliminatedSearch):
         """The first factor, and Φ S for the features (j, q): (k2, R, C·k1, k2)."""
         first = point.reshape(self._rank, self._tall)
         if not self._problem.per_channel:
-            product: NDArray[np.floating] = first @ self._rows
-            return first, product.reshape(self._wide, self._rank, self._tall, self._wide)
+            features = np.stack([product(first, rows) for rows in self._rows])
+            return first, features.reshape(self._wide, self._rank, self._tall, self._wide)
         channels = self._rows.shape[1]
         by_channel: NDArray[np.floating] = first.reshape(self._rank, channels, -1).swapaxes(0, 1) @ self._rows
         return first, by_channel.swapaxes(1, 2).reshape(self._wide, self._rank, self._tall, self._wide)

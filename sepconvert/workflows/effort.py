@@ -14,6 +14,7 @@ from sepconvert.fitting.sampling import Sampling
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.site_tasks import ProfileEffort
 from sepconvert.record import Note
+from sepconvert.separable.threads import cores
 from sepconvert.workflows.request import Request
 
 INPUTS = 96
@@ -53,4 +54,4 @@ def profile_effort(request: Request) -> ProfileEffort:
 
 def refit_settings(request: Request) -> RefitSettings:
     """How the layers are fitted."""
-    return _REFIT if request.planning.quick else RefitSettings()
+    return replace(_REFIT if request.planning.quick else RefitSettings(), threads=cores())

@@ -16,7 +16,7 @@ from sepconvert.fitting.input_counts import inputs_needed
 from sepconvert.progress import Asked, Progress, watched
 from sepconvert.record import Record, TotalsPair
 from sepconvert.report.advice import advise
-from sepconvert.separable.threads import one_blas_thread
+from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
 from sepconvert.workflows.effort import QUICK, seen
@@ -176,7 +176,7 @@ def _run(request: Request) -> RewriteResult:
     calibration = seen(request, given)
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
-    with naming(source.name), one_blas_thread():
+    with naming(source.name), one_blas_thread(cores()):
         int8 = prepare_int8(case) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
         settled = settle_with(int8, case, planner)

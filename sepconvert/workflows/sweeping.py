@@ -13,7 +13,7 @@ from sepconvert.planning.latency_table import table_to_json
 from sepconvert.progress import Asked, Progress, Subject, watched
 from sepconvert.record import Record, Sweep, SweepPoint
 from sepconvert.report.advice import advise
-from sepconvert.separable.threads import one_blas_thread
+from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, describe_sites
 from sepconvert.workflows.effort import QUICK, seen
@@ -148,7 +148,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
     case = Case(request, opened, chosen, calibration, calibration)
     judged = test or calibration
-    with naming(source.name), one_blas_thread():
+    with naming(source.name), one_blas_thread(cores()):
         hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
         int8 = prepare_int8(hardest) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)

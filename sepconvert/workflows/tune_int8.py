@@ -14,7 +14,7 @@ from sepconvert.graph.integers import rounding_of
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Subject
-from sepconvert.separable.threads import one_blas_thread
+from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.fine_tune import TunedResult, tuning_of
 from sepconvert.workflows.int8 import choose, quantise_both
 from sepconvert.workflows.opened import Case
@@ -61,14 +61,14 @@ def settle_int8(
     Raises:
         SepconvertError: as ``choose`` and ``tune``.
     """
-    with one_blas_thread():
+    with one_blas_thread(cores()):
         both = quantise_both(int8, case, settled)
     if both is not None and tuned is not None and lessons is not None and tuned.figures["steps"]:
         trained = tune_in_int8(case, int8.quantiser, both, lessons)
         both = trained.model
         figures = {**tuned.figures, "int8": dict(trained.figures)}
         tuned = replace(tuned, figures=figures, warnings=(*tuned.warnings, *trained.warnings))
-    with one_blas_thread():
+    with one_blas_thread(cores()):
         return choose(int8, case, settled, both, judged), tuned
 
 

@@ -4,30 +4,11 @@ import numpy as np
 import pytest
 
 from sepconvert.separable.search import (
-    LEAST_STRIP,
     PENALTY,
-    STRIPS,
     Eliminated,
     eliminate,
     penalised,
-    symmetric_product,
 )
-
-ULPS = 32  # of the products' size: sums of at most 300 terms, in another order
-
-
-@pytest.mark.parametrize("size", [1, LEAST_STRIP, LEAST_STRIP + 1, STRIPS * LEAST_STRIP + 5])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_symmetric_product_is_the_product_and_exactly_symmetric(size: int, dtype: type) -> None:
-    rng = np.random.default_rng(size)
-    rows = rng.standard_normal((size, 300)).astype(dtype)
-    root = rng.standard_normal((300, 300)).astype(dtype)
-    gram = (root @ root.T / 300).astype(dtype)
-    left = rows @ gram
-    found, plain = symmetric_product(left, rows), left @ rows.T
-    np.testing.assert_array_equal(found, found.T)
-    assert found.dtype == dtype
-    assert np.abs(found - plain).max() <= ULPS * np.finfo(dtype).eps * np.abs(plain).max() * np.sqrt(300)
 
 
 @pytest.mark.parametrize("outputs", [3, 9, 40])
