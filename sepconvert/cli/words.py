@@ -28,7 +28,13 @@ class Command(TyperCommand):
             if path is not None:
                 found += words(self, path)
         ctx.meta[_WORDS] = [str(self.name), *found, *typed]
-        return super().parse_args(ctx, [*found, *typed])
+        ctx.allow_extra_args = True  # refused here, in words that help
+        extra = super().parse_args(ctx, [*found, *typed])
+        if extra:
+            output = any("-o" in option.opts for option in self.params)
+            way = " The output's name is given with -o." if output else ""
+            raise UsageError(f"'{extra[0]}' is one argument too many; see sepconvert {self.name} --help.{way}")
+        return extra
 
 
 def words_of(ctx: typer.Context) -> tuple[str, ...]:

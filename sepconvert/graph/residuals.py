@@ -30,8 +30,8 @@ from sepconvert.separable.geometry import ConvGeometry
 
 FOLDABLE, KEPT = "foldable", "kept"
 ADDS_INPUT = (
-    "It adds the block's input, which the depthwise layer has moved from place to place by then: no pointwise weights "
-    "stand for it."
+    "It adds the block's input as it was before the depthwise layer; pointwise weights behind that layer cannot stand "
+    "for it."
 )
 
 

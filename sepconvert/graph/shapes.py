@@ -181,11 +181,15 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> None:
+    empty = {tensor.name: list(tensor.dims) for tensor in graph.initializer if 0 in tensor.dims}
     for node in graph.node:
         if is_contraction(node) and any(dim is not None and dim < 1 for dim in shapes.get(node.output[0]) or ()):
+            layer = f"{node.op_type} '{node.name or node.output[0]}'"
+            for weight in (name for name in node.input if name in empty):
+                raise ModelError(f"{layer} has an empty weight, {empty[weight]}; export the model again.")
             raise ModelError(
-                f"{node.op_type} '{node.name or node.output[0]}' has nothing to compute on: the model's input is too "
-                "small for it, or empty; use larger input dimensions."
+                f"{layer} has nothing to compute on: the model's input is too small for it, or empty; use larger input "
+                "dimensions."
             )
 
 

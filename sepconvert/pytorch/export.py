@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import ConstantArgument
 
 from sepconvert.errors import ModelError, one_line
 from sepconvert.graph.tidy import name_outputs, tell_values_apart
@@ -76,6 +77,12 @@ def export_program(program: ExportedProgram, name: str) -> Exported:
     Raises:
         ModelError: it cannot be exported.
     """
+    returned = [spec.arg for spec in program.graph_signature.output_specs]
+    for constant in (arg.value for arg in returned if isinstance(arg, ConstantArgument) and arg.value is not None):
+        raise ModelError(
+            f"{name} returns {constant!r} beside its tensors, which ONNX has no output for; export it again from a "
+            "module whose forward returns tensors only."
+        )
     with quietly(), torch.random.fork_rng(devices=[]):
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)

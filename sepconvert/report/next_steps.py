@@ -14,6 +14,7 @@ from sepconvert.report.recommended import recommend
 MOST = 3
 _MANY = 0.3  # share of the multiply-adds
 _WORTH_MORE = 1.1  # a smaller speed-up does not say that there is more to be had
+_CAME_BACK = 0.005  # share of top-1; others came back to within 0.003, which tells little to who lost little
 _MORE = 1.3  # how much more speed to ask for, where there is room
 
 Rule = Callable[[Record], str | None]
@@ -84,7 +85,7 @@ def _fine_tune(record: Record) -> str | None:
     classifiers = (
         " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
         "top-1."
-        if record.fidelity.top1_agreement is not None
+        if record.fidelity.top1_agreement is not None and (drop is None or drop > _CAME_BACK)
         else ""
     )
     return f"For {lost}: add --fine-tune, which needs no labels.{classifiers}"

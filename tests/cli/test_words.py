@@ -137,3 +137,11 @@ def test_the_gate_for_github_passes_and_fails_as_compare_does(
     done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=environment, check=False)
     assert done.returncode == code
     assert (tmp_path / "gate.html").exists()
+
+
+def test_a_word_too_many_is_refused_with_how_the_output_is_named(run: Run) -> None:
+    result = run("rewrite", "model.onnx", "small.onnx", "--rank", "2")
+    assert result.code == 2
+    assert "'small.onnx' is one argument too many" in result.err
+    assert "-o" in result.err
+    assert "-o" not in run("doctor", "now").err

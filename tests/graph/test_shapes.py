@@ -129,6 +129,11 @@ def test_an_input_too_small_for_the_network_is_refused(size):
         inferred(conv_model(image=(1, 4, "h", "w")), x=(1, 4, size, size))
 
 
+def test_an_empty_weight_is_named_and_not_the_input() -> None:
+    with pytest.raises(ModelError, match=r"Conv 'conv' has an empty weight, \[0, 4, 3, 3\]"):
+        inferred(conv_model((0, 4, 3, 3)))
+
+
 def test_an_input_may_be_a_scalar_or_have_no_shape():
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {"x": ()})
     assert inferred(proto).shapes["y"] == ()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import sepconvert
+from sepconvert.errors import ModelError
 from sepconvert.graph.load import load_bytes
 from sepconvert.graph.save import model_bytes
 from sepconvert.pytorch.export import export_module, export_program
@@ -123,3 +124,11 @@ def test_the_metric_the_record_and_the_module_all_have_the_keys(tmp_path: Path) 
         answer = again(data[:4])
     assert set(answer) == {"mask", "depth"}
     assert [value.name for value in load_bytes(model_bytes(result.model)).ir.graph.outputs] == ["mask", "depth"]
+
+
+def test_a_number_that_a_program_returns_is_named_and_nothing_is_no_output() -> None:
+    program = torch.export.export(Two(lambda mask, depth: (mask, None, 3)).eval(), (torch.randn(1, 3, 6, 6),))
+    with pytest.raises(ModelError, match=r"two\.pt2 returns 3 beside its tensors"):
+        export_program(program, "two.pt2")
+    program = torch.export.export(Two(lambda mask, depth: (mask, None)).eval(), (torch.randn(1, 3, 6, 6),))
+    assert len(load_bytes(export_program(program, "two.pt2").data).ir.graph.outputs) == 1

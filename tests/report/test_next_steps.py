@@ -53,6 +53,15 @@ def test_what_classifiers_came_back_to_is_told_of_classifiers_alone(records: Any
         assert ("Fashion-MNIST" in advised) == told
 
 
+def test_what_others_came_back_to_is_no_news_to_who_lost_no_more(records: Any) -> None:
+    for top1, told in ((0.90, True), (0.926, False)):
+        record = judged(records.rewrite(fine_tune=None), 0.05, 0.93, top1)
+        assert record.fidelity is not None
+        record = replace(record, fidelity=replace(record.fidelity, top1_agreement=0.95))
+        advised = next(text for text in said(record) if "--fine-tune" in text)
+        assert ("Fashion-MNIST" in advised) == told
+
+
 def test_nothing_is_advised_about_an_error_on_random_inputs(records: Any) -> None:
     record = judged(records.rewrite(fine_tune=None), 82.0)
     assert record.fidelity is not None
