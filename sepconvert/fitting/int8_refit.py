@@ -125,7 +125,7 @@ class _QuantisedWalk(Walk):
         values = list(dict.fromkeys(value for node in nodes for value in node.values))
         ranges = _extremes(load_bytes(bytes(plain)), values, stream, self._feeds(stream))
         made = quantised(plain, ranges, [node.name for node in nodes], self._types)
-        return open_session(made, threads=self._settings.threads)
+        return open_session(made, threads=self._settings.threads, arena=False)
 
     def _feeds(self, stream: Stream) -> Iterator[Arrays]:
         """Live values of a few batches that are fitted to."""

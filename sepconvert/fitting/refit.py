@@ -229,7 +229,7 @@ class Walk:
         return None if part is None else self._session(part, stream)
 
     def _session(self, part: LoadedModel, stream: Stream) -> Session:  # noqa: ARG002 - for walks that compute otherwise
-        return open_session(runnable(part), threads=self._settings.threads)
+        return open_session(runnable(part), threads=self._settings.threads, arena=False)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

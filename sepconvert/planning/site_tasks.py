@@ -275,7 +275,7 @@ class TaskWalk:
 
     def _open(self, stream: Stream, names: Sequence[str]) -> Session | None:
         part = stream.part(self._model, names)
-        return None if part is None else open_session(runnable(part))
+        return None if part is None else open_session(runnable(part), arena=False)
 
 
 def _is_numeric(name: str, shapes: Shapes) -> bool:
