@@ -9,6 +9,7 @@ not depend on how many threads share them.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import numpy as np
@@ -23,23 +24,21 @@ MOST_THREADS = STRIPS
 
 Number = TypeVar("Number", bound=np.floating)
 
-_crew: ThreadPoolExecutor | None = None
+_crew: ContextVar[ThreadPoolExecutor | None] = ContextVar("crew", default=None)
 
 
 @contextmanager
 def one_blas_thread(threads: int = 1) -> Iterator[None]:
     """Hold numpy's and scipy's BLAS to one thread inside the block, and let ``threads`` share large products."""
-    global _crew
     import scipy.linalg  # noqa: F401 - loads scipy's own BLAS, so that it is there to be limited
     from threadpoolctl import threadpool_limits
 
-    before = _crew
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(max(threads, 1)) as pool:
-        _crew = pool if threads > 1 else None
+        token = _crew.set(pool if threads > 1 else None)
         try:
             yield
         finally:
-            _crew = before
+            _crew.reset(token)
 
 
 def cores() -> int:
@@ -90,6 +89,7 @@ def _slices(size: int, count: int) -> list[slice]:
 
 def _share(work: Callable[[slice], None], strips: Sequence[slice], *, large: bool = True) -> None:
     """Do the work on every strip, by several threads if there are some and it is worth it."""
-    run = map if _crew is None or not large else _crew.map
+    crew = _crew.get()
+    run = map if crew is None or not large else crew.map
     for _ in run(work, strips):
         pass
