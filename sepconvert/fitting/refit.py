@@ -51,8 +51,8 @@ class RefitSettings:
         asks_for_inputs: whether it is said that more inputs would help; not where only few were to be looked at.
         ridges: the grid of λ, ascending.
         sampling: how many positions to look at.
-        memory_budget: bytes of live values kept in memory (the rest goes to a temporary folder); each site's moments
-            may take as much again.
+        memory_budget: bytes that a site's moments may take; half as many live values are kept in memory, the rest in a
+            temporary folder.
         threads: of the runtime.
         evaluations: that a fit may take; None for as many as are worth it.
     """
@@ -133,7 +133,7 @@ class Walk:
             segments = plan_segments(self._model, [target.stop for target in self._targets], size)
         sites = [plan.site for plan in self._plans if plan.schemes] if self._settings.asks_for_inputs else []
         warnings = list(too_few_inputs(sites, fitted.count))
-        with Spool(self._settings.memory_budget) as spool:
+        with Spool(self._settings.memory_budget // 2) as spool:
             original, self._batches = start_stream(spool, fitted, heldout, batch_size(shapes, size))
             try:
                 self._walk(original, segments)
