@@ -89,7 +89,11 @@ def _slices(size: int, count: int) -> list[slice]:
 
 def _share(work: Callable[[slice], None], strips: Sequence[slice], *, large: bool = True) -> None:
     """Do the work on every strip, by several threads if there are some and it is worth it."""
-    crew = _crew.get()
-    run = map if crew is None or not large else crew.map
-    for _ in run(work, strips):
+    crew, floating = _crew.get(), np.geterr()
+
+    def warned_alike(part: slice) -> None:
+        with np.errstate(**floating):  # which every thread has of its own
+            work(part)
+
+    for _ in map(work, strips) if crew is None or not large else crew.map(warned_alike, strips):
         pass

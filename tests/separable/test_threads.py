@@ -42,6 +42,13 @@ def test_a_symmetric_product_is_the_product_and_exactly_symmetric(size: int, dty
     assert np.abs(found - plain).max() <= ULPS * np.finfo(dtype).eps * np.abs(plain).max() * np.sqrt(300)
 
 
+def test_infinities_that_a_caller_expects_are_no_warning_in_a_thread_either() -> None:
+    large = np.full((700, 700), 1e200)
+    with one_blas_thread(3), np.errstate(over="ignore", invalid="ignore"):
+        assert np.isinf(product(large, large)).all()
+        assert np.isinf(symmetric_product(large, large)).all()
+
+
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(700, 400, 500), (30, 900, 4000), (4000, 900, 30), (3, 5, 7)])
 def test_a_product_is_the_product_and_the_same_bytes_by_one_thread_and_by_three(
     rows: int, inner: int, columns: int
