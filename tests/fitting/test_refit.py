@@ -233,9 +233,10 @@ def test_a_small_memory_budget_changes_where_values_lie_and_nothing_else(
 def test_the_rewritten_stream_runs_the_chain_that_will_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[set[str]] = []
 
-    def spy(model: bytes, threads: int) -> Session:
+    def spy(model: bytes, threads: int, arena: bool) -> Session:
+        assert not arena  # a value that is kept would keep all of it
         opened.append({node.output[0] for node in onnx.load_from_string(model).graph.node if node.op_type == "Conv"})
-        return open_session(model, threads=threads)
+        return open_session(model, threads=threads, arena=arena)
 
     monkeypatch.setattr(refit_module, "open_session", spy)
     fit(plain_chain(2), ("pw_dw_pw", 4), count=8)
