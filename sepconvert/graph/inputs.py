@@ -148,4 +148,9 @@ def unknown_sizes(infos: Sequence[InputInfo]) -> tuple[str, ...]:
 def suggested_size(info: InputInfo) -> str:
     """How a size could be given for an input of which some dimension is unknown."""
     known = info.used_shape
-    return f"--input {info.name}:{'1x3x224x224' if known is None else _spell(224 if d is None else d for d in known)}"
+    if known is None or info.declared_shape is None:
+        return f"--input {info.name}:1x3x224x224"
+    # A batch need not be the first dimension: recurrent layers have their states' second.
+    samples = ["batch" in str(name).lower() for name in info.declared_shape]
+    sizes = [dim or (1 if batch else 224) for dim, batch in zip(known, samples, strict=True)]
+    return f"--input {info.name}:{_spell(sizes)}"

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sepconvert.errors import ModelError, UsageError
+from sepconvert.graph.inputs import suggested_size
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import Shapes, infer_shapes
+from sepconvert.record import InputInfo
 from tests.graph.models import conv_model, load, model, weight
 
 
@@ -68,6 +72,12 @@ def test_other_dynamic_dimensions_give_one_warning_that_says_what_to_pass():
     (warning,) = shapes.warnings
     assert "'x'" in warning
     assert "--input x:1x4x224x224" in warning
+
+
+def test_the_size_that_is_suggested_takes_one_sample_wherever_the_batch_is() -> None:
+    info = InputInfo("state", "float32", [2, "batch", "steps"], [2, None, None])
+    assert suggested_size(info) == "--input state:2x1x224"
+    assert suggested_size(replace(info, used_shape=None)) == "--input state:1x3x224x224"
 
 
 def test_two_unknown_inputs_still_give_one_warning():
