@@ -55,11 +55,13 @@ class ProfileEffort:
     A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
     factors of 2 to 4. So as many are replayed as give ``replayed_values`` of output, at most as many as
     ``replayed_bytes`` hold, but at least ``replayed_least``. Fits take as many evaluations as ``work`` multiply-adds
-    allow: after three, ``pw_dw_pw`` is still at twice the error of a converged fit, where ``spatial`` has arrived, and
-    a plan would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is
-    looked at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first
-    convolution one ridge and the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans
-    spared that site for nothing.
+    allow; where that is fewer than ``most_evaluations``, ``finishing`` times as many more are taken at the middle
+    one of each form's ranks, and what they leave of its error counts for all: after three evaluations ``pw_dw_pw``
+    is at twice the error of the final fit, where ``spatial`` has arrived, and a plan would choose by that
+    difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is looked at more closely:
+    at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first convolution one ridge and
+    the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans spared that site for
+    nothing.
     """
 
     inputs: int = 96
@@ -71,6 +73,7 @@ class ProfileEffort:
     ranks: int = 3
     least_evaluations: int = 3
     most_evaluations: int = 100
+    finishing: int = 3
     work: float = 3e10
     ridge: float = 0.03
     closer: float = 10.0
@@ -104,6 +107,11 @@ class ProfileEffort:
     def evaluations(self, geometry: ConvGeometry) -> int:
         """How many evaluations a fit of a site may take, each of about M products of a row with its moments."""
         return int(np.clip(self._affordable(geometry), self.least_evaluations, self.most_evaluations))
+
+    def further_evaluations(self, geometry: ConvGeometry) -> int:
+        """How many evaluations more tell what those that a fit may take have left undone; 0 where they are enough."""
+        taken = self.evaluations(geometry)
+        return min(self.finishing * taken, self.most_evaluations) if taken < self.most_evaluations else 0
 
     def evaluations_at(self, problem: Problem, form: str, rank: int) -> int:
         """How many evaluations the fit of a rank may take: of a long kernel a high rank takes more than its moments."""

@@ -31,6 +31,7 @@ _PROFILE = replace(
     ranks=2,
     least_evaluations=2,
     most_evaluations=6,
+    finishing=0,
     work=3e9,
     closer=float("inf"),
     sampling=Sampling(per_term=1.0, least=2_000, heldout=1_000),

@@ -188,10 +188,34 @@ def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_bes
         assert all(best <= error for best, error in pairs)
 
 
+def test_what_more_steps_leave_at_the_middle_rank_counts_for_all(tasks: list[SiteTask]) -> None:
+    # ``pw_dw_pw`` creeps where ``spatial`` has arrived: after so few steps alone, the two cannot be compared.
+    few = replace(
+        LIGHT,
+        most_evaluations=100,
+        finishing=0,
+        work=3.2 * LIGHT.work / LIGHT._affordable(tasks[0].replay.site.geometry),
+    )
+    task = replace(tasks[0], ranks={"pw_dw_pw": (8, 16, 24), "spatial": (8, 16, 24)}, effort=few)
+    after_few, after_more, after_many = (
+        profile_site(replace(task, effort=effort)).curves
+        for effort in (few, replace(few, finishing=5), replace(few, work=LIGHT.work))
+    )
+    for form in task.ranks:
+        start, more, many = (np.array(curves[form].errors) for curves in (after_few, after_more, after_many))
+        shares = more / start
+        assert shares == pytest.approx(shares[1])
+        assert many[1] / start[1] - 1e-6 <= shares[1] <= 1
+        assert np.abs(np.log(more / many)).mean() <= np.abs(np.log(start / many)).mean()
+    assert after_more["pw_dw_pw"].errors[1] < 0.75 * after_few["pw_dw_pw"].errors[1]
+    assert after_more["spatial"].errors[1] > 0.9 * after_few["spatial"].errors[1]
+
+
 def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
     assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
+    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [0, 0, 9]
     assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
     assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
