@@ -1,18 +1,19 @@
 """How work that takes a while tells how far it is."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import accumulate
 from time import monotonic
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step, and at the end with ``done == total``.
 
 ``what`` is the stage (with what it is for, after a comma) and, after a colon, the part of the model:
-``Fit: layer1/conv2``. ``done`` never falls within a
-stage.
+``Fit: layer1/conv2``. ``done`` never falls within a stage; it counts steps, or thousandths where steps take very
+different times.
 """
 
 _BETWEEN_DRAWINGS = 0.1  # seconds
@@ -24,6 +25,9 @@ PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
 """The stages that take longest and whose steps are alike."""
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
+_ALIKE = 0.15
+"""Share of a profile's or a fit's time that is taken to be the same at every layer: the network runs, for one."""
+_LEAST_DONE = 0.08  # of a stage, before it tells how long it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,14 @@ class Asked:
     quick: bool = False
     fine_tune: bool = False
     int8: bool = False
+
+
+def milestones(works: Sequence[float]) -> list[int]:
+    """How much is done before each step and after the last, in thousandths; ``works`` are the steps' multiply-adds."""
+    every, whole = len(works), sum(works) or 1.0
+    alike = _ALIKE if sum(works) > 0 else 1.0
+    shares = (alike / every + (1 - alike) * work / whole for work in works)
+    return [round(1000 * done) for done in accumulate(shares, initial=0.0)]
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -114,7 +126,7 @@ def forecasting(
         kind = name.partition(",")[0]
         if name != stage:
             stage, start, first = name, clock(), done
-        elif kind in open_ and done > first and clock() - start >= _FIRST:
+        elif kind in open_ and done - first > _LEAST_DONE * (total - first) and clock() - start >= _FIRST:
             open_.difference_update({TUNE} if kind == TUNE else {PROFILE, FIT})
             whole = (clock() - start) * (total - first) / (done - first)
             if whole >= _WORTH_SAYING:
@@ -161,7 +173,7 @@ def _progress_bar(asked: Asked) -> Iterator[Progress]:
     It is drawn only when it is told something, never from a thread of its own: that would disturb what is timed.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
     from rich.table import Column
 
@@ -169,7 +181,7 @@ def _progress_bar(asked: Asked) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}", markup=False, table_column=stage_column),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
     )

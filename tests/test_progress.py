@@ -1,8 +1,10 @@
 """Time is said before it is spent: once, after the first seconds, and only where it is worth a sentence."""
 
+from itertools import pairwise
+
 import pytest
 
-from sepconvert.progress import Asked, Subject, by_line, forecasting, silent
+from sepconvert.progress import Asked, Subject, by_line, forecasting, milestones, silent
 
 
 def said(steps: list[tuple[float, str, int, int]], asked: Asked | None = None) -> list[str]:
@@ -27,6 +29,28 @@ def test_a_long_profile_is_foretold_with_its_fit_once() -> None:
 def test_a_fit_without_a_profile_is_foretold_too() -> None:
     (text,) = said([(0.0, "Plan", 0, 1), *((10.0 * i, "Fit", i, 20) for i in range(20))])
     assert text.startswith("About 3 minutes for a fit;")
+
+
+def test_a_step_counts_by_its_work() -> None:
+    assert milestones([]) == [0]
+    assert milestones([0, 0, 0, 0]) == [0, 250, 500, 750, 1000]
+    before = milestones([1, 0, 1, 8])
+    assert before[0] == 0
+    assert before[-1] == 1000
+    shares = [after - this for this, after in pairwise(before)]
+    assert shares[3] > 4 * shares[0]
+    assert shares[0] == pytest.approx(shares[2], abs=1)
+    assert 0 < shares[1] < shares[0]
+
+
+def test_wide_layers_at_the_end_are_foretold_from_the_narrow_ones_before() -> None:
+    works = [0.1] * 6 + [4.0] * 6
+    *before, end = milestones(works)
+    spent = [0.0, *(2.0 * step for step in range(1, 7)), *(12 + 30.0 * step for step in range(1, 7))]
+    steps = [(second, "Profile", done, end) for second, done in zip(spent, before, strict=False)]
+    (text,) = said(steps)
+    minutes = float(text.split()[1])
+    assert 2 * spent[-1] / 60 / 3 < minutes < 2 * spent[-1] / 60 * 3
 
 
 @pytest.mark.parametrize("step", [0.5, 2.0])

@@ -37,8 +37,9 @@ from sepconvert.graph.segments import Segment, plan_segments
 from sepconvert.graph.shapes import Shapes, infer_shapes
 from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.ties import in_graph_order
-from sepconvert.progress import Progress, silent
+from sepconvert.progress import Progress, milestones, silent
 from sepconvert.runtime.sessions import Session, open_session
+from sepconvert.separable.fitted import fit_work
 from sepconvert.separable.forms import lowerings
 
 
@@ -154,9 +155,11 @@ class Walk:
         rewritten = original.fork()
         plans = {plan.site.output: plan for plan in self._plans}
         self._original, changed = original, self._changes_all
-        for index, segment in enumerate(segments):
-            plan = plans.get(segment.site)
-            self._progress(f"Fit: {self._targets[index].site.name}", index, len(segments))
+        due = [plans.get(segment.site) for segment in segments]
+        works = [fit_work(plan.site.geometry) if plan is not None and plan.schemes else 0.0 for plan in due]
+        *before, end = milestones(works)
+        for done, plan, target, segment in zip(before, due, self._targets, segments, strict=True):
+            self._progress(f"Fit: {target.site.name}", done, end)
             if not changed and plan is not None and not plan.schemes:
                 self._found[segment.site] = SiteFit(plan.site)
                 self._advance(original, self._model, segment.after)
@@ -170,7 +173,7 @@ class Walk:
                 changed = True
             self._advance(rewritten, self._here, segment.after)
             give_back()
-        self._progress("Fit", len(segments), len(segments))
+        self._progress("Fit", end, end)
 
     def _fit(self, plan: SitePlan, original: Stream, rewritten: Stream, segment: Segment) -> SiteFit:
         """Settle a site, and put it into the model that the rewritten stream runs."""

@@ -27,8 +27,9 @@ from sepconvert.graph.uses import values_behind
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import spread_ranks
 from sepconvert.planning.sensitivity import Replay
-from sepconvert.progress import Progress
+from sepconvert.progress import Progress, milestones
 from sepconvert.runtime.sessions import Arrays, Session, open_session
+from sepconvert.separable.fitted import fit_work
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import Moments
@@ -188,15 +189,16 @@ class TaskWalk:
             replayed = self._replayed(batches, largest, max(values, 1))
             expected = self._expected(stream, replayed)
             stream.advance(self._open(stream, segments[0].before), segments[0].before)
-            for index, (target, segment) in enumerate(zip(self._targets, segments, strict=False)):
-                self._progress(f"Profile: {target.site.name}", index, len(self._targets))
-                site = self._sites.get(target.site.output)
+            sites = [self._sites.get(target.site.output) for target in self._targets]
+            *before, end = milestones([0.0 if site is None else fit_work(site.geometry) for site in sites])
+            for done, site, target, segment in zip(before, sites, self._targets, segments, strict=False):
+                self._progress(f"Profile: {target.site.name}", done, end)
                 if site is not None:
                     yield self._task(stream, batches, replayed, expected, site, segment)
                 elif segment.after:  # a further use of a weight, looked at with the first
                     stream.advance(self._open(stream, segment.after), segment.after)
                 give_back()
-            self._progress("Profile", len(self._targets), len(self._targets))
+            self._progress("Profile", end, end)
             stream.close()
 
     def _stops(self) -> list[Stop]:

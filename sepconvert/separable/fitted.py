@@ -17,6 +17,7 @@ from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.search import Search
+from sepconvert.separable.signals import product_work
 
 # Evaluations of the objective per fit: as many as this many multiply-adds pay for, within bounds. 1.2e11 take about 4
 # seconds on a core with AVX2 in float32. Twice as many of both leave a tenth less error at VGG16's widest layers.
@@ -150,6 +151,12 @@ def at_ridges(problem: Problem, factors: Factors) -> Callable[[float], Factors]:
         return rows_scaled(found, module.LAST, 1 / problem.row_scale)
 
     return solved
+
+
+def fit_work(geometry: ConvGeometry) -> float:
+    """Multiply-adds of a fit of a convolution, about: what tells how long one takes beside another's."""
+    one = geometry.part
+    return geometry.groups * min(WORK, MOST * product_work(one) * one.out_channels)
 
 
 def default_evaluations(work: float) -> int:
