@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sepconvert.data.dataset import Dataset
+from sepconvert.data.matching import check_samples_first
 from sepconvert.data.preprocess import Preprocess
 from sepconvert.errors import DataError
 from sepconvert.record import InputInfo
@@ -65,6 +66,7 @@ def load_data(spec: Data | Produced, inputs: Sequence[InputInfo], preprocess: Pr
     """
     options = preprocess or Preprocess()
     found = spec if isinstance(spec, Produced) else produced(spec)
+    check_samples_first(inputs, found.origin if found is not None else str(spec))
     if found is not None:
         from sepconvert.data.given import load_given
 

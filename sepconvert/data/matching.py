@@ -66,6 +66,28 @@ def match_names(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo],
     return found
 
 
+def check_samples_first(inputs: Sequence[InputInfo], origin: str) -> None:
+    """Refuse an input whose samples lie along another axis, as the states of recurrent layers do.
+
+    It is known by the name of that dimension, which is the first one of another input.
+
+    Raises:
+        DataError: it names the input.
+    """
+    first = {info.declared_shape[0] for info in inputs if info.declared_shape}
+    batches = {size for size in first if isinstance(size, str)}
+    for info in inputs:
+        shape = info.declared_shape or []
+        if shape and isinstance(shape[0], int) and batches.intersection(shape[1:]):
+            name = next(size for size in shape[1:] if size in batches)
+            once = show([1 if size == name else size for size in shape])
+            raise DataError(
+                f"{origin}: input '{info.name}' {show(shape)} has its samples along '{name}', but only inputs whose "
+                f"samples come first can be cut into batches; export the model with '{name}' fixed to 1 and give one "
+                f"array {once} for all samples, or wrap it so that it takes them first."
+            )
+
+
 def static_batch(inputs: Sequence[InputInfo], constant: frozenset[str], origin: str) -> int | None:
     """Return the batch size the model insists on, or None.
 

@@ -82,10 +82,12 @@ def compared(network: str, seed: int, count: int | None) -> dict[str, Any]:
                     planning=Planning(allow_loss=True),
                 )
             result.save(output)
-            assert result.record.plan is not None
+            plan = result.record.plan
+            assert plan is not None
+            assert plan.measured is not None
             forms = [site.form for site in result.record.sites if site.form is not None]
             found["every" if every else "without"] = {
-                "error": result.record.plan.measured["max_error"],
+                "error": plan.measured["max_error"],
                 "forms": {form: forms.count(form) for form in sorted(set(forms))},
             }
         with np.load(data) as arrays:

@@ -1,9 +1,12 @@
 """Arrays against the model's inputs: each refusal names the input and says what to give."""
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
 
+from sepconvert.data.load import load_data
 from sepconvert.data.matching import (
     ArraySource,
     check_dtype,
@@ -137,3 +140,23 @@ def test_values_that_no_model_should_be_fed_are_refused(array, dtype, said):
 def test_samples_are_read_by_index_in_the_input_s_type():
     found = source(np.arange(6).reshape(3, 2), typed("int32")).read(np.array([2, 0]))["image"]
     assert (found.dtype, found.tolist()) == (np.int32, [[4, 5], [0, 1]])
+
+
+def test_samples_along_another_axis_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    def states(*shape: int | str) -> list[InputInfo]:
+        batch = "batch" if "batch" in shape else 1
+        return [
+            InputInfo("x", "float32", [batch, 512], [1, 512]),
+            InputInfo("state", "float32", list(shape), [2, 1, 128]),
+        ]
+
+    given = tmp_path / "given.npz"
+    np.savez(given, x=np.ones((6, 512), np.float32), state=np.ones((2, 1, 128), np.float32))
+    wanted = r"'state' \(2, batch, 128\) has its samples along 'batch'.*'batch' fixed to 1.*array \(2, 1, 128\) for all"
+    with pytest.raises(DataError, match=wanted):
+        load_data(given, states(2, "batch", 128))
+    fixed = load_data(given, states(2, 1, 128))  # the way out
+    assert fixed.count == 6
+    assert fixed.source.constant == {"state"}
+    np.savez(given, x=np.ones((6, 512), np.float32), state=np.ones((6, 2, 128), np.float32))
+    assert load_data(given, states("batch", 2, 128)).count == 6
