@@ -25,8 +25,8 @@ PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
 """The stages that take longest and whose steps are alike."""
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
-_ALIKE = 0.15
-"""Share of a profile's or a fit's time that is taken to be the same at every layer: the network runs, for one."""
+_ALIKE = 0.1
+"""Share of a profile's or a fit's time that is taken to be the same at every layer."""
 _LEAST_DONE = 0.08  # of a stage, before it tells how long it takes
 
 

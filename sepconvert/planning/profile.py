@@ -26,7 +26,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
 from sepconvert.planning.sensitivity import Change, measure_effects
-from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import PROBES, ProfileEffort, SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import reconstruct
@@ -44,7 +44,7 @@ from sepconvert.separable.threads import one_blas_thread
 
 # The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
 # errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
-SMALL_ERROR, PROBES = 0.02, 3
+SMALL_ERROR = 0.02
 EFFORT = ProfileEffort()
 # Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
 MOST_JOBS = 4

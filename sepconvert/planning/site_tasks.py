@@ -49,6 +49,10 @@ def probing(geometry: ConvGeometry) -> tuple[str, ...]:
     return tuple(name for name in usable if FORMS[name].AUTO) or tuple(usable)
 
 
+# Fits whose errors perturb the site in turn.
+PROBES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileEffort:
     """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the sensitivity.
@@ -190,7 +194,7 @@ class TaskWalk:
             expected = self._expected(stream, replayed)
             stream.advance(self._open(stream, segments[0].before), segments[0].before)
             sites = [self._sites.get(target.site.output) for target in self._targets]
-            *before, end = milestones([0.0 if site is None else fit_work(site.geometry) for site in sites])
+            *before, end = milestones(self._works(sites, used.count, sum(batches[i].samples for i in replayed)))
             for done, site, target, segment in zip(before, sites, self._targets, segments, strict=False):
                 self._progress(f"Profile: {target.site.name}", done, end)
                 if site is not None:
@@ -200,6 +204,16 @@ class TaskWalk:
                 give_back()
             self._progress("Profile", end, end)
             stream.close()
+
+    def _works(self, sites: Sequence[ConvSite | None], inputs: int, replayed: int) -> list[float]:
+        """Multiply-adds that every site takes, about: its fits, itself, and the sites behind it in every replay."""
+        works, behind = [], 0.0
+        for site in reversed(sites):
+            own = 0.0 if site is None else float(site.geometry.dense_cost.macs or 0)
+            behind += own
+            fits = 0.0 if site is None else len(self._forms) * fit_work(site.geometry)
+            works.append(fits + inputs * own + (PROBES * replayed * behind if site is not None else 0.0))
+        return works[::-1]
 
     def _stops(self) -> list[Stop]:
         """The sites, and behind the last one what the observed values still need."""
