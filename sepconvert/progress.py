@@ -22,12 +22,12 @@ _BETWEEN_LINES = 5.0  # seconds, before a stage that was told is told again: som
 _FIRST, _WORTH_SAYING = 6.0, 30.0  # seconds: after which it is known how long a stage takes, and from which it matters
 _QUICKER = " --quick gives a first answer in about a fifth of that."
 PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
-"""The stages that take longest and whose steps are alike."""
+"""The stages that take longest."""
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
 _ALIKE = 0.1
 """Share of a profile's or a fit's time that is taken to be the same at every layer."""
-_LEAST_DONE = 0.08  # of a stage, before it tells how long it takes
+_LEAST_DONE = 0.08  # of a stage whose steps take very different times, before it tells how long it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def forecasting(
         kind = name.partition(",")[0]
         if name != stage:
             stage, start, first = name, clock(), done
-        elif kind in open_ and done - first > _LEAST_DONE * (total - first) and clock() - start >= _FIRST:
+        elif kind in open_ and done - first > _least(kind) * (total - first) and clock() - start >= _FIRST:
             open_.difference_update({TUNE} if kind == TUNE else {PROFILE, FIT})
             whole = (clock() - start) * (total - first) / (done - first)
             if whole >= _WORTH_SAYING:
@@ -134,6 +134,10 @@ def forecasting(
         tell(what, done, total)
 
     return told
+
+
+def _least(kind: str) -> float:
+    return 0.0 if kind == TUNE else _LEAST_DONE
 
 
 def _forecast(stage: str, seconds: float, asked: Asked) -> str:

@@ -76,6 +76,11 @@ def test_a_training_gets_a_forecast_of_its_own_and_the_profile_s_says_that_one_f
     assert second == "About 10 minutes to fine-tune, and as long again in INT8."
 
 
+def test_the_steps_of_a_training_are_alike_and_need_not_be_many() -> None:
+    steps = [(0.5 * i, "Fine-tune: divergence 0.1", i, 7200) for i in range(20)]
+    assert said(steps) == ["About 60 minutes to fine-tune."]
+
+
 def test_every_stage_is_a_line_where_nobody_watches_but_not_each_time_that_two_alternate() -> None:
     now, found = [0.0], list[str]()
     tell = by_line(found.append, lambda: now[0])
