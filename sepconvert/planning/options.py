@@ -146,6 +146,4 @@ def _option(scheme: Scheme, profile: SiteProfile, parts: Sequence[str]) -> SiteO
 def _not_faster(best: float, dense: float) -> str:
     if f"{best:.3g}" == f"{dense:.3g}":
         return f"as fast as it is: {dense:.3g} ms"
-    if best < dense:
-        return f"no form is clearly faster: {best:.3g} ms against {dense:.3g} ms as it is"
-    return f"faster as it is: {dense:.3g} ms against {best:.3g} ms"
+    return f"no form is clearly faster: {best:.3g} ms at best, {dense:.3g} ms as it is"

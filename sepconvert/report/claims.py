@@ -4,7 +4,7 @@ A claim is only as strong as what was measured: an unstable timing gives no spee
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sepconvert.record import (
     FASTER,
@@ -35,6 +35,8 @@ SMALL_DROP, LARGE_DROP = 0.005, 0.02
 # Shares of choices that are the original's: below the first a loss is no small one, below the second it is large,
 # whatever the outputs' error.
 MOST_KEPT, FEWEST_KEPT = 0.99, 0.9
+# Of fewer positions a share of kept choices says nothing: with 30 it is known to about a tenth.
+FEWEST_POSITIONS = 30
 ROUNDING_ERROR = 1e-9
 _NO_MEAN = 1e-4  # of the standard deviation: a smaller mean is one of 0, rounded
 SLIGHT = 1.01  # a factor below this is no gain worth a colour
@@ -212,17 +214,25 @@ def choice(found: ChoiceFidelity) -> str:
 
     ``97.0 % of 4 960 positions (another one somewhere in 68.3 % of the samples)``.
     """
+    if found.positions < FEWEST_POSITIONS:
+        same = round(found.agreement * found.positions)
+        return f"{same} of {figures.plural(found.positions, 'position')}, too few to judge by"
     changed = f"another one somewhere in {figures.percent(1 - found.unchanged)} of the samples"
     return f"{figures.percent(found.agreement)} of {figures.plural(found.positions, 'position')} ({changed})"
 
 
 def _choices(fidelity: Fidelity) -> str:
     """The choices that changed most, where there are any that top-1 does not count."""
-    found = fidelity.worst_choice
+    found = _countable(fidelity).worst_choice or fidelity.worst_choice
     if found is None:
         return ""
     named = f" in “{found.name}”" if len(fidelity.choices) > 1 else ""
     return f"; the same choice{named} at {choice(found)}"
+
+
+def _countable(fidelity: Fidelity) -> Fidelity:
+    """The same without choices at so few positions that their share says nothing: a detector that finds nothing."""
+    return replace(fidelity, choices=[found for found in fidelity.choices if found.positions >= FEWEST_POSITIONS])
 
 
 def _worst_output(fidelity: Fidelity) -> Claim:
@@ -242,7 +252,7 @@ def _worst_output(fidelity: Fidelity) -> Claim:
             f"{which}, relative error {number} {on}."
         )
         return Claim(f"unusable: relative error {number}", text, BAD)
-    same = fidelity.least_agreement
+    same = _countable(fidelity).least_agreement
     kept_choices = 1.0 if same is None else same
     size, tone = ("small", GOOD) if worst < SMALL_ERROR and kept_choices >= MOST_KEPT else ("noticeable", MIXED)
     if worst >= LARGE_ERROR or kept_choices < FEWEST_KEPT:
@@ -253,9 +263,9 @@ def _worst_output(fidelity: Fidelity) -> Claim:
         f"A {size} loss{which}: relative error {number} {on}; the new model reproduces {kept} of {what}'s "
         f"variation{_agreement(fidelity)}{_choices(fidelity)}."
     )
-    if output.pre_activation_relative_error is not None and same is None:
+    if output.pre_activation_relative_error is not None and fidelity.least_agreement is None:
         text += " How many of the decisions made from it change was not counted."
-    changed = fidelity.worst_choice
+    changed = _countable(fidelity).worst_choice
     more = "" if changed is None else f", the same choice at {figures.percent(changed.agreement)} of the positions"
     return Claim(f"relative error {number}{more}", text, tone)
 
@@ -264,7 +274,8 @@ def _which(fidelity: Fidelity, output: OutputFidelity) -> str:
     """Name the output that errs most, and its worst part, where there are several."""
     names = [] if len(fidelity.outputs) == 1 else [f"the worst of {len(fidelity.outputs)} outputs, “{output.name}”"]
     if output.worst_part is not None:
-        names.append(f"the worst of the {len(output.parts)} parts that it joins, “{output.worst_part.name}”")
+        joining = "it" if names else f"“{output.name}”"
+        names.append(f"the worst of the {len(output.parts)} parts that {joining} joins, “{output.worst_part.name}”")
     return f" ({': '.join(names)})" if names else ""
 
 

@@ -129,8 +129,8 @@ def _note(found: Listing) -> str:
         which = "layer without multiply-adds is" if found.merged == 1 else "layers without multiply-adds are"
         notes.append(f"{figures.exact(found.merged)} {which} counted with the layer before")
     if any(block.hidden for block in found.blocks):
-        same = "equal but for their weights" if found.alike else "of the same kind, whatever their channels"
-        notes.append(f"repeated blocks, {same}, are folded")
+        same = "that are equal but for their weights" if found.alike else "of the same kind, whatever their channels,"
+        notes.append(f"repeated blocks {same} are folded")
     return f"{'; '.join(notes)}; --all shows every row." if notes else ""
 
 

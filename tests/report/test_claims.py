@@ -148,6 +148,19 @@ def test_how_many_choices_change_decides_too(records: Any, share: float, size: s
     assert f"the same choice at {percent}" in judge(record).headline
 
 
+def test_choices_at_a_few_positions_are_told_and_decide_nothing(records: Any) -> None:
+    outputs = [OutputFidelity("boxes", 0.026, 0.0074, 0.91, None, None)]
+    few, many = ChoiceFidelity("boxes", 0.75, 4, 0.95), ChoiceFidelity("scores", 0.995, 400, 0.9)
+    record = records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=[few]))
+    claim = claims.quality(record)
+    assert claim.sentence.startswith("A small loss")
+    assert "the same choice at 3 of 4 positions, too few to judge by." in claim.sentence
+    assert "was not counted" not in claim.sentence
+    assert "choice" not in judge(record).headline
+    both = claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=[few, many])))
+    assert "in “scores” at 99.5" in both.sentence
+
+
 def test_of_several_choices_the_worst_is_named(records: Any) -> None:
     outputs = [OutputFidelity("y", 0.001, None, 0.1, None, None)]
     choices = [ChoiceFidelity("first", 1.0, 20, 1.0), ChoiceFidelity("second", 0.985, 400, 0.9)]
