@@ -25,8 +25,9 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
+from sepconvert.planning.profile_effort import PROBES, ProfileEffort
 from sepconvert.planning.sensitivity import Change, measure_effects
-from sepconvert.planning.site_tasks import PROBES, ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import reconstruct

@@ -14,7 +14,7 @@ from sepconvert.data import Dataset
 from sepconvert.errors import DataError
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import ErrorCurve, SiteProfile
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.record.plain import from_json
 from sepconvert.separable.forms import FORMS
 

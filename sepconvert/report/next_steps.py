@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from sepconvert.record import FASTER, Record
-from sepconvert.report import claims, figures
+from sepconvert.report import accuracy, claims, figures
 from sepconvert.report.recommended import recommend
 
 MOST = 3
@@ -43,14 +43,14 @@ def _drop(record: Record) -> float | None:
 def _error(record: Record) -> float | None:
     """The error that advice may be built on; None where it is not known, or is that of random inputs."""
     found = record.fidelity
-    worst = None if found is None or claims.on_random(found) else found.worst
+    worst = None if found is None or accuracy.on_random(found) else found.worst
     return None if worst is None else worst.decisive_error
 
 
 def _loses(record: Record) -> bool:
     """Whether a loss is worth doing something about."""
     drop, error = _drop(record), _error(record)
-    return drop > claims.SMALL_DROP / 2 if drop is not None else error is not None and error > claims.SMALL_ERROR
+    return drop > accuracy.SMALL_DROP / 2 if drop is not None else error is not None and error > accuracy.SMALL_ERROR
 
 
 def _is_faster(record: Record) -> bool:
@@ -80,7 +80,7 @@ def _fine_tune(record: Record) -> str | None:
     drop, error = _drop(record), _error(record)
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
     assert record.fidelity is not None
-    if error is not None and error > claims.LARGE_ERROR:
+    if error is not None and error > accuracy.LARGE_ERROR:
         return "Or train it: --fine-tune needs no labels. How much of so large a loss comes back is not known."
     classifiers = (
         " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
@@ -93,7 +93,7 @@ def _fine_tune(record: Record) -> str | None:
 
 def _gentler(record: Record) -> str | None:
     error = _error(record)
-    if error is None or error <= claims.LARGE_ERROR:
+    if error is None or error <= accuracy.LARGE_ERROR:
         return None
     return (
         f"A relative error of {figures.error(error)} is beyond what most tasks bear: ask for less. --max-error 0.01 is "
@@ -139,7 +139,7 @@ def _mixing(record: Record) -> str | None:
 
 def _no_test_data(record: Record) -> str | None:
     found = record.fidelity
-    if found is None or not claims.on_random(found):
+    if found is None or not accuracy.on_random(found):
         return None
     data = "--test-data, none of them in --data" if record.command == "rewrite" else "--data"
     return f"Judge it on real inputs: give {data}. Random numbers say little."
@@ -179,9 +179,9 @@ def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
     if record.output is None or record.command != "rewrite" or _is_fitted(record):
         return None
-    if record.fidelity is not None and claims.on_random(record.fidelity):
+    if record.fidelity is not None and accuracy.on_random(record.fidelity):
         return None
-    if claims.quality(record).tone == claims.BAD:
+    if accuracy.quality(record).tone == claims.BAD:
         return None
     return f"Use {record.output.path} in the original's place: inputs and outputs have the same names and shapes."
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sepconvert.record import FASTER, Record, SweepPoint
-from sepconvert.report import claims, figures
+from sepconvert.report import accuracy, figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ def recommend(record: Record) -> Recommended | None:
 
 def _is_gentle(point: SweepPoint, base: float | None) -> bool:
     error = point.error
-    if error is None or error >= claims.SMALL_ERROR:
+    if error is None or error >= accuracy.SMALL_ERROR:
         return False
-    return base is None or point.top1 is None or base - point.top1 <= claims.SMALL_DROP
+    return base is None or point.top1 is None or base - point.top1 <= accuracy.SMALL_DROP
 
 
 def _standing(knee: SweepPoint, base: float | None) -> str:
-    top1 = "" if base is None or knee.top1 is None else f" and top-1 within {100 * claims.SMALL_DROP:g} points"
-    return f"the fastest with an error below {figures.percent(claims.SMALL_ERROR, decimals=0)}{top1}."
+    top1 = "" if base is None or knee.top1 is None else f" and top-1 within {100 * accuracy.SMALL_DROP:g} points"
+    return f"the fastest with an error below {figures.percent(accuracy.SMALL_ERROR, decimals=0)}{top1}."
 
 
 def _beyond(knee: SweepPoint, front: Sequence[SweepPoint]) -> str:

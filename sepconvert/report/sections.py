@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sepconvert.record import Latency, OutputFidelity, Record, Timing, Totals, TotalsPair
-from sepconvert.report import claims, figures, metrics
+from sepconvert.report import accuracy, claims, figures, metrics
 from sepconvert.report.layers import Pairs
 
 
@@ -136,8 +136,8 @@ def _quality_figure(record: Record) -> Figure:
     fidelity = record.fidelity
     if fidelity is None:
         return Figure("Accuracy", figures.NOT_MEASURED, None, "", "", claims.MIXED)
-    claim = claims.quality(record)
-    note = claims.inputs(fidelity)
+    claim = accuracy.quality(record)
+    note = accuracy.inputs(fidelity)
     metric = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
     if metric is not None:
         tone = claims.NEUTRAL if metric.drop <= 0 or claim.tone == claims.GOOD else claim.tone
@@ -212,11 +212,11 @@ def fidelity_view(record: Record) -> FidelityView | None:
     metric = metrics.told(fidelity.metric, fidelity.top1_before, fidelity.top1_after)
     return FidelityView(
         outputs=tuple(_output_row(output) for output in fidelity.outputs),
-        inputs=claims.inputs(fidelity),
-        values=tuple(claims.values(values) for values in record.input_values),
+        inputs=accuracy.inputs(fidelity),
+        values=tuple(accuracy.values(values) for values in record.input_values),
         top1=tuple((label, figures.percent(value)) for label, value in named if value is not None),
         metric=() if metric is None else ((metric.name, metrics.words(metric)),),
-        choices=tuple((choice.name, claims.choice(choice)) for choice in fidelity.choices),
+        choices=tuple((choice.name, accuracy.choice(choice)) for choice in fidelity.choices),
         has_pre_activation=any(o.pre_activation_relative_error is not None for o in fidelity.outputs),
         has_parts=any(o.parts for o in fidelity.outputs),
     )

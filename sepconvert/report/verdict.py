@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sepconvert.record import FASTER, Record, SweepPoint
-from sepconvert.report import claims, figures, metrics, tuning
+from sepconvert.report import accuracy, claims, figures, metrics, tuning
 from sepconvert.report.alternatives import chosen_claim
 from sepconvert.report.claims import BAD, GOOD, MIXED, NEUTRAL
 from sepconvert.report.skips import others
@@ -30,7 +30,7 @@ def judge(record: Record) -> Verdict:
 
 
 def _judge_change(record: Record) -> Verdict:
-    speeds, quality = claims.speed(record), claims.quality(record)
+    speeds, quality = claims.speed(record), accuracy.quality(record)
     unstable = any(timed.device == speeds[0].device and not timed.stable for timed in record.latency)
     headline = [speeds[0].short, *["the timing was unstable"] * unstable, quality.short]
     headline += [f"{claim.short} on {claim.device}" for claim in speeds[1:] if claim.tone == BAD]
@@ -117,7 +117,7 @@ def _judge_sweep(record: Record) -> Verdict:
     if len(front) < len(record.sweep.points):
         rest = figures.plural(len(record.sweep.points) - len(front), "more model")
         sentences.append(f"{rest} tried: no better than one of these, or not measured in full.")
-    gentle = [p for p in front if (p.error or 0) < claims.SMALL_ERROR and p.difference == FASTER]
+    gentle = [p for p in front if (p.error or 0) < accuracy.SMALL_ERROR and p.difference == FASTER]
     if not gentle:
         return Verdict("No model of this sweep is faster with a small error", tuple(sentences), BAD)
     best = gentle[-1]
@@ -126,7 +126,7 @@ def _judge_sweep(record: Record) -> Verdict:
     headline = f"{_capital(up_to)} with a relative error of {figures.error(best.error)}"
     if base is None or best.top1 is None:
         return Verdict(headline, tuple(sentences), GOOD)
-    tone = GOOD if base - best.top1 <= claims.SMALL_DROP else MIXED
+    tone = GOOD if base - best.top1 <= accuracy.SMALL_DROP else MIXED
     return Verdict(f"{headline}; {_top1(best, base)}", tuple(sentences), tone)
 
 

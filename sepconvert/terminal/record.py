@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sepconvert.record import Fidelity, Latency, Record, SiteRecord
 from sepconvert.record.summary import DRIFTED
-from sepconvert.report import claims, figures, metrics, precision, tuning
+from sepconvert.report import accuracy, claims, figures, metrics, precision, tuning
 from sepconvert.report.changes import changes_view
 from sepconvert.report.layers import telling_error
 from sepconvert.report.summary import fold_sentences, listed
@@ -209,9 +209,9 @@ def _fidelity(record: Record) -> list[RenderableType]:
         table.add_row(output.name, *(figures.error(value, "-") for value in values))
         for part in output.parts:
             table.add_row(f"  {part.name}", figures.error(part.relative_error, "-"), "", "")
-    parts: list[RenderableType] = [Text(f"Fidelity on {plain(claims.inputs(found))}", style="bold"), table]
-    parts += [Text(plain(claims.values(values)), overflow="fold") for values in record.input_values]
-    claim = claims.quality(record)
+    parts: list[RenderableType] = [Text(f"Fidelity on {plain(accuracy.inputs(found))}", style="bold"), table]
+    parts += [Text(plain(accuracy.values(values)), overflow="fold") for values in record.input_values]
+    claim = accuracy.quality(record)
     if claim.tone == claims.BAD:
         return [*parts, Text(plain(claim.sentence), style=_COLOURS[claims.BAD], overflow="fold")]
     return [*parts, *(Text(plain(answer), overflow="fold") for answer in _answers(found))]
@@ -229,7 +229,7 @@ def _answers(found: Fidelity) -> Iterator[str]:
     if found.top1_agreement is not None:
         yield f"Same top-1 as the original: {figures.percent(found.top1_agreement, decimals=2)}"
     for choice in found.choices:
-        yield f"Same choice as the original in {choice.name}: {claims.choice(choice)}"
+        yield f"Same choice as the original in {choice.name}: {accuracy.choice(choice)}"
 
 
 def _latency(timing: Latency) -> Text:

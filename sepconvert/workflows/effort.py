@@ -12,7 +12,7 @@ from sepconvert.data import Dataset
 from sepconvert.fitting.refit import RefitSettings
 from sepconvert.fitting.sampling import Sampling
 from sepconvert.planning.profile import EFFORT
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.record import Note
 from sepconvert.separable.threads import cores
 from sepconvert.workflows.request import Request

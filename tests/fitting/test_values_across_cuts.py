@@ -16,7 +16,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.sites import CONV
 from sepconvert.graph.survey import survey
 from sepconvert.planning.profile import profile_network
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.separable.forms import named
 from tests.fitting.nets import choose, smooth_images
 from tests.graph.models import load, weight

@@ -14,7 +14,7 @@ from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
 from sepconvert.planning.damage import sensitive_parts
 from sepconvert.planning.profile import profile_network
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.workflows.gate import Gate, check_gate
 from tests.fitting.nets import Net, dataset, smooth_images
 

@@ -12,7 +12,7 @@ from sepconvert.graph.survey import survey
 from sepconvert.planning.damage import SiteProfile, profile_weights
 from sepconvert.planning.options import options_by_cost
 from sepconvert.planning.profile import profile_network
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.within_budget import Choices, plan_cost
 from sepconvert.separable.forms import FORMS, named
 from tests.fitting.nets import Net, dataset, smooth_images

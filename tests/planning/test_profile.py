@@ -22,8 +22,9 @@ from sepconvert.planning import profile as profile_module
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import SiteProfile, moderated
 from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
-from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk, probing
+from sepconvert.planning.site_tasks import SiteTask, TaskWalk, probing
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.descent import Value

@@ -8,8 +8,9 @@ from sepconvert.graph.parts import NewKernel, with_kernels
 from sepconvert.graph.save import model_bytes
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
-from sepconvert.planning.site_tasks import ProfileEffort, SiteTask, TaskWalk
+from sepconvert.planning.site_tasks import SiteTask, TaskWalk
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import run_model
 from sepconvert.verify.deviation import Deviation

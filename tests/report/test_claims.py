@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, SweepPoint
-from sepconvert.report import claims
+from sepconvert.report import accuracy, claims
 from sepconvert.report.sections import headline_figures
 from sepconvert.report.verdict import judge
 
@@ -86,7 +86,7 @@ def test_a_second_device_that_is_slower_is_in_the_headline(records: Any) -> None
 def test_a_lost_point_of_accuracy_is_named(records: Any, after: float, tone: str, words: str) -> None:
     record = records.rewrite()
     assert record.fidelity is not None
-    claim = claims.quality(replace(record, fidelity=replace(record.fidelity, top1_after=after)))
+    claim = accuracy.quality(replace(record, fidelity=replace(record.fidelity, top1_after=after)))
     assert words in claim.sentence
     assert claim.tone == tone
 
@@ -103,30 +103,30 @@ def test_a_lost_point_of_accuracy_is_named(records: Any, after: float, tone: str
     ],
 )
 def test_the_size_of_an_error_has_a_word(records: Any, error: float, tone: str, word: str) -> None:
-    claim = claims.quality(records.rewrite(fidelity=fidelity(error)))
+    claim = accuracy.quality(records.rewrite(fidelity=fidelity(error)))
     assert word in claim.sentence
     assert claim.tone == tone
 
 
 def test_the_worst_output_decides(records: Any) -> None:
     outputs = [OutputFidelity(name, error, None, None, None, None) for name, error in (("a", 0.001), ("b", 0.4))]
-    claim = claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs)))
+    claim = accuracy.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs)))
     assert "“b”" in claim.sentence
     assert "0.40" in claim.short
 
 
 def test_the_error_before_the_final_activation_decides(records: Any) -> None:
     outputs = [OutputFidelity("prob", 0.001, 0.5, None, None, None)]
-    assert claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs))).tone == "bad"
+    assert accuracy.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs))).tone == "bad"
 
 
 def test_decisions_that_nobody_counted_are_said_to_be_uncounted(records: Any) -> None:
     outputs = [OutputFidelity("characters", 0.026, 0.0074, 0.91, None, None)]
     record = records.rewrite(fidelity=fidelity(None, outputs=outputs))
-    assert "was not counted" in claims.quality(record).sentence
+    assert "was not counted" in accuracy.quality(record).sentence
     assert record.fidelity is not None
     counted = replace(record, fidelity=replace(record.fidelity, top1_agreement=0.97))
-    assert "was not counted" not in claims.quality(counted).sentence
+    assert "was not counted" not in accuracy.quality(counted).sentence
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_how_many_choices_change_decides_too(records: Any, share: float, size: s
     outputs = [OutputFidelity("characters", 0.026, 0.0074, 0.91, None, None)]
     choices = [ChoiceFidelity("characters", share, 2400, 0.317)]
     record = records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=choices))
-    claim = claims.quality(record)
+    claim = accuracy.quality(record)
     assert claim.tone == tone
     assert claim.sentence.startswith(size)
     percent = f"{100 * share:.1f}\u202f%"
@@ -152,12 +152,12 @@ def test_choices_at_a_few_positions_are_told_and_decide_nothing(records: Any) ->
     outputs = [OutputFidelity("boxes", 0.026, 0.0074, 0.91, None, None)]
     few, many = ChoiceFidelity("boxes", 0.75, 4, 0.95), ChoiceFidelity("scores", 0.995, 400, 0.9)
     record = records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=[few]))
-    claim = claims.quality(record)
+    claim = accuracy.quality(record)
     assert claim.sentence.startswith("A small loss")
     assert "the same choice at 3 of 4 positions, too few to judge by." in claim.sentence
     assert "was not counted" not in claim.sentence
     assert "choice" not in judge(record).headline
-    both = claims.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=[few, many])))
+    both = accuracy.quality(records.rewrite(fidelity=fidelity(None, outputs=outputs, choices=[few, many])))
     assert "in “scores” at 99.5" in both.sentence
 
 
@@ -166,23 +166,23 @@ def test_of_several_choices_the_worst_is_named(records: Any) -> None:
     choices = [ChoiceFidelity("first", 1.0, 20, 1.0), ChoiceFidelity("second", 0.985, 400, 0.9)]
     found = fidelity(None, outputs=outputs, choices=choices, top1_agreement=0.99)
     assert found.least_agreement == 0.985
-    assert "in “second”" in claims.quality(records.rewrite(fidelity=found)).sentence
+    assert "in “second”" in accuracy.quality(records.rewrite(fidelity=found)).sentence
 
 
 def test_an_error_that_cannot_be_computed_is_not_called_small(records: Any) -> None:
-    claim = claims.quality(records.rewrite(fidelity=fidelity(None, samples=1)))
+    claim = accuracy.quality(records.rewrite(fidelity=fidelity(None, samples=1)))
     assert "cannot be computed" in claim.sentence
     assert claim.tone == "mixed"
 
 
 def test_random_inputs_are_said_to_be_random(records: Any) -> None:
-    claim = claims.quality(records.rewrite(fidelity=fidelity(0.001, data="16 seeded random inputs")))
+    claim = accuracy.quality(records.rewrite(fidelity=fidelity(0.001, data="16 seeded random inputs")))
     assert "random" in claim.short
     assert claim.tone == "mixed"
 
 
 def test_a_large_error_on_random_inputs_is_no_verdict(records: Any) -> None:
-    claim = claims.quality(records.rewrite(fidelity=fidelity(82.0, data="8 seeded random inputs")))
+    claim = accuracy.quality(records.rewrite(fidelity=fidelity(82.0, data="8 seeded random inputs")))
     assert claim.sentence == (
         "Relative error 82 on random inputs: this figure says little. Nothing was refused because of it. Give --data."
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sepconvert.record import Environment, Fidelity, Latency, OutputFidelity, Plan, Record, Sweep, Timing, TotalsPair
-from sepconvert.report import claims, figures
+from sepconvert.report import accuracy, claims, figures
 from sepconvert.report.layers import tabulate
 from sepconvert.report.sections import headline_figures
 from sepconvert.report.verdict import judge
@@ -176,7 +176,7 @@ def test_sentences_about_a_sweep(records: Any, speedup: float | None, error: flo
     ]
     found = records.sweep(sweep=Sweep(points, [replace(points[0], label="spatial SVD", stable=False)], "cpu", 0.5))
     check(sentences(bare(found)))
-    certain = points[0].difference == "faster" and (error or 1) < claims.SMALL_ERROR
+    certain = points[0].difference == "faster" and (error or 1) < accuracy.SMALL_ERROR
     assert (judge(found).tone == claims.GOOD) <= certain or error == 0
 
 
@@ -252,5 +252,5 @@ def test_the_terminal_says_of_a_large_loss_that_it_is_one_in_the_page_s_words(
     if words is None:
         assert "loss" not in shown
         return
-    assert words in claims.quality(record).sentence
-    assert plain(claims.quality(record).sentence) in shown
+    assert words in accuracy.quality(record).sentence
+    assert plain(accuracy.quality(record).sentence) in shown

@@ -9,7 +9,7 @@ import sepconvert
 from sepconvert import Measure, Planning
 from sepconvert.data import random_inputs
 from sepconvert.record import InputInfo, Plan
-from sepconvert.report import claims
+from sepconvert.report import accuracy
 from sepconvert.workflows.effort import INPUTS, seen
 from sepconvert.workflows.input_warnings import judged_by_fitted
 from tests.workflows.asked import typed
@@ -31,7 +31,7 @@ def test_a_model_that_is_judged_by_what_it_was_fitted_to_says_so(resnet: Path, s
     (note,) = told(alone.notes)
     assert "that the layers were fitted to" in note
     assert not any(sentence.startswith(("Use ", "There is room")) for sentence in alone.advice)
-    assert claims.quality(alone).short.endswith("on the inputs it was fitted to")
+    assert accuracy.quality(alone).short.endswith("on the inputs it was fitted to")
 
     apart = sepconvert.rewrite(
         resnet, data=data, test_data=test, form="dw-pw", rank=2, planning=ONE, measure=QUIET

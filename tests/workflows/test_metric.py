@@ -11,7 +11,7 @@ import sepconvert
 from sepconvert import Measure, Planning
 from sepconvert.errors import DataError, GateError, NothingToDoError, UsageError
 from sepconvert.record import Fidelity, MetricFidelity, OutputFidelity, Record
-from sepconvert.report import claims
+from sepconvert.report import accuracy, claims
 from sepconvert.workflows.gate import Gate, check_gate, parse_gate
 from sepconvert.workflows.measure import FIRST_ASKED
 from sepconvert.workflows.meet_metric import STEP, _Bracket
@@ -193,7 +193,7 @@ def test_the_verdict_begins_with_the_metric_and_its_bound_decides(vgg: Path) -> 
     for bound, tone, words in ((0.2, claims.GOOD, "within the 0.2"), (0.05, claims.BAD, "beyond the 0.05")):
         found = fidelity(metric=MetricFidelity("mean-iou", 0.9, 0.8, False, bound))
         object.__setattr__(record, "fidelity", found)
-        claim = claims.quality(record)
+        claim = accuracy.quality(record)
         assert claim.short.startswith("mean-iou 0.9 → 0.8")
         assert claim.tone == tone
         assert words in claim.sentence

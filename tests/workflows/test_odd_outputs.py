@@ -14,7 +14,7 @@ from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
 from sepconvert.planning.profile import profile_network
-from sepconvert.planning.site_tasks import ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.record import Record
 from sepconvert.workflows import Measure, Planning
 from tests.fitting.nets import dataset
