@@ -177,7 +177,7 @@ def _left_by_more_steps(task: SiteTask, problems: Sequence[Problems], middle: _P
 
     It is measured at the middle one of a form's ranks, the lower one of two, where a step costs less. On two of VGG16's
     widest layers ten steps more left 0.61 and 0.69 of the errors of ``pw_dw_pw`` at a low rank and 0.56 and 0.62 at one
-    five times as high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91.
+    five times as high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91 (``python -m tests.benchmarks.further_steps``).
     """
     first, *others = problems
     further = task.effort.further_evaluations(first[0].geometry)

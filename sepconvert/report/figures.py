@@ -88,6 +88,8 @@ def ratio(value: float | None, missing: str = UNKNOWN) -> str:
 
 def ratio_below(value: float) -> str:
     """Return a factor that is said to be reached, so never rounded up: ``4.15×`` of 4.159."""
+    if value < 0.1:
+        return ratio(value)
     unit = 10.0 ** (min(math.floor(math.log10(value)), 2) - 2) if value >= 1 else 0.01
     return ratio(math.floor(value / unit * (1 + 1e-12)) * unit)
 
@@ -146,10 +148,10 @@ def decibels(value: float | None, missing: str = NOT_MEASURED) -> str:
 
 
 def interval(bounds: list[float] | None) -> str | None:
-    """Return a 95 % interval of a factor as ``2.05 to 2.21``, or None without one."""
+    """Return a 95 % interval of a factor as ``2.05 to 2.21``, or None without one; its lower end is not rounded up."""
     if bounds is None or len(bounds) != 2 or not all(math.isfinite(b) for b in bounds):
         return None
-    low, high = (ratio(b).removesuffix("×") for b in bounds)
+    low, high = (text.removesuffix("×") for text in (ratio_below(bounds[0]), ratio(bounds[1])))
     if low == high:
         return f"about {low}"
     return f"{low} to {high}"
