@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.notation import bodies, depending_nodes, known_shapes, operator_name, typed_values
+from sepconvert.graph.notation import attribute, bodies, depending_nodes, known_shapes, operator_name, typed_values
 from sepconvert.graph.weightless import is_stand_in
 
 MOST_BYTES = 1 << 29
@@ -28,6 +28,9 @@ MOST_SPREAD = 256
 
 _SMALL_BYTES = 1 << 26
 """Of a value that pads or scales may make out of anything: a pooled image that is resized to what it was."""
+
+_MOST_PADS = 1 << 18
+"""Positions that a node may add at one end of an axis where the sizes of its input are unknown."""
 
 _WINDOWS = frozenset({"pads", "strides", "output_shape", "output_padding"})
 _RESIZING = frozenset({"Pad", "Resize", "Upsample"})
@@ -68,8 +71,14 @@ def _check_constant(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]],
 
 
 def _check_spread(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], size: int, given: int) -> None:
-    windows = any(attribute.name in _WINDOWS for attribute in node.attribute)
+    windows = any(own.name in _WINDOWS for own in node.attribute)
     known = bool(node.input) and node.input[0] in shapes and node.output[0] in shapes
+    pads: list[int] = [] if known else attribute(node, "pads", [])
+    if max(pads, default=0) > _MOST_PADS:
+        raise ModelError(
+            f"{label(node)} pads an input of unknown size by {max(pads):,} positions; export the model again, with "
+            "sensible pads."
+        )
     if size <= _SMALL_BYTES or not known or not (windows or operator_name(node) in _RESIZING):
         return
     before, after = (_positions(shapes[name], windows) for name in (node.input[0], node.output[0]))

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepconvert.verify.deviation import in_float64
+
 SHOWN = 8
 
 
@@ -20,13 +22,13 @@ class Changes:
         """Add a batch of one output of both models, samples first."""
         if before.shape != after.shape or not before.size:
             return
-        old, new = (values.reshape(len(values), -1).astype(np.float64) for values in (before, after))
         single = before.ndim >= 2 and before.shape[1] > 1 and before[0].size == before.shape[1]
-        other = old.argmax(axis=1) != new.argmax(axis=1) if single else np.zeros(len(old), bool)
-        self._chosen.append(other)
-        with np.errstate(invalid="ignore"):  # Inf in both is told elsewhere
-            moved = np.square(new - old).mean(axis=1)
-        self._moved.append(np.nan_to_num(moved, nan=np.inf))
+        for y, y_hat in in_float64(before, after):
+            old, new = (values.reshape(len(values), -1) for values in (y, y_hat))
+            self._chosen.append(old.argmax(axis=1) != new.argmax(axis=1) if single else np.zeros(len(old), bool))
+            with np.errstate(invalid="ignore"):  # Inf in both is told elsewhere
+                moved = np.square(new - old).mean(axis=1)
+            self._moved.append(np.nan_to_num(moved, nan=np.inf))
 
     def order(self) -> list[int]:
         """Places of the samples that changed most, in the order of the data; none where nothing changed."""

@@ -6,7 +6,7 @@ batches it is the mean over the positions too. The denominator is accumulated by
 and LeVeque (1979): the textbook Σy² − Nȳ² would cancel where the mean is large.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import log10, prod, sqrt
 from typing import Any
@@ -35,6 +35,13 @@ class Figures:
     bad_after: int = 0
 
 
+def in_float64(before: NDArray[Any], after: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield two batches of one shape (n, …) a few samples at a time: whole they would take eight bytes a value."""
+    rows = max(1, _CHUNK // max(1, prod(before.shape[1:])))
+    for start in range(0, len(before), rows):
+        yield before[start : start + rows].astype(np.float64), after[start : start + rows].astype(np.float64)
+
+
 @dataclass(slots=True)
 class Deviation:
     """Accumulates the deviation of one output; ``add`` batches, then read ``figures``."""
@@ -59,9 +66,8 @@ class Deviation:
         if before.shape != after.shape:
             raise ValueError(f"shapes differ: {before.shape} and {after.shape}")
         self._epsilon = max(self._epsilon, _epsilon(before.dtype))
-        rows = max(1, _CHUNK // max(1, prod(before.shape[1:])))
-        for start in range(0, len(before), rows):
-            self._add(before[start : start + rows].astype(np.float64), after[start : start + rows].astype(np.float64))
+        for y, y_hat in in_float64(before, after):
+            self._add(y, y_hat)
 
     def _add(self, y: NDArray[np.float64], y_hat: NDArray[np.float64]) -> None:
         self._samples += len(y)

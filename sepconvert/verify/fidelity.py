@@ -79,9 +79,9 @@ def measure_fidelity(
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
         DataError: an input cannot be read, or the metric fails.
     """
-    original = [open_session(before, device=device, threads=threads)]
+    original = [open_session(before, device=device, threads=threads, arena=False)]
     first = original[0]
-    second = open_session(after, device=device, threads=threads)
+    second = open_session(after, device=device, threads=threads, arena=False)
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
     inputs = pair_inputs(first.inputs, second.inputs)
     comparisons = [

@@ -102,6 +102,23 @@ def test_pads_and_scales_of_sound_models_are_not(sound):
     assert infer_shapes(load(sound)).shapes["y"]
 
 
+@pytest.mark.parametrize(("pad", "refused"), [(2**20, True), (2**14, False)])
+def test_pads_are_judged_by_themselves_where_the_size_of_the_input_is_unknown(pad, refused):
+    nodes = [
+        node("NonZero", ["x"], ["places"]),
+        node("Cast", ["places"], ["z"], to=1),
+        node("Reshape", ["z", "sides"], ["image"]),
+        node("Conv", ["image", "w"], ["y"], name="wide", pads=[1, pad, 1, pad]),
+    ]
+    known = {"w": weight((4, 4, 3, 3)), "sides": np.array([1, 4, 9, -1])}
+    made = load(model(nodes, {"x": [1, 4, 9, 9]}, ["y"], known))
+    if refused:
+        with pytest.raises(ModelError, match=r"Conv 'wide' pads an input of unknown size by 1,048,576 positions"):
+            infer_shapes(made)
+    else:
+        assert infer_shapes(made).shapes["image"] == (1, 4, 9, None)
+
+
 def test_large_weights_that_are_converted_are_no_growth(tmp_path):
     large = weight((6, 4, 3, 3))
     proto = with_constant(node("Cast", ["half"], ["made"], to=1), tensors={"half": large.astype(np.float16)})
