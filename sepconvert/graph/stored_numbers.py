@@ -1,7 +1,7 @@
 """Refuse stored numbers that stand for memory or time without end, before shape inference counts them out.
 
 onnx's shape inference writes down every number of a Range, one size for every number of a Reshape's target, and one
-size for every output that a Split says it has. A Loop runs as often as its trip count says.
+size for every output that a Split says it has; of fewer outputs than there are it ends the process. A Loop runs as often as its trip count says.
 """
 
 from collections.abc import Mapping
@@ -75,8 +75,8 @@ def _check_target(node: onnx.NodeProto, graph: onnx.GraphProto, stored: Numbers)
 
 
 def _check_split(node: onnx.NodeProto) -> None:
-    stated = attribute(node, "num_outputs", 0)
-    if operator_name(node) == "Split" and stated > len(node.output):
+    stated = attribute(node, "num_outputs", len(node.output))
+    if operator_name(node) == "Split" and stated != len(node.output):
         raise ModelError(
             f"{label(node)} has {len(node.output)} outputs, but its num_outputs is {stated}; export the model again."
         )

@@ -85,9 +85,10 @@ def test_a_target_of_trillions_of_axes_is_not_written_down():
     assert infer_shapes(load(targeted(3))).shapes["y"] == (324, 1, 1, 1)
 
 
-def test_a_split_says_how_many_outputs_it_has():
-    with pytest.raises(ModelError, match="Split 'halves' has 2 outputs, but its num_outputs is 1099511627776"):
-        infer_shapes(load(split(2**40)))
+@pytest.mark.parametrize("stated", [-1, 0, 1, 3, 2**40])
+def test_a_split_has_as_many_outputs_as_it_says(stated):
+    with pytest.raises(ModelError, match=f"Split 'halves' has 2 outputs, but its num_outputs is {stated}; export"):
+        infer_shapes(load(split(stated)))
     assert infer_shapes(load(split(2))).shapes["z"] == (1, 2, 9, 9)
 
 
