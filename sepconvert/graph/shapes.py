@@ -69,9 +69,7 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
     proto = weightless_copy(model.ir)
     constants = frozenset(value.name for value in proto.graph.input) - used.keys()
     if proto.functions:
-        from onnx import inliner
-
-        proto = inliner.inline_local_functions(proto)
+        proto = _inlined(proto)
     _make_initializers_constant(proto)
     _forget_shapes(proto.graph, used)
     graph = _infer(proto).graph
@@ -88,6 +86,18 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
         constants=constants,
         batch=_batch(infos, graph, shapes),
     )
+
+
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except RuntimeError as error:
+        reason = one_line(error).rpartition("failed: ")[2]  # before it, onnx names its own source
+        raise ModelError(
+            f"The model is invalid: a call does not fit its function ({reason}); export it again."
+        ) from None
 
 
 def _unresolved(graph: onnx.GraphProto, shapes: Mapping[str, Shape | None]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Refuse stored numbers that stand for memory or time without end, before shape inference counts them out.
 
 onnx's shape inference writes down every number of a Range, one size for every number of a Reshape's target, and one
-size for every output that a Split says it has; of fewer outputs than there are it ends the process. A Loop runs as often as its trip count says.
+size for every output that a Split says it has; where it has more, the whole process ends. A Loop runs as often as its
+trip count says.
 """
 
 from collections.abc import Mapping

@@ -201,13 +201,23 @@ def onnx_bytes(ir_model) -> bytes:
     return onnx_ir.to_proto(ir_model).SerializeToString(deterministic=True)
 
 
-def test_functions_are_looked_into():
+def calling(inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """A model whose one node calls a function of two inputs and one output."""
     body = [helper.make_node("Conv", ["a", "b"], ["t"]), helper.make_node("Relu", ["t"], ["c"])]
     function = helper.make_function("local", "Block", ["a", "b"], ["c"], body, [helper.make_opsetid("", 17)])
-    node = helper.make_node("Block", ["x", "w"], ["y"], domain="local")
+    node = helper.make_node("Block", inputs, outputs, domain="local")
     tensors = {"w": weight((6, 4, 3, 3))}
-    proto = model([node], {"x": (1, 4, 9, 9)}, tensors=tensors, functions=[function], domains={"local": 1})
-    assert inferred(proto).shapes["y"] == (1, 6, 7, 7)
+    return model([node], {"x": (1, 4, 9, 9)}, tensors=tensors, functions=[function], domains={"local": 1})
+
+
+def test_functions_are_looked_into():
+    assert inferred(calling(["x", "w"], ["y"])).shapes["y"] == (1, 6, 7, 7)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(["x", "w", "w"], ["y"]), (["x", "w"], ["y", "more"])])
+def test_a_call_with_more_than_its_function_takes_or_gives_is_refused(inputs, outputs):
+    with pytest.raises(ModelError, match=r"a call does not fit its function \(.*\); export it again\.$"):
+        inferred(calling(inputs, outputs))
 
 
 def test_what_the_model_declares_of_other_domains_is_believed():
