@@ -29,8 +29,8 @@ MOST_SPREAD = 256
 _SMALL_BYTES = 1 << 26
 """Of a value that pads or scales may make out of anything: a pooled image that is resized to what it was."""
 
-_MOST_PADS = 1 << 18
-"""Positions that a node may add at one end of an axis where the sizes of its input are unknown."""
+_MOST_PADS = 1 << 20
+"""Positions that pads make out of one position, as many as a million pixels, where the input's sizes are unknown."""
 
 _WINDOWS = frozenset({"pads", "strides", "output_shape", "output_padding"})
 _RESIZING = frozenset({"Pad", "Resize", "Upsample"})
@@ -74,9 +74,10 @@ def _check_spread(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], s
     windows = any(own.name in _WINDOWS for own in node.attribute)
     known = bool(node.input) and node.input[0] in shapes and node.output[0] in shapes
     pads: list[int] = [] if known else attribute(node, "pads", [])
-    if max(pads, default=0) > _MOST_PADS:
+    made = prod(1 + begin + end for begin, end in zip(pads, pads[len(pads) // 2 :], strict=False))
+    if made > _MOST_PADS:
         raise ModelError(
-            f"{label(node)} pads an input of unknown size by {max(pads):,} positions; export the model again, with "
+            f"{label(node)} pads an input of unknown size to {made:,} positions or more; export the model again, with "
             "sensible pads."
         )
     if size <= _SMALL_BYTES or not known or not (windows or operator_name(node) in _RESIZING):
