@@ -33,7 +33,7 @@ def conv_geometry(node: ir.Node, weight: tuple[int, ...], shapes: Shapes) -> Con
         groups=groups,
         transposed=transposed,
     )
-    _check_steps(node, geometry)
+    _check_auto_pad(node, geometry)
     return _cropped(node, geometry) if transposed else geometry
 
 
@@ -63,13 +63,8 @@ def _cropped(node: ir.Node, geometry: ConvGeometry) -> ConvGeometry:
     return replace(geometry, auto_pad="NOTSET", pads=(*begins, *ends), output_pads=more)
 
 
-def _check_steps(node: ir.Node, geometry: ConvGeometry) -> None:
+def _check_auto_pad(node: ir.Node, geometry: ConvGeometry) -> None:
     what = f"{node.op_type} '{node_name(node)}' has"
-    if min(*geometry.stride, *geometry.dilation) < 1 or min(geometry.pads) < 0:
-        raise ModelError(
-            f"{what} strides {list(geometry.stride)}, dilations {list(geometry.dilation)} and pads "
-            f"{list(geometry.pads)}, of which one is too small; export the model again."
-        )
     if geometry.auto_pad not in AUTO_PADS:
         raise ModelError(f"{what} auto_pad '{geometry.auto_pad}', which is none of ONNX's; export the model again.")
     if geometry.auto_pad not in ("", "NOTSET") and any(geometry.pads):

@@ -20,6 +20,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.notation import depending_nodes, dtype_name, is_full, typed_values
 from sepconvert.graph.stored_numbers import check_numbers
 from sepconvert.graph.weightless import CONTROL_FLOW, weightless_copy
+from sepconvert.graph.windows import check_windows
 from sepconvert.record import InputInfo
 
 _MAX_ROUNDS = 200
@@ -76,6 +77,7 @@ def infer_shapes(model: LoadedModel, input_shapes: Mapping[str, Sequence[int]] |
     infos = [input_info(value, used[str(value.name)]) for value in fed]
     shapes, dtypes = _collect(graph)
     _check_sizes(graph, shapes)
+    check_windows(graph)
     check_growth(graph, set(used))
     return Shapes(
         shapes=MappingProxyType(shapes),
