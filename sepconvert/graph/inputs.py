@@ -10,6 +10,9 @@ from sepconvert.record import InputInfo
 
 Shape = tuple[int | None, ...]
 
+_MOST_SAMPLES = 1 << 16
+"""Of a fixed batch whose samples have two dimensions or more: a model of kilobytes would take gigabytes to be run."""
+
 
 def check_names(given: Mapping[str, tuple[int, ...]], fed: Sequence[ir.Value]) -> None:
     """Refuse sizes for inputs that do not exist, and sizes below 1."""
@@ -28,7 +31,7 @@ def used_shapes(fed: Iterable[ir.Value], given: Mapping[str, tuple[int, ...]]) -
 
     Raises:
         UsageError: an asked size has the wrong number of dimensions.
-        ModelError: it contradicts a static dimension, or a static dimension is zero.
+        ModelError: it contradicts a static dimension, or a static dimension is zero, or a batch far too large.
     """
     fed = list(fed)
     bound: dict[str, int] = {}
@@ -68,6 +71,11 @@ def _used_shape(value: ir.Value, given: tuple[int, ...] | None, bound: Mapping[s
             raise ModelError(
                 f"Input '{value.name}' has a zero-sized dimension ({_spell(_declared(value))}); "
                 "export the model with a real or a dynamic size."
+            )
+        if axis == 0 and isinstance(dim, int) and dim > _MOST_SAMPLES and len(value.shape) > 2:
+            raise ModelError(
+                f"Input '{value.name}' has a fixed batch of {dim:,} samples ({_spell(_declared(value))}); export the "
+                f"model with a dynamic batch, or with one of at most {_MOST_SAMPLES:,}."
             )
         name = _dim_name(dim)
         if isinstance(dim, int) and dim > 0:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.damage import ErrorCurve, SiteProfile, moderated, profile_weights
+from sepconvert.planning.damage import SMALL_ERROR, ErrorCurve, SiteProfile, felt, moderated, profile_weights
 from sepconvert.planning.profile_effort import PROBES, ProfileEffort
 from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk
@@ -43,9 +43,6 @@ from sepconvert.separable.groups import (
 )
 from sepconvert.separable.threads import one_blas_thread
 
-# The sensitivity is measured with fits whose errors are at most so large, the larger ones: a network answers to larger
-# errors in another way (see ``damage``). Single fits with equal errors hurt differently by factors of up to 3.
-SMALL_ERROR = 0.02
 EFFORT = ProfileEffort()
 # Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
 MOST_JOBS = 4
@@ -188,14 +185,17 @@ def _left_by_more_steps(task: SiteTask, problems: Sequence[Problems], middle: _P
 
 
 def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> dict[str, float]:
-    """By part, the mean over some fits of small error; empty where no form can save anything or no part reacts."""
+    """By part, the mean over some fits of small error; empty where no form can save anything or no part reacts.
+
+    Single fits with equal errors hurt differently, by factors of up to 3.
+    """
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]
     effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
     ratios: dict[str, list[float]] = {}
     for effect in (effect for effect in effects if effect is not None):
         for part, error in effect.part_errors.items():
-            ratios.setdefault(part, []).append(error / effect.site_error)
+            ratios.setdefault(part, []).append(error / felt(effect.site_error))
     return {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
 
 

@@ -22,11 +22,13 @@ class ProfileEffort:
 
     A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
     factors of 2 to 4. So as many are replayed as give ``replayed_values`` of output, at most as many as
-    ``replayed_bytes`` hold, but at least ``replayed_least``. Fits take as many evaluations as ``work`` multiply-adds
-    allow; where that is fewer than ``most_evaluations``, ``finishing`` times as many more are taken at the middle
-    one of each form's ranks, and what they leave of its error counts for all: after three evaluations ``pw_dw_pw``
-    is at twice the error of the final fit, where ``spatial`` has arrived, and a plan would choose by that
-    difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is looked at more closely:
+    ``replayed_bytes`` hold, but at least ``replayed_least``. An error counts by the variance of the outputs, which
+    ``answered`` inputs or more tell: by that of two images, an edge detector's errors were made out to be several times
+    as large as they were. Fits take as many evaluations as ``work`` multiply-adds allow; where that is fewer than
+    ``most_evaluations``, ``finishing`` times as many more are taken at the middle one of each form's ranks, and what
+    they leave of its error counts for all: after three evaluations ``pw_dw_pw`` is at twice the error of the final fit,
+    where ``spatial`` has arrived, and a plan would choose by that difference. Where ``work`` pays for ``closer`` times
+    as many as may be taken, a site is looked at more closely:
     at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first convolution one ridge and
     the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans spared that site for
     nothing.
@@ -37,6 +39,7 @@ class ProfileEffort:
     replayed_least: int = 2
     replayed_values: int = 200_000
     replayed_bytes: int = 256 << 20
+    answered: int = 16
     batch: int = 8
     ranks: int = 3
     least_evaluations: int = 3

@@ -42,6 +42,8 @@ class Replay:
         inputs: per batch, the site's inputs by name: one for each layer that uses its weight.
         live: per batch, the values that the rest is fed and the outputs of these layers.
         expected: per batch, the values that the parts are of, from the original.
+        variances: Σ(y−ȳ)² per input of each part, by its name: of more inputs than are replayed, because two similar
+            ones make any error look large. A part that does not vary is left out.
         around: opset and IR version of the model.
         row_scale: (M,) importance of the site's outputs.
         rows: per batch, its number of samples.
@@ -54,6 +56,7 @@ class Replay:
     inputs: tuple[Arrays, ...]
     live: tuple[Arrays, ...]
     expected: tuple[Arrays, ...]
+    variances: Mapping[str, float]
     around: Surroundings
     row_scale: NDArray[np.float64]
     rows: tuple[int, ...]
@@ -104,8 +107,9 @@ def _measure(replay: Replay, rest: Session | None, change: Change) -> Effect | N
                 del outputs[part]  # how many rows there are depends on the values: nothing to compare
                 continue
             outputs[part].add(*(by_sample(part.value, values, rows, replay.axes) for values in (old, new)))
-    errors = {part.name: deviation.figures().relative_error for part, deviation in outputs.items()}
-    relative, reacting = own.relative, {name: error for name, error in errors.items() if error and error > ROUNDING}
+    errors = {part.name: deviation.error or 0.0 for part, deviation in outputs.items() if part.name in replay.variances}
+    shares = {name: error / replay.variances[name] for name, error in errors.items()}
+    relative, reacting = own.relative, {name: share for name, share in shares.items() if share > ROUNDING}
     return Effect(relative, reacting) if relative and reacting else None
 
 

@@ -33,7 +33,7 @@ from sepconvert.separable.fitted import fit_work
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import Moments
-from sepconvert.verify.deviation import Axes
+from sepconvert.verify.deviation import Axes, Deviation, by_sample
 
 
 def probing(geometry: ConvGeometry) -> tuple[str, ...]:
@@ -82,6 +82,7 @@ class TaskWalk:
         self._targets = find_targets(model, in_graph_order(model, sites))
         self._parts: tuple[OutputPart, ...] = ()
         self._observed: tuple[str, ...] = ()
+        self._variances: dict[str, float] = {}
         self._axes: Axes = {}
 
     def tasks(self, dataset: Dataset) -> Iterator[SiteTask]:
@@ -104,7 +105,7 @@ class TaskWalk:
             stream, batches = start_stream(spool, fitted, heldout, min(effort.batch, batch_size(shapes, size)))
             values = sum(size(name) for name in self._observed) // 4
             replayed = self._replayed(batches, largest, max(values, 1))
-            expected = self._expected(stream, replayed)
+            expected = self._expected(stream, batches, replayed)
             stream.advance(self._open(stream, segments[0].before), segments[0].before)
             sites = [self._sites.get(target.site.output) for target in self._targets]
             *before, end = milestones(self._works(sites, used.count, sum(batches[i].samples for i in replayed)))
@@ -178,6 +179,7 @@ class TaskWalk:
             tuple(inputs),
             tuple(live),
             tuple({name: values[name] for name in observed} for values in expected),
+            {part.name: self._variances[part.name] for part in parts if part.name in self._variances},
             around,
             scale,
             tuple(batches[index].samples for index in replayed),
@@ -205,10 +207,22 @@ class TaskWalk:
         count = min(len(batches), -(-inputs // max(batch.samples for batch in batches)))
         return [int(place) for place in np.linspace(0, len(batches) - 1, count).round()]
 
-    def _expected(self, stream: Stream, replayed: Sequence[int]) -> list[Arrays]:
-        """The observed values of the original."""
+    def _expected(self, stream: Stream, batches: Sequence[StreamBatch], replayed: Sequence[int]) -> list[Arrays]:
+        """The observed values of the original, and of some inputs more how much the parts vary."""
         part = self._open(stream, self._observed)
-        return [stream.run(part, self._observed, index) for index in replayed]
+        found, seen = [], {one: Deviation() for one in self._parts}
+        wanted = -(-self._effort.answered // max(batch.samples for batch in batches))
+        others = np.linspace(0, len(batches) - 1, min(len(batches), wanted)).round()
+        for index in sorted({*replayed, *map(int, others)}):
+            values = stream.run(part, self._observed, index)
+            if index in replayed:
+                found.append(values)
+            for one, deviation in seen.items():
+                y = by_sample(one.value, one.of(values[one.value]), batches[index].samples, self._axes)
+                deviation.add(y, y)
+        known = {one.name: deviation.variance for one, deviation in seen.items()}
+        self._variances = {name: variance for name, variance in known.items() if variance is not None}
+        return found
 
     def _open(self, stream: Stream, names: Sequence[str]) -> Session | None:
         part = stream.part(self._model, names)

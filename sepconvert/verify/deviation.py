@@ -88,16 +88,30 @@ class Deviation:
         """Σ(y−ȳ)² of everything added so far."""
         return self._spread.total
 
+    @property
+    def variance(self) -> float | None:
+        """Σ(y−ȳ)² per sample, as an unbiased estimate; None for fewer than two samples, a constant y, NaN or Inf."""
+        return self._spread.total / (self._samples - 1) if self._varies else None
+
+    @property
+    def error(self) -> float | None:
+        """Σ(y−ŷ)² per sample; None without samples, or where one held NaN or Inf."""
+        return None if self._samples == 0 or self._bad_before or self._bad_after else self._error / self._samples
+
+    @property
+    def _varies(self) -> bool:
+        """Variation below the output's own rounding is none: its inverse would be noise."""
+        bad = self._bad_before or self._bad_after
+        return not bad and self._samples > 1 and self._spread.total > self._epsilon**2 * self._squares
+
     def figures(self) -> Figures:
         """Return the figures of everything added so far."""
         if self._samples == 0 or self._bad_before or self._bad_after:
             return Figures(self._samples, None, None, None, None, self._bad_before, self._bad_after)
-        # Variation below the output's own rounding is none: its inverse would be noise.
-        varies = self._samples > 1 and self._spread.total > self._epsilon**2 * self._squares
         norms = sqrt(self._squares) * sqrt(self._squares_after)
         return Figures(
             samples=self._samples,
-            relative_error=self._error / self._spread.total if varies else None,
+            relative_error=self._error / self._spread.total if self._varies else None,
             max_abs=self._largest,
             cosine=self._product / norms if norms else None,
             sqnr_db=10 * log10(self._squares / self._error) if self._squares and self._error else None,

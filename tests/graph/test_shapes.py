@@ -201,6 +201,14 @@ def onnx_bytes(ir_model) -> bytes:
     return onnx_ir.to_proto(ir_model).SerializeToString(deterministic=True)
 
 
+def test_a_fixed_batch_that_nobody_could_run_is_refused():
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    tensors = {"w": weight((6, 4, 3, 3))}
+    with pytest.raises(ModelError, match=r"Input 'x' has a fixed batch of 1,048,576 samples \(1048576x4x8x8\); export"):
+        inferred(model([conv], {"x": (1 << 20, 4, 8, 8)}, tensors=tensors))
+    assert inferred(model([conv], {"x": (1 << 16, 4, 8, 8)}, tensors=tensors)).shapes["y"] == (1 << 16, 6, 6, 6)
+
+
 def calling(inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
     """A model whose one node calls a function of two inputs and one output."""
     body = [helper.make_node("Conv", ["a", "b"], ["t"]), helper.make_node("Relu", ["t"], ["c"])]

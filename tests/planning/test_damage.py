@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconvert.planning.damage import MODERATION, ErrorCurve, SiteProfile, moderated, profile_weights, spread_ranks
+from sepconvert.planning.damage import (
+    MODERATION,
+    TINY_ERROR,
+    ErrorCurve,
+    SiteProfile,
+    moderated,
+    profile_weights,
+    spread_ranks,
+)
 from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 
@@ -40,9 +48,11 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
         ErrorCurve(ranks, errors)
 
 
-def test_damage_to_a_part_is_the_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
+def test_damage_to_a_part_is_the_felt_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
     curves, parts = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, ["boxes", "scores"]
     assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((0.025, 0.0))
+    small = SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, TINY_ERROR / 16))}, {"boxes": 0.1})
+    assert small.damages("dw_pw", 2, parts) == pytest.approx((0.1 * TINY_ERROR / 16 / 2, 0.0))
     assert SiteProfile(curves).damages("dw_pw", 2, parts) == pytest.approx((0.25, 0.25))
     assert SiteProfile(curves).damages("dw_pw", 2, []) == pytest.approx((0.25,))
 

@@ -20,8 +20,8 @@ from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.damage import SiteProfile, moderated
-from sepconvert.planning.profile import MOST_JOBS, PROBES, SMALL_ERROR, _processes, profile_network, profile_site
+from sepconvert.planning.damage import SMALL_ERROR, SiteProfile, felt, moderated
+from sepconvert.planning.profile import MOST_JOBS, PROBES, _processes, profile_network, profile_site
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk, probing
@@ -78,9 +78,9 @@ def test_perturbing_a_site_is_running_the_network_with_another_kernel_there(
         session = open_session(model_bytes(changed))
         for x, expected in zip(inputs, task.replay.expected, strict=True):
             deviation.add(expected[logits], session.run({"image": x}, [logits])[logits])
-        whole = deviation.figures().relative_error
-        assert whole is not None
-        assert found.part_errors == {part.name: pytest.approx(whole, rel=1e-3)}
+        assert deviation.error is not None
+        assert deviation.variance is not None
+        assert found.part_errors == {part.name: pytest.approx(deviation.error / deviation.variance, rel=1e-3)}
 
 
 def _own_error(task: SiteTask, difference: np.ndarray, shift: np.ndarray) -> float:
@@ -158,7 +158,7 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
         changes.append((difference, -difference.reshape(len(difference), -1) @ moments.mean))
     # The one of the largest error comes first.
     effects = measure_effects(task.replay, changes[::-1])
-    ratios = [effect.part_errors["logits"] / effect.site_error for effect in effects if effect is not None]
+    ratios = [effect.part_errors["logits"] / felt(effect.site_error) for effect in effects if effect is not None]
     assert len(ratios) == PROBES
     assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
 
