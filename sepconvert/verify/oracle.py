@@ -184,7 +184,7 @@ def draw_inputs(
     axes = [geometry.along(axis) for axis in range(len(geometry.kernel))]
     single = site.notation.single_axis
     sizes = [(axis.reach + 2 * axis.stride) // 2 * 2 + 1 + 2 * index for index, axis in enumerate(axes)]
-    scale = _balance(kernel, bias) if arithmetic.bounded else 1.0
+    scale = _balance(kernel, bias) if arithmetic.bounded else _within(arithmetic, kernel)
     drawn = []
     for more in (0, 1):
         shape = [1 if axis == single else size + more for axis, size in enumerate(sizes)]
@@ -201,6 +201,17 @@ def _balance(kernel: Array, bias: Array | None) -> float:
         return 1.0
     ratio = float(np.sqrt(np.mean(bias**2) / np.mean(np.sum(kernel.reshape(len(kernel), -1) ** 2, axis=1))))
     return min(max(ratio, 1e-3), 1e3)
+
+
+def _within(arithmetic: Arithmetic, kernel: Array) -> float:
+    """Scale of the input at which the largest sums of float16, and those of factors, stay far from its largest number.
+
+    The networks that hold such weights feed them small values.
+    """
+    if arithmetic.dtype != "float16":
+        return 1.0
+    largest = float(np.abs(kernel.reshape(len(kernel), -1)).sum(axis=1).max())
+    return min(1.0, float(np.finfo(np.float16).max) / 16 / max(largest, 1.0))
 
 
 def deviation(expected: Array, found: Array, magnitude: Array) -> float:

@@ -2,10 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from sepconvert.errors import VerificationError
 from sepconvert.graph.rewrite import rewrite_model
@@ -13,6 +15,7 @@ from sepconvert.record import SelfCheck
 from sepconvert.separable.forms import lowerings
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.verify.oracle import check_rewrite
+from sepconvert.workflows import Measure, rewrite
 from tests.graph.site_models import (
     IR_VERSIONS,
     NEWEST,
@@ -74,6 +77,17 @@ def test_the_bound_is_close_enough_to_see_a_relative_error_of_a_thousandth():
     check = rewritten_and_checked(geometry, ("dw_pw", 2, "concat"), np.random.default_rng(0), bias=False)
     # A sum of n random products is about 1/√n of the sum of their magnitudes.
     assert check.tolerance < 1e-1 / np.sqrt(512 * 9)
+
+
+def test_large_weights_of_float16_do_not_overflow_in_the_check(tmp_path):
+    proto = conv_proto(CROOKED, np.random.default_rng(0), dtype="float16", bias=False, opset=18)
+    (weight,) = proto.graph.initializer
+    large = numpy_helper.to_array(weight).copy()
+    large[0, :2, 0, 0] = 59040, 31680
+    weight.CopyFrom(numpy_helper.from_array(large, weight.name))
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = rewrite(tmp_path / "m.onnx", rank=0.5, form="dw-pw", measure=Measure(latency=False))
+    assert [site.status for site in found.record.sites] == ["rewritten"]
 
 
 Mutation = Callable[[list[ir.Node], ir.Graph], None]
