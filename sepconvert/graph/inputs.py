@@ -1,6 +1,7 @@
 """Which sizes the model's inputs have: those that were asked for, then the static ones, then batch 1."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 import onnx_ir as ir
 
@@ -10,8 +11,8 @@ from sepconvert.record import InputInfo
 
 Shape = tuple[int | None, ...]
 
-_MOST_SAMPLES = 1 << 16
-"""Of a fixed batch whose samples have two dimensions or more: a model of kilobytes would take gigabytes to be run."""
+_MOST_SAMPLES, _MOST_VALUES = 1 << 16, 1 << 26
+"""Of an input whose sizes are fixed. With more of both, a model of kilobytes takes gigabytes to be run."""
 
 
 def check_names(given: Mapping[str, tuple[int, ...]], fed: Sequence[ir.Value]) -> None:
@@ -65,17 +66,13 @@ def _used_shape(value: ir.Value, given: tuple[int, ...] | None, bound: Mapping[s
         return given
     if value.shape is None:
         return None
+    _check_batch(value, [dim for dim in value.shape if isinstance(dim, int)])
     used: list[int | None] = []
     for axis, dim in enumerate(value.shape):
         if dim == 0:
             raise ModelError(
                 f"Input '{value.name}' has a zero-sized dimension ({_spell(_declared(value))}); "
                 "export the model with a real or a dynamic size."
-            )
-        if axis == 0 and isinstance(dim, int) and dim > _MOST_SAMPLES and len(value.shape) > 2:
-            raise ModelError(
-                f"Input '{value.name}' has a fixed batch of {dim:,} samples ({_spell(_declared(value))}); export the "
-                f"model with a dynamic batch, or with one of at most {_MOST_SAMPLES:,}."
             )
         name = _dim_name(dim)
         if isinstance(dim, int) and dim > 0:
@@ -85,6 +82,14 @@ def _used_shape(value: ir.Value, given: tuple[int, ...] | None, bound: Mapping[s
         else:
             used.append(1 if axis == 0 else None)
     return tuple(used)
+
+
+def _check_batch(value: ir.Value, fixed: Sequence[int]) -> None:
+    if fixed and value.shape is not None and value.shape[0] == fixed[0] > _MOST_SAMPLES and prod(fixed) > _MOST_VALUES:
+        raise ModelError(
+            f"Input '{value.name}' has a fixed batch of {fixed[0]:,} samples ({_spell(_declared(value))}), "
+            f"{prod(fixed):,} values in all; export the model with a dynamic batch, or with a smaller one."
+        )
 
 
 def _dim_name(dim: object) -> str | None:
