@@ -81,7 +81,7 @@ def _fine_tune(record: Record) -> str | None:
     lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
     assert record.fidelity is not None
     if error is not None and error > accuracy.LARGE_ERROR:
-        return "Or train it: --fine-tune needs no labels. How much of so large a loss comes back is not known."
+        return "Or train it: rewrite --fine-tune needs no labels. How much of so large a loss comes back is not known."
     classifiers = (
         " Two Fashion-MNIST networks with a quarter of their multiply-adds came back to within 0.2 and 0.3 points of "
         "top-1."
@@ -96,8 +96,8 @@ def _gentler(record: Record) -> str | None:
     if error is None or error <= accuracy.LARGE_ERROR:
         return None
     return (
-        f"A relative error of {figures.error(error)} is beyond what most tasks bear: ask for less. --max-error 0.01 is "
-        "as fast as a small error allows."
+        f"A relative error of {figures.error(error)} is beyond what most tasks bear: ask rewrite for less. "
+        "--max-error 0.01 is as fast as a small error allows."
     )
 
 

@@ -20,6 +20,7 @@ from sepconvert.report.figures import plural, significant
 _SIDE, _SIDE_OF_BOXES = 96, 160
 _SMALLEST_SIDE = 8
 _LARGEST_GAIN = 256
+_BRIGHT = 64
 _COLOURS = 64  # of a picture with boxes on it: enough to see what is in it, in a third of the bytes
 _BOX, _BOX_EDGE = (255, 196, 0), (0, 0, 0)
 
@@ -92,11 +93,16 @@ def _range(pixels: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _raw_range(pixels: NDArray[np.float64]) -> tuple[float, float]:
-    """The range of bytes, or of shares of one, where an input's values are such; else its own."""
+    """The range of bytes, or of shares of one, where an input's values are such; else its own.
+
+    Bytes are whole numbers or, where an image was resized, reach far: a spectrogram from 3 to 11 is no dark image.
+    """
     low, high = _range(pixels)
     if low < -0.5 or high > 255.5:
         return low, high
-    return (0.0, 255.0) if high > 2 else (0.0, 1.0) if low >= 0 and high <= 1 and high > 0.25 else (low, high)
+    if high > _BRIGHT or (high > 2 and np.array_equal(pixels, np.round(pixels))):
+        return 0.0, 255.0
+    return (0.0, 1.0) if low >= 0 and 0.25 < high <= 1 else (low, high)
 
 
 def _gain(largest: float, span: float) -> int:

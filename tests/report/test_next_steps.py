@@ -36,7 +36,7 @@ def test_a_loss_of_accuracy_is_answered_with_fine_tuning(records: Any) -> None:
 
 
 def test_of_a_ruined_network_nothing_is_promised(records: Any) -> None:
-    """Beside "ask for less" it had said that other networks came back to within 0.3 points."""
+    """Beside "ask rewrite for less" it had said that other networks came back to within 0.3 points."""
     advised = next(
         text for text in said(judged(records.rewrite(fine_tune=None), 0.66, 0.9, 0.5)) if "--fine-tune" in text
     )
@@ -67,7 +67,7 @@ def test_nothing_is_advised_about_an_error_on_random_inputs(records: Any) -> Non
     assert record.fidelity is not None
     advised = said(replace(record, fidelity=replace(record.fidelity, data="8 seeded random inputs")))
     assert any("Judge it on real inputs" in text for text in advised)
-    assert not any("82" in text or "ask for less" in text or "place" in text for text in advised)
+    assert not any("82" in text or "ask rewrite for less" in text or "place" in text for text in advised)
 
 
 def test_a_good_result_has_room_for_more(records: Any) -> None:
@@ -76,7 +76,7 @@ def test_a_good_result_has_room_for_more(records: Any) -> None:
 
 
 def test_a_large_error_comes_first(records: Any) -> None:
-    assert "ask for less" in said(faster(judged(records.rewrite(fine_tune=None), 0.4)))[0]
+    assert "ask rewrite for less" in said(faster(judged(records.rewrite(fine_tune=None), 0.4)))[0]
 
 
 def test_fewer_multiply_adds_that_are_not_faster_are_told_to_be_timed(records: Any) -> None:

@@ -104,3 +104,10 @@ def test_the_largest_entry_is_called_by_its_name() -> None:
 def test_bytes_are_shown_as_bright_as_they_are() -> None:
     seen = pictured("one", np.full((16, 16, 3), 100.0) + np.eye(16)[..., None], np.zeros(2), np.zeros(2))
     assert pixels(seen.input).min() == 100
+
+
+def test_whole_numbers_are_bytes_however_dark_and_a_spectrogram_is_not() -> None:
+    dark = pictured("one", np.full((16, 16), 3.0) + np.eye(16), np.zeros(2), np.zeros(2))
+    assert pixels(dark.input).max() == 4
+    spectrogram = pictured("one", np.linspace(2.9, 11.4, 76 * 32).reshape(76, 32, 1), np.zeros(2), np.zeros(2))
+    assert (pixels(spectrogram.input).min(), pixels(spectrogram.input).max()) == (0, 255)

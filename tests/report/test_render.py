@@ -83,6 +83,11 @@ def test_an_interval_stands_in_the_row_of_its_figure(records: Any) -> None:
     assert [row.measured for row in rows] == ["", "1.27× (1.26 to 1.28)"]
 
 
+def test_milliseconds_of_two_moments_are_not_set_against_each_other(records: Any) -> None:
+    plan = Plan(budget={"speedup": 1.25}, predicted={"latency_ms": 1.36, "speedup": 1.3}, measured={"latency_ms": 0.88})
+    assert [row.label for row in trials.plan_rows(records.rewrite(plan=plan))] == ["Speed-up of the whole model"]
+
+
 def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
     html = render(records.rewrite(fidelity=None, latency=[]))
     assert "Speed not measured; accuracy not measured" in html
