@@ -14,7 +14,15 @@ import onnx
 import onnx_ir as ir
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.notation import attribute, bodies, depending_nodes, known_shapes, operator_name, typed_values
+from sepconvert.graph.notation import (
+    attribute,
+    bodies,
+    depending_nodes,
+    known_shapes,
+    label,
+    operator_name,
+    typed_values,
+)
 from sepconvert.graph.weightless import is_stand_in
 
 MOST_BYTES = 1 << 29
@@ -96,11 +104,6 @@ def _positions(shape: tuple[int, ...], windows: bool) -> int:
 
 
 REMEDY = "although no input of the model needs it; export the model again, for inputs of sensible sizes."
-
-
-def label(node: onnx.NodeProto) -> str:
-    """What messages call a node."""
-    return f"{operator_name(node)} '{node.name or next(iter(node.output), '')}'"
 
 
 def _bits(elem_type: int) -> int:

@@ -42,6 +42,11 @@ def operator_name(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
+def label(node: onnx.NodeProto) -> str:
+    """What messages call a node."""
+    return f"{operator_name(node)} '{node.name or next(iter(node.output), '')}'"
+
+
 def attribute(node: onnx.NodeProto, name: str, default: T) -> T:
     """Return an attribute's value (text as ``str``), or ``default`` where it is absent or of another type."""
     for candidate in node.attribute:

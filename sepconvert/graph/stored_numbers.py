@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sepconvert.errors import ModelError
 from sepconvert.graph.fold import small_constants
-from sepconvert.graph.growth import REMEDY, label
-from sepconvert.graph.notation import attribute, bodies, depending_nodes, operator_name
+from sepconvert.graph.growth import REMEDY
+from sepconvert.graph.notation import attribute, bodies, depending_nodes, label, operator_name
 
 MOST_COUNTED = 1 << 22
 """Numbers that shape inference may write down, with 160 bytes for each."""

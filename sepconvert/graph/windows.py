@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import onnx
 
 from sepconvert.errors import ModelError
-from sepconvert.graph.growth import label
-from sepconvert.graph.notation import attribute, bodies, known_shapes, operator_name
+from sepconvert.graph.notation import attribute, bodies, known_shapes, label, operator_name
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
 _WEIGHT = {"QLinearConv": 3}
