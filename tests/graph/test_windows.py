@@ -50,7 +50,7 @@ def test_windows_that_do_not_fit_are_refused_where_sizes_are_unknown(name, given
 
 def test_windows_that_fit_are_not():
     sound = behind_a_loop(pads=[1, 1, 1, 1], strides=[2, 2], dilations=[1, 1], kernel_shape=[3, 3])
-    assert infer_shapes(load(sound)).shapes.get("y") is None or infer_shapes(load(sound)).shapes["y"][:2] == (1, 6)
+    assert infer_shapes(load(sound)).dtypes["y"] == "float32"
 
 
 def test_a_negative_pad_is_refused_where_sizes_are_known():
