@@ -67,7 +67,7 @@ def stage_model(
         for old in _data_files(target):
             if old not in data and not any(old.samefile(file) for file in inputs):
                 stage.replaces(old)
-        _write(model.ir.clone(), *reversed(written))
+        _write(model.ir, *reversed(written))
         _check_written(written[-1], model)
         return _describe([file for file in reversed(written) if file.exists()], path)
 
@@ -92,7 +92,7 @@ def model_bytes(model: LoadedModel) -> bytes:
     Raises:
         ModelError: it does not fit into protobuf's 2 GB; save it and use the file.
     """
-    return _serialise(_inlined(model.ir.clone(), model.label), model.label)
+    return _serialise(_inlined(model.ir, model.label), model.label)
 
 
 def file_size(model: LoadedModel) -> int:
@@ -107,11 +107,12 @@ def file_size(model: LoadedModel) -> int:
     return left_out + len(_serialise(_inlined(small, model.label), model.label))
 
 
-def _write(copy: ir.Model, path: Path, data: Path | None = None) -> None:
-    """Write a model that may be changed, its weights into ``data`` if that is given."""
+def _write(model: ir.Model, path: Path, data: Path | None = None) -> None:
+    """Write a model, its weights into ``data`` if that is given."""
     if data is None:
-        path.write_bytes(_serialise(_inlined(copy, path.name), path.name))
+        path.write_bytes(_serialise(_inlined(model, path.name), path.name))
         return
+    copy = model.clone()
     load_external(copy, initializers=False)
     ir.external_data.unload_from_model(copy, path.parent, data.name, size_threshold_bytes=SMALL)
     path.write_bytes(_serialise(copy, path.name))
@@ -131,9 +132,12 @@ def _check_fits(inside: int, label: str) -> None:
         )
 
 
-def _inlined(copy: ir.Model, label: str) -> ir.Model:
-    """Bring all external tensors of a model that may be changed into memory."""
-    _check_fits(_tensor_bytes(copy), label)
+def _inlined(model: ir.Model, label: str) -> ir.Model:
+    """Return a model without external tensors: itself if it has none, or a copy with all of them in memory."""
+    if not any(isinstance(tensor, ir.ExternalTensor) for tensor in all_tensors(model)):
+        return model
+    _check_fits(_tensor_bytes(model), label)
+    copy = model.clone()
     load_external(copy)
     return copy
 
@@ -198,12 +202,11 @@ def runnable(model: LoadedModel) -> ModelBytes:
 
 def digest(model: LoadedModel) -> str:
     """SHA-256 over a model's graph and all its weights, wherever they lie."""
-    copy = model.ir.clone()
     found = hashlib.sha256()
-    for tensor in all_tensors(copy):
+    for tensor in all_tensors(model.ir):
         if isinstance(tensor, ir.ExternalTensor):
             found.update(tensor.tobytes())
-    found.update(ir.to_proto(copy).SerializeToString())
+    found.update(ir.to_proto(model.ir).SerializeToString())
     return found.hexdigest()
 
 
