@@ -138,18 +138,19 @@ def _profile(task: SiteTask) -> SiteProfile:
     curves = {}
     for form, found in fits.items():
         if form in task.forms:
-            left = _left_by_more_steps(task, problems, found[(len(found) - 1) // 2])
+            left = _left_by_more_steps(task, found[(len(found) - 1) // 2])
             curves[form] = ErrorCurve(task.ranks[form], tuple(left * fit.error for fit in found))
-    return SiteProfile(curves, _sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])]))
+    return SiteProfile(curves, *_sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """Factors that were fitted, the kernel (M, C/g, *k) that they make, and the site's error with it."""
+    """Factors that were fitted, to what, the kernel (M, C/g, *k) that they make, and the site's error with it."""
 
     error: float
     kernel: NDArray[np.float64]
     factors: Factors
+    problems: Problems
 
 
 def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
@@ -166,26 +167,28 @@ def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> 
 def _judged(task: SiteTask, problems: Problems, factors: Factors) -> _Probe:
     kernel = reconstruct(factors)
     judged = task.judge.error(kernel, groups_bias(task.moments, kernel))
-    return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel, factors)
+    return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel, factors, problems)
 
 
-def _left_by_more_steps(task: SiteTask, problems: Sequence[Problems], middle: _Probe) -> float:
+def _left_by_more_steps(task: SiteTask, middle: _Probe) -> float:
     """What the final fits, which take more steps than those here, leave of an error: a share, the same at all ranks.
 
     It is measured at the middle one of a form's ranks, the lower one of two, where a step costs less. On two of VGG16's
     widest layers ten steps more left 0.61 and 0.69 of the errors of ``pw_dw_pw`` at a low rank and 0.56 and 0.62 at one
     five times as high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91 (``python -m tests.benchmarks.further_steps``).
     """
-    first, *others = problems
-    further = task.effort.further_evaluations(first[0].geometry)
-    if not further or others or first[0].by_lags or middle.error == 0:
+    problems = middle.problems
+    further = task.effort.further_evaluations(problems[0].geometry)
+    if not further or problems[0].by_lags or middle.error == 0:
         return 1.0
-    more = _judged(task, first, improve_groups(first, middle.factors, further))
+    more = _judged(task, problems, improve_groups(problems, middle.factors, further))
     return min(1.0, more.error / middle.error)
 
 
-def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> dict[str, float]:
-    """By part, the mean over some fits of small error; empty where no form can save anything or no part reacts.
+def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> tuple[dict[str, float], float]:
+    """By part, the mean over some fits of small error, and the largest of these errors.
+
+    Nothing where no form can save anything or no part reacts.
 
     Single fits with equal errors hurt differently, by factors of up to 3.
     """
@@ -196,7 +199,8 @@ def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> dict[str, float]:
     for effect in (effect for effect in effects if effect is not None):
         for part, error in effect.part_errors.items():
             ratios.setdefault(part, []).append(error / felt(effect.site_error))
-    return {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
+    sensitivities = {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
+    return sensitivities, max((fit.error for fit in chosen), default=0.0)
 
 
 def _change(task: SiteTask, kernel: NDArray[np.float64]) -> Change:

@@ -52,7 +52,9 @@ def main() -> None:
         model, calibration, _ = files(network)
         sites: list[list[Point]] = []
 
-        def seen(task: SiteTask, fits: Sequence[profile._Probe], sites: list[list[Point]] = sites) -> dict[str, float]:
+        def seen(
+            task: SiteTask, fits: Sequence[profile._Probe], sites: list[list[Point]] = sites
+        ) -> tuple[dict[str, float], float]:
             sites.append(points(task, fits))
             return _told(task, fits)
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.planning.damage import (
+    LEFT_BEHIND,
     MODERATION,
+    SMALL_ERROR,
     TINY_ERROR,
     ErrorCurve,
     SiteProfile,
@@ -20,10 +22,10 @@ from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 
 
-def test_a_power_law_is_interpolated_and_continued_exactly() -> None:
-    curve = ErrorCurve((2, 8, 32), (1 / 4, 1 / 64, 1 / 1024))
-    for rank in (1, 2, 4, 8, 16, 32, 64):
-        assert curve.at(rank) == pytest.approx(rank**-2.0)
+def test_an_error_that_falls_exponentially_with_the_ranks_root_is_interpolated_and_continued_exactly() -> None:
+    curve = ErrorCurve((4, 16, 64), (1 / 4, 1 / 16, 1 / 256))
+    for rank in (1, 4, 9, 16, 36, 64, 100):
+        assert curve.at(rank) == pytest.approx(2.0 ** -(rank**0.5))
 
 
 def test_below_the_known_ranks_an_error_ends_at_that_of_a_constant() -> None:
@@ -50,9 +52,9 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
 
 def test_damage_to_a_part_is_the_felt_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
     curves, parts = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, ["boxes", "scores"]
-    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((0.025, 0.0))
+    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((LEFT_BEHIND * 0.025, 0.0))
     small = SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, TINY_ERROR / 16))}, {"boxes": 0.1})
-    assert small.damages("dw_pw", 2, parts) == pytest.approx((0.1 * TINY_ERROR / 16 / 2, 0.0))
+    assert small.damages("dw_pw", 2, parts) == pytest.approx((LEFT_BEHIND * 0.1 * TINY_ERROR / 16 / 2, 0.0))
     assert SiteProfile(curves).damages("dw_pw", 2, parts) == pytest.approx((0.25, 0.25))
     assert SiteProfile(curves).damages("dw_pw", 2, []) == pytest.approx((0.25,))
 
@@ -65,6 +67,15 @@ def test_sensitivities_are_drawn_to_their_mean_and_keep_it_and_their_order() -> 
     assert found[1] == SiteProfile(curves)
     assert found[2].sensitivities == pytest.approx({"boxes": 0.1 / 10 ** (1 - MODERATION)})
     assert moderated([SiteProfile(curves)]) == [SiteProfile(curves)]
+
+
+def test_the_mean_is_that_of_sensitivities_to_small_errors_where_there_are_any() -> None:
+    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
+    small, large = (SiteProfile(curves, {"y": 0.01}, SMALL_ERROR), SiteProfile(curves, {"y": 1.0}, 2 * SMALL_ERROR))
+    found = moderated([small, large])
+    assert found[0].sensitivities["y"] == pytest.approx(0.01)
+    assert found[1].sensitivities["y"] == pytest.approx(0.01**MODERATION)
+    assert moderated([large, large])[0].sensitivities["y"] == pytest.approx(1.0)
 
 
 def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:

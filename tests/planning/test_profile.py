@@ -176,7 +176,7 @@ def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_bes
     tasks: list[SiteTask],
 ) -> None:
     geometry = tasks[0].replay.site.geometry
-    closer = replace(LIGHT, most_evaluations=4, closer=1.0, closer_ranks=3)
+    closer = replace(LIGHT, most_evaluations=4, finishing=0, closer=1.0, closer_ranks=3)
     assert closer.ridges(geometry) == closer.closer_ridges
     assert LIGHT.ridges(geometry) == (LIGHT.ridge,)
     ranks = {form: closer.spread(form, geometry) for form in ("pw_dw_pw", "spatial")}
@@ -216,7 +216,7 @@ def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
     assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
-    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [0, 0, 9]
+    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 9]
     assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
     assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
