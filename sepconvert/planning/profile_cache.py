@@ -64,19 +64,22 @@ def profiles_from_json(text: str, origin: str, outputs: Collection[str]) -> dict
 class _PlainProfile:
     curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
     sensitivities: dict[str, float]
+    told_at: float
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
         "sensitivities": dict(profile.sensitivities),
+        "told_at": profile.told_at,
     }
 
 
 def _from_plain(plain: _PlainProfile) -> SiteProfile:
     if not plain.curves.keys() <= FORMS.keys():
         raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
-    return SiteProfile({form: ErrorCurve(*curve) for form, curve in plain.curves.items()}, plain.sensitivities)
+    curves = {form: ErrorCurve(*curve) for form, curve in plain.curves.items()}
+    return SiteProfile(curves, plain.sensitivities, plain.told_at)
 
 
 def _code() -> str:
