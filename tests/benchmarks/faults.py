@@ -68,13 +68,17 @@ class Shape:
 
 
 def command(folder: Path, rank: int, shape: Shape, *, data: bool = False) -> None:
-    """Replace the outputs in ``folder``; ``rank`` tells one generation from the next."""
+    """Replace the outputs in ``folder``; ``rank`` tells one generation from the next.
+
+    Models hold the command that made them, so names are relative: of the same rank, all are the same.
+    """
     save.INLINE_LIMIT = 0 if shape.external else 1 << 40
-    out = folder / "out"
+    os.chdir(folder)
+    out = Path("out")
     rewrite(
-        folder / "m.onnx",
+        "m.onnx",
         out / MODEL,
-        **({"macs": 0.7, "data": str(folder / "c.npz")} if data else {"rank": rank}),
+        **({"macs": 0.7, "data": "c.npz"} if data else {"rank": rank}),
         measure=Measure(latency=False),
         planning=Planning(jobs=1),
         outputs=Outputs(json=out / RECORD, html=out / PAGE if shape.page else None, force=True),
