@@ -75,7 +75,8 @@ def sweep(
 ) -> None:
     """Rewrite MODEL under several speed-ups and show what each costs and loses, beside simpler methods.
 
-    The simpler methods are the same budgets without data, and every form at one share of each site's MACs.
+    The simpler methods are the same budgets without data, and the form that the plans use most at one share of each
+    site's MACs.
 
     Example: sepconvert sweep model.onnx --data calibration.npz --test-data test.npz --budgets 1.5,2,3 --html sweep.html
     """

@@ -101,9 +101,11 @@ def _keep_reason(geometry: ConvGeometry, forms: Sequence[str]) -> str | None:
     if not all(FORMS[form].CHANNELWISE for form in forms):
         return None
     one = geometry.part
-    if one.in_channels == 1:
-        return "one input channel: nothing to separate"
-    return "one output channel: nothing to separate" if one.out_channels == 1 else None
+    single = next((side for side, n in (("input", one.in_channels), ("output", one.out_channels)) if n == 1), None)
+    if single is None:
+        return None
+    others = any(not form.CHANNELWISE and applies(name, geometry) for name, form in FORMS.items())
+    return f"one {single} channel: nothing to separate" + " (--form any has forms for it)" * others
 
 
 def survey(model: LoadedModel, shapes: Shapes) -> Survey:

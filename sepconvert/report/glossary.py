@@ -57,6 +57,12 @@ _WORDS: tuple[tuple[str, str, _Asked], ...] = (
     ("Calibration inputs", "Unlabelled inputs that the new layers were fitted to.", _is_fitted),
     ("Held-out inputs", "Calibration inputs that nothing was fitted to, kept to check with.", _is_fitted),
     (
+        "Weights alone",
+        "How far a layer's kernel is from the original's, by its squares. One that was fitted to inputs may be far off "
+        "and make the same of them: it keeps what they have, not the weights.",
+        _is_fitted,
+    ),
+    (
         "95 % interval",
         "The range that the speed-up lies in, as far as the timing can tell. No difference inside of it is claimed.",
         lambda record: record.latency or record.sweep,

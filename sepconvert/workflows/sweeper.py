@@ -1,6 +1,7 @@
 """Makes and measures the models of a sweep, one at a time."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,6 +95,7 @@ class Sweeper:
         self.top1_before: float | None = None
         self.warnings: list[str] = []
         self.written = 0
+        self._taken: Counter[str] = Counter()
 
     def budgets(self, budgets: Sequence[float]) -> tuple[list[SweepPoint], list[str]]:
         """One planned model per budget; sentences for the budgets that are out of reach."""
@@ -106,6 +108,7 @@ class Sweeper:
                 refused.append(str(error))
                 continue
             self.best_sites = self.best_sites or network.sites
+            self._taken.update(scheme.form for plan in network.site_plans for scheme in plan.schemes)
             request = replace(self._request, budget=Budget("speedup", budget))
             command = _with_output(rewrite_command(request), self._shelf.name(budget))
             found = self._fitted(self._planner, network.site_plans, f"{budget:g}×", self._request.form)
@@ -133,19 +136,18 @@ class Sweeper:
         return [point for point in points if point is not None]
 
     def uniform(self, budgets: Sequence[float]) -> list[SweepPoint]:
-        """Every form at one share of each site's multiply-adds, as fast as the budgets case."""
-        points = []
-        for form in self._planner.case.request.forms:
-            self._subject.name = ""
-            curve = UniformCurve(self._planner, form)
-            for budget in budgets:
-                found = curve.plans(budget)
-                if found is None:
-                    continue
-                share, plans = found
-                name, rank = cli_name(form), Budget("rank", float(f"{share:.3g}"))
-                command = rewrite_command(replace(self._request, form=name, budget=rank))
-                points.append(self._point(self._planner, plans, share_label(form, share), name, command))
+        """The form that plans take most, at one share of each site's multiply-adds, as fast as the budgets case."""
+        points, ((form, _),) = [], self._taken.most_common(1)
+        self._subject.name = ""
+        curve = UniformCurve(self._planner, form)
+        for budget in budgets:
+            found = curve.plans(budget)
+            if found is None:
+                continue
+            share, plans = found
+            name, rank = cli_name(form), Budget("rank", float(f"{share:.3g}"))
+            command = rewrite_command(replace(self._request, form=name, budget=rank))
+            points.append(self._point(self._planner, plans, share_label(form, share), name, command))
         return [point for point in points if point is not None]
 
     def _point(

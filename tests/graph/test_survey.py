@@ -125,8 +125,14 @@ def test_an_asymmetric_kernel_with_one_side_of_1_is_a_site():
 
 
 def test_one_channel_in_or_out_makes_a_site_that_is_kept():
-    assert site_of(conv_model((6, 1, 3, 3))).keep_reason == "one input channel: nothing to separate"
-    assert site_of(conv_model((1, 4, 3, 3))).keep_reason == "one output channel: nothing to separate"
+    assert (
+        site_of(conv_model((6, 1, 3, 3))).keep_reason
+        == "one input channel: nothing to separate (--form any has forms for it)"
+    )
+    assert (
+        site_of(conv_model((1, 4, 3, 3))).keep_reason
+        == "one output channel: nothing to separate (--form any has forms for it)"
+    )
 
 
 def test_a_dynamic_image_leaves_the_size_open():
