@@ -25,12 +25,12 @@ class ProfileEffort:
     ``replayed_bytes`` hold, but at least ``replayed_least``. An error counts by the variance of the outputs, which
     ``answered`` inputs or more tell: by that of two images, an edge detector's errors were made out to be several times
     as large as they were. Fits take as many evaluations as ``work`` multiply-adds allow. At the middle one of each
-    form's ranks ``finishing`` times as many more are taken, at most ``most_evaluations``, and what they leave of its
-    error counts for all: after three evaluations ``pw_dw_pw`` is at twice the error of the final fit, after a hundred
-    at 1.2 times, where ``spatial`` has arrived, and a plan would choose by that difference. Where ``work`` pays for
-    ``closer`` times as many as may be taken, a site is looked at more closely: at ``closer_ranks`` per form and at each
-    of ``closer_ridges``. On a ResNet-50's first convolution one ridge and the gap between two of three ranks had made a
-    loss of 0.001 out to be 0.006, and plans spared that site for nothing.
+    form's ranks ``finishing`` times as many more are taken, and what they leave of its error counts for all: after
+    three evaluations ``pw_dw_pw`` is at twice the error of the final fit, where ``spatial`` has arrived, and a plan
+    would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is looked
+    at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first convolution
+    one ridge and the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans spared that
+    site for nothing.
     """
 
     inputs: int = 96
@@ -42,11 +42,11 @@ class ProfileEffort:
     batch: int = 8
     ranks: int = 3
     least_evaluations: int = 3
-    most_evaluations: int = 100
+    most_evaluations: int = 40
     finishing: int = 3
     work: float = 3e10
     ridge: float = 0.03
-    closer: float = 10.0
+    closer: float = 25.0
     closer_ranks: int = 5
     closer_ridges: tuple[float, ...] = (0.03, 0.003)
     heldout: float = 0.25
@@ -80,7 +80,7 @@ class ProfileEffort:
 
     def further_evaluations(self, geometry: ConvGeometry) -> int:
         """How many evaluations more tell what those that a fit may take have left undone."""
-        return min(self.finishing * self.evaluations(geometry), self.most_evaluations)
+        return self.finishing * self.evaluations(geometry)
 
     def evaluations_at(self, problem: Problem, form: str, rank: int) -> int:
         """How many evaluations the fit of a rank may take: of a long kernel a high rank takes more than its moments."""

@@ -215,8 +215,8 @@ def test_what_more_steps_leave_at_the_middle_rank_counts_for_all(tasks: list[Sit
 def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
-    assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 3]
-    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [100, 100, 9]
+    assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [40, 40, 3]
+    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [120, 120, 9]
     assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
     assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
