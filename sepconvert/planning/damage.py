@@ -44,7 +44,7 @@ MODERATION = 1 / 3
 SMALL_ERROR, TINY_ERROR = 0.02, 0.01
 GROWTH = 0.25
 # Of the damage of single sites, once the layers behind are fitted too.
-LEFT_BEHIND = 0.7
+LEFT_BEHIND = 0.8
 # Weights times rank up to which a factorisation is tried just to learn its error: about half a second each.
 REFINED_WORK = 3e8
 
