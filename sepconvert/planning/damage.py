@@ -70,8 +70,8 @@ class ErrorCurve:
         errors = np.minimum.accumulate(np.maximum(self.errors, SMALLEST_ERROR))
         if rank in self.ranks or len(self.ranks) == 1:
             return float(errors[self.ranks.index(rank)]) if rank in self.ranks else float(errors[0])
-        found = float(np.exp(interpolated(rank**0.5, np.sqrt(self.ranks), np.log(errors))))
-        return min(found, max(float(errors[0]), 1.0))
+        logs = np.log(errors)
+        return float(np.exp(min(interpolated(rank**0.5, np.sqrt(self.ranks), logs), max(float(logs[0]), 0.0))))
 
 
 def interpolated(place: float, places: ArrayLike, logs: ArrayLike) -> float:
