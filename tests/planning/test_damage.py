@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.planning.damage import (
@@ -34,6 +34,7 @@ def test_below_the_known_ranks_an_error_ends_at_that_of_a_constant() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.integers(1, 100), st.floats(0, 1), min_size=1, max_size=6))
+@example({17: 1.0, 18: 0.0})
 def test_the_error_never_rises_with_the_rank(points: dict[int, float]) -> None:
     ranks = tuple(sorted(points))
     curve = ErrorCurve(ranks, tuple(points[rank] for rank in ranks))
