@@ -78,7 +78,7 @@ def _fine_tune(record: Record) -> str | None:
     if record.fine_tune or not _loses(record):
         return None
     drop, error = _drop(record), _error(record)
-    lost = f"{figures.points(-drop)} of top-1" if drop is not None else f"a relative error of {figures.error(error)}"
+    aim = f"lower the relative error of {figures.error(error)}" if drop is None else f"win back {_cost(record)}"
     assert record.fidelity is not None
     if error is not None and error > accuracy.LARGE_ERROR:
         return "Or train it: rewrite --fine-tune needs no labels. How much of so large a loss comes back is not known."
@@ -88,7 +88,8 @@ def _fine_tune(record: Record) -> str | None:
         if record.fidelity.top1_agreement is not None and (drop is None or drop > _CAME_BACK)
         else ""
     )
-    return f"For {lost}: add --fine-tune, which needs no labels.{classifiers}"
+    add = "add --fine-tune" if record.command == "rewrite" else "rewrite it with --fine-tune"
+    return f"To {aim}, {add}, which needs no labels.{classifiers}"
 
 
 def _gentler(record: Record) -> str | None:

@@ -26,6 +26,13 @@ _PLAN_WORDS = {
     "architecture_speedup": "Speed-up with random weights, before fitting",
     "architectures": "Architectures timed",
     "held_out_inputs": "Held-out inputs it was checked on",
+    "source": "Times of single layers",
+}
+_SOURCES = {
+    "measured": "measured now",
+    "cache": "measured in an earlier run",
+    "table": "from the latency table",
+    "roofline": "estimated (roofline)",
 }
 _TUNING_WORDS = {
     "layer_wise": "Layer by layer, before",
@@ -172,6 +179,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
 def _plan_value(label: str, value: Any) -> str:
     if label == "share":
         return "evenly" if value == "uniform" else str(value)
+    if label == "source":
+        return ", ".join(_SOURCES.get(one, one) for one in str(value).split(", "))
     if label == "rank" and value < 1:
         return f"{figures.percent(value, decimals=0)} of each layer’s MACs"
     return figures.ratio(value) if "speedup" in label else plain_value(label, value)

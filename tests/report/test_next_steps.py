@@ -31,7 +31,9 @@ def said(record: Record) -> list[str]:
 
 def test_a_loss_of_accuracy_is_answered_with_fine_tuning(records: Any) -> None:
     record = faster(judged(records.rewrite(fine_tune=None), 0.008, 0.93, 0.92))
-    assert any("−1.0 points of top-1: add --fine-tune" in text for text in said(record))
+    assert any("To win back 1.0 points of top-1, add --fine-tune" in text for text in said(record))
+    compared = said(replace(record, command="compare"))
+    assert any("To win back 1.0 points of top-1, rewrite it with --fine-tune" in text for text in compared)
     assert not any("--fine-tune" in text for text in said(replace(record, fine_tune={"steps": 9})))
 
 

@@ -88,6 +88,12 @@ def test_milliseconds_of_two_moments_are_not_set_against_each_other(records: Any
     assert [row.label for row in trials.plan_rows(records.rewrite(plan=plan))] == ["Speed-up of the whole model"]
 
 
+def test_where_the_times_of_layers_are_from_is_said_in_words(records: Any) -> None:
+    plan = Plan(budget={"speedup": 1.5}, predicted={"source": "cache, roofline"})
+    (found,) = [row for row in trials.plan_rows(records.rewrite(plan=plan)) if row.label == "Times of single layers"]
+    assert found.predicted == "measured in an earlier run, estimated (roofline)"
+
+
 def test_a_rewrite_that_was_not_measured_claims_nothing(records: Any) -> None:
     html = render(records.rewrite(fidelity=None, latency=[]))
     assert "Speed not measured; accuracy not measured" in html
