@@ -13,10 +13,11 @@ convolution at an error of 0.03 cost 0.11 of the output, 0.03 after nine layers 
 all were, which is what its sensitivity to small errors gives; where all other sites erred as well it cost 0.01. Sums
 for fifteen fitted plans scattered about the measured errors by 0.49 (logarithm) with exponents taken from
 perturbations, by 0.17 in proportion, by 0.10 with sensitivities drawn to their mean by a third; plans of two small
-networks came out even. The mean is that of sensitivities to small errors: where the smallest fit errs by much, what it
-tells is another thing. What fits behind leave of a damage is ``LEFT_BEHIND``, between what five networks show: measured
-errors were 0.26 (an edge detector), 0.4 (a VGG), 0.6 (a small ResNet), 1.1 (a detector) and 1.4 times (a ResNet-50) the
-sums (``python -m tests.benchmarks.damage``). It changes no plan.
+networks came out even. The mean is that of sensitivities to small errors: where the smallest fit errs by much, what
+it tells is another thing. What fits behind leave of a damage is ``LEFT_BY_FITS``, between what five networks show:
+measured errors were 0.26 (an edge detector), 0.4 (a VGG), 0.6 (a small ResNet), 1.1 (a detector) and 1.4 times (a
+ResNet-50) the sums (``python -m tests.benchmarks.damage``). It scales predictions: of plans it changes only the first
+one that ``--max-error`` tries.
 
 Errors are estimated at a few ranks and interpolated: the logarithm of the error over the square root of the rank, by
 monotone cubics (Fritsch & Carlson, 1980). Over the logarithm of the rank, errors of three networks at ranks above the
@@ -44,7 +45,7 @@ MODERATION = 1 / 3
 SMALL_ERROR, TINY_ERROR = 0.02, 0.01
 GROWTH = 0.25
 # Of the damage of single sites, once the layers behind are fitted too.
-LEFT_BEHIND = 0.8
+LEFT_BY_FITS = 0.8
 # Weights times rank up to which a factorisation is tried just to learn its error: about half a second each.
 REFINED_WORK = 3e8
 
@@ -113,7 +114,7 @@ class SiteProfile:
         error = self.error(form, rank)
         if not self.sensitivities:
             return (error,) * max(1, len(parts))
-        return tuple(LEFT_BEHIND * self.sensitivities.get(part, 0.0) * felt(error) for part in parts)
+        return tuple(LEFT_BY_FITS * self.sensitivities.get(part, 0.0) * felt(error) for part in parts)
 
 
 def sensitive_parts(profiles: Iterable[SiteProfile]) -> tuple[str, ...]:

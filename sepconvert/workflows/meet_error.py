@@ -4,9 +4,9 @@ Errors of fitted plans follow their predicted damage by a power that is near 1 o
 get close to the limit from below. Each costs as much as one planned rewrite after its profile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import exp, inf, log
+from math import exp, inf, log, sqrt
 
 import numpy as np
 
@@ -27,6 +27,7 @@ CLOSE_ENOUGH = 0.7
 # Shares of the limit that the next fit aims at: in the middle of what will do, and lower where none has kept it yet.
 AIM, AIM_LOWER = 0.85, 0.7
 SLOPES = (0.5, 2.0)
+MOST_HALVINGS = 4
 SMALLEST = 1e-12  # an error of rounding has no logarithm worth having
 FASTEST, FEWEST = "as fast as possible", "as few MACs as possible"
 BY_MACS = Note(
@@ -62,7 +63,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     allowed, points, tried = limit, list[Point](), list[NetworkPlan]()
     best: Settled | None = None
     while len(tried) < MOST_FITS:
-        network = plan_error(choices, allowed, figure)
+        network = _plan(choices, allowed, figure, tried)
         if not network.chosen or any(network.sites == other.sites for other in tried):
             break
         tried.append(network)
@@ -80,6 +81,17 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
         least = min((exp(error) for _, error in points), default=inf)
         raise NothingToDoError(_out_of_reach(case, limit, least, choices))
     return best
+
+
+def _plan(choices: Choices, allowed: float, figure: str, tried: Sequence[NetworkPlan]) -> NetworkPlan:
+    """A plan within a limit on the damage; where none is that gentle, one between it and the last that was tried."""
+    network = plan_error(choices, allowed, figure)
+    for _ in range(MOST_HALVINGS if tried else 0):
+        if network.chosen:
+            break
+        allowed = sqrt(allowed * tried[-1].predicted["damage"])
+        network = plan_error(choices, allowed, figure)
+    return network
 
 
 def next_damage(points: list[Point], limit: float) -> float:

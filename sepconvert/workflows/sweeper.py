@@ -137,7 +137,8 @@ class Sweeper:
 
     def uniform(self, budgets: Sequence[float]) -> list[SweepPoint]:
         """The form that plans take most, at one share of each site's multiply-adds, as fast as the budgets case."""
-        points, ((form, _),) = [], self._taken.most_common(1)
+        points = []
+        form = max(self._taken, key=self._taken.__getitem__)
         self._subject.name = ""
         curve = UniformCurve(self._planner, form)
         for budget in budgets:

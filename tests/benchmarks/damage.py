@@ -9,11 +9,16 @@ Nothing is timed, so the machine may be busy. What the output file has already i
 
 import argparse
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from math import exp, log
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sepconvert import Measure, Planning, analyze, rewrite
+from sepconvert.errors import NothingToDoError
+from sepconvert.planning import profile
 from tests.benchmarks.detector import detector_files
 from tests.benchmarks.models import open_case
 
@@ -28,6 +33,21 @@ def files(network: str) -> tuple[Path, Path, Path]:
         return detector_files()
     case = open_case(network)
     return case.model, case.calibration, case.test
+
+
+def profile_only(network: str, of: str, stand_in: Callable[..., Any]) -> None:
+    """Profile a network with another function in the place of one of ``sepconvert.planning.profile``'s."""
+    model, calibration, _ = files(network)
+    with patch.object(profile, of, stand_in), suppress(NothingToDoError):  # of a stand-in that gives no candidates
+        rewrite(
+            model,
+            data=str(calibration),
+            form="any",
+            macs=0.9,
+            measure=Measure(latency=False),
+            planning=Planning(cache=False, jobs=1),
+            progress=False,
+        )
 
 
 def run(network: str, budget: float, form: str) -> dict[str, Any]:

@@ -11,20 +11,17 @@ above. Nothing is timed. Minutes for each of the small networks, a quarter of an
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 
-from sepconvert import Measure, Planning, rewrite
-from sepconvert.errors import NothingToDoError
 from sepconvert.planning import profile
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import SiteProfile, interpolated
 from sepconvert.planning.site_tasks import SiteTask
 from sepconvert.separable.groups import estimate_groups, make_problems
-from tests.benchmarks.damage import NETWORKS, files
+from tests.benchmarks.damage import NETWORKS, profile_only
 
 SCALES: dict[str, Callable[[float], float]] = {"logarithm": np.log, "square root": np.sqrt}
 FEWEST = 5  # ranks of a ladder, else there is nothing to tell
@@ -70,19 +67,8 @@ def main() -> None:
         "| network | form | ranks | over their | below | between | above |", "|---|---|---|---|---|---|---|", sep="\n"
     )
     for network in parser.parse_args().networks:
-        model, calibration, _ = files(network)
         found: Found = defaultdict(lambda: defaultdict(list))
-        looking = patch.object(profile, "_profile", lambda task, found=found: look(task, found))
-        with looking, suppress(NothingToDoError):  # no site has a candidate
-            rewrite(
-                model,
-                data=str(calibration),
-                form="any",
-                macs=0.9,
-                measure=Measure(latency=False),
-                planning=Planning(cache=False, jobs=1),
-                progress=False,
-            )
+        profile_only(network, "_profile", partial(look, found=found))
         for names, places in sorted(found.items()):
             cells = (places.get(where, []) for where in PLACES)
             texts = (

@@ -9,16 +9,14 @@ stands for it in damage. Nothing is timed. Minutes for each of the small network
 
 import argparse
 from collections.abc import Sequence
-from unittest.mock import patch
 
 import numpy as np
 
-from sepconvert import Measure, Planning, rewrite
 from sepconvert.planning import profile
 from sepconvert.planning.damage import SMALL_ERROR
 from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import SiteTask
-from tests.benchmarks.damage import NETWORKS, files
+from tests.benchmarks.damage import NETWORKS, profile_only
 
 _told = profile._sensitivities
 
@@ -49,7 +47,6 @@ def main() -> None:
     print("| network | sites | fits | power |")
     print("|---|---|---|---|")
     for network in options.networks:
-        model, calibration, _ = files(network)
         sites: list[list[Point]] = []
 
         def seen(
@@ -58,16 +55,7 @@ def main() -> None:
             sites.append(points(task, fits))
             return _told(task, fits)
 
-        with patch.object(profile, "_sensitivities", seen):
-            rewrite(
-                model,
-                data=str(calibration),
-                form="any",
-                macs=0.9,
-                measure=Measure(latency=False),
-                planning=Planning(cache=False, jobs=1),
-                progress=False,
-            )
+        profile_only(network, "_sensitivities", seen)
         print(f"| {network} | {len(sites)} | {sum(map(len, sites))} | {power(sites):.2f} |", flush=True)
 
 

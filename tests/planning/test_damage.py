@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.planning.damage import (
-    LEFT_BEHIND,
+    LEFT_BY_FITS,
     MODERATION,
     SMALL_ERROR,
     TINY_ERROR,
@@ -53,9 +53,9 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
 
 def test_damage_to_a_part_is_the_felt_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
     curves, parts = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, ["boxes", "scores"]
-    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((LEFT_BEHIND * 0.025, 0.0))
+    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((LEFT_BY_FITS * 0.025, 0.0))
     small = SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, TINY_ERROR / 16))}, {"boxes": 0.1})
-    assert small.damages("dw_pw", 2, parts) == pytest.approx((LEFT_BEHIND * 0.1 * TINY_ERROR / 16 / 2, 0.0))
+    assert small.damages("dw_pw", 2, parts) == pytest.approx((LEFT_BY_FITS * 0.1 * TINY_ERROR / 16 / 2, 0.0))
     assert SiteProfile(curves).damages("dw_pw", 2, parts) == pytest.approx((0.25, 0.25))
     assert SiteProfile(curves).damages("dw_pw", 2, []) == pytest.approx((0.25,))
 

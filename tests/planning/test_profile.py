@@ -161,12 +161,14 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     ratios = [effect.part_errors["logits"] / felt(effect.site_error) for effect in effects if effect is not None]
     assert len(ratios) == PROBES
     assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
+    assert 0 < profile.told_at <= SMALL_ERROR
 
 
 def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[SiteTask]) -> None:
     task = replace(tasks[1], ranks={"pw_dw_pw": (1, 2)})
     profile = profile_site(task)
     (curve,) = profile.curves.values()
+    assert profile.told_at > SMALL_ERROR
     assert min(curve.errors) > SMALL_ERROR
     alone = profile_site(replace(tasks[1], ranks={"pw_dw_pw": (2,)}))
     assert _sensitivity(profile) == pytest.approx(_sensitivity(alone))
