@@ -169,6 +169,8 @@ def plan_rows(record: Record) -> tuple[PlanRow, ...]:
         texts = ["" if value is None else _plan_value(label, value) for value in values]
         if label == "speedup" and not texts[-1] and record.latency and record.latency[0].difference == NONE:
             texts[-1] = "no measurable difference"
+        elif label == "speedup" and texts[-1] and record.latency and record.latency[0].stable is False:
+            texts[-1] = f"about {texts[-1]}"
         if label == "architecture_speedup" and None not in bounds:
             texts[-1] += f" ({figures.interval(bounds)})"
         if any(texts):

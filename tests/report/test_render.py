@@ -88,6 +88,15 @@ def test_milliseconds_of_two_moments_are_not_set_against_each_other(records: Any
     assert [row.label for row in trials.plan_rows(records.rewrite(plan=plan))] == ["Speed-up of the whole model"]
 
 
+def test_an_unsteady_speed_up_is_about_what_it_is_in_the_plan_too(records: Any) -> None:
+    plan = Plan(budget={"macs": 0.5}, measured={"speedup": 1.45})
+    for stable, text in ((False, "about 1.45×"), (True, "1.45×")):
+        record = records.rewrite(plan=plan)
+        shaky = replace(record, latency=[replace(record.latency[0], stable=stable)])
+        (row,) = [row for row in trials.plan_rows(shaky) if row.label == "Speed-up of the whole model"]
+        assert row.measured == text
+
+
 def test_where_the_times_of_layers_are_from_is_said_in_words(records: Any) -> None:
     plan = Plan(budget={"speedup": 1.5}, predicted={"source": "cache, roofline"})
     (found,) = [row for row in trials.plan_rows(records.rewrite(plan=plan)) if row.label == "Times of single layers"]
