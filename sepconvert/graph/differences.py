@@ -6,6 +6,7 @@ found backwards from the value that both versions give out, up to other values t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.provenance import PREFIX
 from sepconvert.graph.uses import node_name
 
+_BIASED = ("Conv", "ConvTranspose", "Gemm")
 SAME, WEIGHTS, CHANGED, REPLACED = "same", "weights", "changed", "replaced"
 
 
@@ -21,7 +23,8 @@ SAME, WEIGHTS, CHANGED, REPLACED = "same", "weights", "changed", "replaced"
 class Place:
     """A node of the original, by its output: what became of it, and the outputs of the nodes in its place.
 
-    ``kind`` is ``same``, ``weights`` (only constants differ), ``changed`` (one other node) or ``replaced`` (several).
+    ``kind`` is ``same``, ``weights`` (only constants differ, or only one has a bias), ``changed`` (one other node) or
+    ``replaced`` (several).
     ``facts`` are what the nodes in its place say of themselves.
     """
 
@@ -85,17 +88,18 @@ def _region(node: ir.Node, new: Mapping[str, ir.Node], known: set[str]) -> list[
 
 
 def _kind(old: ir.Node, new: ir.Node) -> str:
-    if old.op_type != new.op_type or old.domain != new.domain or len(old.inputs) != len(new.inputs):
-        return CHANGED
-    if _attributes(old) != _attributes(new):
+    if old.op_type != new.op_type or old.domain != new.domain or _attributes(old) != _attributes(new):
         return CHANGED
     weights = False
-    for mine, theirs in zip(old.inputs, new.inputs, strict=True):
-        if _constant(mine) is None or _constant(theirs) is None:
-            if (mine and mine.name) != (theirs and theirs.name):
+    for place, (mine, theirs) in enumerate(zip_longest(old.inputs, new.inputs)):
+        constants = _constant(mine), _constant(theirs)
+        if None not in constants:
+            weights = weights or not _equal(*constants)
+        elif (mine and mine.name) != (theirs and theirs.name):
+            # A layer that was refitted may have got a bias.
+            if place != 2 or old.op_type not in _BIASED or constants == (None, None) or None not in (mine, theirs):
                 return CHANGED
-            continue
-        weights = weights or not _equal(_constant(mine), _constant(theirs))
+            weights = True
     return WEIGHTS if weights else SAME
 
 

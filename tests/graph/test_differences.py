@@ -1,5 +1,6 @@
 """Two versions of a model are set side by side by the values that both give out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -53,6 +54,28 @@ def test_other_weights_are_no_other_layer(sample_models_dir: Path) -> None:
     kinds = [place.kind for place in found.places.values()]
     assert kinds.count(WEIGHTS) == 1
     assert found.places[str(changed.outputs[0].name)].kind == WEIGHTS
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_bias_that_came_with_a_refit_is_one_of_the_weights_unless_it_is_computed(
+    computed: bool, sample_models_dir: Path
+) -> None:
+    model = load_model(sample_models_dir / "fashion_vgg.onnx")
+    without = model.ir.clone()
+    layer = next(node for node in without.graph if node.op_type == "Conv")
+    bias = layer.inputs[2]
+    layer.resize_inputs(2)
+    if computed:
+        model = replace(model, ir=model.ir.clone())
+        layer = next(node for node in model.ir.graph if node.op_type == "Conv")
+        twice = ir.node("Add", [layer.inputs[2], layer.inputs[2]])
+        twice.outputs[0].name = "twice"
+        model.ir.graph.insert_before(layer, twice)
+        layer.replace_input_with(2, twice.outputs[0])
+    assert bias is not None
+    for pair in ((LoadedModel(without), model), (model, LoadedModel(without))):
+        kind = find_differences(*pair).places[str(layer.outputs[0].name)].kind
+        assert (kind == WEIGHTS) is not computed
 
 
 def test_a_comparison_tells_what_the_rewrite_told(pair: tuple[Path, Path, Record]) -> None:
