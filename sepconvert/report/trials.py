@@ -74,7 +74,7 @@ _STAGE_WORDS = {
     "run": "Running the network",
     "moments": "Collecting statistics of patches",
     "fit": "Fitting factors",
-    "int8": "Making INT8 models of plans",
+    "int8": "Making, judging and timing INT8 models",
     "fine_tune": "Fine-tuning",
     "rest": "All else (reading, exporting, checks, measurements)",
 }

@@ -4,6 +4,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,8 @@ from sepconvert.verify.topone import TopOne
 
 _BATCH_VALUES = 1 << 20  # values of an input or output per batch: large images go one at a time
 _LARGEST_BATCH = 64
+KEPT_BYTES = 256 << 20
+"""Of its answers that an original keeps; what is more is worked out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,65 @@ class FidelityResult:
     warnings: tuple[str, ...]
 
 
+class Original:
+    """The model that one other, or one after another, is compared with.
+
+    Its answers to a data set are kept and given again, as far as ``KEPT_BYTES`` go, so that it need not run for each.
+    """
+
+    def __init__(self, model: bytes | Path, *, device: str = "cpu", threads: int = 1) -> None:
+        """Open it, on a device and with so many threads.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        self._open = partial(open_session, model, device=device, threads=threads, arena=False)
+        self._apart = isinstance(model, ModelBytes) and model.large
+        self._session: Session | None = self._open()
+        self._answered: Dataset | None = None
+        self._kept: dict[tuple[int, int, tuple[str, ...]], Arrays] = {}
+        self._room = KEPT_BYTES
+
+    @property
+    def session(self) -> Session:
+        """The model, open."""
+        self._session = self._session or self._open()
+        return self._session
+
+    def answers(self, dataset: Dataset, size: int, names: Sequence[str]) -> Iterator[tuple[Feeds, Arrays]]:
+        """Yield every batch, of ``size`` samples, with the values of these names.
+
+        Of two large models only one fits into memory: such an original answers all batches before the first is given,
+        and is closed. The answers lie in a temporary folder meanwhile.
+        """
+        if self._apart:
+            yield from self._answers_apart(dataset, size, names)
+            return
+        if self._answered is not dataset:
+            self._answered, self._room = dataset, KEPT_BYTES
+            self._kept.clear()
+        for place, feeds in enumerate(dataset.batches(size)):
+            key = place, size, tuple(names)
+            found = self._kept.get(key)
+            if found is None:
+                found = self.session.run(feeds, names)
+                taken = sum(array.nbytes for array in found.values())
+                if taken <= self._room:
+                    self._room -= taken
+                    self._kept[key] = found
+            yield feeds, found
+
+    def _answers_apart(self, dataset: Dataset, size: int, names: Sequence[str]) -> Iterator[tuple[Feeds, Arrays]]:
+        with tempfile.TemporaryDirectory(prefix="sepconvert-") as folder:
+            for index, feeds in enumerate(dataset.batches(size)):
+                Path(folder, str(index)).write_bytes(pickle.dumps(self.session.run(feeds, names)))
+            self._session = None
+            for index, feeds in enumerate(dataset.batches(size)):
+                yield feeds, pickle.loads(Path(folder, str(index)).read_bytes())
+
+
 def measure_fidelity(
-    before: bytes | Path,
+    before: bytes | Path | Original,
     after: bytes | Path,
     dataset: Dataset,
     *,
@@ -60,7 +120,7 @@ def measure_fidelity(
     labels; without labels only the agreement is given.
 
     Args:
-        before: the original model.
+        before: the original model; opened already where more than one other is compared with it.
         after: the rewritten one.
         dataset: inputs for ``before``; a single input of another name, and other float types, are adapted.
         parts: what outputs are judged by beside the whole of them. The values that they are of must be outputs of both
@@ -79,8 +139,8 @@ def measure_fidelity(
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
         DataError: an input cannot be read, or the metric fails.
     """
-    original = [open_session(before, device=device, threads=threads, arena=False)]
-    first = original[0]
+    original = before if isinstance(before, Original) else Original(before, device=device, threads=threads)
+    first = original.session
     second = open_session(after, device=device, threads=threads, arena=False)
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)
     inputs = pair_inputs(first.inputs, second.inputs)
@@ -95,8 +155,7 @@ def measure_fidelity(
     seen, changes, leading = 0, Changes(), None
     classes = {pair.info.name for pair in pairs if any(part.classes is not None for part in pair.before)}
     del first
-    apart = isinstance(before, ModelBytes) and before.large
-    for feeds, old in _answers(original, dataset, batch_size or _choose_batch(dataset, second), names, apart=apart):
+    for feeds, old in original.answers(dataset, batch_size or _choose_batch(dataset, second), names):
         progress("Fidelity", seen, dataset.count)
         rows = _count_rows(feeds, dataset, seen)
         new = second.run(adapt_feeds(feeds, inputs), partners)
@@ -177,27 +236,6 @@ class _Comparison:
 
 
 _NOTHING = Figures(0, None, None, None, None)
-
-
-def _answers(
-    original: list[Session], dataset: Dataset, size: int, names: Sequence[str], *, apart: bool
-) -> Iterator[tuple[Feeds, Arrays]]:
-    """Yield every batch with what the original makes of it.
-
-    ``apart``: it answers all of them before the first is given, and is closed; of two large models only one fits into
-    memory. The answers lie in a temporary folder meanwhile. ``original`` is emptied, so that nobody else holds it.
-    """
-    session = original.pop()
-    if not apart:
-        for feeds in dataset.batches(size):
-            yield feeds, session.run(feeds, names)
-        return
-    with tempfile.TemporaryDirectory(prefix="sepconvert-") as folder:
-        for index, feeds in enumerate(dataset.batches(size)):
-            Path(folder, str(index)).write_bytes(pickle.dumps(session.run(feeds, names)))
-        del session
-        for index, feeds in enumerate(dataset.batches(size)):
-            yield feeds, pickle.loads(Path(folder, str(index)).read_bytes())
 
 
 def _by_sample(

@@ -7,6 +7,7 @@ that serves it best is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
@@ -56,7 +57,7 @@ def prepare_int8(case: Case) -> Int8:
     Raises:
         ModelError: it is quantised already, computes in another type than float32, or cannot be quantised.
     """
-    name = case.opened.model.label
+    name, start = case.opened.model.label, perf_counter()
     if any(node.op_type.startswith("QLinear") or node.op_type in _QUANTISED for node in case.opened.model.ir.graph):
         raise ModelError(
             f"{name} is quantised already; pass the floating-point model that it was made from: --int8 rewrites first "
@@ -68,13 +69,13 @@ def prepare_int8(case: Case) -> Int8:
     quantiser = Quantiser(case)
     alone = quantiser.with_floats(quantiser.quantise(case.opened))
     if not case.request.measure.latency:
-        return Int8(quantiser, alone, 1.0, planned=True)
+        return Int8(quantiser, alone, 1.0, planned=True, seconds=perf_counter() - start)
     timed = time_all(case, [case.opened, alone.opened])[0]
-    speedup = timed.speedup or 1.0
+    speedup, seconds = timed.speedup or 1.0, perf_counter() - start
     if timed.difference != FASTER:
-        return Int8(quantiser, alone, speedup, False, (_not_faster(timed),), timed)
+        return Int8(quantiser, alone, speedup, False, seconds, (_not_faster(timed),), timed)
     enough = case.request.budget.name == "speedup" and speedup >= case.request.budget.value
-    return Int8(quantiser, alone, speedup, not enough, timed=timed)
+    return Int8(quantiser, alone, speedup, not enough, seconds, timed=timed)
 
 
 def _not_faster(timed: Latency) -> str:

@@ -1,6 +1,7 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from sepconvert.workflows.request import Request
 
 if TYPE_CHECKING:
     from sepconvert.verify.answers import Metric
+    from sepconvert.verify.deviation import Axes
+    from sepconvert.verify.fidelity import Original
 
 RANDOM_SAMPLES = 8
 FIRST_ASKED = 16  # inputs that a metric is tried on before anything is done
@@ -37,41 +40,64 @@ def measure_fidelity(
     progress: Progress = silent,
     metric: "Metric | None" = None,
 ) -> tuple[Fidelity | None, list[str]]:
-    """Run both models on the same inputs and compare every output, and the parts that it joins.
+    """Run both models on the same inputs and compare every output; see ``Judge``."""
+    return Judge(before, dataset, seed)(after, progress, metric)
 
-    Args:
-        before: the original.
-        after: the model to judge.
-        dataset: inputs; None for seeded random ones.
-        seed: seed of random inputs.
-        progress: told of every batch.
-        metric: what else to ask about the outputs.
 
-    Returns:
-        The fidelity, and warnings; None (with a warning) where an input's shape is unknown and no data was given.
-    """
-    from sepconvert.verify import fidelity
+class Judge:
+    """Compares one model, or one after another, with an original that runs once: every output, and what it joins."""
 
-    if dataset is None:
-        if not all(is_full(info.used_shape) for info in before.shapes.inputs):
+    def __init__(self, before: OpenedModel, dataset: Dataset | None, seed: int) -> None:
+        """Take the original and the inputs; None for random ones of a seed."""
+        self._before = before
+        if dataset is None and all(is_full(info.used_shape) for info in before.shapes.inputs):
+            dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
+        self.dataset = dataset
+
+    def __call__(
+        self, after: OpenedModel, progress: Progress = silent, metric: "Metric | None" = None
+    ) -> tuple[Fidelity | None, list[str]]:
+        """Compare a model.
+
+        Args:
+            after: the model to judge.
+            progress: told of every batch.
+            metric: what else to ask about the outputs.
+
+        Returns:
+            The fidelity, and warnings; None (with a warning) where an input's shape is unknown and no data was given.
+        """
+        from sepconvert.verify import fidelity
+
+        if self.dataset is None:
             return None, ["Fidelity was not measured: an input's size is unknown; pass --input or --data."]
-        dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
-    parts, parts_after = (output_parts(opened.model, opened.shapes) for opened in (before, after))
-    old, new = (_exposing(opened, found) for opened, found in ((before, parts), (after, parts_after)))
-    outputs = [str(value.name) for value in before.model.ir.graph.outputs]
-    axes = batch_axes(before.model, before.shapes)
-    result = fidelity.measure_fidelity(
-        old,
-        new,
-        dataset,
-        parts=parts,
-        parts_after=parts_after,
-        outputs=outputs,
-        axes=axes,
-        metric=metric,
-        progress=progress,
-    )
-    return result.fidelity, list(result.warnings)
+        parts = output_parts(after.model, after.shapes)
+        result = fidelity.measure_fidelity(
+            self._original,
+            _exposing(after, parts),
+            self.dataset,
+            parts=self._parts,
+            parts_after=parts,
+            outputs=[str(value.name) for value in self._before.model.ir.graph.outputs],
+            axes=self._axes,
+            metric=metric,
+            progress=progress,
+        )
+        return result.fidelity, list(result.warnings)
+
+    @cached_property
+    def _original(self) -> "Original":
+        from sepconvert.verify.fidelity import Original
+
+        return Original(_exposing(self._before, self._parts))
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return output_parts(self._before.model, self._before.shapes)
+
+    @cached_property
+    def _axes(self) -> "Axes":
+        return batch_axes(self._before.model, self._before.shapes)
 
 
 def check_metric(opened: OpenedModel, request: Request, datasets: Iterable[Dataset]) -> None:

@@ -10,13 +10,12 @@ from math import exp, inf, log, sqrt
 
 import numpy as np
 
-from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.within_budget import Choices, plan_error
 from sepconvert.record import Note
 from sepconvert.workflows.describe import worst_error
-from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.measure import Judge
 from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
@@ -57,7 +56,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     if not planner.knows_times:
         planner.warnings.append(BY_MACS)
     fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.request.seed))
-    case = replace(case, calibration=fitted)
+    judge, case = Judge(case.opened, checked, case.request.seed), replace(case, calibration=fitted)
     choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
     figure, goal = ("ms", FASTEST) if planner.knows_times else ("macs", FEWEST)
     allowed, points, tried = limit, list[Point](), list[NetworkPlan]()
@@ -68,7 +67,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
             break
         tried.append(network)
         found = fit(case, planner, replace(network, budget={"max_error": limit, "goal": goal}))
-        error = _measured(case, found, checked)
+        error = _measured(case, found, judge)
         points.append((log(max(network.predicted["damage"], SMALLEST)), log(max(error, SMALLEST))))
         if error <= limit:
             measured = {"max_error": error, "held_out_inputs": checked.count}
@@ -110,10 +109,11 @@ def next_damage(points: list[Point], limit: float) -> float:
     return exp(damage + (wanted - error) / slope)
 
 
-def _measured(case: Case, found: Settled, checked: Dataset) -> float:
-    fidelity, warnings = measure_fidelity(case.opened, found.judged, checked, case.request.seed, case.request.progress)
-    error = worst_error(fidelity)
+def _measured(case: Case, found: Settled, judge: Judge) -> float:
+    fidelity, warnings = judge(found.judged, case.request.progress)
+    error, checked = worst_error(fidelity), judge.dataset
     if error is None:
+        assert checked is not None
         more = "give more --data, of inputs that vary, or " if checked.count < 2 or not checked.varies else ""
         remedy = f"{more}ask for --macs, --params or --speedup instead."
         raise ModelError(

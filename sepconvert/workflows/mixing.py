@@ -33,7 +33,7 @@ from sepconvert.planning.quantisable import find_layers
 from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.engines import find_engine
-from sepconvert.workflows.measure import feeds_to_time, measure_fidelity
+from sepconvert.workflows.measure import Judge, feeds_to_time
 from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.quantisable import QuantisedModel
@@ -50,11 +50,11 @@ _RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
 _PART, _WHOLE = Effort(0.3, 7, 200, reading=0.003), Effort(1.0, 9, 400, reading=0.003)
 
-Judge = Callable[[OpenedModel], float | None]
+ErrorOf = Callable[[OpenedModel], float | None]
 
 
 def mixed(
-    case: Case, whole: QuantisedModel, judge: Judge, seen: Dataset, floating: Collection[str] = ()
+    case: Case, whole: QuantisedModel, judge: ErrorOf, seen: Dataset, floating: Collection[str] = ()
 ) -> QuantisedModel:
     """Leave those layers of a model in floating point that INT8 serves least, under the budget in force.
 
@@ -94,13 +94,13 @@ def mixed(
     return _with_ranges(parts, whole, models[best.layers], best, judge)
 
 
-def _measured(parts: "_Parts", layers: Layers, model: OpenedModel, judge: Judge) -> Mixture:
+def _measured(parts: "_Parts", layers: Layers, model: OpenedModel, judge: ErrorOf) -> Mixture:
     error = judge(model)
     return Mixture(layers, np.inf if error is None else error, parts.predicted(layers), parts.timed(model))
 
 
 def _with_ranges(
-    parts: "_Parts", whole: QuantisedModel, model: OpenedModel, best: Mixture, judge: Judge
+    parts: "_Parts", whole: QuantisedModel, model: OpenedModel, best: Mixture, judge: ErrorOf
 ) -> QuantisedModel:
     """The chosen mixture, with the ranges that err least in it: those were chosen with all layers in INT8."""
     if model is whole.opened:
@@ -135,7 +135,8 @@ class _Parts:
     def __init__(self, case: Case, whole: QuantisedModel, seen: Dataset) -> None:
         self._case, self._whole, self._source, self._ranges = case, whole, whole.source, whole.ranges
         source = whole.source
-        self._sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
+        sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
+        self._judge = Judge(source.opened, sample, case.request.seed)
         sizes = {i.name: i.used_shape for i in source.opened.shapes.inputs if is_full(i.used_shape)}
         self.layers, self._borders = find_layers(source.plain, source.nodes, sizes)
         self._errors: dict[Part, float] = {}
@@ -246,10 +247,9 @@ class _Parts:
 
     def _looked_at(self, layers: Layers) -> float:
         """Error of a model with these layers in INT8 against itself in floating point; its time is kept."""
-        model, request = self.made(layers, self._ranges), self._case.request
-        fidelity, _ = measure_fidelity(self._source.opened, model, self._sample, request.seed)
-        error = worst_error(fidelity)
-        if request.measure.latency:
+        model = self.made(layers, self._ranges)
+        error = worst_error(self._judge(model)[0])
+        if self._case.request.measure.latency:
             self._times[layers] = self._ratio(self._source.plain, runnable(model.model), _PART)
         return _RUINED if error is None or np.isnan(error) else error
 

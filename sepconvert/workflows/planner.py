@@ -95,7 +95,7 @@ class Planner:
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
         timer = self._timer if self.request.measure.latency else None
-        with self._timed("architectures"):
+        with self.timed("architectures"):
             if self._int8 is None:
                 return plan_speedup(choices, speedup, before, timer, self.request.progress)
             try:
@@ -124,7 +124,7 @@ class Planner:
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
         """Errors of all sites and how sensitive the network is to them: from data, else from the weights."""
-        with self._timed("profile"):
+        with self.timed("profile"):
             return find_profiles(self.case, self.warnings.append)
 
     @cached_property
@@ -137,7 +137,7 @@ class Planner:
     def choices_by_latency(self) -> Choices:
         """All options with their times."""
         sites, request, profiles, workloads = self.case.sites, self.request, self.profiles, self.workloads
-        with self._timed("latencies"):
+        with self.timed("latencies"):
             options, reasons = options_by_latency(
                 sites, workloads, request.forms, profiles, self.latencies, request.planning.lowering, request.progress
             )
@@ -203,13 +203,13 @@ class Planner:
         if len(choices) == 1 or asked in choices:
             return scheme_for(form, rank, asked, groups)
         schemes = [Scheme(form, rank, lowering) for lowering in choices]
-        with self._timed("latencies"):
+        with self.timed("latencies"):
             times = [self.latencies.times(workload, schemes) for workload in self.workloads[site.output]]
         return min(schemes, key=lambda scheme: sum(known.ms(scheme) for known in times))
 
     def time_architecture(self, planned: Sequence[PlannedSite]) -> Timed:
         """Measure a whole network with random weights against the original."""
-        with self._timed("architectures"):
+        with self.timed("architectures"):
             return self._timer(planned)
 
     def add_seconds(self, stages: Mapping[str, float]) -> None:
@@ -221,7 +221,7 @@ class Planner:
         """A rewritten model in INT8, if that is what is planned for."""
         if self._int8 is None:
             return None
-        with self._timed("int8"):
+        with self.timed("int8"):
             return self._int8.quantiser.quantise_fitted(fit, applied, self._int8.floating)
 
     def in_floats(self) -> "Planner":
@@ -257,7 +257,7 @@ class Planner:
 
     @cached_property
     def _whole(self) -> WholeModelTiming:
-        with self._timed("architectures"):
+        with self.timed("architectures"):
             return self._timer.original()
 
     def _modelled_ms(self) -> float:
@@ -270,7 +270,8 @@ class Planner:
         return known + rest * (known / modelled if modelled else 1.0)
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add what is done inside the block to the time of a stage."""
         start = perf_counter()
         yield
         self.add_seconds({stage: perf_counter() - start})

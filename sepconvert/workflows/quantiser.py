@@ -13,7 +13,7 @@ from sepconvert.record import Latency
 from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits
-from sepconvert.workflows.measure import measure_fidelity
+from sepconvert.workflows.measure import Judge
 from sepconvert.workflows.mixing import mixed
 from sepconvert.workflows.opened import CHECKED, Case, OpenedModel
 from sepconvert.workflows.quantisable import QuantisedModel, quantisable
@@ -42,6 +42,7 @@ class Quantiser:
         rng, whole = np.random.default_rng(case.request.seed), case.calibration
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
+        self._judge = Judge(case.opened, self.checked, case.request.seed)
         self._fitted, self._seen = seen, seen.sample(SEEN, rng)
         self._refits: list[float] = []
         self._methods: list[str] = []
@@ -116,8 +117,9 @@ class Quantiser:
     def error(self, opened: OpenedModel, dataset: Dataset | None) -> float | None:
         """The worst output's decisive error against the original; None where it is not known."""
         case = self._case
-        fidelity, _ = measure_fidelity(case.opened, opened, dataset, case.request.seed, case.request.progress)
-        return worst_error(fidelity)
+        if self._judge.dataset is not dataset:
+            self._judge = Judge(case.opened, dataset, case.request.seed)
+        return worst_error(self._judge(opened, case.request.progress)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,14 @@ class Int8:
 
     ``speedup`` is of the original in INT8 against the original, on the first device; 1 where nothing is measured.
     ``timed`` is that measurement. ``planned`` says whether plans are made as things are in INT8, ``warnings`` why not.
+    ``seconds`` is how long it took to find out.
     """
 
     quantiser: Quantiser
     alone: QuantisedModel
     speedup: float
     planned: bool
+    seconds: float
     warnings: tuple[str, ...] = ()
     timed: Latency | None = None
 

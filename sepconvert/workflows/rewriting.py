@@ -179,6 +179,7 @@ def _run(request: Request) -> RewriteResult:
     with naming(source.name), one_blas_thread(cores()):
         int8 = prepare_int8(case) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        planner.add_seconds({} if int8 is None else {"int8": int8.seconds})
         settled = settle_with(int8, case, planner)
     with naming(source.name):
         tuned = None
@@ -188,7 +189,8 @@ def _run(request: Request) -> RewriteResult:
         settled = fold_settled(case, settled)
         if int8 is not None:
             lessons = None if training is None else TrainingInputs(training, varied)
-            settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
+            with planner.timed("int8"):
+                settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
         record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         record = record if test is not None else judged_by_fitted(record, calibration.count)

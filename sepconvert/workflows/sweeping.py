@@ -152,6 +152,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
         int8 = prepare_int8(hardest) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
+        planner.add_seconds({} if int8 is None else {"int8": int8.seconds})
         _ = planner.choices_by_latency  # which all budgets share
         sweeper = Sweeper(planner, judged, shelf, subject)
         with interruption_says(lambda: _so_far(request, sweeper.written, len(budgets))):

@@ -11,12 +11,14 @@ def time_by_stage(
     """Return seconds by stage.
 
     Args:
-        known: the stages that were watched.
+        known: the stages that were watched; that of INT8 holds the training in INT8.
         start: when the command began, by ``perf_counter``.
         tuning: what the record tells of a training.
     """
-    found = dict(known)
-    trained = [] if tuning is None else [tuning, tuning.get("int8") or {}]
-    if any("seconds" in one for one in trained):
-        found["fine_tune"] = sum(one.get("seconds") or 0.0 for one in trained)
+    found, tuned = dict(known), tuning or {}
+    floats, integers = (one.get("seconds") for one in (tuned, tuned.get("int8") or {}))
+    if floats is not None or integers is not None:
+        found["fine_tune"] = (floats or 0.0) + (integers or 0.0)
+    if integers is not None:
+        found["int8"] -= integers
     return {**found, "rest": max(perf_counter() - start - sum(found.values()), 0.0)}

@@ -12,7 +12,9 @@ from sepconvert.data.arrays import from_arrays
 from sepconvert.errors import ModelError
 from sepconvert.graph.joined import OutputPart
 from sepconvert.record import InputInfo
-from sepconvert.verify.fidelity import measure_fidelity
+from sepconvert.runtime.sessions import Session
+from sepconvert.verify import fidelity
+from sepconvert.verify.fidelity import Original, measure_fidelity
 
 LOGITS = {"p": (OutputPart("logits"),)}
 WEIGHT = np.random.default_rng(5).standard_normal((3, 4)).astype(np.float32)
@@ -58,6 +60,24 @@ def samples(count: int = 20, batch: int | str = "N", *, labels: np.ndarray | Non
 def reference(weight: np.ndarray, count: int = 20) -> np.ndarray:
     x = np.random.default_rng(0).standard_normal((count, 3)).astype(np.float32)
     return x.astype(np.float64) @ weight.astype(np.float64)
+
+
+@pytest.mark.parametrize(("room", "runs"), [(fidelity.KEPT_BYTES, 3), (0, 9)])
+def test_an_original_answers_once_however_many_models_it_is_compared_with(
+    room: int, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Session] = []
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda self, *given: (ran.append(self), run(self, *given))[1])
+    monkeypatch.setattr(fidelity, "KEPT_BYTES", room)
+    original, inputs = Original(linear(WEIGHT)), samples()
+    others = [linear(WEIGHT * scale) for scale in (1, 1.1, 2)]
+    found = [measure_fidelity(original, other, inputs, batch_size=8) for other in others]
+    assert sum(session is original.session for session in ran) == runs
+    assert found == [measure_fidelity(linear(WEIGHT), other, inputs, batch_size=8) for other in others]
+    others_inputs = samples(7)
+    assert measure_fidelity(original, others[1], others_inputs).fidelity.samples == 7
+    assert measure_fidelity(original, others[1], inputs, batch_size=8) == found[1]
 
 
 def test_a_model_equals_itself() -> None:
