@@ -25,6 +25,8 @@ PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
 """The stages that take longest."""
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
+INT8_SHARE = 1.5
+"""Time of fitting again in INT8 by a fit's: 0.9 to 2.0 on four networks (``python -m tests.benchmarks.int8_error``)."""
 _ALIKE = 0.1
 """Share of a profile's or a fit's time that is taken to be the same at every layer."""
 _LEAST_DONE = 0.08  # of a stage whose steps take very different times, before it tells how long it takes
@@ -118,7 +120,7 @@ def forecasting(
         clock: seconds.
         asked: what comes after the fits, and whether ``--quick`` need not be named.
     """
-    stage, start, first, open_ = "", 0.0, 0, {PROFILE, FIT, TUNE}
+    stage, start, first, open_, begin = "", 0.0, 0, {PROFILE, FIT, TUNE}, clock()
 
     def told(what: str, done: int, total: int) -> None:
         nonlocal stage, start, first
@@ -130,7 +132,7 @@ def forecasting(
             open_.difference_update({TUNE} if kind == TUNE else {PROFILE, FIT})
             whole = (clock() - start) * (total - first) / (done - first)
             if whole >= _WORTH_SAYING:
-                say(_forecast(kind, whole, asked))
+                say(_forecast(kind, whole, start - begin, asked))
         tell(what, done, total)
 
     return told
@@ -140,18 +142,24 @@ def _least(kind: str) -> float:
     return 0.0 if kind == TUNE else _LEAST_DONE
 
 
-def _forecast(stage: str, seconds: float, asked: Asked) -> str:
+def _forecast(stage: str, seconds: float, before: float, asked: Asked) -> str:
+    """A sentence for a stage that takes so many seconds, with so many before it.
+
+    In INT8 those before went into choosing what of the original computes so, which is done for the rewritten model too.
+    """
     if stage == TUNE:
         return f"About {_spelled(seconds)} to fine-tune{', and as long again in INT8' if asked.int8 else ''}."
+    profile = seconds if stage == PROFILE else 0.0
+    fit = FIT_SHARE * profile if profile else seconds
+    integers = before + INT8_SHARE * fit if asked.int8 else 0.0
+    parts = [f"{_spelled(profile)} to look at every layer"] if profile else []
+    parts += ["about as much for each fit" if profile else f"{_spelled(fit)} for each fit"]
+    parts += [f"{_spelled(integers)} for INT8"] if integers else []
+    more = ["timing", *["fine-tuning"] * asked.fine_tune]
+    on_top = f"{_listed(more)} come{'' if more[1:] else 's'} on top."
     quicker = "" if asked.quick else _QUICKER
-    more = ["timing", *["fine-tuning"] * asked.fine_tune, *["INT8"] * asked.int8]
-    on_top = f"{_listed(more)} come{'' if more[1:] else 's'} on top.{quicker}"
-    if stage == FIT:
-        return f"About {_spelled(seconds)} for a fit; {on_top}"
-    return (
-        f"About {_spelled((1 + FIT_SHARE) * seconds)}: {_spelled(seconds)} to look at every layer and about as much "
-        f"for each fit; {on_top}"
-    )
+    whole = f"{_spelled(profile + fit + integers)}: {_listed(parts)}" if parts[1:] else f"{_spelled(fit)} for a fit"
+    return f"About {whole}; {on_top}{quicker}"
 
 
 def _listed(words: list[str]) -> str:

@@ -26,6 +26,17 @@ def test_a_long_profile_is_foretold_with_its_fit_once() -> None:
     assert "--quick" not in said(steps, Asked(quick=True))[0]
 
 
+def test_int8_is_foretold_by_what_it_took_for_the_original_and_by_a_fit() -> None:
+    steps = [(0.0, "Ranges", 0, 1), *((100 + 20.0 * i, f"Profile: layer{i}", i, 9) for i in range(9))]
+    (text,) = said(steps, Asked(int8=True))
+    assert text.startswith(
+        "About 12 minutes: 3 minutes to look at every layer, about as much for each fit and 6 minutes for INT8; "
+        "timing comes on top."
+    )
+    (text,) = said([(100 + 20.0 * i, f"Fit: layer{i}", i, 9) for i in range(9)], Asked(int8=True))
+    assert text.startswith("About 9 minutes: 3 minutes for each fit and 6 minutes for INT8; timing comes on top.")
+
+
 def test_a_fit_without_a_profile_is_foretold_too() -> None:
     (text,) = said([(0.0, "Plan", 0, 1), *((10.0 * i, "Fit", i, 20) for i in range(20))])
     assert text.startswith("About 3 minutes for a fit;")
@@ -72,7 +83,7 @@ def test_a_training_gets_a_forecast_of_its_own_and_the_profile_s_says_that_one_f
     steps += [(200 + 10.0 * i, "Fine-tune: divergence 0.1", i, 60) for i in range(60)]
     steps += [(900 + 10.0 * i, "Fine-tune, INT8: divergence 0.1", i, 60) for i in range(60)]
     first, second = said(steps, asked)
-    assert "timing, fine-tuning and INT8 come on top" in first
+    assert "timing and fine-tuning come on top" in first
     assert second == "About 10 minutes to fine-tune, and as long again in INT8."
 
 

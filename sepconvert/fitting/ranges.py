@@ -33,9 +33,13 @@ _KEPT = 0.9999  # share of the values that "percentile" keeps
 
 
 def find_ranges(
-    model: bytes, values: Sequence[str], dataset: Dataset, progress: Progress = silent
+    model: bytes,
+    values: Sequence[str],
+    dataset: Dataset,
+    methods: Sequence[str] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, dict[str, Range]]:
-    """Return the range of each of some values over all inputs, as each of ``METHODS`` finds it.
+    """Return the range of each of some values over all inputs, as each of some methods finds it.
 
     ``min-max`` is the widest; ``percentile`` leaves out the outermost 0.01 %; ``mse`` has the least squared error of
     cutting off and rounding, ``entropy`` the least divergence of the rounded values' distribution.
@@ -44,6 +48,7 @@ def find_ranges(
         model: a serialised model with its weights inside.
         values: names of the model's inputs or of what its nodes compute, floating-point.
         dataset: calibration inputs.
+        methods: of ``METHODS``; None for all of them.
         progress: told of every run.
 
     Returns:
@@ -68,8 +73,8 @@ def find_ranges(
         flat = array.ravel()[:: max(array.size // looked_at, 1) | 1]
         counts[name] += np.histogram(flat, BINS, _wide(extremes[name]))[0]
     return {
-        method: {name: choose(counts[name], *_wide(bounds)) for name, bounds in extremes.items()}
-        for method, choose in METHODS.items()
+        method: {name: METHODS[method](counts[name], *_wide(bounds)) for name, bounds in extremes.items()}
+        for method in methods or METHODS
     }
 
 
@@ -138,14 +143,17 @@ def _percentile(counts: NDArray[np.int64], low: float, high: float) -> Range:
 def _mse(counts: NDArray[np.int64], low: float, high: float) -> Range:
     """The range with the least expected squared error, by shrinking both ends alike and then each alone."""
     middles = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
-    best, least = (low, high), np.inf
-    for below, above in [(cut, cut) for cut in _CUTS] + [(cut, 1.0) for cut in _CUTS] + [(1.0, cut) for cut in _CUTS]:
-        start, end = low * below, high * above
-        outside = np.maximum(middles - end, 0) + np.maximum(start - middles, 0)
-        error = float(counts @ np.square(outside)) + float(counts.sum()) * ((end - start) / STEPS) ** 2 / 12
-        if error < least:
-            best, least = (start, end), error
-    return best
+    # Sums of the values' powers up to each bin: what lies beyond an end is off by Σ n·(middle − end)².
+    powers = np.stack([counts, counts * middles, counts * np.square(middles)])
+    below = np.concatenate([np.zeros((3, 1)), np.cumsum(powers, axis=1)], axis=1)
+    ones = np.ones_like(_CUTS)
+    start = low * np.concatenate([_CUTS, _CUTS, ones])
+    end = high * np.concatenate([_CUTS, ones, _CUTS])
+    under = below[:, np.searchsorted(middles, start)]
+    over = below[:, -1:] - below[:, np.searchsorted(middles, end)]
+    cut_off = sum(two - 2 * edge * one + edge**2 * none for edge, (none, one, two) in ((start, under), (end, over)))
+    best = int(np.argmin(cut_off + below[0, -1] * ((end - start) / STEPS) ** 2 / 12))
+    return float(start[best]), float(end[best])
 
 
 def _entropy(counts: NDArray[np.int64], low: float, high: float) -> Range:

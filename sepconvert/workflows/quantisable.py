@@ -1,6 +1,6 @@
 """A model that is ready to be quantised, simplified and with the ranges of its values in several ways; one in INT8."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sepconvert.data import Dataset
@@ -76,13 +76,16 @@ class QuantisedModel:
     check: SelfCheck | None = None
 
 
-def quantisable(opened: OpenedModel, seen: Dataset, floating: Collection[str], progress: Progress) -> QuantisableModel:
+def quantisable(
+    opened: OpenedModel, seen: Dataset, floating: Collection[str], methods: Sequence[str] | None, progress: Progress
+) -> QuantisableModel:
     """Simplify a model and find the ranges of its values.
 
     Args:
         opened: the model; stays as it is.
         seen: inputs that ranges are found on.
         floating: outputs of nodes that are to stay in floating point.
+        methods: how ranges are found; see ``find_ranges``.
         progress: told of every run.
 
     Raises:
@@ -93,7 +96,7 @@ def quantisable(opened: OpenedModel, seen: Dataset, floating: Collection[str], p
     if not nodes:
         raise ModelError(f"{opened.model.label} has no layer that can compute in INT8; leave --int8 away.")
     values = list(dict.fromkeys(value for node in nodes for value in node.values))
-    return QuantisableModel(opened, plain, tuple(nodes), find_ranges(plain, values, seen, progress=progress))
+    return QuantisableModel(opened, plain, tuple(nodes), find_ranges(plain, values, seen, methods, progress))
 
 
 def opened_quantised(model: bytes, source: OpenedModel) -> OpenedModel:

@@ -86,9 +86,8 @@ class Quantiser:
         Raises:
             ModelError: nothing of it can, or onnxruntime's quantiser gives up.
         """
-        source = quantisable(opened, self._seen, floating, self._case.request.progress)
-        methods = self._methods[:TRIED] or [*source.ranges]
-        made = {method: source.quantised(method, source.names) for method in methods}
+        source = quantisable(opened, self._seen, floating, self._methods[:TRIED] or None, self._case.request.progress)
+        made = {method: source.quantised(method, source.names) for method in source.ranges}
         errors = {method: self.error(model, self.checked) for method, model in made.items()}
         ranked = sorted(errors, key=lambda name: or_infinite(errors[name]))
         self._methods, method = self._methods or ranked, ranked[0]
