@@ -12,15 +12,22 @@ from sepconvert.graph.rewrite import Replacement, rewrite_model
 from sepconvert.graph.save import runnable
 from sepconvert.planning.plans import PlannedSite, Timed
 from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_interleaved
+from sepconvert.planning.speedup import Enough
 from sepconvert.runtime.engines import Engine, Feeds, Loaded
 from sepconvert.runtime.intervals import ratio_interval
+from sepconvert.runtime.timing import SECONDS
 from sepconvert.separable.forms import draw
 
-SECONDS = 3.0
-# With one pair of sessions; where that takes less than SECONDS, more pairs follow, because the same model differs by a
-# per cent or more from session to session.
+# With one pair of sessions. As long as there is time more pairs follow: the same model differs by a per cent or more
+# from session to session.
 EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100, reading=0.003)
 ROUGHLY = 3  # rounds
+FEWEST_PAIRS = 2
+
+
+def never(_: Timed) -> bool:
+    """Measure to the end."""
+    return False
 
 
 class ArchitectureTimer:
@@ -66,13 +73,21 @@ class ArchitectureTimer:
         (samples,) = time_interleaved([self._load(self._original)], effort)
         return WholeModelTiming(self._original, self._feeds, float(np.median(samples)))
 
-    def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
-        """Time a plan; a plan without a rewritten site compares the original with itself."""
+    def __call__(self, planned: Sequence[PlannedSite], enough: Enough = never) -> Timed:
+        """Time a plan; a plan without a rewritten site compares the original with itself.
+
+        After ``FEWEST_PAIRS`` pairs of sessions ``enough`` is asked whether what they say will do.
+        """
         candidate = self.candidate(planned)
         epochs: list[NDArray[np.float64]] = []
         end = perf_counter() + self._seconds
         while not epochs or perf_counter() < end:
             epochs.append(self._epoch(candidate))
+            if len(epochs) == FEWEST_PAIRS and enough(self._timed(epochs)):
+                break
+        return self._timed(epochs)
+
+    def _timed(self, epochs: Sequence[NDArray[np.float64]]) -> Timed:
         # As one epoch: what pairs differ by is averaged, but from three or four of them no interval can be told.
         rounds = np.concatenate(epochs)
         speedup, low, high = ratio_interval([rounds], np.random.default_rng(self._seed))

@@ -18,7 +18,9 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite, Timed
 from sepconvert.planning.within_budget import Choices, sources
 from sepconvert.progress import Progress, silent
 
-Measure = Callable[[Sequence[PlannedSite]], Timed]
+Enough = Callable[[Timed], bool]
+Measure = Callable[[Sequence[PlannedSite], Enough], Timed]
+"""Times a plan, until what is known so far is enough."""
 Picks = tuple[int, ...]
 
 MOST_ATTEMPTS = 8
@@ -27,6 +29,8 @@ SURPLUS = 1.03
 # Opened anew, the same model differs by about a per cent: one that misses by less, and by no more than its interval,
 # has not been seen to miss.
 CLOSE = 0.99
+# A plan that misses these limits by so much more need not be measured to the end: it will not be taken.
+FAR = 1.03
 # In the middle between the two.
 MIDDLE = 1.01
 # Shares of the asked speed-up that plans are looked for at, one after another, until one has not been measured yet.
@@ -171,7 +175,7 @@ class _Search:
         return select(self._figures(self._times), "ms", {}).picks
 
     def _measure(self, picks: Picks, measure: Measure) -> Timed:
-        timed, known = measure(self._choices.planned(picks)), self._measured.get(picks)
+        timed, known = measure(self._choices.planned(picks), self._far), self._measured.get(picks)
         self._measured[picks] = timed if known is None else known.pooled(timed)
         self._attempts += 1
         self._times = corrected_times(self._choices.options, list(self._measured.items()), self._before_ms)
@@ -193,6 +197,10 @@ class _Search:
     def _unsure(self, timed: Timed) -> bool:
         """Whether a measurement is off, but by less than its interval: another plan would only chase noise."""
         return not self._spent(timed) and timed.low <= MIDDLE * self._speedup <= timed.high
+
+    def _far(self, timed: Timed) -> bool:
+        """Whether a plan is so clearly too slow, or faster than need be, that more readings would change nothing."""
+        return timed.high * FAR < CLOSE * self._speedup or timed.low > FAR * SURPLUS * self._speedup
 
     def _conclude(self, measure: Measure) -> NetworkPlan:
         best = self._best()

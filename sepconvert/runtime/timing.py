@@ -31,6 +31,8 @@ from sepconvert.runtime.intervals import (
 from sepconvert.runtime.runners import warm_up
 from sepconvert.runtime.sessions import open_session
 
+SECONDS = 3.0
+"""To spend on samples of two models."""
 _LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
 _LEAST_ROUNDS, _MOST_ROUNDS = 20, 400
 _ATTEMPTS = 2  # what is unstable or not decided gets as many epochs again
@@ -47,7 +49,7 @@ def time_pair(
     *,
     rng: np.random.Generator,
     engine: Engine = ON_CPU,
-    seconds: float = 3.0,
+    seconds: float = SECONDS,
     progress: Progress = silent,
 ) -> Latency:
     """Time two models against each other (or one alone) on one device.
@@ -81,7 +83,7 @@ def time_in_turns(
     *,
     rng: np.random.Generator,
     engine: Engine = ON_CPU,
-    seconds: float = 3.0,
+    seconds: float = SECONDS,
     progress: Progress = silent,
 ) -> list[Latency]:
     """Time versions of a model against the first of them, all in one measurement.

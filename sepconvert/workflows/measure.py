@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sepconvert.verify.fidelity import Original
 
 RANDOM_SAMPLES = 8
+QUICK_SECONDS = 1.0
 FIRST_ASKED = 16  # inputs that a metric is tried on before anything is done
 
 
@@ -152,6 +153,13 @@ def feeds_to_time(opened: OpenedModel, dataset: Dataset | None, rng: np.random.G
     return next(iter(inputs.batches(wanted)))
 
 
+def seconds_of_timing(request: Request) -> float:
+    """How long two whole models are timed: with ``--quick`` a third as long."""
+    from sepconvert.runtime.timing import SECONDS
+
+    return QUICK_SECONDS if request.planning.quick else SECONDS
+
+
 def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
     """Time versions of a model against the first of them, in turns, on the first device."""
     from sepconvert.runtime.timing import time_in_turns
@@ -162,6 +170,7 @@ def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
         feeds_to_time(case.opened, case.sample, rng),
         engine=find_engine(measure.devices[0], measure.threads),
         rng=rng,
+        seconds=seconds_of_timing(case.request),
         progress=case.request.progress,
     )
 
@@ -173,15 +182,17 @@ def measure_latency(
     measure: Measure,
     seed: int,
     progress: Progress = silent,
+    seconds: float | None = None,
 ) -> list[Latency]:
-    """Time one model, or two interleaved, on every device."""
-    from sepconvert.runtime.timing import time_pair
+    """Time one model, or two interleaved, on every device, for so many seconds (default: see ``time_pair``)."""
+    from sepconvert.runtime.timing import SECONDS, time_pair
 
     rng = np.random.default_rng(seed)
     feeds = feeds_to_time(before, dataset, rng)
     first = runnable(before.model)
     second = None if after is None else runnable(after.model)
+    spent = seconds or SECONDS
+    engines = [find_engine(device, measure.threads) for device in measure.devices]
     return [
-        time_pair(first, second, feeds, engine=find_engine(device, measure.threads), rng=rng, progress=progress)
-        for device in measure.devices
+        time_pair(first, second, feeds, engine=engine, rng=rng, seconds=spent, progress=progress) for engine in engines
     ]

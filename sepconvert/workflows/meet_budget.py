@@ -13,7 +13,7 @@ from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Note, Plan
 from sepconvert.workflows.describe import describe_plan
 from sepconvert.workflows.fit import apply_fits, fit_plans
-from sepconvert.workflows.measure import measure_latency
+from sepconvert.workflows.measure import measure_latency, seconds_of_timing
 from sepconvert.workflows.meet_error import settle_error
 from sepconvert.workflows.meet_metric import settle_metric
 from sepconvert.workflows.opened import Case
@@ -171,9 +171,16 @@ def _fastest(planner: Planner, fit: NetworkFit) -> NetworkFit:
 def _measure(case: Case, found: Settled) -> tuple[Latency, ...]:
     if not case.request.measure.latency:
         return ()
+    request = case.request
     return tuple(
         measure_latency(
-            case.opened, found.judged, case.sample, case.request.measure, case.request.seed, case.request.progress
+            case.opened,
+            found.judged,
+            case.sample,
+            request.measure,
+            request.seed,
+            request.progress,
+            seconds_of_timing(request),
         )
     )
 

@@ -36,7 +36,7 @@ from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.fit import Applied
-from sepconvert.workflows.measure import feeds_to_time
+from sepconvert.workflows.measure import feeds_to_time, seconds_of_timing
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
@@ -248,7 +248,8 @@ class Planner:
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
         feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
         make = runnable if self._int8 is None else partial(as_timed_in_int8, floating=self._int8.floating)
-        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, make=make)
+        seconds = seconds_of_timing(self.request)
+        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, seconds=seconds, make=make)
 
     @property
     def _engine(self) -> Engine:

@@ -35,7 +35,7 @@ from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted,
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.keywords import check_keywords
-from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency
+from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency, seconds_of_timing
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -243,7 +243,15 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     values = input_values(judged)
     latency = list(settled.latency)
     if request.measure.latency and not latency:
-        latency = measure_latency(opened, result, case.sample, request.measure, request.seed, request.progress)
+        latency = measure_latency(
+            opened,
+            result,
+            case.sample,
+            request.measure,
+            request.seed,
+            request.progress,
+            seconds_of_timing(request),
+        )
     described = [
         replace(
             describe_result(opened, site, settled.applied, kept.get(site.output), request.forms),

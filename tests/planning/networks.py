@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.architecture import never
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption, Timed
+from sepconvert.planning.speedup import Enough
 from sepconvert.planning.within_budget import Choices
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -71,7 +73,7 @@ class Machine:
     def before_ms(self, choices: Choices) -> float:
         return self.rest + 10.0 * len(choices.sites)
 
-    def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
+    def __call__(self, planned: Sequence[PlannedSite], enough: Enough = never) -> Timed:
         self.plans.append(tuple(planned))
         before = self.rest + 10.0 * len(planned)
         after = before - self.honesty * sum(site.option.saved_ms for site in planned)

@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepconvert.errors import NothingToDoError
+from sepconvert.planning.architecture import never
 from sepconvert.planning.knapsack import select
 from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
-from sepconvert.planning.speedup import CLOSE, MOST_ATTEMPTS, SURPLUS, SpeedupOutOfReachError, plan_speedup, surplus
+from sepconvert.planning.speedup import (
+    CLOSE,
+    MOST_ATTEMPTS,
+    SURPLUS,
+    Enough,
+    SpeedupOutOfReachError,
+    plan_speedup,
+    surplus,
+)
 from sepconvert.planning.within_budget import Choices
 from tests.planning.networks import Machine, damage_of, make_choices, make_fine_choices
 
@@ -48,7 +57,7 @@ class Stopwatch:
     def before_ms(self, sites: Sequence[object]) -> float:
         return REST_MS + 10.0 * len(sites)
 
-    def __call__(self, planned: Sequence[PlannedSite]) -> Timed:
+    def __call__(self, planned: Sequence[PlannedSite], enough: Enough = never) -> Timed:
         before, speedup = self.before_ms(planned), self.truly(planned) * float(np.exp(self.noise * self._rng.normal()))
         factor = float(np.exp(2 * self.noise))
         timed = Timed(before, before / speedup, speedup, speedup / factor, speedup * factor)
@@ -187,7 +196,7 @@ def test_a_miss_within_the_interval_counts_as_met_where_nothing_better_is_found(
 def test_between_a_saving_that_is_too_little_and_one_just_above_it_that_is_enough_no_more_is_measured() -> None:
     choices, machine = make_fine_choices(), Machine()
 
-    def with_a_step(planned: Sequence[PlannedSite]) -> Timed:
+    def with_a_step(planned: Sequence[PlannedSite], enough: Enough) -> Timed:
         """A machine that jumps past all speed-ups that would do exactly."""
         timed = machine(planned)
         ratio = timed.speedup * (0.93 if timed.speedup < 2.1 else 1.1)
