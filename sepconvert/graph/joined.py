@@ -83,6 +83,18 @@ def output_parts(model: LoadedModel, shapes: Shapes) -> Parts:
     return {str(output.name): walk.parts(output) for output in model.ir.graph.outputs}
 
 
+def values_behind_parts(model: LoadedModel, shapes: Shapes) -> frozenset[str]:
+    """Names of the values between the parts and the outputs, outputs included; none where an output is its own part.
+
+    Boxes and scores that were joined have one scale in INT8, in which every score may become 0; and what is rounded
+    here no part shows. Arguments as for ``output_parts``.
+    """
+    walk = _Walk(model, shapes)
+    for output in model.ir.graph.outputs:
+        walk.parts(output)
+    return frozenset(walk.behind)
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a walk has come to, which stretch of that value it follows, and what the part is if it ends here."""
@@ -102,18 +114,23 @@ class _Walk:
         self._varying = _varying(model.ir.graph)
         self._map, self._dtypes, self._shapes = StretchMap(model, shapes), shapes.dtypes, shapes.shapes
         self._opset = model.ir.opset_imports.get("", 1)
+        self.behind: set[str] = set()
 
     def parts(self, output: ir.Value) -> tuple[OutputPart, ...]:
+        """The parts of an output; the values passed on the way to where they begin are added to ``behind``."""
         found: dict[OutputPart, bool] = {}
-        stack = [_begin(output, {})]
+        stack = [(_begin(output, {}), [str(output.name)])]
         while stack:
-            place = stack.pop()
-            behind = self._behind(place)
-            if behind is None:
+            place, passed = stack.pop()
+            before = self._behind(place)
+            if before is None:
                 counts = place.value.producer() is not None and not self._is_whole(place.value)
                 found[place.part] = found.get(place.part, False) or counts
-            else:
-                stack += reversed(behind)
+                continue
+            for other in reversed(before):
+                begins = other.part is not place.part
+                self.behind.update(passed if begins else ())
+                stack.append((other, [*([] if begins else passed), str(other.value.name)]))
         counting = tuple(part for part, counts in found.items() if counts)
         return counting or (OutputPart(str(output.name)),)
 

@@ -57,7 +57,7 @@ def prepare_int8(case: Case) -> Int8:
     Raises:
         ModelError: it is quantised already, computes in another type than float32, or cannot be quantised.
     """
-    name, start = case.opened.model.label, perf_counter()
+    name, begun = case.opened.model.label, perf_counter()
     if any(node.op_type.startswith("QLinear") or node.op_type in _QUANTISED for node in case.opened.model.ir.graph):
         raise ModelError(
             f"{name} is quantised already; pass the floating-point model that it was made from: --int8 rewrites first "
@@ -67,15 +67,21 @@ def prepare_int8(case: Case) -> Int8:
     if other is not None:
         raise ModelError(f"{name} computes in {other}, and --int8 takes float32 models; convert it.")
     quantiser = Quantiser(case)
-    alone = quantiser.with_floats(quantiser.quantise(case.opened))
+    budget, mixing = case.request.budget, quantiser.mixing(quantiser.quantise(case.opened))
+    alone, start = mixing.best(budget), mixing.start(halved(budget))
     if not case.request.measure.latency:
-        return Int8(quantiser, alone, 1.0, planned=True, seconds=perf_counter() - start)
+        return Int8(quantiser, alone, start, 1.0, planned=True, seconds=perf_counter() - begun)
     timed = time_all(case, [case.opened, alone.opened])[0]
-    speedup, seconds = timed.speedup or 1.0, perf_counter() - start
+    speedup, seconds = timed.speedup or 1.0, perf_counter() - begun
     if timed.difference != FASTER:
-        return Int8(quantiser, alone, speedup, False, seconds, (_not_faster(timed),), timed)
-    enough = case.request.budget.name == "speedup" and speedup >= case.request.budget.value
-    return Int8(quantiser, alone, speedup, not enough, seconds, timed=timed)
+        return Int8(quantiser, alone, start, speedup, False, seconds, (_not_faster(timed),), timed)
+    enough = budget.name == "speedup" and speedup >= budget.value
+    return Int8(quantiser, alone, start, speedup, not enough, seconds, timed=timed)
+
+
+def halved(budget: Budget) -> Budget:
+    """Half of a limit on the error: what INT8 may take of it where layers are rewritten too."""
+    return replace(budget, value=budget.value / 2) if budget.name == "max_error" else budget
 
 
 def _not_faster(timed: Latency) -> str:
@@ -127,7 +133,7 @@ def quantise_both(int8: Int8, case: Case, settled: Settled) -> QuantisedModel | 
     if settled.applied.opened.model is case.opened.model:
         return None
     both = settled.int8 or int8.quantiser.quantise_fitted(settled.fit, settled.applied, int8.floating)
-    return int8.quantiser.with_floats(both, int8.floating)
+    return int8.quantiser.mixing(both, int8.floating).best(case.request.budget, int8.floating)
 
 
 def choose(int8: Int8, case: Case, settled: Settled, both: QuantisedModel | None, judged: Dataset | None) -> Settled:

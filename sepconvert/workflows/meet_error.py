@@ -27,6 +27,7 @@ CLOSE_ENOUGH = 0.7
 AIM, AIM_LOWER = 0.85, 0.7
 SLOPES = (0.5, 2.0)
 MOST_HALVINGS = 4
+LEAST_ROOM = 0.1  # share of a limit that a rewrite is given where INT8 by itself takes nearly all of it
 SMALLEST = 1e-12  # an error of rounding has no logarithm worth having
 FASTEST, FEWEST = "as fast as possible", "as few MACs as possible"
 BY_MACS = Note(
@@ -59,7 +60,10 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     judge, case = Judge(case.opened, checked, case.request.seed), replace(case, calibration=fitted)
     choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
     figure, goal = ("ms", FASTEST) if planner.knows_times else ("macs", FEWEST)
-    allowed, points, tried = limit, list[Point](), list[NetworkPlan]()
+    # What INT8 loses by itself is lost already.
+    start = planner.error_by_int8
+    room = max(limit - start, LEAST_ROOM * limit)
+    allowed, points, tried = room, list[Point](), list[NetworkPlan]()
     best: Settled | None = None
     while len(tried) < MOST_FITS:
         network = _plan(choices, allowed, figure, tried)
@@ -68,16 +72,17 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
         tried.append(network)
         found = fit(case, planner, replace(network, budget={"max_error": limit, "goal": goal}))
         error = _measured(case, found, judge)
-        points.append((log(max(network.predicted["damage"], SMALLEST)), log(max(error, SMALLEST))))
+        lost = max(error - start, LEAST_ROOM * room if start else SMALLEST)
+        points.append((log(max(network.predicted["damage"], SMALLEST)), log(lost)))
         if error <= limit:
             measured = {"max_error": error, "held_out_inputs": checked.count}
             found = replace(found, plan=replace(found.plan, measured=measured))
             best = found if best is None or time_saved(found) > time_saved(best) else best
             if error >= CLOSE_ENOUGH * limit:
                 break
-        allowed = next_damage(points, limit)
+        allowed = next_damage(points, room)
     if best is None:
-        least = min((exp(error) for _, error in points), default=inf)
+        least = min((exp(error) + start for _, error in points), default=inf)
         raise NothingToDoError(_out_of_reach(case, limit, least, choices))
     return best
 
@@ -98,7 +103,7 @@ def next_damage(points: list[Point], limit: float) -> float:
 
     Args:
         points: logarithms of damage and error of the plans that were fitted; at least one.
-        limit: the largest error.
+        limit: the largest error that the plans may add.
     """
     kept = any(error <= log(limit) for _, error in points)
     wanted = log(limit * (AIM if kept else AIM_LOWER ** len(points)))

@@ -6,7 +6,7 @@ what that says; errors on inputs that nothing was fitted to, and times of the wh
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -36,6 +36,7 @@ from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.measure import Judge, feeds_to_time
 from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
 from sepconvert.workflows.opened import Case, OpenedModel
+from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisedModel
 
 MOST_PARTS, FIRST_PARTS = 32, 10
@@ -53,80 +54,104 @@ _PART, _WHOLE = Effort(0.3, 7, 200, reading=0.003), Effort(1.0, 9, 400, reading=
 ErrorOf = Callable[[OpenedModel], float | None]
 
 
-def mixed(
-    case: Case, whole: QuantisedModel, judge: ErrorOf, seen: Dataset, floating: Collection[str] = ()
-) -> QuantisedModel:
-    """Leave those layers of a model in floating point that INT8 serves least, under the budget in force.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a rewrite in INT8 starts from: outputs of nodes in floating point, and what the model errs by without it."""
 
-    Args:
-        case: the original and what is asked.
-        whole: a model all in INT8.
-        judge: the error of a model against the original, on inputs that nothing was fitted to.
-        seen: other inputs.
-        floating: outputs of nodes that stay in floating point in one of the plans.
-
-    Returns:
-        The same model with other layers in floating point, or ``whole`` where that is best or errors are not known.
-    """
-    source, parts = whole.source, _Parts(case, whole, seen)
-    if whole.error is None or parts.count < 2 or not parts.measure():
-        return whole
-    start = 0.0 if source.opened is case.opened else judge(source.opened) or 0.0
-    allowed = added_error(case.request.budget, start)
-    plans = parts.plans([] if allowed is None else [allowed], floating)
-    found, models = [], {}
-    for place, layers in enumerate(plans):
-        case.request.progress("Mixed plans", place, MOST_PLANS + CORRECTED)
-        models[layers] = parts.made(layers, whole.ranges)
-        found.append(_measured(parts, layers, models[layers], judge))
-    for place in range(CORRECTED):
-        # What was predicted may be too low: as long as none keeps the limit, less is allowed.
-        if allowed is None or min(one.error for one in found) <= case.request.budget.value:
-            break
-        case.request.progress("Mixed plans", MOST_PLANS + place, MOST_PLANS + CORRECTED)
-        allowed *= LESS
-        layers = parts.within(allowed)
-        if layers and layers not in models:
-            models[layers] = parts.made(layers, whole.ranges)
-            found.append(_measured(parts, layers, models[layers], judge))
-    case.request.progress("Mixed plans", MOST_PLANS + CORRECTED, MOST_PLANS + CORRECTED)
-    best = choose_mixture(case.request.budget, found)
-    return _with_ranges(parts, whole, models[best.layers], best, judge)
+    floating: frozenset[str]
+    error: float
 
 
-def _measured(parts: "_Parts", layers: Layers, model: OpenedModel, judge: ErrorOf) -> Mixture:
-    error = judge(model)
-    return Mixture(layers, np.inf if error is None else error, parts.predicted(layers), parts.timed(model))
+class Mixing:
+    """Leaves those layers of a model in floating point that INT8 serves least."""
 
+    def __init__(self, case: Case, whole: QuantisedModel, judge: ErrorOf, seen: Dataset) -> None:
+        """Measure what parts of the model gain and lose.
 
-def _with_ranges(
-    parts: "_Parts", whole: QuantisedModel, model: OpenedModel, best: Mixture, judge: ErrorOf
-) -> QuantisedModel:
-    """The chosen mixture, with the ranges that err least in it: those were chosen with all layers in INT8."""
-    if model is whole.opened:
-        return replace(whole, predicted=best.predicted, measured=best.measured)
-    method, error = whole.ranges, best.error
-    for other in whole.source.ranges:
-        if other == whole.ranges:
-            continue
-        again = parts.made(best.layers, other)
-        now = judge(again)
-        if now is not None and now < error:
-            model, method, error = again, other, now
-    chosen = set(parts.nodes(best.layers))
-    integer, floating = whole.source.precisions(chosen)
-    return replace(
-        whole,
-        opened=model,
-        integer=integer,
-        floating=floating,
-        ranges=method,
-        error=error,
-        left=tuple(layer.name for place, layer in enumerate(parts.layers) if place not in best.layers),
-        left_outputs=frozenset(name for node in whole.source.nodes if node.name not in chosen for name in node.outputs),
-        predicted=best.predicted,
-        measured=best.measured,
-    )
+        Args:
+            case: the original.
+            whole: a model all in INT8.
+            judge: the error of a model against the original, on inputs that nothing was fitted to.
+            seen: other inputs.
+        """
+        self._case, self._whole, self._judge = case, whole, judge
+        self._parts = _Parts(case, whole, seen)
+        self._models: dict[Layers, OpenedModel] = {}
+        self._found: dict[Layers, Mixture] = {}
+        self._matters = whole.error is not None and self._parts.count > 1 and self._parts.measure()
+
+    def best(self, budget: Budget, floating: Collection[str] = ()) -> QuantisedModel:
+        """Return the model that serves a budget best; the one all in INT8 where that is, or where no error is known.
+
+        ``floating`` are outputs of nodes that stay in floating point in one of the plans.
+        """
+        if not self._matters:
+            return self._whole
+        return self._with_ranges(self._chosen(budget, floating))
+
+    def start(self, budget: Budget) -> Start:
+        """Return what serves a budget best as it is when layers are rewritten."""
+        source, error = self._whole.source, self._whole.error or 0.0
+        if not self._matters:
+            return Start(self._whole.floating, error)
+        best = self._chosen(budget, ())
+        chosen = set(self._parts.nodes(best.layers))
+        return Start(source.precisions(chosen)[1] | source.outputs_beside(chosen), best.error)
+
+    def _chosen(self, budget: Budget, floating: Collection[str]) -> Mixture:
+        source, progress = self._whole.source, self._case.request.progress
+        before = 0.0 if source.opened is self._case.opened else self._judge(source.opened) or 0.0
+        allowed = added_error(budget, before)
+        for place, layers in enumerate(self._parts.plans([] if allowed is None else [allowed], floating)):
+            progress("Mixed plans", place, MOST_PLANS + CORRECTED)
+            self._measure(layers)
+        for place in range(CORRECTED):
+            # What was predicted may be too low: as long as none keeps the limit, less is allowed.
+            if allowed is None or min(one.error for one in self._found.values()) <= budget.value:
+                break
+            progress("Mixed plans", MOST_PLANS + place, MOST_PLANS + CORRECTED)
+            allowed *= LESS
+            layers = self._parts.within(allowed)
+            if layers:
+                self._measure(layers)
+        progress("Mixed plans", MOST_PLANS + CORRECTED, MOST_PLANS + CORRECTED)
+        return choose_mixture(budget, [*self._found.values()])
+
+    def _measure(self, layers: Layers) -> None:
+        if layers in self._found:
+            return
+        model = self._models[layers] = self._parts.made(layers, self._whole.ranges)
+        error = self._judge(model)
+        known = np.inf if error is None else error
+        self._found[layers] = Mixture(layers, known, self._parts.predicted(layers), self._parts.timed(model))
+
+    def _with_ranges(self, best: Mixture) -> QuantisedModel:
+        """The chosen mixture, with the ranges that err least in it: those were chosen with all layers in INT8."""
+        parts, whole, model = self._parts, self._whole, self._models[best.layers]
+        if model is whole.opened:
+            return replace(whole, predicted=best.predicted, measured=best.measured)
+        method, error = whole.ranges, best.error
+        for other in whole.source.ranges:
+            if other == whole.ranges:
+                continue
+            again = parts.made(best.layers, other)
+            now = self._judge(again)
+            if now is not None and now < error:
+                model, method, error = again, other, now
+        chosen = set(parts.nodes(best.layers))
+        integer, floating = whole.source.precisions(chosen)
+        return replace(
+            whole,
+            opened=model,
+            integer=integer,
+            floating=floating,
+            ranges=method,
+            error=error,
+            left=tuple(layer.name for place, layer in enumerate(parts.layers) if place not in best.layers),
+            left_outputs=whole.source.outputs_beside(chosen),
+            predicted=best.predicted,
+            measured=best.measured,
+        )
 
 
 class _Parts:

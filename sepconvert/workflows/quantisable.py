@@ -40,6 +40,10 @@ class QuantisableModel:
         """Return the model with the nodes of these names in INT8."""
         return opened_quantised(quantised(self.plain, self.ranges[ranges], names, types_here()), self.opened)
 
+    def outputs_beside(self, chosen: Collection[str]) -> frozenset[str]:
+        """What the nodes compute that could be in INT8 and are not among the chosen."""
+        return frozenset(name for node in self.nodes if node.name not in chosen for name in node.outputs)
+
     def precisions(self, chosen: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Outputs of the model's nodes that compute in INT8, and of those that do not; nodes keep their names."""
         left = set(node_names(self.plain).values())

@@ -8,13 +8,14 @@ import numpy as np
 
 from sepconvert.data import Dataset
 from sepconvert.fitting.results import NetworkFit
+from sepconvert.graph.joined import values_behind_parts
 from sepconvert.graph.load import load_bytes
 from sepconvert.record import Latency
 from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import Judge
-from sepconvert.workflows.mixing import mixed
+from sepconvert.workflows.mixing import Mixing, Start
 from sepconvert.workflows.opened import CHECKED, Case, OpenedModel
 from sepconvert.workflows.quantisable import QuantisedModel, quantisable
 
@@ -42,6 +43,7 @@ class Quantiser:
         rng, whole = np.random.default_rng(case.request.seed), case.calibration
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
+        self._tail = values_behind_parts(case.opened.model, case.opened.shapes)
         self._judge = Judge(case.opened, self.checked, case.request.seed)
         self._fitted, self._seen = seen, seen.sample(SEEN, rng)
         self._refits: list[float] = []
@@ -70,7 +72,7 @@ class Quantiser:
             self._fitted,
             types_here(),
             rng=rng,
-            floating=frozenset(floating),
+            floating=self._tail.union(floating),
             progress=request.progress,
         )
         self._refits.append(perf_counter() - start)
@@ -81,12 +83,14 @@ class Quantiser:
     def quantise(self, opened: OpenedModel, floating: Collection[str] = ()) -> QuantisedModel:
         """Return a version of the model in INT8, wherever it can compute so.
 
-        Nodes of which an output is among ``floating`` are left as they are.
+        Nodes of which an output is among ``floating`` are left as they are, and so is what stands between the model's
+        outputs and what they are judged by.
 
         Raises:
             ModelError: nothing of it can, or onnxruntime's quantiser gives up.
         """
-        source = quantisable(opened, self._seen, floating, self._methods[:TRIED] or None, self._case.request.progress)
+        methods, progress = self._methods[:TRIED] or None, self._case.request.progress
+        source = quantisable(opened, self._seen, self._tail.union(floating), methods, progress)
         made = {method: source.quantised(method, source.names) for method in source.ranges}
         errors = {method: self.error(model, self.checked) for method, model in made.items()}
         ranked = sorted(errors, key=lambda name: or_infinite(errors[name]))
@@ -94,13 +98,13 @@ class Quantiser:
         integer, rest = source.precisions(source.names)
         return QuantisedModel(made[method], integer, rest, method, errors[method], source)
 
-    def with_floats(self, made: QuantisedModel, floating: Collection[str] = ()) -> QuantisedModel:
-        """Return the model with those layers in floating point that INT8 serves least, under the budget in force.
+    def mixing(self, made: QuantisedModel, floating: Collection[str] = ()) -> Mixing:
+        """Return what tells which layers of the model INT8 serves least, and leaves them in floating point.
 
         Where ``floating`` were left out of it, they may come back in.
         """
         whole = replace(self.quantise(made.source.opened), refitted=made.refitted) if floating else made
-        return mixed(self._case, whole, lambda opened: self.error(opened, self.checked), self._seen, floating)
+        return Mixing(self._case, whole, lambda opened: self.error(opened, self.checked), self._seen)
 
     def checked_layers(self, quantised: QuantisedModel) -> QuantisedModel:
         """Return the model with the verdict on its layers, which are held to the rounding that their scales allow.
@@ -125,13 +129,14 @@ class Quantiser:
 class Int8:
     """What INT8 gives by itself, and how to make it.
 
-    ``speedup`` is of the original in INT8 against the original, on the first device; 1 where nothing is measured.
-    ``timed`` is that measurement. ``planned`` says whether plans are made as things are in INT8, ``warnings`` why not.
-    ``seconds`` is how long it took to find out.
+    ``start`` is what a rewrite in INT8 starts from. ``speedup`` is of the original in INT8 against the original, on the
+    first device; 1 where nothing is measured. ``timed`` is that measurement. ``planned`` says whether plans are made as
+    things are in INT8, ``warnings`` why not. ``seconds`` is how long it took to find out.
     """
 
     quantiser: Quantiser
     alone: QuantisedModel
+    start: Start
     speedup: float
     planned: bool
     seconds: float
@@ -140,8 +145,8 @@ class Int8:
 
     @property
     def floating(self) -> frozenset[str]:
-        """Outputs of nodes that stay in floating point where nothing is rewritten, also after scales were folded."""
-        return self.alone.floating | self.alone.left_outputs
+        """Outputs of nodes that stay in floating point where layers are rewritten, also after scales were folded."""
+        return self.start.floating
 
 
 def or_infinite(error: float | None) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sepconvert.graph.joined import OutputPart, output_parts
+from sepconvert.graph.joined import OutputPart, output_parts, values_behind_parts
 from sepconvert.graph.load import load_bytes
 from sepconvert.graph.shapes import infer_shapes
 
@@ -171,3 +171,25 @@ def test_places_and_comparisons_lead_to_the_scores_that_they_come_from() -> None
     assert classes_of("float[N,4] x", "bool[N,4] y", body) == {"a": None}
     body = "a = Relu (x) b = Abs (x) y = Less (b, a)"  # of two that vary, neither is the score
     assert classes_of("float[N,4] x", "bool[N,4] y", body) == {"y": None}
+
+
+def behind(inputs: str, outputs: str, body: str) -> set[str]:
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => ({outputs}) {{ {body} }}'
+    )
+    model = load_bytes(proto.SerializeToString())
+    return set(values_behind_parts(model, infer_shapes(model)))
+
+
+def test_what_stands_between_parts_and_outputs_is_named() -> None:
+    assert behind("float[N,4] x", "float[N,4] y", "a = Relu (x) y = Neg (a)") == set()
+    assert behind("float[N,4] x", "float[N,4] y", "a = Relu (x) y = Identity (a)") == set()
+    assert behind("float[N,4] x", "float[N,4] y", "a = Relu (x) b = Sigmoid (a) y = Identity (b)") == {"b", "y"}
+    body = """
+        a = Relu (x) moved = Transpose <perm = [0, 2, 1]> (a) b = Abs (x) s = Sigmoid (b)
+        turned = Transpose <perm = [0, 2, 1]> (s) both = Concat <axis = 2> (moved, turned)
+        y = Transpose <perm = [0, 2, 1]> (both)"""
+    found = behind("float[N,4,2] x", "float[N,8,2] y", body)
+    assert found == {"y", "both", "turned", "s"}  # a part begins at "moved", and at what the Sigmoid takes
+    body = "a = Relu (x) best = ArgMax <axis = 1, keepdims = 0> (a) y = Cast <to = 1> (best)"
+    assert "y" in behind("float[N,4] x", "float[N] y", body)
