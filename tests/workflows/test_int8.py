@@ -14,6 +14,7 @@ from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.save import model_bytes
 from sepconvert.planning.plans import Timed
 from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, SelfCheck
+from sepconvert.runtime.sessions import run_model
 from sepconvert.workflows import Measure, Planning
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.int8 import KEPT, _nothing, best_alternative
@@ -180,6 +181,28 @@ def test_layers_that_carry_the_error_stay_in_floating_point_and_the_record_names
     assert (alone.error or 1) < 0.02
     layers = {layer.output: layer.precision for layer in (*record.sites, *record.skipped)}
     assert layers == {"body": "int8", "twins": "float32", "difference": "float32"}
+
+
+def test_boxes_and_scores_that_are_joined_are_judged_apart_and_no_score_is_rounded_by_the_boxes_scale(
+    tmp_path: Path,
+) -> None:
+    net, rng = Net(6), np.random.default_rng(0)
+    body = net.relu(net.conv("body", "image", 6, 16))
+    boxes = net.add("Mul", "boxes", net.conv("near", body, 16, 4), net.tensor("pixels", np.full(1, 300.0)))
+    scores = net.add("Sigmoid", "scores", net.conv("likely", body, 16, 3))
+    net.add("Concat", "found", boxes, scores, axis=1)
+    model, data, output = tmp_path / "detector.onnx", tmp_path / "data.npz", tmp_path / "out.onnx"
+    model.write_bytes(model_bytes(net.build("found")))
+    images = rng.normal(size=(60, 6, 12, 12)).astype(np.float32)
+    np.savez(data, image=images)
+    untouched = Planning(cache=False, int8=True, exclude=["*"])
+    record = sepconvert.rewrite(model, output, data=data, measure=UNTIMED, planning=untouched, max_error=0.05).record
+    assert record.fidelity is not None
+    (found,) = record.fidelity.outputs
+    assert [part.name for part in found.parts] == ["boxes", "likely"]
+    assert not any("judged as a whole" in warning for warning in record.warnings)
+    before, after = (run_model(path.read_bytes(), {"image": images[:4]})["found"][:, 4:] for path in (model, output))
+    assert np.mean((before - after) ** 2) < 0.05 * np.var(before)
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@ import pytest
 import sepconvert
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.save import model_bytes
-from sepconvert.workflows import Measure, Planning, mixing
+from sepconvert.workflows import Measure, Planning, int8, mixing, tune_int8
+from sepconvert.workflows.int8 import choose
 from sepconvert.workflows.mixing import CORRECTED, MOST_PARTS, MOST_PLANS
 from sepconvert.workflows.mixture import Mixture, choose_mixture
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisableModel
+from sepconvert.workflows.quantiser import Int8
 from tests.fitting.nets import Net
+from tests.workflows.test_int8 import cancelling
 
 
 def mixture(layers: int, time: float, error: float) -> Mixture:
@@ -55,6 +58,19 @@ def test_what_was_measured_counts_before_what_was_predicted() -> None:
     assert Mixture(frozenset([1]), 0.0, predicted=0.1, measured=None).time == 0.1
 
 
+def test_a_rewrite_starts_from_what_keeps_half_of_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[Int8] = []
+    monkeypatch.setattr(int8, "choose", lambda found, *given: (known.append(found), choose(found, *given))[1])
+    monkeypatch.setattr(tune_int8, "choose", int8.choose)
+    model, data = cancelling(tmp_path)
+    untouched = Planning(cache=False, int8=True, exclude=["*"])
+    sepconvert.rewrite(model, data=data, measure=Measure(latency=False), planning=untouched, max_error=0.02)
+    (found,) = known
+    assert found.alone.error is not None
+    assert found.start.error <= 0.01
+    assert found.alone.floating <= found.start.floating
+
+
 def test_of_a_deep_network_no_more_parts_and_plans_are_made_than_are_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,9 +89,9 @@ def test_of_a_deep_network_no_more_parts_and_plans_are_made_than_are_allowed(
 
     monkeypatch.setattr(QuantisableModel, "quantised", counted)
     monkeypatch.setattr(mixing, "SAMPLED", 4)
-    int8 = Planning(cache=False, int8=True, exclude=["*"])
+    untouched = Planning(cache=False, int8=True, exclude=["*"])
     with suppress(NothingToDoError):  # random layers one after another err a lot, whatever is left in floating point
-        sepconvert.rewrite(model, data=data, measure=Measure(latency=False), planning=int8, max_error=0.5)
-    # Four kinds of ranges of everything, then parts, plans, and other ranges of the one chosen.
-    assert len(sizes) <= 4 + MOST_PARTS + MOST_PLANS + CORRECTED + 3
+        sepconvert.rewrite(model, data=data, measure=Measure(latency=False), planning=untouched, max_error=0.5)
+    # Four kinds of ranges of everything, then parts, plans for the limit and for half of it, and other ranges of one.
+    assert len(sizes) <= 4 + MOST_PARTS + 2 * (MOST_PLANS + CORRECTED) + 3
     assert min(sizes) < max(sizes) / 20  # single layers were told apart
