@@ -26,7 +26,7 @@ PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
 FIT_SHARE = 1.0
 """A fit's time by a profile's: 0.6 to 2.1 in the records of four networks (``reports/README.md``)."""
 INT8_SHARE = 1.5
-"""Time of fitting again in INT8 by a fit's: 1.1 to 2.0 on three networks (``python -m tests.benchmarks.int8_error``)."""
+"""Time of fitting again in INT8 by a fit's: 1.1 to 2.0 on three (``python -m tests.benchmarks.int8_error``)."""
 _ALIKE = 0.1
 """Share of a profile's or a fit's time that is taken to be the same at every layer."""
 _LEAST_DONE = 0.08  # of a stage whose steps take very different times, before it tells how long it takes

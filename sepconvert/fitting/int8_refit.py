@@ -29,7 +29,6 @@ from sepconvert.progress import Progress, silent
 from sepconvert.runtime.quantise import IntegerTypes, Range, quantisable_nodes, quantised
 from sepconvert.runtime.sessions import Arrays, Session, open_session
 from sepconvert.runtime.simplify import simplified
-from sepconvert.separable.rounding import BITS
 
 RANGE_INPUTS = 256
 """Inputs on which the ranges of a part are measured."""
@@ -106,7 +105,7 @@ class _QuantisedWalk(Walk):
     def _settle(self, plan: SitePlan, row_scale: NDArray[np.float64], sample: SiteSample) -> SiteFit:
         weight = read_kernel(self._model, plan.site).astype(np.float64)
         seen = SiteData(plan.site, weight, constant_bias(self._model, plan.site), row_scale, sample)
-        known, bits = self._fits[plan.site.output], BITS - 1 if self._types.reduced else BITS
+        known, bits = self._fits[plan.site.output], self._types.weight_bits
         if known.factors is None and plan.site.product in self._floating:
             bits = _FLOAT_BITS
         return settle_rounded(known, seen, bits)

@@ -98,12 +98,19 @@ class SiteProfile:
 
     ``sensitivities`` are relative errors of the outputs' parts over what is ``felt`` of the site's, by the part's name;
     a part that is not named does not react. Empty where nothing was measured, and then damage is the site's own error.
-    ``told_at`` is the site's error in what was measured.
+    ``told_at`` is the site's error in what was measured. ``rounded`` are the curves of a site whose weights and inner
+    values are integers, where these were asked for.
     """
 
     curves: Mapping[str, ErrorCurve]
     sensitivities: Mapping[str, float] = field(default_factory=dict)
     told_at: float = 0.0
+    rounded: Mapping[str, ErrorCurve] = field(default_factory=dict)
+
+    @property
+    def in_integers(self) -> "SiteProfile":
+        """The same site where it computes in integers, as far as that is known."""
+        return replace(self, curves={**self.curves, **self.rounded})
 
     def error(self, form: str, rank: int) -> float:
         """Predicted relative error of the site."""

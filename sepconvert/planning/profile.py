@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from operator import attrgetter
 from threading import Thread
 from time import sleep
@@ -41,6 +42,7 @@ from sepconvert.separable.groups import (
     mean_output,
     problems_error,
 )
+from sepconvert.separable.rounding import equalised, inner_noise, outputs_in_steps, rounded_factors
 from sepconvert.separable.threads import one_blas_thread
 
 EFFORT = ProfileEffort()
@@ -135,12 +137,20 @@ def _profile(task: SiteTask) -> SiteProfile:
         for ridge in effort.ridges(geometry)
     ]
     fits = {form: [_fit(task, problems, form, rank) for rank in ranks] for form, ranks in task.ranks.items()}
-    curves = {}
+    curves, rounded = {}, {}
     for form, found in fits.items():
         if form in task.forms:
-            left = _left_by_more_steps(task, found[(len(found) - 1) // 2])
-            curves[form] = ErrorCurve(task.ranks[form], tuple(left * fit.error for fit in found))
-    return SiteProfile(curves, *_sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])]))
+            middle = found[(len(found) - 1) // 2]
+            left = _left_by_more_steps(task, middle)
+            errors = tuple(left * fit.error for fit in found)
+            curves[form] = ErrorCurve(task.ranks[form], errors)
+            if effort.bits is not None:
+                # Noise differs less between ranks than errors do, and at low ranks these hide it.
+                noises = {fit.factors.rank: _by_rounding(task, fit, effort.bits) for fit in (middle, found[-1])}
+                noise = np.interp(task.ranks[form], sorted(noises), [noises[rank] for rank in sorted(noises)])
+                rounded[form] = ErrorCurve(task.ranks[form], tuple(map(float, errors + noise)))
+    told = _sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])])
+    return SiteProfile(curves, *told, rounded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,29 @@ def _left_by_more_steps(task: SiteTask, middle: _Probe) -> float:
         return 1.0
     more = _judged(task, problems, improve_groups(problems, middle.factors, further))
     return min(1.0, more.error / middle.error)
+
+
+def _by_rounding(task: SiteTask, fit: _Probe, bits: int) -> float:
+    """By how much a fit errs more where its weights, and the values between its factors, become integers.
+
+    It is fitted again with that noise, as the final fits are, and the better one counts.
+    """
+    geometry, judge = task.replay.site.geometry, task.judge
+    noise = inner_noise(equalised(fit.factors, geometry, judge.patches), geometry, judge.patches)
+    noisy = tuple(problem.with_rounding(noise) for problem in fit.problems)
+    evaluations = task.effort.evaluations_at(noisy[0], fit.factors.form, fit.factors.rank)
+    steps = ceil(task.effort.rounded_evaluations * evaluations)
+    tried = (fit.factors, improve_groups(noisy, fit.factors, steps))
+    least = min(_rounded_error(task, factors, bits) for factors in tried)
+    return max(least - fit.error, 0.0)
+
+
+def _rounded_error(task: SiteTask, factors: Factors, bits: int) -> float:
+    geometry, judge = task.replay.site.geometry, task.judge
+    made = rounded_factors(equalised(factors, geometry, judge.patches), geometry, bits)
+    outputs = outputs_in_steps(made, geometry, judge.patches)
+    shares = judge.errors_of(outputs + groups_bias(task.moments, reconstruct(made)))
+    return 0.0 if shares is None else float(shares.sum())
 
 
 def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> tuple[dict[str, float], float]:

@@ -65,6 +65,7 @@ class _PlainProfile:
     curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
     sensitivities: dict[str, float]
     told_at: float
+    rounded: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
 def _to_plain(profile: SiteProfile) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def _to_plain(profile: SiteProfile) -> dict[str, Any]:
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
         "sensitivities": dict(profile.sensitivities),
         "told_at": profile.told_at,
+        "rounded": {form: [curve.ranks, curve.errors] for form, curve in profile.rounded.items()},
     }
 
 
@@ -79,7 +81,8 @@ def _from_plain(plain: _PlainProfile) -> SiteProfile:
     if not plain.curves.keys() <= FORMS.keys():
         raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
     curves = {form: ErrorCurve(*curve) for form, curve in plain.curves.items()}
-    return SiteProfile(curves, plain.sensitivities, plain.told_at)
+    rounded = {form: ErrorCurve(*curve) for form, curve in plain.rounded.items()}
+    return SiteProfile(curves, plain.sensitivities, plain.told_at, rounded)
 
 
 def _code() -> str:

@@ -30,7 +30,8 @@ class ProfileEffort:
     would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is looked
     at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first convolution
     one ridge and the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans spared that
-    site for nothing.
+    site for nothing. With ``bits``, of weights that are integers, errors of the forms are also told as rounding leaves
+    them, after ``rounded_evaluations`` of each fit's as many more with its noise.
     """
 
     inputs: int = 96
@@ -52,6 +53,8 @@ class ProfileEffort:
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30
+    bits: int | None = None
+    rounded_evaluations: float = 0.5
 
     def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
         """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part.

@@ -38,6 +38,11 @@ class IntegerTypes:
     activations: str = "uint8"
     reduced: bool = False
 
+    @property
+    def weight_bits(self) -> int:
+        """Of a weight, its sign included."""
+        return 7 if self.reduced else 8
+
 
 @dataclass(frozen=True, slots=True)
 class QuantisableNode:

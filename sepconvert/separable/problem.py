@@ -186,6 +186,12 @@ class Problem:
         cross = None if self.cross is None else (self.cross + more * self.original).astype(self.dtype)
         return replace(self, gram=gram, cross=cross, lift=self.lift + more)
 
+    def with_rounding(self, noise: float) -> "Problem":
+        """The same problem with ``rounding``; what is known of it already does not depend on that."""
+        made = replace(self, rounding=noise)
+        vars(made).update({name: known for name, known in vars(self).items() if name not in vars(made)})
+        return made
+
     def times_gram(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Multiply kernels (n, C, K) by the gram matrix from the right: (n, C, K)."""
         if isinstance(self.gram, Stationary):

@@ -48,9 +48,14 @@ def seen(request: Request, calibration: Dataset | None) -> Dataset | None:
     return calibration.sample(INPUTS, np.random.default_rng(request.seed))
 
 
-def profile_effort(request: Request) -> ProfileEffort:
-    """How much a profile looks at."""
-    return _PROFILE if request.planning.quick else EFFORT
+def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:
+    """How much a profile looks at; ``int8``: at what rounding costs, too."""
+    effort = _PROFILE if request.planning.quick else EFFORT
+    if not int8:
+        return effort
+    from sepconvert.runtime.quantise import types_here
+
+    return replace(effort, bits=types_here().weight_bits)
 
 
 def refit_settings(request: Request) -> RefitSettings:

@@ -124,8 +124,15 @@ class Planner:
     @cached_property
     def profiles(self) -> Mapping[str, SiteProfile]:
         """Errors of all sites and how sensitive the network is to them: from data, else from the weights."""
+        if self._int8 is None:
+            return self._profiles
+        integer = {site.output for site in self.case.sites if site.product not in self._int8.floating}
+        return {name: profile.in_integers if name in integer else profile for name, profile in self._profiles.items()}
+
+    @cached_property
+    def _profiles(self) -> Mapping[str, SiteProfile]:
         with self.timed("profile"):
-            return find_profiles(self.case, self.warnings.append)
+            return find_profiles(self.case, self.warnings.append, int8=self._int8 is not None)
 
     @cached_property
     def choices_by_cost(self) -> Choices:
@@ -233,7 +240,7 @@ class Planner:
         """A planner of the same case that leaves INT8 away; what does not depend on it is shared."""
         plain = Planner(self.case)
         plain.warnings, plain.seconds = self.warnings, self.seconds
-        plain.__dict__ |= {"profiles": self.profiles}
+        plain.__dict__ |= {"_profiles": self._profiles}
         return plain
 
     def without_data(self) -> "Planner":

@@ -164,6 +164,23 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     assert 0 < profile.told_at <= SMALL_ERROR
 
 
+def test_rounding_adds_to_what_forms_leave_and_more_the_fewer_bits_there_are(tasks: list[SiteTask]) -> None:
+    ranks = {"pw_dw_pw": (24, 48), "spatial": (16, 32)}
+
+    def rounded(bits: int | None) -> SiteProfile:
+        return profile_site(replace(tasks[1], ranks=ranks, probing=(), effort=replace(LIGHT, bits=bits)))
+
+    plain, eight, four = (rounded(bits) for bits in (None, 8, 4))
+    assert plain.rounded == {}
+    assert plain.in_integers.curves == plain.curves == eight.curves
+    for form, curve in plain.curves.items():
+        for rank in ranks[form]:
+            assert curve.at(rank) < eight.in_integers.error(form, rank) < four.in_integers.error(form, rank)
+    # The inner channels of pw-dw-pw cancel.
+    noises = {form: eight.in_integers.error(form, r[1]) - plain.error(form, r[1]) for form, r in ranks.items()}
+    assert noises["pw_dw_pw"] > noises["spatial"]
+
+
 def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[SiteTask]) -> None:
     task = replace(tasks[1], ranks={"pw_dw_pw": (1, 2)})
     profile = profile_site(task)

@@ -22,7 +22,7 @@ from sepconvert.workflows.sources import find_source
 
 FOUND = {
     "a": SiteProfile({"dw_pw": ErrorCurve((1, 3), (0.5, 0.125))}, {"boxes": 0.1, "scores[:, 4:]": 0.5}),
-    "b": SiteProfile({"spatial": ErrorCurve((8,), (1e-7,))}),
+    "b": SiteProfile({"spatial": ErrorCurve((8,), (1e-7,))}, rounded={"spatial": ErrorCurve((8,), (1e-4,))}),
 }
 FALLING_RANKS = '{"a": {"curves": {"dw_pw": [[2, 1], [0, 0]]}, "sensitivities": {}, "told_at": 0}}'
 

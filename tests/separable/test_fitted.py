@@ -182,6 +182,20 @@ def test_scaling_the_input_by_a_constant_leaves_the_kernel_unchanged(form, case,
 
 
 @settings(deadline=None, max_examples=40)
+@given(form=forms, case=cases(), data=st.data())
+def test_a_problem_with_rounding_is_the_one_that_was_made_with_it(form, case, data):
+    geometry, weight, moments = case
+    rank = rank_between(data, form, geometry)
+    made, asked = (make_problem(moments, weight, geometry, 1e-2, rounding=noise) for noise in (0.1, 0.0))
+    fit(asked, form, rank)  # what is known of it is taken over
+    later = asked.with_rounding(0.1)
+    assert (asked.rounding, later.rounding) == (0.0, 0.1)
+    found = [fit(problem, form, rank).factors for problem in (made, later)]
+    for name, array in found[0].arrays.items():
+        np.testing.assert_array_equal(array, found[1].arrays[name])
+
+
+@settings(deadline=None, max_examples=40)
 @given(form=forms, case=cases(), data=st.data(), rounding=st.sampled_from([0.0, 1e-3, 0.1]))
 def test_the_gradient_of_every_search_is_the_slope_of_its_value(form, case, data, rounding):
     geometry, weight, moments = case

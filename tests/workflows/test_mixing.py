@@ -2,6 +2,8 @@
 
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,13 +11,18 @@ import pytest
 import sepconvert
 from sepconvert.errors import NothingToDoError
 from sepconvert.graph.save import model_bytes
+from sepconvert.planning.damage import ErrorCurve, SiteProfile
 from sepconvert.workflows import Measure, Planning, mixing, tune_int8
 from sepconvert.workflows.int8 import choose
 from sepconvert.workflows.mixing import CORRECTED, MOST_PARTS, MOST_PLANS
 from sepconvert.workflows.mixture import Mixture, choose_mixture
+from sepconvert.workflows.opened import Case, open_model
 from sepconvert.workflows.options import Budget
+from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.quantisable import QuantisableModel
 from sepconvert.workflows.quantiser import Int8
+from sepconvert.workflows.request import Request
+from sepconvert.workflows.sources import find_source
 from tests.fitting.nets import Net
 
 
@@ -105,3 +112,20 @@ def test_of_a_deep_network_no_more_parts_and_plans_are_made_than_are_allowed(
     # Four kinds of ranges of everything, then parts, plans for the limit and for half of it, and other ranges of one.
     assert len(sizes) <= 4 + MOST_PARTS + 2 * (MOST_PLANS + CORRECTED) + 3
     assert min(sizes) < max(sizes) / 20  # single layers were told apart
+
+
+def test_plans_in_int8_count_what_rounding_adds_where_a_site_computes_so(resnet: Path) -> None:
+    request = Request(model=str(resnet), data="", measure=Measure(latency=False))
+    opened = open_model(find_source(resnet), request, {})
+    first, second = opened.found.sites[:2]
+    curves, rounded = {"spatial": ErrorCurve((8,), (0.01,))}, {"spatial": ErrorCurve((8,), (0.02,))}
+    known = {site.output: SiteProfile(curves, rounded=rounded) for site in (first, second)}
+    in_int8 = cast(Int8, SimpleNamespace(floating=frozenset([second.product])))
+
+    def errors(int8: Int8 | None) -> list[float]:
+        planner = Planner(Case(request, opened, [first, second], None, None), int8)
+        planner.__dict__ |= {"_profiles": known}
+        return [planner.profiles[site.output].error("spatial", 8) for site in (first, second)]
+
+    assert errors(None) == [0.01, 0.01]
+    assert errors(in_int8) == [0.02, 0.01]
