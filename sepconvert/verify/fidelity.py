@@ -42,13 +42,13 @@ class FidelityResult:
 
 
 class Original:
-    """The model that one other, or one after another, is compared with.
+    """The model that others are compared with, one after another.
 
     Its answers to a data set are kept and given again, as far as ``KEPT_BYTES`` go, so that it need not run for each.
     """
 
-    def __init__(self, model: bytes | Path, *, device: str = "cpu", threads: int = 1) -> None:
-        """Open it, on a device and with so many threads.
+    def __init__(self, model: bytes | Path, *, device: str = "cpu", threads: int = 1, keeps: bool = True) -> None:
+        """Open it, on a device and with so many threads; where it is asked but once, it need not keep anything.
 
         Raises:
             ModelError: it cannot be loaded.
@@ -58,7 +58,7 @@ class Original:
         self._session: Session | None = self._open()
         self._answered: Dataset | None = None
         self._kept: dict[tuple[int, int, tuple[str, ...]], Arrays] = {}
-        self._room = KEPT_BYTES
+        self._all_room = self._room = KEPT_BYTES if keeps else 0
 
     @property
     def session(self) -> Session:
@@ -76,7 +76,7 @@ class Original:
             yield from self._answers_apart(dataset, size, names)
             return
         if self._answered is not dataset:
-            self._answered, self._room = dataset, KEPT_BYTES
+            self._answered, self._room = dataset, self._all_room
             self._kept.clear()
         for place, feeds in enumerate(dataset.batches(size)):
             key = place, size, tuple(names)
@@ -139,7 +139,9 @@ def measure_fidelity(
         ModelError: the models' inputs or outputs do not correspond, or a model cannot run.
         DataError: an input cannot be read, or the metric fails.
     """
-    original = before if isinstance(before, Original) else Original(before, device=device, threads=threads)
+    original = before
+    if not isinstance(original, Original):
+        original = Original(original, device=device, threads=threads, keeps=False)
     first = original.session
     second = open_session(after, device=device, threads=threads, arena=False)
     pairs = pair_outputs(first, second, parts, parts if parts_after is None else parts_after, outputs)

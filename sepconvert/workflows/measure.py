@@ -42,15 +42,15 @@ def measure_fidelity(
     metric: "Metric | None" = None,
 ) -> tuple[Fidelity | None, list[str]]:
     """Run both models on the same inputs and compare every output; see ``Judge``."""
-    return Judge(before, dataset, seed)(after, progress, metric)
+    return Judge(before, dataset, seed, keeps=False)(after, progress, metric)
 
 
 class Judge:
-    """Compares one model, or one after another, with an original that runs once: every output, and what it joins."""
+    """Compares models, one after another, with an original that runs once: every output, and what it joins."""
 
-    def __init__(self, before: OpenedModel, dataset: Dataset | None, seed: int) -> None:
-        """Take the original and the inputs; None for random ones of a seed."""
-        self._before = before
+    def __init__(self, before: OpenedModel, dataset: Dataset | None, seed: int, *, keeps: bool = True) -> None:
+        """Take the original and the inputs; None for random ones of a seed. ``keeps``: see ``Original``."""
+        self._before, self._keeps = before, keeps
         if dataset is None and all(is_full(info.used_shape) for info in before.shapes.inputs):
             dataset = random_inputs(before.shapes.inputs, RANDOM_SAMPLES, np.random.default_rng(seed))
         self.dataset = dataset
@@ -90,7 +90,7 @@ class Judge:
     def _original(self) -> "Original":
         from sepconvert.verify.fidelity import Original
 
-        return Original(_exposing(self._before, self._parts))
+        return Original(_exposing(self._before, self._parts), keeps=self._keeps)
 
     @cached_property
     def _parts(self) -> Parts:
