@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
@@ -58,7 +59,8 @@ class Original:
         self._session: Session | None = self._open()
         self._answered: Dataset | None = None
         self._kept: dict[tuple[int, int, tuple[str, ...]], Arrays] = {}
-        self._all_room = self._room = KEPT_BYTES if keeps else 0
+        self._all_room: float = KEPT_BYTES if keeps else 0
+        self._room: float = self._all_room
 
     @property
     def session(self) -> Session:
@@ -83,7 +85,7 @@ class Original:
             found = self._kept.get(key)
             if found is None:
                 found = self.session.run(feeds, names)
-                taken = sum(array.nbytes for array in found.values())
+                taken = sum(map(_size, found.values()))
                 if taken <= self._room:
                     self._room -= taken
                     self._kept[key] = found
@@ -96,6 +98,11 @@ class Original:
             self._session = None
             for index, feeds in enumerate(dataset.batches(size)):
                 yield feeds, pickle.loads(Path(folder, str(index)).read_bytes())
+
+
+def _size(value: object) -> float:
+    """Bytes of an array; what is none, such as a sequence, is not counted and not kept."""
+    return value.nbytes if isinstance(value, np.ndarray) else inf
 
 
 def measure_fidelity(
