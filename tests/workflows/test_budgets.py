@@ -265,7 +265,8 @@ def test_an_interrupted_sweep_leaves_whole_models_of_what_is_done_and_says_so(
     ]  # fmt: skip
     model = folder / "fashion_vgg.1.1x.sep.onnx"
     environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    code, err = interrupted(command, model, environment, how=signal.SIGTERM)
+    # A file is there a moment before it is counted.
+    code, err = interrupted(command, model, environment, after=0.3, how=signal.SIGTERM)
     assert code == 143, err
     assert f"1 of 2 budgets done and written to {folder}: the same command with --force takes profile" in err
     assert re.search(r"Fit, 1\.1× \(1 of 2\)|Fidelity, 1\.1× \(1 of 2\)", err)
