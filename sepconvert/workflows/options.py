@@ -198,7 +198,7 @@ class Planning:
         max_drop: how far the metric (``Measure.metric``) may fall below the original's. Nothing is written beyond it;
             where no budget is given, the result is as fast as it allows.
         int8: also compute in INT8, wherever that serves what was asked best.
-        quick: a first answer in a fraction of the time: fewer inputs, positions and steps; it loses more.
+        quick: a first answer in a fraction of the time: fewer inputs, steps and timings; it loses more.
         allow_growth: also admit ranks at or above break-even: to check that full rank is exact, never for use.
 
     Raises:
