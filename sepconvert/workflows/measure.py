@@ -41,11 +41,11 @@ def measure_fidelity(
     progress: Progress = silent,
     metric: "Metric | None" = None,
 ) -> tuple[Fidelity | None, list[str]]:
-    """Run both models on the same inputs and compare every output; see ``Judge``."""
-    return Judge(before, dataset, seed, keeps=False)(after, progress, metric)
+    """Run both models on the same inputs and compare every output; see ``Evaluator``."""
+    return Evaluator(before, dataset, seed, keeps=False)(after, progress, metric)
 
 
-class Judge:
+class Evaluator:
     """Compares models, one after another, with an original that runs once: every output, and what it joins."""
 
     def __init__(self, before: OpenedModel, dataset: Dataset | None, seed: int, *, keeps: bool = True) -> None:

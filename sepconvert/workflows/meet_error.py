@@ -15,7 +15,7 @@ from sepconvert.planning.plans import NetworkPlan
 from sepconvert.planning.within_budget import Choices, plan_error
 from sepconvert.record import Note
 from sepconvert.workflows.describe import worst_error
-from sepconvert.workflows.measure import Judge
+from sepconvert.workflows.measure import Evaluator
 from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
@@ -57,7 +57,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     if not planner.knows_times:
         planner.warnings.append(BY_MACS)
     fitted, checked = calibration.split(CHECKED, np.random.default_rng(case.request.seed))
-    judge, case = Judge(case.opened, checked, case.request.seed), replace(case, calibration=fitted)
+    evaluator, case = Evaluator(case.opened, checked, case.request.seed), replace(case, calibration=fitted)
     choices = planner.choices_by_latency if planner.knows_times else planner.choices_by_cost
     figure, goal = ("ms", FASTEST) if planner.knows_times else ("macs", FEWEST)
     # What INT8 loses by itself is lost already.
@@ -71,7 +71,7 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
             break
         tried.append(network)
         found = fit(case, planner, replace(network, budget={"max_error": limit, "goal": goal}))
-        error = _measured(case, found, judge)
+        error = _measured(case, found, evaluator)
         lost = max(error - start, LEAST_ROOM * room if start else SMALLEST)
         points.append((log(max(network.predicted["damage"], SMALLEST)), log(lost)))
         if error <= limit:
@@ -114,9 +114,9 @@ def next_damage(points: list[Point], limit: float) -> float:
     return exp(damage + (wanted - error) / slope)
 
 
-def _measured(case: Case, found: Settled, judge: Judge) -> float:
-    fidelity, warnings = judge(found.judged, case.request.progress)
-    error, checked = worst_error(fidelity), judge.dataset
+def _measured(case: Case, found: Settled, evaluator: Evaluator) -> float:
+    fidelity, warnings = evaluator(found.judged, case.request.progress)
+    error, checked = worst_error(fidelity), evaluator.dataset
     if error is None:
         assert checked is not None
         more = "give more --data, of inputs that vary, or " if checked.count < 2 or not checked.varies else ""

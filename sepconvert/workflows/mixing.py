@@ -33,7 +33,7 @@ from sepconvert.planning.quantisable import find_layers
 from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.engines import find_engine
-from sepconvert.workflows.measure import Judge, feeds_to_time
+from sepconvert.workflows.measure import Evaluator, feeds_to_time
 from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Budget
@@ -65,16 +65,16 @@ class Start:
 class Mixing:
     """Leaves those layers of a model in floating point that INT8 serves least."""
 
-    def __init__(self, case: Case, whole: QuantisedModel, judge: ErrorOf, seen: Dataset) -> None:
+    def __init__(self, case: Case, whole: QuantisedModel, error_of: ErrorOf, seen: Dataset) -> None:
         """Measure what parts of the model gain and lose.
 
         Args:
             case: the original.
             whole: a model all in INT8.
-            judge: the error of a model against the original, on inputs that nothing was fitted to.
+            error_of: the error of a model against the original, on inputs that nothing was fitted to.
             seen: other inputs.
         """
-        self._case, self._whole, self._judge = case, whole, judge
+        self._case, self._whole, self._error_of = case, whole, error_of
         self._parts = _Parts(case, whole, seen)
         self._models: dict[Layers, OpenedModel] = {}
         self._found: dict[Layers, Mixture] = {}
@@ -100,7 +100,7 @@ class Mixing:
 
     def _chosen(self, budget: Budget, floating: Collection[str]) -> Mixture:
         source, progress = self._whole.source, self._case.request.progress
-        before = 0.0 if source.opened is self._case.opened else self._judge(source.opened) or 0.0
+        before = 0.0 if source.opened is self._case.opened else self._error_of(source.opened) or 0.0
         allowed = added_error(budget, before)
         for place, layers in enumerate(self._parts.plans([] if allowed is None else [allowed], floating)):
             progress("Mixed plans", place, MOST_PLANS + CORRECTED)
@@ -121,7 +121,7 @@ class Mixing:
         if layers in self._found:
             return
         model = self._models[layers] = self._parts.made(layers, self._whole.ranges)
-        error = self._judge(model)
+        error = self._error_of(model)
         known = np.inf if error is None else error
         self._found[layers] = Mixture(layers, known, self._parts.predicted(layers), self._parts.timed(model))
 
@@ -135,7 +135,7 @@ class Mixing:
             if other == whole.ranges:
                 continue
             again = parts.made(best.layers, other)
-            now = self._judge(again)
+            now = self._error_of(again)
             if now is not None and now < error:
                 model, method, error = again, other, now
         chosen = set(parts.nodes(best.layers))
@@ -161,7 +161,7 @@ class _Parts:
         self._case, self._whole, self._source, self._ranges = case, whole, whole.source, whole.ranges
         source = whole.source
         sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
-        self._judge = Judge(source.opened, sample, case.request.seed)
+        self._evaluator = Evaluator(source.opened, sample, case.request.seed)
         sizes = {i.name: i.used_shape for i in source.opened.shapes.inputs if is_full(i.used_shape)}
         self.layers, self._borders = find_layers(source.plain, source.nodes, sizes)
         self._errors: dict[Part, float] = {}
@@ -273,7 +273,7 @@ class _Parts:
     def _looked_at(self, layers: Layers) -> float:
         """Error of a model with these layers in INT8 against itself in floating point; its time is kept."""
         model = self.made(layers, self._ranges)
-        error = worst_error(self._judge(model)[0])
+        error = worst_error(self._evaluator(model)[0])
         if self._case.request.measure.latency:
             self._times[layers] = self._ratio(self._source.plain, runnable(model.model), _PART)
         return _RUINED if error is None or np.isnan(error) else error

@@ -14,7 +14,7 @@ from sepconvert.record import Latency
 from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits
-from sepconvert.workflows.measure import Judge
+from sepconvert.workflows.measure import Evaluator
 from sepconvert.workflows.mixing import Mixing, Start
 from sepconvert.workflows.opened import CHECKED, Case, OpenedModel
 from sepconvert.workflows.quantisable import QuantisedModel, quantisable
@@ -44,7 +44,7 @@ class Quantiser:
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
         self._tail = values_behind_parts(case.opened.model, case.opened.shapes)
-        self._judge = Judge(case.opened, self.checked, case.request.seed)
+        self._evaluator = Evaluator(case.opened, self.checked, case.request.seed)
         self._fitted, self._seen = seen, seen.sample(SEEN, rng)
         self._refits: list[float] = []
         self._methods: list[str] = []
@@ -120,9 +120,9 @@ class Quantiser:
     def error(self, opened: OpenedModel, dataset: Dataset | None) -> float | None:
         """The worst output's decisive error against the original; None where it is not known."""
         case = self._case
-        if self._judge.dataset is not dataset:
-            self._judge = Judge(case.opened, dataset, case.request.seed)
-        return worst_error(self._judge(opened, case.request.progress)[0])
+        if self._evaluator.dataset is not dataset:
+            self._evaluator = Evaluator(case.opened, dataset, case.request.seed)
+        return worst_error(self._evaluator(opened, case.request.progress)[0])
 
 
 @dataclass(frozen=True, slots=True)

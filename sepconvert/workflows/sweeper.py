@@ -20,7 +20,7 @@ from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
-from sepconvert.workflows.measure import Judge, measure_latency, seconds_of_timing
+from sepconvert.workflows.measure import Evaluator, measure_latency, seconds_of_timing
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -90,7 +90,7 @@ class Sweeper:
         self._shelf = shelf
         self._subject = subject
         self._request = planner.case.request
-        self._judge = Judge(planner.case.opened, test, self._request.seed)
+        self._evaluator = Evaluator(planner.case.opened, test, self._request.seed)
         self.best_sites: tuple[PlannedSite, ...] = ()
         self.top1_before: float | None = None
         self.warnings: list[str] = []
@@ -183,7 +183,7 @@ class Sweeper:
         """Measure a model, and add what it gives to what is known of it."""
         case, request = self._planner.case, self._request
         metric = find_metric(request.measure.metric)
-        fidelity, self.warnings = self._judge(after, request.progress, metric)
+        fidelity, self.warnings = self._evaluator(after, request.progress, metric)
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:
