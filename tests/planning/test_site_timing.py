@@ -17,7 +17,7 @@ from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_mo
 from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning import architecture
-from sepconvert.planning.architecture import ArchitectureTimer
+from sepconvert.planning.architecture import FEWEST_PAIRS, ArchitectureTimer
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import (
     ANY,
@@ -86,6 +86,9 @@ def test_a_network_is_timed_in_further_pairs_of_sessions_while_there_is_time(
     assert len(counted_sessions) == 2
     timed = ArchitectureTimer(model, {}, feeds, ON_CPU, 0, QUICK, seconds=1.0)([])
     assert len(counted_sessions) >= 2 + 4
+    counted_sessions.clear()
+    ArchitectureTimer(model, {}, feeds, ON_CPU, 0, QUICK, seconds=20.0)([], lambda known: known.speedup > 0)
+    assert len(counted_sessions) == 2 * FEWEST_PAIRS  # what is known was enough
     assert timed.low <= timed.speedup <= timed.high
     assert timed.before_ms / timed.after_ms == pytest.approx(timed.speedup)
     assert alive.most == 2
