@@ -15,7 +15,7 @@ from sepconvert.planning.site_timing import Effort, WholeModelTiming, time_inter
 from sepconvert.planning.speedup import Enough
 from sepconvert.runtime.engines import Engine, Feeds, Loaded
 from sepconvert.runtime.intervals import ratio_interval
-from sepconvert.runtime.timing import SECONDS
+from sepconvert.runtime.timing import LENGTH
 from sepconvert.separable.forms import draw
 
 # With one pair of sessions. As long as there is time more pairs follow: the same model differs by a per cent or more
@@ -41,7 +41,7 @@ class ArchitectureTimer:
         engine: Engine,
         seed: int,
         effort: Effort = EFFORT,
-        seconds: float = SECONDS,
+        seconds: float = LENGTH.seconds,
         make: Callable[[LoadedModel], bytes] = runnable,
     ) -> None:
         """Prepare.

@@ -5,7 +5,7 @@ source.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,11 +14,38 @@ from sepconvert.graph.site_models import Surroundings
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import Pair, Setting, SiteTimes, Table, WholeModel, Workload, merged
 from sepconvert.planning.roofline import candidate_ms, dense_ms
-from sepconvert.planning.site_timing import ANY, Effort, WholeModelTiming, time_passing, time_share, time_ways
+from sepconvert.planning.site_timing import (
+    ANY,
+    SHARE,
+    WAYS,
+    Effort,
+    WholeModelTiming,
+    time_passing,
+    time_share,
+    time_ways,
+)
 from sepconvert.runtime.engines import ON_CPU, Engine
 from sepconvert.separable.scheme import Scheme
 
 MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteEffort:
+    """How long layers are timed: the ways to write one, and one against the whole model.
+
+    ``rough``: of each form the lowest and the highest rank are timed, and these times are not kept, because a later run
+    would take them for good ones.
+    """
+
+    ways: Effort = WAYS
+    share: Effort = SHARE
+    rough: bool = False
+
+
+BRIEFLY = SiteEffort(
+    Effort(seconds=0.02, fewest_rounds=2), Effort(seconds=0.1, fewest_rounds=1, most_rounds=20), rough=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +65,7 @@ class TimeSources:
     timing: bool = True
     written: Surroundings = ANY
     whole: WholeModelTiming | None = None
-    effort: Effort = field(default_factory=Effort)
+    effort: SiteEffort = SiteEffort()
 
 
 def setting_of(engine: Engine) -> Setting:
@@ -61,6 +88,11 @@ class Latencies:
     def given(self) -> Table | None:
         """The table from another run or machine, if there is one."""
         return self._sources.table
+
+    @property
+    def rough(self) -> bool:
+        """Whether few ranks are timed, and those for a short time."""
+        return self._sources.effort.rough
 
     @property
     def setting(self) -> Setting:
@@ -104,11 +136,15 @@ class Latencies:
         same site's time differed by a factor of 1.4.
         """
         sources, workload = self._sources, times.workload
+        if sources.effort.rough and set(times.source.values()) == {MEASURED}:
+            return times  # in the same minute as the whole model's
         if sources.whole is None or not sources.timing or not {MEASURED, CACHE}.issuperset(times.source.values()):
             return times
         if workload not in self._shares:
             rng = np.random.default_rng(self._seed)
-            self._shares[workload] = time_share(workload, sources.whole, sources.engine, rng, sources.written)
+            self._shares[workload] = time_share(
+                workload, sources.whole, sources.engine, rng, sources.written, sources.effort.share
+            )
         dense = self._shares[workload] * sources.whole.ms
         pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in times.pairs.items()}
         return replace(times, pairs=pairs)
@@ -123,13 +159,13 @@ class Latencies:
 
     def _measure(self, workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
         sources, rng = self._sources, np.random.default_rng(self._seed)
-        engine, written, effort = sources.engine, sources.written, sources.effort
+        engine, written, effort = sources.engine, sources.written, sources.effort.ways
         pairs = time_ways(workload, ways, engine, rng, written, effort)
         passing = known.passing if known is not None else 0.0
         passing = passing or time_passing(workload, engine, rng, written, effort)
         times = SiteTimes(workload, pairs, dict.fromkeys(pairs, MEASURED), passing)
-        if self._sources.cache is not None:
-            self._sources.cache.store(times)
+        if sources.cache is not None and not sources.effort.rough:
+            sources.cache.store(times)
         return times
 
 

@@ -82,7 +82,7 @@ def options_by_latency(
     for index, (workload, wanted) in enumerate(ways.items()):
         progress("Time candidates", index, len(ways))
         if wanted:
-            timed_ways = ways_to_time(wanted, workload.geometry)
+            timed_ways = ways_to_time(wanted, workload.geometry, rough=latencies.rough)
             times[workload] = RankTimes(latencies.times(workload, timed_ways))
     progress("Time candidates", len(ways), len(ways))
     options, reasons, parts = [], {}, sensitive_parts(profiles.values())

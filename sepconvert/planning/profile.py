@@ -26,7 +26,7 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.damage import SMALL_ERROR, ErrorCurve, SiteProfile, felt, moderated, profile_weights
-from sepconvert.planning.profile_effort import PROBES, ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
@@ -226,7 +226,7 @@ def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> tuple[dict[str, fl
     Single fits with equal errors hurt differently, by factors of up to 3.
     """
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
-    chosen = small[:PROBES] or sorted(fits, key=lambda fit: fit.error)[:1]
+    chosen = small[: task.effort.probes] or sorted(fits, key=lambda fit: fit.error)[:1]
     effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
     ratios: dict[str, list[float]] = {}
     for effect in (effect for effect in effects if effect is not None):

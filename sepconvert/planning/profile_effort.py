@@ -12,26 +12,23 @@ from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
 from sepconvert.separable.signals import is_long, product_work
 
-# Fits whose errors perturb the site in turn.
-PROBES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class ProfileEffort:
     """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the sensitivity.
 
-    A network with few output values needs many inputs: with eight, what a two-class network lost at a site was off by
-    factors of 2 to 4. So as many are replayed as give ``replayed_values`` of output, at most as many as
-    ``replayed_bytes`` hold, but at least ``replayed_least``. An error counts by the variance of the outputs, which
-    ``answered`` inputs or more tell: by that of two images, an edge detector's errors were made out to be several times
-    as large as they were. Fits take as many evaluations as ``work`` multiply-adds allow. At the middle one of each
-    form's ranks ``finishing`` times as many more are taken, and what they leave of its error counts for all: after
-    three evaluations ``pw_dw_pw`` is at twice the error of the final fit, where ``spatial`` has arrived, and a plan
-    would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be taken, a site is looked
-    at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a ResNet-50's first convolution
-    one ridge and the gap between two of three ranks had made a loss of 0.001 out to be 0.006, and plans spared that
-    site for nothing. With ``bits``, of weights that are integers, errors of the forms are also told as rounding leaves
-    them, after ``rounded_evaluations`` of each fit's as many more with its noise.
+    They are replayed once for each of ``probes`` fits. A network with few output values needs many: with eight, what a
+    two-class network lost at a site was off by factors of 2 to 4. So as many are replayed as give ``replayed_values``
+    of output, at most as many as ``replayed_bytes`` hold, but at least ``replayed_least``. An error counts by the
+    variance of the outputs, which ``answered`` inputs or more tell: by that of two images, an edge detector's errors
+    were made out to be several times as large as they were. Fits take as many evaluations as ``work`` multiply-adds
+    allow. At the middle one of each form's ranks ``finishing`` times as many more are taken, and what they leave of its
+    error counts for all: after three evaluations ``pw_dw_pw`` is at twice the error of the final fit, where ``spatial``
+    has arrived, and a plan would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be
+    taken, a site is looked at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a
+    ResNet-50's first convolution one ridge and the gap between two of three ranks had made a loss of 0.001 out to be
+    0.006, and plans spared that site for nothing. With ``bits``, of weights that are integers, errors of the forms are
+    also told as rounding leaves them, after ``rounded_evaluations`` of each fit's as many more with its noise.
     """
 
     inputs: int = 96
@@ -42,6 +39,7 @@ class ProfileEffort:
     answered: int = 16
     batch: int = 8
     ranks: int = 3
+    probes: int = 3
     least_evaluations: int = 3
     most_evaluations: int = 40
     finishing: int = 3

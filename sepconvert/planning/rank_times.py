@@ -71,15 +71,18 @@ class RankTimes:
         return sorted(real if len(real) > 1 else alike)
 
 
-def ways_to_time(ways: Iterable[Scheme], geometry: ConvGeometry) -> list[Scheme]:
+def ways_to_time(ways: Iterable[Scheme], geometry: ConvGeometry, *, rough: bool = False) -> list[Scheme]:
     """Name what to time so that all of the given ways have a time.
 
     The same ranks for every network with this workload, so that one finds in the cache what another one has timed.
+    ``rough``: only the lowest and the highest of them.
     """
     wanted: dict[Scheme, None] = {}
     points = TIMED_OF_SLOW if is_slow(geometry) else TIMED_RANKS
     for form, lowering, first in dict.fromkeys(map(_kind, ways)):
         ranks: Sequence[int] = [rank for rank in rank_ladder(form, geometry, points) if (rank == 1) == first]
+        if rough:
+            ranks = [*dict.fromkeys((*ranks[:1], *ranks[-1:]))]
         wanted.update(dict.fromkeys(Scheme(form, rank, lowering) for rank in ranks))
     return list(wanted)
 

@@ -25,7 +25,7 @@ from sepconvert.graph.sites import ConvSite
 from sepconvert.graph.ties import in_graph_order
 from sepconvert.graph.uses import values_behind
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.profile_effort import PROBES, ProfileEffort
+from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import Replay
 from sepconvert.progress import Progress, milestones
 from sepconvert.runtime.sessions import Arrays, Session, open_session
@@ -126,7 +126,7 @@ class TaskWalk:
             own = 0.0 if site is None else float(site.geometry.dense_cost.macs or 0)
             behind += own
             fits = 0.0 if site is None else len(self._forms) * fit_work(site.geometry)
-            works.append(fits + inputs * own + (PROBES * replayed * behind if site is not None else 0.0))
+            works.append(fits + inputs * own + (self._effort.probes * replayed * behind if site is not None else 0.0))
         return works[::-1]
 
     def _stops(self) -> list[Stop]:

@@ -55,6 +55,10 @@ class Effort:
     reading: float = 0.0
 
 
+WAYS = Effort()
+"""How long the ways to write a layer are timed."""
+SHARE = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200)
+"""How long a layer is timed against the whole model."""
 ANY = Surroundings(opset=17, ir_version=9)
 """Versions that stand-alone models are written in where no model is given whose sites they are of."""
 
@@ -74,7 +78,7 @@ def time_ways(
     engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
-    effort: Effort = Effort(),
+    effort: Effort = WAYS,
 ) -> dict[Scheme, Pair]:
     """Time every way to write a site, and the dense convolution with it.
 
@@ -111,7 +115,7 @@ def time_share(
     engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
-    effort: Effort = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200),
+    effort: Effort = SHARE,
 ) -> float:
     """Time of the dense convolution as a share of the whole model's, from one interleaved run.
 
@@ -130,7 +134,7 @@ def time_passing(
     engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
-    effort: Effort = Effort(),
+    effort: Effort = WAYS,
 ) -> float:
     """Of the time of a model of one dense convolution, the share that goes into taking its input and giving its output.
 

@@ -24,8 +24,8 @@ Measure = Callable[[Sequence[PlannedSite], Enough], Timed]
 Picks = tuple[int, ...]
 
 MOST_ATTEMPTS = 8
-# A measured plan spends its budget where it is at most this much faster than asked.
-SURPLUS = 1.03
+SURPLUS, ROUGHLY = 1.03, 1.1
+"""How much faster than asked a plan that spends its budget may be measured to be; that of a first answer."""
 # Opened anew, the same model differs by about a per cent: one that misses by less, and by no more than its interval,
 # has not been seen to miss.
 CLOSE = 0.99
@@ -44,9 +44,9 @@ GENTLER = 0.8
 LEAST_SHARE = 1e-3
 
 
-def surplus(plan: NetworkPlan, asked: float) -> str | None:
+def surplus(plan: NetworkPlan, asked: float, allowed: float = SURPLUS) -> str | None:
     """Say that a measured plan is clearly faster than asked, so that error is given away; None where it is not."""
-    if plan.timed is None or plan.timed.low <= SURPLUS * asked:
+    if plan.timed is None or plan.timed.low <= allowed * asked:
         return None
     plans = "The gentlest plan" if plan.attempts < MOST_ATTEMPTS else f"Of {MOST_ATTEMPTS} measured plans the gentlest"
     return (
@@ -69,7 +69,12 @@ class SpeedupOutOfReachError(NothingToDoError):
 
 
 def plan_speedup(
-    choices: Choices, speedup: float, before_ms: float, measure: Measure | None, progress: Progress = silent
+    choices: Choices,
+    speedup: float,
+    before_ms: float,
+    measure: Measure | None,
+    progress: Progress = silent,
+    allowed: float = SURPLUS,
 ) -> NetworkPlan:
     """The least damage at a speed-up of the whole model.
 
@@ -79,6 +84,7 @@ def plan_speedup(
         before_ms: latency of the original: measured, or of the same source as the options' times.
         measure: times an architecture against the original; None where only predictions are possible.
         progress: told of every architecture that is measured.
+        allowed: a plan that is at most so many times as fast as asked need not be closed in on.
 
     Returns:
         Of all measured plans that meet the budget, the one with the least damage (or, where the machine is too noisy
@@ -88,17 +94,18 @@ def plan_speedup(
         SpeedupOutOfReachError: even the fastest candidates stay below the asked speed-up; the message says what is
             reachable.
     """
-    search = _Search(choices, speedup, before_ms)
+    search = _Search(choices, speedup, before_ms, allowed)
     return search.predict() if measure is None else search.run(measure, progress)
 
 
 class _Search:
     """What has been measured so far, and what follows from it."""
 
-    def __init__(self, choices: Choices, speedup: float, before_ms: float) -> None:
+    def __init__(self, choices: Choices, speedup: float, before_ms: float, allowed: float) -> None:
         self._choices = choices
         self._speedup = speedup
         self._before_ms = before_ms
+        self._allowed = allowed
         self._measured: dict[Picks, Timed] = {}
         self._predicted = self._times = corrected_times(choices.options, (), before_ms)
         self._fastest = self._quickest()
@@ -192,7 +199,7 @@ class _Search:
 
     def _spent(self, timed: Timed) -> bool:
         """Whether a measurement meets the budget and gives nothing away."""
-        return self._meets(timed) and timed.speedup <= SURPLUS * self._speedup
+        return self._meets(timed) and timed.speedup <= self._allowed * self._speedup
 
     def _unsure(self, timed: Timed) -> bool:
         """Whether a measurement is off, but by less than its interval: another plan would only chase noise."""
@@ -200,7 +207,7 @@ class _Search:
 
     def _far(self, timed: Timed) -> bool:
         """Whether a plan is so clearly too slow, or faster than need be, that more readings would change nothing."""
-        return timed.high * FAR < CLOSE * self._speedup or timed.low > FAR * SURPLUS * self._speedup
+        return timed.high * FAR < CLOSE * self._speedup or timed.low > FAR * self._allowed * self._speedup
 
     def _conclude(self, measure: Measure) -> NetworkPlan:
         best = self._best()

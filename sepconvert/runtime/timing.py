@@ -8,6 +8,7 @@ samples are kept.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -31,15 +32,27 @@ from sepconvert.runtime.intervals import (
 from sepconvert.runtime.runners import warm_up
 from sepconvert.runtime.sessions import open_session
 
-SECONDS = 3.0
-"""To spend on samples of two models."""
 _LEAST_SAMPLE = 0.003  # seconds: a thousand times what reading the clock and entering onnxruntime costs
-_LEAST_ROUNDS, _MOST_ROUNDS = 20, 400
-_ATTEMPTS = 2  # what is unstable or not decided gets as many epochs again
+_MOST_ROUNDS = 400
 _EPOCHS = 12
 _FEWEST_EPOCHS = 4  # with fewer, the t interval over the epochs is too wide to say anything
 _MOST_OVERRUN = 2  # beside busy programs a round takes longer than the warm-up promised
 _SETTLE_BELOW = 0.02  # seconds: shorter runs feel the caches that the other model has emptied
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long models are timed: so many seconds of samples, but at least so many rounds of all.
+
+    What is unstable or not decided after that is timed again, ``attempts`` times in all.
+    """
+
+    seconds: float = 3.0
+    rounds: int = 20
+    attempts: int = 2
+
+
+LENGTH, BRIEFLY = Length(), Length(seconds=1.0, rounds=8, attempts=1)
 
 
 def time_pair(
@@ -49,7 +62,7 @@ def time_pair(
     *,
     rng: np.random.Generator,
     engine: Engine = ON_CPU,
-    seconds: float = SECONDS,
+    length: Length = LENGTH,
     progress: Progress = silent,
 ) -> Latency:
     """Time two models against each other (or one alone) on one device.
@@ -61,8 +74,7 @@ def time_pair(
             another name or an input another float type.
         rng: order of the runs, and the bootstrap.
         engine: what runs the models.
-        seconds: time to spend on samples, warm-up and loading aside; more where twenty samples of each model need it,
-            and as much again where the result is not stable.
+        length: how long to take samples, warm-up and loading aside.
         progress: told of every epoch, never while something is timed.
 
     Returns:
@@ -73,7 +85,7 @@ def time_pair(
         ModelError: a model cannot be loaded or run.
     """
     models = [before] if after is None else [before, after]
-    (timed,) = time_in_turns(models, feeds, rng=rng, engine=engine, seconds=seconds, progress=progress)
+    (timed,) = time_in_turns(models, feeds, rng=rng, engine=engine, length=length, progress=progress)
     return timed
 
 
@@ -83,7 +95,7 @@ def time_in_turns(
     *,
     rng: np.random.Generator,
     engine: Engine = ON_CPU,
-    seconds: float = SECONDS,
+    length: Length = LENGTH,
     progress: Progress = silent,
 ) -> list[Latency]:
     """Time versions of a model against the first of them, all in one measurement.
@@ -98,8 +110,8 @@ def time_in_turns(
     verified, warnings = _prove(models, inputs, engine)
     pairs = [[0, place] for place in range(1, len(models))] or [[0]]
     epochs: list[Samples] = []
-    for _ in range(_ATTEMPTS):
-        epochs += _sample_epochs(models, inputs, engine, seconds, rng, progress)
+    for _ in range(length.attempts):
+        epochs += _sample_epochs(models, inputs, engine, length, rng, progress)
         verdicts = [_Verdict([epoch[:, pair] for epoch in epochs], rng) for pair in pairs]
         if all(verdict.final for verdict in verdicts):
             break
@@ -165,7 +177,7 @@ def _sample_epochs(
     models: Sequence[bytes | Path],
     inputs: Sequence[Feeds],
     engine: Engine,
-    seconds: float,
+    length: Length,
     rng: np.random.Generator,
     progress: Progress,
 ) -> list[Samples]:
@@ -176,12 +188,12 @@ def _sample_epochs(
         progress(f"Latency on {engine.name}", len(epochs), wanted)
         start = perf_counter()
         with _running(models, inputs, engine, rng) as loaded:
-            missing = _LEAST_ROUNDS - sum(len(samples) for samples in epochs)
+            missing = length.rounds - sum(len(samples) for samples in epochs)
             rounds = (max(ceil(missing / (wanted - len(epochs))), 1), _MOST_ROUNDS // wanted)
-            samples = _sample(loaded, seconds / wanted, rounds, rng)
+            samples = _sample(loaded, length.seconds / wanted, rounds, rng)
         epochs.append(samples)
         if len(epochs) == 1:  # slow to load or to warm up?
-            wanted = int(np.clip(2 * seconds / (perf_counter() - start), _FEWEST_EPOCHS, _EPOCHS))
+            wanted = int(np.clip(2 * length.seconds / (perf_counter() - start), _FEWEST_EPOCHS, _EPOCHS))
     progress(f"Latency on {engine.name}", wanted, wanted)
     return epochs
 

@@ -1,10 +1,12 @@
 """How much is looked at: what a plan and a fit deserve, or with ``--quick`` what a first answer can do with.
 
-Quick looks at fewer inputs, at fewer positions in them, at two ranks of a form instead of three to five, and lets fits
-take fewer steps. Whole models are timed for a third as long, so that intervals are wider (``seconds_of_timing``).
+Quick looks at fewer inputs, at fewer positions in them and at two ranks of a form, times layers for a moment, takes
+a plan that is up to a tenth faster than asked, lets fits take fewer steps, and times whole models for a third
+as long, so that intervals are wider.
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,16 +15,22 @@ from sepconvert.fitting.refit import RefitSettings
 from sepconvert.fitting.sampling import Sampling
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_effort import ProfileEffort
+from sepconvert.planning.speedup import ROUGHLY, SURPLUS
 from sepconvert.record import Note
 from sepconvert.separable.threads import cores
 from sepconvert.workflows.request import Request
 
+if TYPE_CHECKING:
+    from sepconvert.planning.latencies import SiteEffort
+    from sepconvert.runtime.timing import Length
+
 INPUTS = 96
 """Calibration inputs that a first answer looks at."""
-QUICK = Note(
-    f"This is a first answer (--quick): at most {INPUTS} calibration inputs were looked at, and fits took fewer steps. "
-    "Without --quick the same budget loses less."
-)
+FEWEST_INPUTS = 8
+WORK = 3e11
+"""Multiply-adds that one run of a network on all inputs may take: a few seconds'. More, and fewer inputs will do."""
+JUDGED = 1e11
+"""The same of what it is judged on."""
 _PROFILE = replace(
     EFFORT,
     inputs=32,
@@ -34,18 +42,42 @@ _PROFILE = replace(
     finishing=0,
     work=3e9,
     closer=float("inf"),
-    sampling=Sampling(per_term=1.0, least=2_000, heldout=1_000),
+    answered=8,
+    probes=1,
+    sampling=Sampling(per_term=0.5, least=2_000, heldout=1_000),
 )
 _REFIT = RefitSettings(
     ridges=(1e-2,), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500), evaluations=10, asks_for_inputs=False
 )
 
 
-def seen(request: Request, calibration: Dataset | None) -> Dataset | None:
-    """The calibration inputs that are looked at."""
-    if calibration is None or not request.planning.quick:
-        return calibration
-    return calibration.sample(INPUTS, np.random.default_rng(request.seed))
+def first_answer(calibration: Dataset | None, test: Dataset | None) -> Note:
+    """Say that an answer is a first one, and how many inputs it was fitted to and judged on."""
+    looked = "" if calibration is None else f"fitted to {calibration.count} calibration inputs, "
+    looked += f"judged on {test.count} others, " if looked and test is not None else ""
+    return Note(
+        f"This is a first answer (--quick): {looked}with times taken for a moment and fewer steps of the fits. "
+        "Without --quick the same budget loses less."
+    )
+
+
+def looked_at(
+    request: Request, calibration: Dataset | None, test: Dataset | None, macs: int | None
+) -> tuple[Dataset | None, Dataset | None]:
+    """The inputs to fit to and to judge on, of a model that takes so many multiply-adds for each.
+
+    A first answer fits to some of the calibration inputs. Without test inputs it is judged on the others: what is
+    fitted to few of them errs much less on these.
+    """
+    if not request.planning.quick:
+        return calibration, test
+    rng = np.random.default_rng(request.seed)
+    fitted, judged = (max(work / max(macs or 1, 1), FEWEST_INPUTS) for work in (WORK, JUDGED))
+    fitted = min(fitted, INPUTS)
+    if calibration is not None and calibration.count > fitted:
+        rest, calibration = calibration.split(fitted / calibration.count, rng)
+        test = test or rest
+    return calibration, None if test is None else test.sample(int(min(judged, test.count)), rng)
 
 
 def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:
@@ -61,3 +93,22 @@ def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:
 def refit_settings(request: Request) -> RefitSettings:
     """How the layers are fitted."""
     return replace(_REFIT if request.planning.quick else RefitSettings(), threads=cores())
+
+
+def surplus_allowed(request: Request) -> float:
+    """How much faster than asked a plan may be, as a ratio."""
+    return ROUGHLY if request.planning.quick else SURPLUS
+
+
+def site_effort(request: Request) -> "SiteEffort":
+    """How long single layers are timed."""
+    from sepconvert.planning.latencies import BRIEFLY, SiteEffort
+
+    return BRIEFLY if request.planning.quick else SiteEffort()
+
+
+def timing_length(request: Request) -> "Length":
+    """How long whole models are timed."""
+    from sepconvert.runtime.timing import BRIEFLY, Length
+
+    return BRIEFLY if request.planning.quick else Length()

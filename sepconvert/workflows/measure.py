@@ -1,6 +1,7 @@
 """Fidelity and latency of two opened models, on the user's data or on seeded random inputs."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, MetricFidelity
+from sepconvert.workflows.effort import timing_length
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -24,12 +26,12 @@ from sepconvert.workflows.options import Measure
 from sepconvert.workflows.request import Request
 
 if TYPE_CHECKING:
+    from sepconvert.runtime.timing import Length
     from sepconvert.verify.answers import Metric
     from sepconvert.verify.deviation import Axes
     from sepconvert.verify.fidelity import Original
 
 RANDOM_SAMPLES = 8
-QUICK_SECONDS = 1.0
 FIRST_ASKED = 16  # inputs that a metric is tried on before anything is done
 
 
@@ -153,13 +155,6 @@ def feeds_to_time(opened: OpenedModel, dataset: Dataset | None, rng: np.random.G
     return next(iter(inputs.batches(wanted)))
 
 
-def seconds_of_timing(request: Request) -> float:
-    """How long two whole models are timed: with ``--quick`` a third as long."""
-    from sepconvert.runtime.timing import SECONDS
-
-    return QUICK_SECONDS if request.planning.quick else SECONDS
-
-
 def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
     """Time versions of a model against the first of them, in turns, on the first device."""
     from sepconvert.runtime.timing import time_in_turns
@@ -170,8 +165,18 @@ def time_all(case: Case, models: Sequence[OpenedModel]) -> list[Latency]:
         feeds_to_time(case.opened, case.sample, rng),
         engine=find_engine(measure.devices[0], measure.threads),
         rng=rng,
-        seconds=seconds_of_timing(case.request),
+        length=timing_length(case.request),
         progress=case.request.progress,
+    )
+
+
+def time_change(case: Case, after: OpenedModel, *, first_device: bool = False) -> list[Latency]:
+    """Time a rewritten model against the original, on every device or the first."""
+    request, measure = case.request, case.request.measure
+    if first_device:
+        measure = replace(measure, devices=measure.devices[:1])
+    return measure_latency(
+        case.opened, after, case.sample, measure, request.seed, request.progress, timing_length(request)
     )
 
 
@@ -182,17 +187,17 @@ def measure_latency(
     measure: Measure,
     seed: int,
     progress: Progress = silent,
-    seconds: float | None = None,
+    length: "Length | None" = None,
 ) -> list[Latency]:
-    """Time one model, or two interleaved, on every device, for so many seconds (default: see ``time_pair``)."""
-    from sepconvert.runtime.timing import SECONDS, time_pair
+    """Time one model, or two interleaved, on every device, as long as ``time_pair`` does or so long."""
+    from sepconvert.runtime.timing import LENGTH, time_pair
 
     rng = np.random.default_rng(seed)
     feeds = feeds_to_time(before, dataset, rng)
     first = runnable(before.model)
     second = None if after is None else runnable(after.model)
-    spent = seconds or SECONDS
     engines = [find_engine(device, measure.threads) for device in measure.devices]
     return [
-        time_pair(first, second, feeds, engine=engine, rng=rng, seconds=spent, progress=progress) for engine in engines
+        time_pair(first, second, feeds, engine=engine, rng=rng, length=length or LENGTH, progress=progress)
+        for engine in engines
     ]

@@ -12,8 +12,9 @@ from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Note, Plan
 from sepconvert.workflows.describe import describe_plan
+from sepconvert.workflows.effort import surplus_allowed
 from sepconvert.workflows.fit import apply_fits, fit_plans
-from sepconvert.workflows.measure import measure_latency, seconds_of_timing
+from sepconvert.workflows.measure import time_change
 from sepconvert.workflows.meet_error import settle_error
 from sepconvert.workflows.meet_metric import settle_metric
 from sepconvert.workflows.opened import Case
@@ -127,7 +128,7 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
             found = replace(found, latency=_measure(case, found))
         if best is None or _speedup(found) > _speedup(best):
-            best, too_fast = found, surplus(network, asked)
+            best, too_fast = found, surplus(network, asked, surplus_allowed(case.request))
         if _meets(found.latency, asked):
             break
         # Sites whose fit failed stay dense, so their saving must come from others.
@@ -171,18 +172,7 @@ def _fastest(planner: Planner, fit: NetworkFit) -> NetworkFit:
 def _measure(case: Case, found: Settled) -> tuple[Latency, ...]:
     if not case.request.measure.latency:
         return ()
-    request = case.request
-    return tuple(
-        measure_latency(
-            case.opened,
-            found.judged,
-            case.sample,
-            request.measure,
-            request.seed,
-            request.progress,
-            seconds_of_timing(request),
-        )
-    )
+    return tuple(time_change(case, found.judged))
 
 
 def _meets(latency: Sequence[Latency], asked: float) -> bool:

@@ -34,9 +34,10 @@ from sepconvert.record import InputInfo
 from sepconvert.runtime.engines import Engine
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
+from sepconvert.workflows.effort import site_effort, surplus_allowed, timing_length
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.fit import Applied
-from sepconvert.workflows.measure import feeds_to_time, seconds_of_timing
+from sepconvert.workflows.measure import feeds_to_time
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.profiles import find_profiles
 
@@ -94,12 +95,12 @@ class Planner:
             ModelError: a size is unknown, so nothing can be timed.
         """
         choices, before = self.choices_by_latency.without(without), self.original_ms
-        timer = self._timer if self.request.measure.latency else None
+        timer, allowed = self._timer if self.request.measure.latency else None, surplus_allowed(self.request)
         with self.timed("architectures"):
             if self._int8 is None:
-                return plan_speedup(choices, speedup, before, timer, self.request.progress)
+                return plan_speedup(choices, speedup, before, timer, self.request.progress, allowed)
             try:
-                found = plan_speedup(choices, self.beyond_int8(speedup), before, timer, self.request.progress)
+                found = plan_speedup(choices, self.beyond_int8(speedup), before, timer, self.request.progress, allowed)
             except SpeedupOutOfReachError as error:
                 raise self._out_of_reach(speedup, error) from None
         by_itself = self._int8.speedup
@@ -184,7 +185,9 @@ class Planner:
         cache = LatencyCache(setting, folder, warn) if planning.cache else None
         written = Surroundings.of(model)
         whole = self._whole if measure.latency else None
-        sources = TimeSources(setting, self._engine, table, cache, measure.latency, written, whole)
+        sources = TimeSources(
+            setting, self._engine, table, cache, measure.latency, written, whole, site_effort(self.request)
+        )
         return Latencies(sources, self.request.seed, warn)
 
     @cached_property
@@ -254,14 +257,16 @@ class Planner:
 
     @cached_property
     def _timer(self) -> "ArchitectureTimer":
-        from sepconvert.planning.architecture import ArchitectureTimer
+        from sepconvert.planning.architecture import EFFORT, ArchitectureTimer
 
         model = self.case.opened.model
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
         feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
         make = runnable if self._int8 is None else partial(as_timed_in_int8, floating=self._int8.floating)
-        seconds = seconds_of_timing(self.request)
-        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, seconds=seconds, make=make)
+        length = timing_length(self.request)
+        effort = replace(EFFORT, fewest_rounds=min(EFFORT.fewest_rounds, length.rounds // 2))
+        seed, seconds = self.request.seed, length.seconds
+        return ArchitectureTimer(model, gains, feeds, self._engine, seed, effort, seconds, make)
 
     @property
     def _engine(self) -> Engine:

@@ -19,7 +19,7 @@ from sepconvert.report.advice import advise
 from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, with_measured, worst_error
-from sepconvert.workflows.effort import QUICK, seen
+from sepconvert.workflows.effort import first_answer, looked_at
 from sepconvert.workflows.fine_tune import (
     CALIBRATION,
     check_tuning,
@@ -35,7 +35,7 @@ from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted,
 from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, with_precision
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.keywords import check_keywords
-from sepconvert.workflows.measure import check_metric, measure_fidelity, measure_latency, seconds_of_timing
+from sepconvert.workflows.measure import check_metric, measure_fidelity, time_change
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -173,7 +173,7 @@ def _run(request: Request) -> RewriteResult:
         varied = training_variants(request, training, opened)
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
     given = calibration
-    calibration = seen(request, given)
+    calibration, test = looked_at(request, given, test, opened.totals.macs)
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     case = Case(request, opened, chosen, calibration, calibration or test)
     with naming(source.name), one_blas_thread(cores()):
@@ -205,7 +205,7 @@ def _run(request: Request) -> RewriteResult:
         inputs_given=None if given is None else given.count,
     )
     learned = () if tuned is None else tuned.warnings
-    quick = (QUICK,) if planning.quick else ()
+    quick = (first_answer(calibration, test),) if planning.quick else ()
     record = record.telling([*quick, *planner.warnings, *learned, *data_warnings(calibration, test, training)])
     steps = 0 if tuned is None else tuned.figures["steps"]
     result = stamped(settled.judged.model, request, record.source, record.fidelity, record.sites, steps)
@@ -243,15 +243,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
     values = input_values(judged)
     latency = list(settled.latency)
     if request.measure.latency and not latency:
-        latency = measure_latency(
-            opened,
-            result,
-            case.sample,
-            request.measure,
-            request.seed,
-            request.progress,
-            seconds_of_timing(request),
-        )
+        latency = time_change(case, result)
     described = [
         replace(
             describe_result(opened, site, settled.applied, kept.get(site.output), request.forms),

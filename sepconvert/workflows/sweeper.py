@@ -20,7 +20,7 @@ from sepconvert.separable.forms import cli_name
 from sepconvert.workflows.commands import rewrite_command
 from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.fit import Applied, apply_fits, fit_plans
-from sepconvert.workflows.measure import Evaluator, measure_latency, seconds_of_timing
+from sepconvert.workflows.measure import Evaluator, time_change
 from sepconvert.workflows.metrics import find_metric
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules
 from sepconvert.workflows.opened import Case, OpenedModel
@@ -187,10 +187,7 @@ class Sweeper:
         self.top1_before = fidelity.top1_before if fidelity is not None else None
         timed = None
         if request.measure.latency:
-            first = replace(request.measure, devices=request.measure.devices[:1])
-            (timed,) = measure_latency(
-                case.opened, after, case.sample, first, request.seed, request.progress, seconds_of_timing(request)
-            )
+            (timed,) = time_change(case, after, first_device=True)
         error, command = worst_error(fidelity), point.command
         if command is not None and ruins(error):
             command += " --allow-loss"

@@ -16,7 +16,7 @@ from sepconvert.report.advice import advise
 from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.cluster import check_cluster
 from sepconvert.workflows.describe import begin_record, describe_sites
-from sepconvert.workflows.effort import QUICK, seen
+from sepconvert.workflows.effort import first_answer, looked_at
 from sepconvert.workflows.input_warnings import data_warnings, judged_by_fitted, range_warnings
 from sepconvert.workflows.int8 import prepare_int8
 from sepconvert.workflows.measure import check_metric
@@ -139,7 +139,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         source, request, [request.data, request.test_data], [*written, *outputs.paths()]
     )
     check_runs(opened)
-    calibration = seen(request, calibration)
+    calibration, test = looked_at(request, calibration, test, opened.totals.macs)
     assert calibration is not None
     with naming(source.name):
         check_metric(opened, request, [test or calibration])
@@ -170,7 +170,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         input_values=values,
     ).telling(
         [
-            *((QUICK,) if planning.quick else ()),
+            *((first_answer(calibration, test),) if planning.quick else ()),
             *planner.warnings,
             *(() if int8 is None else int8.warnings),
             *refused,

@@ -30,7 +30,7 @@ import numpy as np
 import onnx
 
 from sepconvert.runtime.environment import runtime_distributions
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import Length, time_pair
 from sepconvert.separable.geometry import ConvGeometry
 from tests.benchmarks import decompose
 from tests.benchmarks.cells import measure_cell
@@ -41,7 +41,7 @@ from tests.benchmarks.models import CASES, Case, open_case
 
 RANKS = (1, 2, 3)
 LEVEL_WIDTH = 8
-TIMED_SECONDS = 3.0
+TIMED = Length(3.0)
 
 Way = Callable[[Array, ConvGeometry, float], Replacement | None]
 
@@ -153,7 +153,7 @@ def timed(row: Row, case: Case, path: Path) -> Row:
     """Time one converted network against its original: one thread, in turns, one sample at a time."""
     with np.load(case.test) as data:
         feeds = {case.input: data[case.input][:1].astype(np.float32)}
-    found = time_pair(case.model, path, feeds, rng=np.random.default_rng(0), seconds=TIMED_SECONDS)
+    found = time_pair(case.model, path, feeds, rng=np.random.default_rng(0), length=TIMED)
     assert found.after is not None
     return replace(
         row,

@@ -15,7 +15,7 @@ from sepconvert.planning.latency_table import Workload, table_to_json
 from sepconvert.planning.site_timing import ANY, Effort, time_ways
 from sepconvert.record import Record
 from sepconvert.runtime.engines import Engine
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import Length, time_pair
 from sepconvert.separable.forms import FORMS, cli_name, cost_of, lowerings, rank_for_share
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -191,7 +191,7 @@ def whole_model(bench: Bench) -> Any:
     for engine in bench.engines:
         for batch in (1, bench.extent.planned_batch):
             rng = np.random.default_rng(0)
-            found = time_pair(MODEL, after, _feeds(batch), rng=rng, engine=engine, seconds=bench.extent.seconds)
+            found = time_pair(MODEL, after, _feeds(batch), rng=rng, engine=engine, length=Length(bench.extent.seconds))
             assert found.after is not None
             row = {"device": engine.name, "batch": batch, "verified": found.provider_verified}
             row |= {"before_ms": found.before.median_ms, "after_ms": found.after.median_ms}

@@ -25,7 +25,7 @@ import numpy as np
 
 from sepconvert import Planning, rewrite
 from sepconvert.runtime.environment import describe_environment
-from sepconvert.runtime.timing import time_in_turns
+from sepconvert.runtime.timing import Length, time_in_turns
 from sepconvert.separable.forms import FORMS
 from tests.benchmarks.detector import detector_files
 from tests.benchmarks.models import open_case
@@ -94,7 +94,7 @@ def compared(network: str, seed: int, count: int | None) -> dict[str, Any]:
             first = next(iter(arrays.files))
             feeds = {result.record.inputs[0].name: arrays[first][:1].astype(np.float32)}
         every_time, without_time = time_in_turns(
-            [model, *made.values()], feeds, rng=np.random.default_rng(seed), seconds=20.0
+            [model, *made.values()], feeds, rng=np.random.default_rng(seed), length=Length(20.0)
         )
     for key, latency in (("every", every_time), ("without", without_time)):
         found[key] |= {"speedup": latency.speedup, "speedup_ci95": latency.speedup_ci95}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import Length, time_pair
 from tests.benchmarks.cells import Cell, Store, measure_cell
 from tests.benchmarks.fetch import Unavailable, default_cache
 from tests.benchmarks.methods import METHODS
@@ -25,7 +25,7 @@ from tests.benchmarks.models import CASES, open_case
 from tests.benchmarks.published import publish, table
 
 SHARES = (1 / 2, 1 / 3, 1 / 4)
-TIMED_SECONDS = 2.0
+TIMED = Length(2.0)
 
 
 def convert_all(
@@ -61,7 +61,7 @@ def time_all(store: Store, cases: Iterable[str], methods: Iterable[str], shares:
                 with np.load(case.test) as data:
                     feeds = {case.input: data[case.input][:1].astype(np.float32)}
                 path = store.model_path(name, method, share)
-                timed = time_pair(case.model, path, feeds, rng=np.random.default_rng(0), seconds=TIMED_SECONDS)
+                timed = time_pair(case.model, path, feeds, rng=np.random.default_rng(0), length=TIMED)
                 low, high = timed.speedup_ci95 or (None, None)
                 print(f"{name:15} {method:28} {share:.2f}: {timed.speedup:.2f}× [{low:.2f}, {high:.2f}]", flush=True)
                 after = None if timed.after is None else timed.after.median_ms

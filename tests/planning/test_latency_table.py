@@ -11,7 +11,7 @@ import pytest
 from sepconvert.errors import DataError
 from sepconvert.graph.site_models import INPUT, Surroundings, dense_site_model
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.latencies import CACHE, MEASURED, ROOFLINE, TABLE, Latencies, TimeSources
+from sepconvert.planning.latencies import CACHE, MEASURED, ROOFLINE, TABLE, Latencies, SiteEffort, TimeSources
 from sepconvert.planning.latency_cache import LatencyCache
 from sepconvert.planning.latency_table import (
     LEAST_LEFT,
@@ -36,6 +36,7 @@ SMALL = Workload(ConvGeometry(8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((6,
 LINE = Workload(ConvGeometry(4, 6, (5,), (2,), (1,), (2, 2)).at((32,)))
 ONE, TWO = Scheme("dw_pw", 1, "stacked"), Scheme("dw_pw", 2, "branches")
 QUICK = Effort(seconds=0.0, fewest_rounds=2, most_rounds=2)
+QUICK_SITES = SiteEffort(QUICK)
 PASSING = 3  # sessions that find out what passing values takes: dense, and two that do nothing else
 
 
@@ -194,11 +195,11 @@ def test_two_processes_may_write_the_same_workload_at_once(tmp_path: Path) -> No
 
 def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: list[str]) -> None:
     cache = LatencyCache(SETTING, tmp_path, fail)
-    first = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK), 0, fail).times(SMALL, [ONE])
+    first = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK_SITES), 0, fail).times(SMALL, [ONE])
     assert first.source == {ONE: MEASURED}
     opened = len(counted_sessions)
     assert opened == 2 + PASSING
-    warm = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK), 0, fail)
+    warm = Latencies(TimeSources(SETTING, cache=cache, effort=QUICK_SITES), 0, fail)
     again = warm.times(SMALL, [ONE])
     assert again.pairs == first.pairs
     assert again.source == {ONE: CACHE}
@@ -206,6 +207,13 @@ def test_a_cached_time_is_not_measured_again(tmp_path: Path, counted_sessions: l
     both = warm.times(SMALL, [ONE, TWO])
     assert both.source == {ONE: CACHE, TWO: MEASURED}
     assert len(counted_sessions) == opened + 2
+
+
+def test_rough_times_are_not_kept_for_a_later_run(tmp_path: Path) -> None:
+    cache = LatencyCache(SETTING, tmp_path, fail)
+    sources = TimeSources(SETTING, cache=cache, effort=SiteEffort(QUICK, rough=True))
+    assert Latencies(sources, 0, fail).times(SMALL, [ONE]).source == {ONE: MEASURED}
+    assert cache.load(SMALL) is None
 
 
 def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken(
@@ -220,7 +228,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     model = dense_site_model(site, np.ones((8, 8, 3, 3)), np.ones(8), Surroundings(17, 9, 1, (6, 6), SMALL.following))
     whole = WholeModelTiming(model, {INPUT: np.ones((1, 8, 6, 6), np.float32)}, 8.0)
     steady = Effort(seconds=0.0, fewest_rounds=101, most_rounds=101)
-    latencies = Latencies(TimeSources(SETTING, cache=cache, whole=whole, effort=steady), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, cache=cache, whole=whole, effort=SiteEffort(steady)), 0, fail)
     found = latencies.times(SMALL, [ONE, TWO])
     assert 2.0 < found.alone_ms < 32.0
     assert found.dense_ms == pytest.approx(0.95 * found.alone_ms)
@@ -235,7 +243,7 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
 
 
 def test_without_a_cache_a_time_is_measured_once_per_run(counted_sessions: list[str]) -> None:
-    latencies = Latencies(TimeSources(SETTING, effort=QUICK), 0, fail)
+    latencies = Latencies(TimeSources(SETTING, effort=QUICK_SITES), 0, fail)
     assert latencies.times(SMALL, [ONE]).pairs == latencies.times(SMALL, [ONE]).pairs
     assert len(counted_sessions) == 2 + PASSING
 
@@ -279,13 +287,13 @@ def test_an_exported_table_says_which_of_its_times_are_measured() -> None:
 def test_a_dtype_that_the_runtime_cannot_run_counts_by_the_roofline_and_says_so() -> None:
     warnings: list[str] = []
     wide = Workload(SMALL.geometry, "float64", 1, None)
-    found = Latencies(TimeSources(SETTING, effort=QUICK), 0, warnings.append).times(wide, [ONE])
+    found = Latencies(TimeSources(SETTING, effort=QUICK_SITES), 0, warnings.append).times(wide, [ONE])
     assert found.source == {ONE: ROOFLINE}
     assert len(warnings) == 1
     assert "float64" in warnings[0]
 
 
 def test_the_times_of_a_site_are_those_of_the_asked_ways() -> None:
-    found = Latencies(TimeSources(SETTING, effort=QUICK), 0, fail).times(LINE, [ONE, TWO])
+    found = Latencies(TimeSources(SETTING, effort=QUICK_SITES), 0, fail).times(LINE, [ONE, TWO])
     assert set(found.pairs) == {ONE, TWO}
     assert all(pair.ms > 0 and pair.dense_ms > 0 for pair in found.pairs.values())

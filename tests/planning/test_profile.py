@@ -21,7 +21,7 @@ from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
 from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import SMALL_ERROR, SiteProfile, felt, moderated
-from sepconvert.planning.profile import MOST_JOBS, PROBES, _processes, profile_network, profile_site
+from sepconvert.planning.profile import EFFORT, MOST_JOBS, _processes, profile_network, profile_site
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk, probing
@@ -148,8 +148,8 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
         for rank, error in zip(curve.ranks, curve.errors, strict=True)
     ]
     small = sorted(fit for fit in fits if fit[0] <= SMALL_ERROR)
-    assert PROBES < len(small) < len(fits)
-    chosen = small[-PROBES:]
+    assert EFFORT.probes < len(small) < len(fits)
+    chosen = small[-EFFORT.probes :]
     changes = []
     for _, form, rank in chosen:
         fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
@@ -159,7 +159,7 @@ def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
     # The one of the largest error comes first.
     effects = measure_effects(task.replay, changes[::-1])
     ratios = [effect.part_errors["logits"] / felt(effect.site_error) for effect in effects if effect is not None]
-    assert len(ratios) == PROBES
+    assert len(ratios) == EFFORT.probes
     assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
     assert 0 < profile.told_at <= SMALL_ERROR
 
@@ -268,7 +268,7 @@ def test_the_network_behind_a_site_is_opened_once_for_all_probes(
     monkeypatch.setattr("sepconvert.planning.sensitivity.open_session", counted)
     profile_site(replace(tasks[1], probing=("spatial",), ranks={"spatial": (24, 28, 32, 36)}))
     assert opened.count(tasks[1].replay.rest.model or b"") == 1
-    assert len(opened) == 1 + PROBES
+    assert len(opened) == 1 + EFFORT.probes
 
 
 def test_an_estimate_ends_sooner_than_a_fit_and_errs_little_more(tasks: list[SiteTask]) -> None:

@@ -94,4 +94,9 @@ def test_what_is_timed_covers_all_ranks_and_does_not_depend_on_which_are_asked_f
     assert len({way.rank for way in chosen}) <= TIMED_RANKS
     found = timed(dict.fromkeys(chosen, 1.0))
     assert all(found.ms(way) > 0 for way in ways)
+    roughly = ways_to_time(ways, geometry, rough=True)
+    assert set(roughly) <= set(chosen)  # so that they are known where all were timed before
+    assert len({way.rank for way in roughly}) <= 3  # rank 1 is of a kind of its own
+    found = timed(dict.fromkeys(roughly, 1.0))
+    assert all(found.ms(way) > 0 for way in ways)
     assert set(ways_to_time(ways[:1], geometry)) | set(ways_to_time(ways[1:], geometry)) == set(chosen)

@@ -14,7 +14,7 @@ from sepconvert.planning.latencies import setting_of
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import ANY, Effort, time_ways
 from sepconvert.pytorch.engine import PyTorch, _Seen
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import Length, time_pair
 from sepconvert.separable.forms import FORMS, lowerings
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.scheme import Scheme
@@ -48,7 +48,7 @@ def test_every_form_and_lowering_can_be_timed_in_pytorch(geometry: ConvGeometry,
 def test_a_model_is_timed_against_another_and_the_place_is_proven(sample_models_dir: Path) -> None:
     model = sample_models_dir / "fashion_vgg.onnx"
     feeds = {"image": np.zeros((1, 1, 28, 28), np.float32)}
-    timed = time_pair(model, model, feeds, rng=np.random.default_rng(0), engine=on_cpu(), seconds=0.1)
+    timed = time_pair(model, model, feeds, rng=np.random.default_rng(0), engine=on_cpu(), length=Length(0.1))
     assert (timed.device, timed.provider, timed.provider_verified) == ("torch:cpu", "PyTorch", True)
     assert timed.after is not None
 

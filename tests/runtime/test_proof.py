@@ -10,7 +10,7 @@ from sepconvert.runtime.devices import available_devices
 from sepconvert.runtime.engines import onnxruntime_on
 from sepconvert.runtime.proof import judge, prove_provider, read_profile
 from sepconvert.runtime.sessions import open_session, run_model
-from sepconvert.runtime.timing import time_pair
+from sepconvert.runtime.timing import Length, time_pair
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -37,7 +37,12 @@ def test_a_second_real_device_runs_the_nodes_itself_on_the_asked_threads(conv_ne
     # Two float32 layers of 27 and 64 terms, summed in another order.
     np.testing.assert_allclose(there, here, rtol=0, atol=(27 + 64) * 2**-24 * 10 * np.abs(here).max())
     latency = time_pair(
-        conv_net(batch=1), None, feeds, rng=np.random.default_rng(0), engine=onnxruntime_on("openvino", 1), seconds=0.05
+        conv_net(batch=1),
+        None,
+        feeds,
+        rng=np.random.default_rng(0),
+        engine=onnxruntime_on("openvino", 1),
+        length=Length(0.05),
     )
     assert (latency.device, latency.provider_verified) == ("openvino", True)
 

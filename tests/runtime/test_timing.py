@@ -9,7 +9,7 @@ import pytest
 from sepconvert.errors import DeviceError, ModelError
 from sepconvert.runtime import timing
 from sepconvert.runtime.engines import onnxruntime_on
-from sepconvert.runtime.timing import time_in_turns, time_pair
+from sepconvert.runtime.timing import Length, time_in_turns, time_pair
 
 FEEDS = {"x": np.zeros((1, 3, 16, 16), np.float32)}
 
@@ -25,7 +25,7 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
         return verdicts[len(seen) - 1]
 
     monkeypatch.setattr(timing, "judge_stability", judge)
-    latency = time_pair(conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), seconds=0.0)
+    latency = time_pair(conv_net(size=16), conv_net(size=16), FEEDS, rng=np.random.default_rng(0), length=Length(0.0))
     assert seen == [20, 40][: len(verdicts)]
     assert len(latency.before.samples_ms) == seen[-1]
     assert [warning for warning in latency.warnings if warning in verdicts[-1]] == verdicts[-1]
@@ -35,7 +35,7 @@ def test_what_is_not_stable_is_measured_once_more_and_all_samples_count(
 def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], tmp_path: Path) -> None:
     small, large = conv_net(width=4, size=16), tmp_path / "large.onnx"
     large.write_bytes(conv_net(width=64, size=16))
-    latency = time_pair(large, small, FEEDS, rng=np.random.default_rng(0), seconds=0.05)
+    latency = time_pair(large, small, FEEDS, rng=np.random.default_rng(0), length=Length(0.05))
     assert latency.after is not None
     assert latency.speedup_ci95 is not None
     assert (latency.device, latency.provider, latency.provider_verified) == ("cpu", "CPUExecutionProvider", True)
@@ -50,7 +50,7 @@ def test_a_pair_is_timed_with_all_samples_kept(conv_net: Callable[..., bytes], t
 
 
 def test_one_model_alone_has_no_speed_up(conv_net: Callable[..., bytes]) -> None:
-    latency = time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.02)
+    latency = time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), length=Length(0.02))
     assert (latency.after, latency.speedup, latency.speedup_ci95) == (None, None, None)
     assert len(latency.before.samples_ms) >= 20
     assert min(latency.before.samples_ms) > 0
@@ -64,14 +64,14 @@ def test_a_single_input_of_another_name_is_found(conv_net: Callable[..., bytes])
         renamed.SerializeToString(),
         FEEDS,
         rng=np.random.default_rng(0),
-        seconds=0.02,
+        length=Length(0.02),
     )
     assert latency.after is not None
 
 
 def test_the_garbage_collector_is_as_it_was(conv_net: Callable[..., bytes]) -> None:
     assert gc.isenabled()
-    time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), seconds=0.01)
+    time_pair(conv_net(size=16), None, FEEDS, rng=np.random.default_rng(0), length=Length(0.01))
     assert gc.isenabled()
 
 
@@ -87,7 +87,7 @@ def test_wrong_inputs_are_one_sentence(conv_net: Callable[..., bytes]) -> None:
 
 def test_models_timed_in_turns_share_the_samples_of_the_first(conv_net: Callable[..., bytes]) -> None:
     models = [conv_net(width=width, size=16) for width in (64, 4, 8)]
-    found = time_in_turns(models, FEEDS, rng=np.random.default_rng(0), seconds=0.05)
+    found = time_in_turns(models, FEEDS, rng=np.random.default_rng(0), length=Length(0.05))
     assert len(found) == 2
     assert found[0].before == found[1].before
     for latency in found:

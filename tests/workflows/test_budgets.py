@@ -20,7 +20,7 @@ from sepconvert.record import Latency, Record, SweepPoint
 from sepconvert.terminal.record import render
 from sepconvert.workflows import Measure, Outputs, Planning, meet_budget
 from sepconvert.workflows.fit import fit_plans
-from sepconvert.workflows.measure import measure_latency
+from sepconvert.workflows.measure import time_change
 from sepconvert.workflows.sweeping import mark_front
 from tests.workflows.interrupted import interrupted
 
@@ -104,7 +104,7 @@ def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
     fits: list[NetworkFit] = []
 
     def first_too_slow(*args: object) -> list[Latency]:
-        (real,) = measure_latency(*args)
+        (real,) = time_change(*args)
         interval = (1.0, 1.05) if not measured else (1.0, 100.0)
         measured.append(replace(real, stable=True, speedup_ci95=interval))
         return measured[-1:]
@@ -113,7 +113,7 @@ def test_a_miss_that_a_second_measurement_does_not_confirm_takes_no_other_fit(
         fits.append(fit_plans(*args, **options))
         return fits[-1]
 
-    monkeypatch.setattr(meet_budget, "measure_latency", first_too_slow)
+    monkeypatch.setattr(meet_budget, "time_change", first_too_slow)
     monkeypatch.setattr(meet_budget, "fit_plans", counted)
     record = sepconvert.rewrite(vgg, data=few, form="spatial", speedup=1.3, planning=UNCACHED).record
     assert (len(measured), len(fits)) == (2, 1)

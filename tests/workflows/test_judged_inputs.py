@@ -7,14 +7,14 @@ import numpy as np
 
 import sepconvert
 from sepconvert import Measure, Planning
-from sepconvert.data import random_inputs
+from sepconvert.data import count_overlap, random_inputs
 from sepconvert.record import InputInfo, Plan
 from sepconvert.report import accuracy
-from sepconvert.workflows.effort import INPUTS, seen
+from sepconvert.workflows.effort import FEWEST_INPUTS, INPUTS, WORK, looked_at
 from sepconvert.workflows.input_warnings import judged_by_fitted
 from tests.workflows.asked import typed
 
-ONE = Planning(include=["/block1/conv1/Conv"], cache=False, quick=True, jobs=1)
+ONE = Planning(include=["/block1/conv1/Conv"], cache=False, jobs=1)
 QUIET = Measure(latency=False)
 SAID = "Without --test-data"
 
@@ -56,6 +56,33 @@ def test_nothing_is_said_of_data_where_none_was_fitted_to(resnet: Path) -> None:
 def test_a_first_answer_looks_at_few_of_many_inputs() -> None:
     request = typed("sepconvert rewrite m.onnx --data d.npz --quick")
     inputs = random_inputs([InputInfo("x", "float32", [None, 2], [1, 2])], 2 * INPUTS, np.random.default_rng(0))
-    looked = seen(request, inputs)
-    assert looked is not None
-    assert looked.count == INPUTS
+    for macs in (None, 10):
+        calibration, test = looked_at(request, inputs, None, macs)
+        assert calibration
+        assert test
+        assert (calibration.count, test.count) == (INPUTS, INPUTS)
+        assert count_overlap(calibration, test) == 0
+
+
+def test_a_first_answer_looks_at_fewer_inputs_of_a_network_that_is_slow_to_run() -> None:
+    request = typed("sepconvert rewrite m.onnx --data d.npz --quick")
+    info = InputInfo("x", "float32", [None, 2], [1, 2])
+    given, more = (random_inputs([info], 60, np.random.default_rng(seed)) for seed in (0, 1))
+    macs = int(WORK / 20)
+    calibration, test = looked_at(request, given, more, macs)
+    assert calibration
+    assert test
+    assert (calibration.count, test.count) == (20, FEWEST_INPUTS)
+    assert count_overlap(test, more) == test.count
+    calibration, test = looked_at(request, given, None, 10**12)
+    assert calibration
+    assert test
+    assert (calibration.count, test.count) == (FEWEST_INPUTS, FEWEST_INPUTS)
+    few = given.first(FEWEST_INPUTS)
+    assert looked_at(request, few, None, 10**12) == (few, None)
+
+
+def test_without_quick_all_inputs_are_looked_at() -> None:
+    request = typed("sepconvert rewrite m.onnx --data d.npz")
+    inputs = random_inputs([InputInfo("x", "float32", [None, 2], [1, 2])], 2 * INPUTS, np.random.default_rng(0))
+    assert looked_at(request, inputs, None, 10**12) == (inputs, None)
