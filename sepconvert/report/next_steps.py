@@ -156,9 +156,10 @@ def _room(record: Record) -> str | None:
     if speedup < _WORTH_MORE:
         return None
     more = math.ceil(speedup * _MORE * 10) / 10
+    about = "" if record.latency[0].stable else "about "
     return (
-        f"There is room for more: {figures.ratio(speedup)} cost {_cost(record)}. Try --speedup {more:g}, or sepconvert "
-        "sweep to see what each speed-up costs."
+        f"There is room for more: {about}{figures.ratio(speedup)} cost {_cost(record)}. Try --speedup {more:g}, or "
+        "sepconvert sweep to see what each speed-up costs."
     )
 
 

@@ -13,6 +13,7 @@ machine is needed. What the file of ``--out`` holds already is not done again, s
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, help="calibration inputs to fit to; all if not given")
     parser.add_argument("--processes", type=int, default=PROCESSES, help="that time each network, one after another")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--records", type=Path, help="a folder that keeps the record of every rewrite")
     parser.add_argument("--stopwatch", nargs=3, metavar=("BEFORE", "AFTER", "SAMPLE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.stopwatch:
@@ -63,16 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(network: str, asked: float, options: argparse.Namespace) -> dict[str, Any]:
     """Rewrite one network as a user does, and time the files."""
     case = open_case(network)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         calibration = first_inputs(case, options.inputs, folder)
-        made, record = folder / "made.onnx", folder / "record.json"
+        made, record, sources = folder / "made.onnx", folder / "record.json", (case.model, calibration, case.test)
+        names = f"{network}.onnx", "calibration.npz", "test.npz"  # a record is to name no folder of this machine
+        for name, source in zip(names, sources, strict=True):
+            if source != folder / name:
+                (folder / name).symlink_to(source.resolve())
+        model, data, test = names
         command = [
-            "rewrite", case.model, "-o", made, "--data", calibration, "--test-data", case.test, "--form", options.form,
-            "--speedup", f"{asked:g}", "--allow-loss", "--json", record, "--quiet",
+            "rewrite", model, "-o", made.name, "--data", data, "--test-data", test, "--form", options.form,
+            "--speedup", f"{asked:g}", "--allow-loss", "--json", record.name, "--quiet",
         ]  # fmt: skip
         start, load = time.perf_counter(), os.getloadavg()[0]
-        done = run([sys.executable, "-m", "sepconvert", *map(str, command)])
+        done = run([sys.executable, "-m", "sepconvert", *command], folder)
+        if options.records and record.exists():
+            options.records.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(record, options.records / f"{network}_{asked:g}x.json")
         row = {
             "network": network,
             "asked": asked,
@@ -87,8 +97,8 @@ def measure(network: str, asked: float, options: argparse.Namespace) -> dict[str
         return row | from_record(json.loads(record.read_text())) | outside(case.model, made, sample, options.processes)
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
 def first_inputs(case: Case, count: int | None, folder: Path) -> Path:

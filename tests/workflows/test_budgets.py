@@ -174,9 +174,16 @@ def test_an_error_budget_is_kept_on_held_out_inputs(vgg: Path, few: str) -> None
     assert record.plan.measured is not None
     assert record.plan.measured["max_error"] <= 0.02
     assert record.plan.measured["held_out_inputs"] == 20
+    assert not any("too few to tell" in note for note in record.notes)
     after, before = record.totals.after, record.totals.before
     assert after is not None
     assert (after.macs or 0) < (before.macs or 0)
+
+
+def test_an_error_budget_that_was_kept_on_few_inputs_says_so(vgg: Path, first_images: Callable[[int], str]) -> None:
+    record = sepconvert.rewrite(vgg, data=first_images(50), form="spatial", max_error=0.05, measure=UNTIMED).record
+    assert any("kept on 10 held-out inputs, too few to tell" in note for note in record.notes)
+    assert any("give 80 inputs or more" in note for note in record.notes)
 
 
 def test_an_error_budget_out_of_reach_says_how_close_it_came(vgg: Path, few: str, tmp_path: Path) -> None:
