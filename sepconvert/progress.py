@@ -34,11 +34,12 @@ _LEAST_DONE = 0.08  # of a stage whose steps take very different times, before i
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a forecast has to know: whether ``--quick`` was given, and what comes after the fits."""
+    """What a forecast has to know: whether ``--quick`` was given, what comes after the fits, and how many these are."""
 
     quick: bool = False
     fine_tune: bool = False
     int8: bool = False
+    most_fits: int = 1
 
 
 def milestones(works: Sequence[float]) -> list[int]:
@@ -157,9 +158,10 @@ def _forecast(stage: str, seconds: float, before: float, asked: Asked) -> str:
     parts += [f"{_spelled(integers)} for INT8"] if integers else []
     more = ["timing", *["fine-tuning"] * asked.fine_tune]
     on_top = f"{_listed(more)} come{'' if more[1:] else 's'} on top."
+    several = "" if asked.most_fits == 1 else f" It may take up to {asked.most_fits} fits to keep the limit."
     quicker = "" if asked.quick else _QUICKER
     whole = f"{_spelled(profile + fit + integers)}: {_listed(parts)}" if parts[1:] else f"{_spelled(fit)} for a fit"
-    return f"About {whole}; {on_top}{quicker}"
+    return f"About {whole}; {on_top}{several}{quicker}"
 
 
 def _listed(words: list[str]) -> str:

@@ -24,6 +24,8 @@ def test_a_long_profile_is_foretold_with_its_fit_once() -> None:
     assert text.startswith("About 6 minutes: 3 minutes to look at every layer and about as much for each fit")
     assert "--quick" in text
     assert "--quick" not in said(steps, Asked(quick=True))[0]
+    assert "fits to keep" not in text
+    assert "on top. It may take up to 3 fits to keep the limit. --quick" in said(steps, Asked(most_fits=3))[0]
 
 
 def test_int8_is_foretold_by_what_it_took_for_the_original_and_by_a_fit() -> None:

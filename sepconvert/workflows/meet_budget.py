@@ -11,12 +11,11 @@ from sepconvert.planning.speedup import SpeedupOutOfReachError, surplus
 from sepconvert.planning.uniform import plan_rank, plan_share
 from sepconvert.planning.within_budget import plan_cost
 from sepconvert.record import Latency, Note, Plan
+from sepconvert.workflows import meet_error, meet_metric
 from sepconvert.workflows.describe import describe_plan
 from sepconvert.workflows.effort import surplus_allowed
 from sepconvert.workflows.fit import apply_fits, fit_plans
 from sepconvert.workflows.measure import time_change
-from sepconvert.workflows.meet_error import settle_error
-from sepconvert.workflows.meet_metric import settle_metric
 from sepconvert.workflows.opened import Case
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
@@ -25,6 +24,8 @@ from sepconvert.workflows.separated import describe_separable
 from sepconvert.workflows.settled import Settled
 
 SPEEDUP_ATTEMPTS = 2
+MOST_FITS = {"max_error": meet_error.MOST_FITS, "max_drop": meet_metric.MOST_FITS}
+"""By the budgets that are limits: a plan is fitted, judged and corrected."""
 BY_DEFAULT = Note(
     "No budget was given, and without --data there is no error to keep within, so the plan is for half of the MACs "
     "(--macs 0.5)."
@@ -50,12 +51,12 @@ def settle(case: Case, planner: Planner) -> Settled:
     if budget.name == "speedup":
         return _settle_speedup(case, planner, budget.value)
     if budget.name == "max_drop":
-        return settle_metric(case, planner, budget.value, settle_plan)
+        return meet_metric.settle_metric(case, planner, budget.value, settle_plan)
     if budget.name == "max_error":
         if budget.by_default and not planner.knows_times:
             return _settle_cost(case, planner, Budget(), WITHOUT_TIMES)
         try:
-            return settle_error(case, planner, budget.value, settle_plan)
+            return meet_error.settle_error(case, planner, budget.value, settle_plan)
         except NothingToDoError as error:
             if not budget.by_default:
                 raise

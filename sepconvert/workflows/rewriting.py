@@ -36,6 +36,7 @@ from sepconvert.workflows.int8 import precision_of, prepare_int8, settle_with, w
 from sepconvert.workflows.keras_side import KerasSide
 from sepconvert.workflows.keywords import check_keywords
 from sepconvert.workflows.measure import check_metric, measure_fidelity, time_change
+from sepconvert.workflows.meet_budget import MOST_FITS
 from sepconvert.workflows.metrics import find_metric, refuse_fall, with_bound
 from sepconvert.workflows.modules import module_side, sidecars, stage_with_modules, why_no_modules
 from sepconvert.workflows.opened import Case, check_runs, naming, open_with_data, select_sites
@@ -127,7 +128,9 @@ def rewrite(
     check_keywords(budget)
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
-    with watched(progress, Asked(planning.quick, tuning is not None, planning.int8)) as tell:
+    wanted = Budget.of(budget, judged=judged, max_drop=planning.max_drop)
+    asked = Asked(planning.quick, tuning is not None, planning.int8, MOST_FITS.get(wanted.name, 1))
+    with watched(progress, asked) as tell:
         request = Request(
             model=model,
             output=None if output is None else Path(output),
@@ -135,7 +138,7 @@ def rewrite(
             test_data=test_data,
             example_inputs=example_inputs,
             form=form,
-            budget=Budget.of(budget, judged=judged, max_drop=planning.max_drop),
+            budget=wanted,
             fine_tune=tuning,
             reading=reading,
             planning=planning,
