@@ -4,7 +4,7 @@ In that order; what the first that knows the site lacks is measured or modelled,
 source.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +21,10 @@ from sepconvert.planning.site_timing import (
     Effort,
     WholeModelTiming,
     time_passing,
-    time_share,
+    time_shares,
     time_ways,
 )
+from sepconvert.progress import Progress, silent
 from sepconvert.runtime.engines import ON_CPU, Engine
 from sepconvert.separable.scheme import Scheme
 
@@ -32,7 +33,7 @@ MEASURED, CACHE, TABLE, ROOFLINE = "measured", "cache", "table", "roofline"
 
 @dataclass(frozen=True, slots=True)
 class SiteEffort:
-    """How long layers are timed: the ways to write one, and one against the whole model.
+    """How long layers are timed: the ways to write one, and some against the whole model.
 
     ``rough``: of each form the lowest and the highest rank are timed, and these times are not kept, because a later run
     would take them for good ones.
@@ -100,8 +101,22 @@ class Latencies:
         table = self._sources.table
         return table.setting if table is not None and not self._sources.timing else self._sources.setting
 
+    def in_network(
+        self, ways: Mapping[Workload, Sequence[Scheme]], progress: Progress = silent
+    ) -> Mapping[Workload, SiteTimes]:
+        """Times of the ways to write sites, in proportion to the time of the whole model if there is one.
+
+        ``progress`` is told of every site. The rest as for ``times``.
+        """
+        for index, (workload, wanted) in enumerate(ways.items()):
+            progress("Time candidates", index, len(ways))
+            self.times(workload, wanted)
+        self._set_against_whole(ways)
+        progress("Time candidates", len(ways), len(ways))
+        return {workload: self._known[workload] for workload in ways}
+
     def times(self, workload: Workload, ways: Sequence[Scheme]) -> SiteTimes:
-        """Times of the given ways to write a site; more may be known and are returned too.
+        """Times of the given ways to write a site, to be set against each other; more may be known and are returned.
 
         Raises:
             ValueError: the site's spatial size is not known.
@@ -112,7 +127,7 @@ class Latencies:
             found = self._find_out(workload, missing, known)
             (known,) = merged([found] if known is None else [known, found])
         assert known is not None
-        self._known[workload] = known = self._in_proportion(known)
+        self._known[workload] = known
         return known
 
     def table(self, models: Sequence[WholeModel] = ()) -> Table:
@@ -129,25 +144,24 @@ class Latencies:
             return _relabelled(cached, CACHE)
         return None
 
-    def _in_proportion(self, times: SiteTimes) -> SiteTimes:
-        """Scale times to the dense convolution's share of the whole model's time.
+    def _set_against_whole(self, workloads: Iterable[Workload]) -> None:
+        """Scale times to the dense convolutions' shares of the whole model's time.
 
         What sites save is subtracted from the whole model's time. Taken in another minute, or read from the cache, the
         same site's time differed by a factor of 1.4.
         """
-        sources, workload = self._sources, times.workload
-        if sources.effort.rough and set(times.source.values()) == {MEASURED}:
-            return times  # in the same minute as the whole model's
-        if sources.whole is None or not sources.timing or not {MEASURED, CACHE}.issuperset(times.source.values()):
-            return times
-        if workload not in self._shares:
-            rng = np.random.default_rng(self._seed)
-            self._shares[workload] = time_share(
-                workload, sources.whole, sources.engine, rng, sources.written, sources.effort.share
-            )
-        dense = self._shares[workload] * sources.whole.ms
-        pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in times.pairs.items()}
-        return replace(times, pairs=pairs)
+        sources = self._sources
+        if sources.whole is None or not sources.timing:
+            return
+        taken = [one for one in workloads if {MEASURED, CACHE}.issuperset(self._known[one].source.values())]
+        unknown = [one for one in taken if one not in self._shares]
+        rng, effort = np.random.default_rng(self._seed), sources.effort.share
+        shares = time_shares(unknown, sources.whole, sources.engine, rng, sources.written, effort)
+        self._shares |= zip(unknown, shares, strict=True)
+        for one in taken:
+            known, dense = self._known[one], self._shares[one] * sources.whole.ms
+            pairs = {way: Pair(dense * pair.ms / pair.dense_ms, dense) for way, pair in known.pairs.items()}
+            self._known[one] = replace(known, pairs=pairs)
 
     def _find_out(self, workload: Workload, ways: Sequence[Scheme], known: SiteTimes | None) -> SiteTimes:
         if self._sources.timing:

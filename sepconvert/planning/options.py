@@ -78,13 +78,12 @@ def options_by_latency(
     for site in sites:
         for workload in workloads[site.output]:
             ways.setdefault(workload, {}).update(dict.fromkeys(candidates[site.output]))
-    times = {}
-    for index, (workload, wanted) in enumerate(ways.items()):
-        progress("Time candidates", index, len(ways))
-        if wanted:
-            timed_ways = ways_to_time(wanted, workload.geometry, rough=latencies.rough)
-            times[workload] = RankTimes(latencies.times(workload, timed_ways))
-    progress("Time candidates", len(ways), len(ways))
+    wanted = {
+        workload: ways_to_time(found, workload.geometry, rough=latencies.rough)
+        for workload, found in ways.items()
+        if found
+    }
+    times = {workload: RankTimes(known) for workload, known in latencies.in_network(wanted, progress).items()}
     options, reasons, parts = [], {}, sensitive_parts(profiles.values())
     for site in sites:
         timed = [times[workload] for workload in workloads[site.output] if workload in times]

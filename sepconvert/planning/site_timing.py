@@ -57,8 +57,10 @@ class Effort:
 
 WAYS = Effort()
 """How long the ways to write a layer are timed."""
-SHARE = Effort(seconds=1.0, fewest_rounds=2, most_rounds=200)
-"""How long a layer is timed against the whole model."""
+SHARE = Effort(seconds=1.5, fewest_rounds=3, most_rounds=200)
+"""How long some layers are timed against the whole model."""
+BESIDE_WHOLE = 8
+"""So many layers at a time."""
 ANY = Surroundings(opset=17, ir_version=9)
 """Versions that stand-alone models are written in where no model is given whose sites they are of."""
 
@@ -109,24 +111,31 @@ def time_ways(
     return found
 
 
-def time_share(
-    workload: Workload,
+def time_shares(
+    workloads: Sequence[Workload],
     whole: WholeModelTiming,
     engine: Engine,
     rng: np.random.Generator,
     written: Surroundings = ANY,
     effort: Effort = SHARE,
-) -> float:
-    """Time of the dense convolution as a share of the whole model's, from one interleaved run.
+) -> list[float]:
+    """Times of the dense convolutions as shares of the whole model's, from interleaved runs.
 
-    Whatever slows the machine down meanwhile slows both. Arguments and errors as for ``time_ways``.
+    Whatever slows the machine down meanwhile slows both. Arguments and errors as for ``time_ways``; ``effort`` is for
+    ``BESIDE_WHOLE`` of them.
     """
-    bench = _Bench(workload, rng, written)
-    dense, model = engine.load(bench.dense(), bench.feeds), engine.load(whole.model, whole.feeds)
-    # The order of every other round is reversed, so that the last always follows itself or the one before and finds the
-    # caches as it does when it is timed for itself. For the whole model a single convolution hardly changes them.
-    of_model, _, of_dense = time_interleaved([model, dense, dense], effort)
-    return ratio_in_rounds(of_dense, of_model)
+    shares: list[float] = []
+    for first in range(0, len(workloads), BESIDE_WHOLE):
+        benches = [_Bench(workload, rng, written) for workload in workloads[first : first + BESIDE_WHOLE]]
+        model = engine.load(whole.model, whole.feeds)
+        dense = [engine.load(bench.dense(), bench.feeds) for bench in benches]
+        # Each runs twice in a row, and the second run counts, which finds the caches as in a measurement of its own.
+        # The order of every other round is reversed: for the whole model a single convolution hardly changes them.
+        of_model, *runs = time_interleaved([model, *(one for one in dense for _ in range(2))], effort)
+        for pair in zip(runs[::2], runs[1::2], strict=True):
+            second = [both[1 - index % 2] for index, both in enumerate(zip(*pair, strict=True))]
+            shares.append(ratio_in_rounds(second, of_model))
+    return shares
 
 
 def time_passing(

@@ -229,13 +229,13 @@ def test_times_of_sites_are_set_against_the_whole_model_whenever_they_were_taken
     whole = WholeModelTiming(model, {INPUT: np.ones((1, 8, 6, 6), np.float32)}, 8.0)
     steady = Effort(seconds=0.0, fewest_rounds=101, most_rounds=101)
     latencies = Latencies(TimeSources(SETTING, cache=cache, whole=whole, effort=SiteEffort(steady)), 0, fail)
-    found = latencies.times(SMALL, [ONE, TWO])
+    found = latencies.in_network({SMALL: [ONE, TWO]})[SMALL]
     assert 2.0 < found.alone_ms < 32.0
     assert found.dense_ms == pytest.approx(0.95 * found.alone_ms)
     assert [found.ms(way) / found.alone_ms for way in (ONE, TWO)] == pytest.approx([0.2, 0.45])
-    assert latencies.times(SMALL, [ONE]).ms(ONE) == pytest.approx(found.ms(ONE))
+    assert latencies.in_network({SMALL: [ONE]})[SMALL].ms(ONE) == pytest.approx(found.ms(ONE))
     assert len(counted_sessions) == 2
-    three = latencies.times(SMALL, [Scheme("dw_pw", 3, "concat")])
+    three = latencies.in_network({SMALL: [Scheme("dw_pw", 3, "concat")]})[SMALL]
     assert three.dense_ms == pytest.approx(found.dense_ms)
     stored = cache.load(SMALL)
     assert stored is not None

@@ -13,7 +13,7 @@ from sepconvert.errors import ModelError
 from sepconvert.graph.activations import activation_behind
 from sepconvert.graph.load import LoadedModel, load_bytes, load_model
 from sepconvert.graph.shapes import infer_shapes
-from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, passing_model
+from sepconvert.graph.site_models import INPUT, OUTPUT, Surroundings, dense_site_model, passing_model
 from sepconvert.graph.sites import CONV, ConvSite
 from sepconvert.graph.survey import survey
 from sepconvert.planning import architecture
@@ -21,11 +21,14 @@ from sepconvert.planning.architecture import FEWEST_PAIRS, ArchitectureTimer
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.site_timing import (
     ANY,
+    BESIDE_WHOLE,
     CANDIDATES_ALIVE,
     Effort,
+    WholeModelTiming,
     ratio_in_rounds,
     time_interleaved,
     time_passing,
+    time_shares,
     time_ways,
 )
 from sepconvert.runtime.engines import ON_CPU, Loaded
@@ -229,3 +232,19 @@ def _model(operator: str | None = None, *, batch_norm: bool = False, twice: bool
 def test_a_machine_that_changes_its_speed_between_rounds_changes_no_ratio() -> None:
     assert ratio_in_rounds([20, 26, 26], [16, 20.8, 20.8]) == pytest.approx(1.25)
     assert ratio_in_rounds([20, 26, 20], [20.8, 20.8, 16]) == pytest.approx(1.25)
+
+
+def test_shares_of_layers_are_told_by_few_runs_of_the_whole_model(counted_sessions: list[str]) -> None:
+    widths = [8 * width for width in range(1, BESIDE_WHOLE + 2)]
+    workloads = [
+        Workload(ConvGeometry(width, width, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((24, 24))) for width in widths
+    ]
+    site = ConvSite("y", "conv", INPUT, "w", None, "float32", workloads[-1].geometry)
+    kernel = np.ones((widths[-1], widths[-1], 3, 3))
+    model = dense_site_model(site, kernel, np.ones(widths[-1]), Surroundings(17, 9, 1, (24, 24), None))
+    whole = WholeModelTiming(model, {INPUT: np.ones((1, widths[-1], 24, 24), np.float32)}, 1.0)
+    effort = Effort(seconds=0.0, fewest_rounds=9, most_rounds=9)
+    shares = time_shares(workloads, whole, ON_CPU, np.random.default_rng(0), ANY, effort)
+    assert len(counted_sessions) == len(workloads) + 2  # the whole model once for BESIDE_WHOLE layers
+    assert shares[-1] > 4 * shares[0] > 0  # 81 times as many multiply-adds
+    assert 0.2 < shares[-1] < 5  # it is the whole model
