@@ -233,6 +233,16 @@ def test_a_sweep_has_its_points_and_simpler_methods_and_says_what_is_out_of_reac
     assert record.sweep.baselines[0].error > point.error  # type: ignore[operator]
 
 
+def test_a_sweep_over_several_forms_draws_the_uniform_curve_of_one(vgg: Path, few: str) -> None:
+    planning = replace(UNCACHED, quick=True)
+    record = sepconvert.sweep(vgg, data=few, form="auto", budgets=[1.5], planning=planning)
+    assert record.sweep is not None
+    (uniform,) = [point for point in record.sweep.baselines if point.label.startswith("uniform")]
+    assert uniform.command is not None
+    assert f"--form {uniform.form} --rank" in uniform.command
+    assert any("--quick" in note for note in record.notes)
+
+
 def test_a_sweep_exports_the_times_it_measured(swept: tuple[Record, Path]) -> None:
     record, path = swept
     table = read_table(path)
