@@ -193,7 +193,7 @@ def _run(request: Request) -> RewriteResult:
         if int8 is not None:
             lessons = None if training is None else TrainingInputs(training, varied)
             with planner.timed("int8"):
-                settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration)
+                settled, tuned = settle_int8(int8, case, settled, tuned, lessons, test or calibration, planner)
         record = _record(case, settled, kept, test)
     if calibration is not None and (planning.init != "random" or tuned is not None):
         record = record if test is not None else judged_by_fitted(record, calibration.count)

@@ -16,8 +16,9 @@ from sepconvert.graph.save import runnable
 from sepconvert.progress import Subject
 from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.fine_tune import TunedResult, tuning_of
-from sepconvert.workflows.int8 import choose, quantise_both
+from sepconvert.workflows.int8 import choose, planned_in_floats, quantise_both
 from sepconvert.workflows.opened import Case
+from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.quantisable import QuantisedModel
 from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
 from sepconvert.workflows.settled import Settled
@@ -47,6 +48,7 @@ def settle_int8(
     tuned: TunedResult | None,
     lessons: TrainingInputs | None,
     judged: Dataset | None,
+    planner: Planner,
 ) -> tuple[Settled, TunedResult | None]:
     """Make the rewritten model in INT8, train it on where it was trained in floating point, and settle for the best.
 
@@ -57,6 +59,7 @@ def settle_int8(
         tuned: see ``settled``.
         lessons: what it was trained on.
         judged: as for ``choose``.
+        planner: makes another plan, where one for INT8 is best without it and nothing was trained.
 
     Raises:
         SepconvertError: as ``choose`` and ``tune``.
@@ -69,7 +72,11 @@ def settle_int8(
         figures = {**tuned.figures, "int8": dict(trained.figures)}
         tuned = replace(tuned, figures=figures, warnings=(*tuned.warnings, *trained.warnings))
     with one_blas_thread(cores()):
-        return choose(int8, case, settled, both, judged), tuned
+        chosen = choose(int8, case, settled, both, judged)
+        if tuned is None and chosen.int8 is None and chosen.fit.rewritten:
+            plain = planned_in_floats(case, planner, settled)
+            chosen = chosen if plain is None else choose(int8, case, settled, both, judged, plain)
+        return chosen, tuned
 
 
 def tune_in_int8(case: Case, quantiser: Quantiser, start: QuantisedModel, lessons: TrainingInputs) -> TunedInt8:
