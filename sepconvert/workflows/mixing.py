@@ -50,6 +50,7 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans
 _RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
 _PART, _WHOLE = Effort(0.3, 7, 200, reading=0.003), Effort(1.0, 9, 400, reading=0.003)
+_BRIEF = 0.3  # times as long for a first answer
 
 ErrorOf = Callable[[OpenedModel], float | None]
 
@@ -257,6 +258,8 @@ class _Parts:
     def _ratio(self, before: bytes, after: bytes, effort: Effort) -> float:
         measure = self._case.request.measure
         engine = find_engine(measure.devices[0], measure.threads)
+        if self._case.request.planning.quick:
+            effort = replace(effort, seconds=_BRIEF * effort.seconds, fewest_rounds=3)
         first, second = time_interleaved([engine.load(model, self._feeds) for model in (before, after)], effort)
         return ratio_in_rounds(second, first)
 
