@@ -20,7 +20,7 @@ _BETWEEN_DRAWINGS = 0.1  # seconds
 _SHORTEST = 1.0  # seconds: what ends before needs no lines
 _BETWEEN_LINES = 5.0  # seconds, before a stage that was told is told again: some alternate quickly
 _FIRST, _WORTH_SAYING = 6.0, 30.0  # seconds: after which it is known how long a stage takes, and from which it matters
-_QUICKER = " --quick gives a first answer in a fifth to half of that."
+_QUICKER = " --quick gives a first answer in a third to half of that."
 PROFILE, FIT, TUNE = "Profile", "Fit", "Fine-tune"
 """The stages that take longest."""
 FIT_SHARE = 1.0

@@ -185,7 +185,7 @@ Quick = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="A first answer in a fifth to half the time: fewer inputs, steps and timings. It loses more.",
+        help="A first answer in a third to half the time: fewer inputs, steps and timings. It loses more.",
         rich_help_panel=HOW,
     ),
 ]

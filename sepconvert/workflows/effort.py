@@ -2,7 +2,7 @@
 
 Quick looks at fewer inputs, at fewer positions in them and at two ranks of a form, times layers for a moment, takes
 a plan that is up to a tenth faster than asked, lets fits take fewer steps, and times whole models for a third
-as long, so that intervals are wider.
+as long, so that intervals are wider. Mixtures of float and INT8 are timed more briefly too.
 """
 
 from dataclasses import replace

@@ -5,23 +5,20 @@ INT8, else as without it. In the end all are timed in turns in one measurement; 
 that serves it best is written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
 from sepconvert.data import Dataset
 from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.fitting.results import NetworkFit
-from sepconvert.graph.save import file_size
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.uniform import round_up
 from sepconvert.record import (
     ALONE,
     BOTH,
     FASTER,
     ORIGINAL,
     REWRITTEN,
-    Alternative,
     Latency,
     Note,
     Plan,
@@ -29,21 +26,19 @@ from sepconvert.record import (
     Skip,
 )
 from sepconvert.runtime.environment import cpu_name
+from sepconvert.workflows.alternatives import alternatives, best_alternative, nothing_keeps, with_precisions
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.folding import fold_alone
 from sepconvert.workflows.measure import ask_metric, time_all
 from sepconvert.workflows.meet_budget import settle
 from sepconvert.workflows.opened import Case, OpenedModel
-from sepconvert.workflows.options import DEFAULT_ERROR, Budget
+from sepconvert.workflows.options import Budget
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.quantisable import QuantisedModel
-from sepconvert.workflows.quantiser import Int8, Quantiser, or_infinite
+from sepconvert.workflows.quantiser import Int8, Quantiser
 from sepconvert.workflows.settled import Settled
 
-AS_FAST = 1.02
-"""Models whose speed-ups differ by less count as equally fast."""
-NEVER_SLOWER = 0.99
 KEPT = "the original in INT8 serves the budget best, so no layer was rewritten"
 REFITTED = Note(
     "For INT8 the weights and biases of all layers were fitted again, to what the network in INT8 feeds each of them."
@@ -180,11 +175,11 @@ def choose(
     changed = {name: model for name, model in models.items() if name != ORIGINAL}
     decisive = {name: _decisive(int8, case, model) for name, model in changed.items()}
     told = {name: int8.quantiser.error(model, judged) for name, model in changed.items()}
-    found = _alternatives(case, models, timed, told)
-    found = [_with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]
+    found = alternatives(case, models, timed, told)
+    found = [with_precisions(one, {ALONE: int8.alone, BOTH: both}.get(one.name)) for one in found]
     name = best_alternative(case.request.budget, found, decisive)
     if name is None:
-        raise NothingToDoError(_nothing(case.request.budget, settled, found, decisive))
+        raise NothingToDoError(nothing_keeps(case.request.budget, settled, found, decisive))
     if name == REWRITTEN and plain is not None:
         settled = plain
     # What was measured for another version of the model is none of this one's.
@@ -216,8 +211,8 @@ def alone_beside(case: Case, int8: Int8) -> Plan:
     """The original and INT8 alone as the alternatives of a plan that asks for nothing."""
     models = {ORIGINAL: case.opened, ALONE: int8.alone.opened}
     errors = {ALONE: int8.quantiser.error(int8.alone.opened, case.calibration)}
-    found = _alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
-    return Plan({}, alternatives=[found[0], _with_precisions(found[1], int8.alone)])
+    found = alternatives(case, models, [] if int8.timed is None else [int8.timed], errors)
+    return Plan({}, alternatives=[found[0], with_precisions(found[1], int8.alone)])
 
 
 def _as_it_was(case: Case, settled: Settled) -> Settled:
@@ -226,14 +221,6 @@ def _as_it_was(case: Case, settled: Settled) -> Settled:
     kept = {site.output: KEPT for site in case.sites}
     plan = replace(settled.plan, predicted=None, measured=None)
     return replace(settled, fit=NetworkFit({}), applied=nothing, plans=(), sites=(), kept=kept, plan=plan)
-
-
-def _with_precisions(one: Alternative, made: QuantisedModel | None) -> Alternative:
-    """Say how a model in INT8 was made: its ranges, what it left in floating point, how fast that was to be."""
-    if made is None:
-        return one
-    predicted = None if made.predicted is None or made.measured is None else made.predicted / made.measured
-    return replace(one, ranges=made.ranges, floating=list(made.left), predicted_over_measured=predicted)
 
 
 def with_precision(skip: Skip, settled: Settled) -> Skip:
@@ -258,87 +245,3 @@ def _precision(outputs: set[str], made: QuantisedModel, dtype: str) -> str | Non
     if outputs <= made.floating:
         return dtype
     return "mixed" if outputs <= made.integer | made.floating else None
-
-
-def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
-    """Return the name of the model that serves a budget best; None where nothing keeps it.
-
-    Args:
-        budget: what was asked.
-        found: the models with their times.
-        decisive: errors on held-out inputs, or how far the metric falls, by name; the original has none.
-    """
-    known = [one for one in found if one.name in decisive]
-    rewritten = [one for one in known if one.name != ALONE]
-    if budget.name == "speedup":
-        fast = [one for one in known if one.speedup_ci95 is not None and one.speedup_ci95[1] >= budget.value]
-        if fast:
-            return min(fast, key=lambda one: or_infinite(decisive[one.name])).name
-        return _fastest(rewritten, decisive)
-    if budget.name not in ("max_error", "max_drop"):
-        if budget.by_default and not rewritten:
-            # Nobody asked for fewer multiply-adds: where no layer can be rewritten, INT8 was.
-            return ALONE if or_infinite(decisive.get(ALONE)) <= DEFAULT_ERROR else None
-        return _fastest(rewritten, decisive)
-    within = [one for one in known if or_infinite(decisive[one.name]) <= budget.value]
-    # The original itself keeps every limit, so what is slower than that is no gain.
-    gaining = [one for one in within if one.speedup is None or one.speedup >= NEVER_SLOWER]
-    if not gaining and budget.by_default:
-        return _fastest(rewritten, decisive)
-    return _fastest(gaining, decisive)
-
-
-def _fastest(models: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
-    """The fastest model, and of those that are about as fast the closest; where no time is known, the smallest."""
-    if not models:
-        return None
-    if any(one.speedup is None for one in models):
-        return min(models, key=lambda one: float("inf") if one.bytes is None else one.bytes).name
-    fastest = max(one.speedup or 0.0 for one in models)
-    near = [one for one in models if (one.speedup or 0.0) * AS_FAST >= fastest]
-    return min(near, key=lambda one: or_infinite(decisive[one.name])).name
-
-
-def _alternatives(
-    case: Case, models: Mapping[str, OpenedModel], timed: Sequence[Latency], errors: Mapping[str, float | None]
-) -> list[Alternative]:
-    before = timed[0].before.median_ms if timed else None
-    found = [Alternative(ORIGINAL, case.opened.totals.file_bytes, 0.0, before)]
-    for place, (name, error) in enumerate(errors.items()):
-        one = Alternative(name, file_size(models[name].model), error, None)
-        if timed and (after := timed[place].after) is not None:
-            latency = timed[place]
-            one = replace(
-                one,
-                latency_ms=after.median_ms,
-                speedup=latency.speedup,
-                speedup_ci95=latency.speedup_ci95,
-                scatter=latency.scatter,
-            )
-        found.append(one)
-    return found
-
-
-def _nothing(
-    budget: Budget, settled: Settled, models: Sequence[Alternative], decisive: Mapping[str, float | None]
-) -> str:
-    """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
-    found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = [found.removeprefix("No rewrite was found: ").replace("; nothing was written", "")]
-    error, limit = decisive[ALONE], _limit_on_alone(budget)
-    if error is not None and limit is not None and error > limit:
-        goal = " (the goal where no budget is given)" if budget.by_default else ""
-        remedy = f"--max-error {round_up(error):g} takes it" if error < 1 else "leave --int8 away"
-        told.append(f"INT8 alone errs by {error:.2g}, more than {limit:g}{goal}; {remedy}.")
-    elif error is not None:
-        speedup = next((one.speedup for one in models if one.name == ALONE), None)
-        pace = "" if speedup is None else f" and is {speedup:.2f} times as fast as the original"
-        told.append(f"INT8 alone errs by {error:.2g}{pace}.")
-    return " ".join([*told, "Nothing was written."])
-
-
-def _limit_on_alone(budget: Budget) -> float | None:
-    """The largest error with which INT8 alone is what was asked for; None where no error decides."""
-    if budget.name == "max_error":
-        return budget.value
-    return DEFAULT_ERROR if budget.by_default else None

@@ -17,8 +17,9 @@ from sepconvert.planning.plans import Timed
 from sepconvert.record import ALONE, BOTH, ORIGINAL, REWRITTEN, Alternative, Plan, SelfCheck
 from sepconvert.runtime.sessions import run_model
 from sepconvert.workflows import Measure, Planning, int8, tune_int8
+from sepconvert.workflows.alternatives import best_alternative, nothing_keeps
 from sepconvert.workflows.fit import Applied
-from sepconvert.workflows.int8 import KEPT, _nothing, best_alternative, planned_in_floats
+from sepconvert.workflows.int8 import KEPT, planned_in_floats
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.settled import Settled
@@ -178,7 +179,7 @@ def test_a_refusal_names_the_goal_that_was_taken_and_not_one_that_nobody_asked_f
     nothing = Applied(cast(OpenedModel, None), {}, {}, SelfCheck(0.0, 1.0, 0), {})
     why = "No rewrite was found: --max-error 0.01 (the goal where no budget is given) is out of reach: so it is."
     settled = Settled((), NetworkFit({}), nothing, Plan({}), warnings=(why,))
-    text = _nothing(Budget("max_error", 0.01, by_default=True), settled, [], {ALONE: 0.0801})
+    text = nothing_keeps(Budget("max_error", 0.01, by_default=True), settled, [], {ALONE: 0.0801})
     assert text == (
         "--max-error 0.01 (the goal where no budget is given) is out of reach: so it is. INT8 alone errs by 0.08, more "
         "than 0.01 (the goal where no budget is given); --max-error 0.081 takes it. Nothing was written."
