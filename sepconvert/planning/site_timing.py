@@ -1,10 +1,10 @@
 """Time the ways to write one site against its dense convolution, interleaved, in the runtime itself.
 
-Speed does not depend on the values of the weights, so they are drawn at random and nothing is fitted before it is
-known to be fast. Rounds go through all open sessions in turn; a few sessions are alive at a time, because idle worker
-threads and full caches of many sessions falsify each other's times. A model of one site also takes its input and gives
-its output, in a layout that is not the one inside a network, which made up 10 to 30 % of the time of a VGG's sites;
-``time_passing`` finds out how much.
+Speed does not depend on the values of the weights, so they are drawn at random and nothing is fitted before it is known
+to be fast. Rounds go through all open sessions in turn; a few sessions are alive at a time (nine where layers are set
+against the whole model), because idle worker threads and full caches of many falsify each other's times. A model of one
+site also takes its input and gives its output, in a layout that is not the one inside a network, which made up 10 to 30
+% of the time of a VGG's sites; ``time_passing`` finds out how much.
 
 On one CPU thread the calling thread does all the work, so its CPU time is taken: the same as the elapsed time on an
 idle machine, and within 2 % of it where other programs keep taking the core away (medians of elapsed time were off by a

@@ -15,6 +15,7 @@ from sepconvert.workflows.settled import Settled
 AS_FAST = 1.02
 """Models whose speed-ups differ by less count as equally fast."""
 NEVER_SLOWER = 0.99
+NO_REWRITE = "No rewrite was found: "
 
 
 def best_alternative(budget: Budget, found: Sequence[Alternative], decisive: Mapping[str, float | None]) -> str | None:
@@ -89,8 +90,8 @@ def nothing_keeps(
     budget: Budget, settled: Settled, models: Sequence[Alternative], decisive: Mapping[str, float | None]
 ) -> str:
     """Say that nothing keeps the budget: why no rewrite does, and what INT8 alone gives."""
-    found = settled.warnings[0] if settled.warnings else "Nothing keeps the budget."
-    told = [found.removeprefix("No rewrite was found: ").replace("; nothing was written", "")]
+    found = next((text for text in settled.warnings if text.startswith(NO_REWRITE)), "Nothing keeps the budget.")
+    told = [found.removeprefix(NO_REWRITE).replace("; nothing was written", "")]
     error, limit = decisive[ALONE], _limit_on_alone(budget)
     if error is not None and limit is not None and error > limit:
         goal = " (the goal where no budget is given)" if budget.by_default else ""

@@ -51,13 +51,14 @@ _REFIT = RefitSettings(
 )
 
 
-def first_answer(calibration: Dataset | None, test: Dataset | None) -> Note:
+def first_answer(request: Request, calibration: Dataset | None, test: Dataset | None) -> Note:
     """Say that an answer is a first one, and how many inputs it was fitted to and judged on."""
-    looked = "" if calibration is None else f"fitted to {calibration.count} calibration inputs, "
-    looked += f"judged on {test.count} others, " if looked and test is not None else ""
+    said = [] if calibration is None else [f"fitted to {calibration.count} calibration inputs"]
+    said += [f"judged on {test.count} others"] if said and test is not None else []
+    said += ["with times taken for a moment"] if request.measure.latency else []
     return Note(
-        f"This is a first answer (--quick): {looked}with times taken for a moment and fewer steps of the fits. "
-        "Without --quick the same budget loses less."
+        f"This is a first answer (--quick): {', '.join([*said, 'with fewer steps of the fits'])}. Without --quick the "
+        "same budget loses less."
     )
 
 
@@ -66,8 +67,9 @@ def looked_at(
 ) -> tuple[Dataset | None, Dataset | None]:
     """The inputs to fit to and to judge on, of a model that takes so many multiply-adds for each.
 
-    A first answer fits to some of the calibration inputs. Without test inputs it is judged on the others: what is
-    fitted to few of them errs much less on these.
+    A first answer fits to some of the calibration inputs. Without test inputs, and where nothing is trained on them, it
+    is judged on the others: what is fitted to few errs much less on these. A metric is asked about all test inputs: of
+    a few it may have nothing to say.
     """
     if not request.planning.quick:
         return calibration, test
@@ -75,9 +77,15 @@ def looked_at(
     fitted, judged = (max(work / max(macs or 1, 1), FEWEST_INPUTS) for work in (WORK, JUDGED))
     fitted = min(fitted, INPUTS)
     if calibration is not None and calibration.count > fitted:
-        rest, calibration = calibration.split(fitted / calibration.count, rng)
-        test = test or rest
-    return calibration, None if test is None else test.sample(int(min(judged, test.count)), rng)
+        left = calibration.count - FEWEST_INPUTS
+        whole = calibration.count >= 2 * (calibration.batch or 1) and left >= FEWEST_INPUTS
+        if test is None and request.fine_tune is None and whole:
+            test, calibration = calibration.split(min(fitted, left) / calibration.count, rng)
+        else:
+            calibration = calibration.sample(int(fitted), rng)
+    if test is not None and request.measure.metric is None and test.count > judged:
+        test = test.sample(int(judged), rng)
+    return calibration, test
 
 
 def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from sepconvert.data import Dataset
-from sepconvert.errors import ModelError, NothingToDoError
+from sepconvert.errors import ModelError, NothingToDoError, RuinedError
 from sepconvert.fitting.results import NetworkFit
 from sepconvert.graph.sites import ConvSite
 from sepconvert.record import (
@@ -26,7 +26,7 @@ from sepconvert.record import (
     Skip,
 )
 from sepconvert.runtime.environment import cpu_name
-from sepconvert.workflows.alternatives import alternatives, best_alternative, nothing_keeps, with_precisions
+from sepconvert.workflows.alternatives import NO_REWRITE, alternatives, best_alternative, nothing_keeps, with_precisions
 from sepconvert.workflows.fine_tune import settled_before
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.folding import fold_alone
@@ -108,7 +108,7 @@ def settle_with(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
                 raise
         plan = Plan({case.request.budget.name: case.request.budget.value})
         nothing = Applied(case.opened, {}, {}, SelfCheck(0.0, 1.0, 0), {})
-        return Settled((), NetworkFit({}), nothing, plan, warnings=(f"No rewrite was found: {error}",))
+        return Settled((), NetworkFit({}), nothing, plan, warnings=(f"{NO_REWRITE}{error}",))
 
 
 def _settled(int8: Int8 | None, case: Case, planner: Planner) -> Settled:
@@ -135,15 +135,32 @@ def planned_in_floats(case: Case, planner: Planner, settled: Settled) -> Settled
     """Rewrite again, planned for floating point: a plan for INT8 turned out to serve the budget best without it.
 
     Where separable layers gain little in INT8, such a plan rewrites more than floating point needs: a VGG that was to
-    be 3 times as fast was 5 times as fast so, at ten times the error. None where the plan was not made for INT8, or
-    where its budget has nothing to do with time or error.
+    be 3 times as fast was 5 times as fast so, at ten times the error. None where the plan was not made for INT8 (or
+    sums were folded into what it gave), where its budget has nothing to do with time or error, or where no plan keeps
+    that. All that this takes counts as INT8's time.
     """
-    if settled.int8 is None or case.request.budget.name not in ("speedup", "max_error", "max_drop"):
+    budget, before = case.request.budget, sum(planner.seconds.values())
+    if settled.int8 is None or budget.name not in ("speedup", "max_error", "max_drop"):
         return None
     try:
-        return settle(case, planner.in_floats())
-    except NothingToDoError:
+        found = settle(case, planner.in_floats())
+    except (NothingToDoError, RuinedError):
         return None
+    finally:
+        planner.add_seconds({"int8": before - sum(planner.seconds.values())})
+    return found if budget.name in found.plan.budget else None
+
+
+def serves_better(budget: Budget, found: Settled, than: Settled) -> bool:
+    """Whether a choice is the rewritten model, and a better one than another choice of it: closer, or faster."""
+    new, old = (next(one for one in settled.plan.alternatives if one.name == REWRITTEN) for settled in (found, than))
+    if not new.chosen or new.error is None or old.error is None:
+        return False
+    if budget.name == "speedup":
+        return new.error < old.error
+    if new.speedup is None or old.speedup is None:
+        return (new.bytes or 0) < (old.bytes or 0)
+    return new.speedup > old.speedup
 
 
 def choose(

@@ -113,7 +113,7 @@ def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
 def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
     """Plan, fit and measure; aim higher once where two measurements miss the asked speed-up by their intervals."""
     aim, without = asked, frozenset[str]()
-    best, too_fast = None, None
+    best: Settled | None = None
     for _ in range(SPEEDUP_ATTEMPTS):
         try:
             network = planner.by_speedup(aim, without)
@@ -129,14 +129,14 @@ def _settle_speedup(case: Case, planner: Planner, asked: float) -> Settled:
             # A second measurement costs seconds, another fit minutes; a single miss may be the machine's.
             found = replace(found, latency=_measure(case, found))
         if best is None or _speedup(found) > _speedup(best):
-            best, too_fast = found, surplus(network, asked, surplus_allowed(case.request))
+            too_fast = surplus(network, asked, surplus_allowed(case.request))
+            best = replace(found, warnings=(*found.warnings, *([] if too_fast is None else [too_fast])))
         if _meets(found.latency, asked):
             break
         # Sites whose fit failed stay dense, so their saving must come from others.
         without |= frozenset(found.fit.kept)
         aim = asked * max(1.0, asked / _speedup(found)) if not found.fit.kept else asked
     assert best is not None
-    planner.warnings += [] if too_fast is None else [too_fast]
     return best
 
 

@@ -86,18 +86,22 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     if best is None:
         least = min((exp(error) + start for _, error in points), default=inf)
         raise NothingToDoError(_out_of_reach(case, limit, least, choices))
-    if checked.count < FEW_HELD_OUT:
-        planner.warnings.append(_few_held_out(checked.count))
-    return best
+    return replace(best, warnings=(*best.warnings, *few_held_out(case, checked.count)))
 
 
-def _few_held_out(count: int) -> Note:
-    """Say that a limit was checked on few inputs, and how many calibration inputs would do."""
+def few_held_out(case: Case, count: int) -> list[Note]:
+    """Say that a limit was checked on few inputs, if it was, and what helps."""
+    if count >= FEW_HELD_OUT:
+        return []
     inputs = "one held-out input" if count == 1 else f"{count} held-out inputs"
-    return Note(
-        f"--max-error was kept on {inputs}, too few to tell the error on others, which may be above it. A fifth of the "
-        f"--data is held out: give {round(FEW_HELD_OUT / CHECKED)} inputs or more."
-    )
+    enough = f"give {round(FEW_HELD_OUT / CHECKED)} or more"
+    remedy = "leave --quick away" if case.request.planning.quick else enough
+    return [
+        Note(
+            f"The limit was kept on {inputs}, too few to be sure of others. A fifth of the calibration inputs that are "
+            f"looked at is held out: {remedy}."
+        )
+    ]
 
 
 def _plan(choices: Choices, allowed: float, figure: str, tried: Sequence[NetworkPlan]) -> NetworkPlan:

@@ -13,7 +13,7 @@ from sepconvert.errors import NothingToDoError
 from sepconvert.planning.within_budget import plan_error
 from sepconvert.record.ruin import RUIN
 from sepconvert.workflows.measure import ask_metric
-from sepconvert.workflows.meet_error import BY_MACS, FASTEST, FEWEST, Fit, time_saved
+from sepconvert.workflows.meet_error import BY_MACS, FASTEST, FEWEST, Fit, few_held_out, time_saved
 from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
@@ -86,7 +86,7 @@ def settle_metric(case: Case, planner: Planner, limit: float, fit: Fit) -> Settl
             best = replace(found, plan=replace(found.plan, measured=measured))
     if best is None:
         raise NothingToDoError(_out_of_reach(limit, least))
-    return best
+    return replace(best, warnings=(*best.warnings, *few_held_out(case, checked.count)))
 
 
 def _out_of_reach(limit: float, least: float | None) -> str:

@@ -129,7 +129,9 @@ def rewrite(
     tuning = FineTune() if fine_tune is True else fine_tune or None
     judged = data is not None and planning.init != "random"
     wanted = Budget.of(budget, judged=judged, max_drop=planning.max_drop)
-    asked = Asked(planning.quick, tuning is not None, planning.int8, MOST_FITS.get(wanted.name, 1))
+    knows_times = measure.latency or planning.latency_table is not None
+    fits = MOST_FITS.get(wanted.name, 1) if knows_times or not wanted.by_default else 1
+    asked = Asked(planning.quick, tuning is not None, planning.int8, fits)
     with watched(progress, asked) as tell:
         request = Request(
             model=model,
@@ -168,17 +170,17 @@ def _run(request: Request) -> RewriteResult:
     named = [request.data, request.training_data, request.test_data]
     opened, (calibration, training, test) = open_with_data(source, request, named, [*written, *outputs.paths()])
     check_runs(opened)
-    judging = [test or calibration, *([calibration] if request.budget.name == "max_drop" else [])]
-    with naming(source.name):
-        check_metric(opened, request, [dataset for dataset in judging if dataset is not None])
     varied = None
     if training is not None:
         varied = training_variants(request, training, opened)
         calibration = calibration or training.sample(CALIBRATION, np.random.default_rng(request.seed))
-    given = calibration
+    given, sample = calibration, calibration or test
     calibration, test = looked_at(request, given, test, opened.totals.macs)
+    judging = [test or calibration, *([calibration] if request.budget.name == "max_drop" else [])]
+    with naming(source.name):
+        check_metric(opened, request, [dataset for dataset in judging if dataset is not None])
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
-    case = Case(request, opened, chosen, calibration, calibration or test)
+    case = Case(request, opened, chosen, calibration, sample)
     with naming(source.name), one_blas_thread(cores()):
         int8 = prepare_int8(case) if planning.int8 else None
         planner = Planner(case, int8 if int8 is not None and int8.planned else None)
@@ -208,7 +210,7 @@ def _run(request: Request) -> RewriteResult:
         inputs_given=None if given is None else given.count,
     )
     learned = () if tuned is None else tuned.warnings
-    quick = (first_answer(calibration, test),) if planning.quick else ()
+    quick = (first_answer(request, calibration, test),) if planning.quick else ()
     record = record.telling([*quick, *planner.warnings, *learned, *data_warnings(calibration, test, training)])
     steps = 0 if tuned is None else tuned.figures["steps"]
     result = stamped(settled.judged.model, request, record.source, record.fidelity, record.sites, steps)

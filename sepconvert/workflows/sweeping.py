@@ -129,6 +129,11 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
     source = find_source(
         request.model, weights=reading.weights, weights_key=reading.weights_key, example_inputs=request.example_inputs
     )
+    if table is not None and planning.quick:
+        raise UsageError(
+            "--export-table and --quick contradict: times of a first answer are taken for a moment, not to be kept; "
+            "leave one of them away."
+        )
     tables = [] if table is None else [table]
     shelf = Shelf(source, request.output)
     written = [*tables, *shelf.files(budgets)]
@@ -139,6 +144,8 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         source, request, [request.data, request.test_data], [*written, *outputs.paths()]
     )
     check_runs(opened)
+    assert calibration is not None
+    sample = calibration
     calibration, test = looked_at(request, calibration, test, opened.totals.macs)
     assert calibration is not None
     with naming(source.name):
@@ -146,7 +153,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
     chosen, kept = select_sites(opened.found.sites, planning.include, planning.exclude)
     if not chosen:
         raise NothingToDoError(f"{source.name} has no site that may be rewritten; there is nothing to sweep.")
-    case = Case(request, opened, chosen, calibration, calibration)
+    case = Case(request, opened, chosen, calibration, sample)
     judged = test or calibration
     with naming(source.name), one_blas_thread(cores()):
         hardest = replace(case, request=replace(request, budget=Budget("speedup", max(budgets))))
@@ -170,7 +177,7 @@ def _run(request: Request, subject: Subject, budgets: Sequence[float], table: Pa
         input_values=values,
     ).telling(
         [
-            *((first_answer(calibration, test),) if planning.quick else ()),
+            *((first_answer(request, calibration, test),) if planning.quick else ()),
             *planner.warnings,
             *(() if int8 is None else int8.warnings),
             *refused,

@@ -4,19 +4,21 @@ The model is trained as it will compute: weights, biases and values in between a
 allow. It learns from the original in floating point, as before, and keeps its ranges and its layers in INT8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sepconvert.data import Dataset
 from sepconvert.data.vary import Variation
+from sepconvert.errors import NothingToDoError
 from sepconvert.graph.integers import rounding_of
 from sepconvert.graph.load import LoadedModel, load_bytes
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Subject
 from sepconvert.separable.threads import cores, one_blas_thread
 from sepconvert.workflows.fine_tune import TunedResult, tuning_of
-from sepconvert.workflows.int8 import choose, planned_in_floats, quantise_both
+from sepconvert.workflows.int8 import choose, planned_in_floats, quantise_both, serves_better
 from sepconvert.workflows.opened import Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.quantisable import QuantisedModel
@@ -75,8 +77,18 @@ def settle_int8(
         chosen = choose(int8, case, settled, both, judged)
         if tuned is None and chosen.int8 is None and chosen.fit.rewritten:
             plain = planned_in_floats(case, planner, settled)
-            chosen = chosen if plain is None else choose(int8, case, settled, both, judged, plain)
+            if plain is not None:
+                chosen = _better(case, chosen, partial(choose, int8, case, settled, both, judged, plain))
         return chosen, tuned
+
+
+def _better(case: Case, known: Settled, choose_again: Callable[[], Settled]) -> Settled:
+    """What is chosen with another rewrite, if it is that and serves the budget better."""
+    try:
+        found = choose_again()
+    except NothingToDoError:
+        return known
+    return found if serves_better(case.request.budget, found, known) else known
 
 
 def tune_in_int8(case: Case, quantiser: Quantiser, start: QuantisedModel, lessons: TrainingInputs) -> TunedInt8:

@@ -1,6 +1,7 @@
 """INT8 beside the rewrite: what is made, what is told, what is chosen, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from sepconvert.runtime.sessions import run_model
 from sepconvert.workflows import Measure, Planning, int8, tune_int8
 from sepconvert.workflows.alternatives import best_alternative, nothing_keeps
 from sepconvert.workflows.fit import Applied
-from sepconvert.workflows.int8 import KEPT, planned_in_floats
+from sepconvert.workflows.int8 import KEPT, planned_in_floats, serves_better
 from sepconvert.workflows.opened import OpenedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.settled import Settled
@@ -127,6 +128,7 @@ def test_a_rewrite_that_is_best_without_int8_is_planned_again_for_floating_point
 
     monkeypatch.setattr(int8, "best_alternative", lambda *_: REWRITTEN)
     monkeypatch.setattr(tune_int8, "planned_in_floats", settled_again)
+    monkeypatch.setattr(tune_int8, "serves_better", lambda *_: True)
     made = partial(sepconvert.rewrite, model, data=data, form="spatial", measure=UNTIMED, planning=INT8)
     record = made(max_error=0.05).record
     (plan,) = plans
@@ -138,10 +140,27 @@ def test_a_rewrite_that_is_best_without_int8_is_planned_again_for_floating_point
     assert {site.precision for site in record.sites} == {"float32"}
     assert record.integer_check is None
 
+    stages = record.seconds
+    assert stages["rest"] > 0  # nothing counts twice
+
     made(rank=0.4)  # a plan that has nothing to do with time or error
     monkeypatch.setattr(int8, "best_alternative", lambda *_: BOTH)
     made(max_error=0.05)
     assert len(plans) == 1
+
+
+def test_another_plan_counts_only_where_it_is_the_rewritten_model_and_serves_the_budget_better() -> None:
+    def settled(speedup: float, error: float, *, name: str = REWRITTEN) -> Settled:
+        models = [alternative(REWRITTEN, speedup, error), alternative(BOTH, 2.0, 0.004)]
+        plan = Plan({}, alternatives=[replace(one, chosen=one.name == name) for one in models])
+        return Settled((), NetworkFit({}), cast(Applied, None), plan)
+
+    fast, close = settled(5.0, 0.04), settled(3.0, 0.004)
+    assert serves_better(Budget("speedup", 3.0), close, fast)
+    assert not serves_better(Budget("speedup", 3.0), fast, close)
+    assert serves_better(Budget("max_error", 0.05), fast, close)
+    assert not serves_better(Budget("max_error", 0.05), close, fast)
+    assert not serves_better(Budget("speedup", 3.0), settled(3.0, 0.004, name=BOTH), fast)
 
 
 def test_where_no_rewrite_keeps_the_error_the_original_is_written_in_int8(tmp_path: Path) -> None:
