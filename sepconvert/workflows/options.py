@@ -115,6 +115,9 @@ class Reading:
         preprocess: how integer arrays and images become inputs.
         labels: names of the classes: a file with one per line, or a JSON list or object.
 
+    Raises:
+        UsageError: sizes or types that are not given by input name.
+
     Example:
         >>> from sepconvert import Preprocess, Reading
         >>> reading = Reading(input_shapes={"image": (1, 3, 224, 224)}, preprocess=Preprocess(scale=1 / 255))
@@ -128,6 +131,17 @@ class Reading:
     weights_key: str | None = None
     preprocess: Preprocess = Preprocess()
     labels: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        if not _by_name(self.input_shapes) or not all(map(_is_shape, self.input_shapes.values())):
+            raise UsageError(
+                "--input takes sizes by input name in Python, such as {'image': (1, 3, 224, 224)}, not "
+                f"{self.input_shapes!r}."
+            )
+        if not _by_name(self.input_types):
+            raise UsageError(
+                f"--input takes types by input name in Python, such as {{'tokens': 'int64'}}, not {self.input_types!r}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +305,17 @@ class FineTune:
     def processes(self) -> int:
         """How many processes train together."""
         return self.num_devices * self.num_nodes
+
+
+def _by_name(given: object) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+
+
+def _is_shape(given: object) -> bool:
+    try:
+        return not isinstance(given, str) and all(index(size) is not None for size in given)  # type: ignore[attr-defined]
+    except TypeError:
+        return False
 
 
 def several(option: str, names: Sequence[str]) -> None:

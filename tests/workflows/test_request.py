@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sepconvert
@@ -192,3 +193,18 @@ def test_numbers_that_count_are_whole_and_in_range(wrong: Callable[[], object]) 
 
 def test_the_api_is_listed_for_who_completes_names() -> None:
     assert {"rewrite", "compare", "Planning", "rebuild", "__version__"} <= set(dir(sepconvert))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"input_shapes": ["image:1x3"]}, {"input_shapes": {"image": "1x3"}}, {"input_shapes": {"image": 3}},
+     {"input_shapes": (1, 3, 224, 224)}, {"input_types": "int64"}],
+)  # fmt: skip
+def test_sizes_and_types_that_are_not_given_by_input_name_are_usage_errors(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="by input name in Python, such as"):
+        Reading(**given)
+
+
+def test_sizes_may_be_any_sequence_of_whole_numbers() -> None:
+    sizes: dict[str, Any] = {"image": [1, np.int64(3), 8, 8], "other": np.array([1, 2])}
+    assert Reading(input_shapes=sizes).input_shapes is sizes
