@@ -55,9 +55,9 @@ def first_answer(request: Request, calibration: Dataset | None, test: Dataset | 
     """Say that an answer is a first one, and how many inputs it was fitted to and judged on."""
     said = [] if calibration is None else [f"fitted to {calibration.count} calibration inputs"]
     said += [f"judged on {test.count} others"] if said and test is not None else []
-    said += ["with times taken for a moment"] if request.measure.latency else []
+    said += ["times taken for a moment"] if request.measure.latency else []
     return Note(
-        f"This is a first answer (--quick): {', '.join([*said, 'with fewer steps of the fits'])}. Without --quick the "
+        f"This is a first answer (--quick): {', '.join([*said, 'fits of fewer steps'])}. Without --quick the "
         "same budget loses less."
     )
 

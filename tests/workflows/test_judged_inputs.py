@@ -123,4 +123,4 @@ def test_batches_are_timed_of_all_inputs_that_were_given(
     ).record
     assert record.latency[0].input_shapes == {"image": [32, 1, 28, 28]}
     (note,) = [note for note in record.notes if "--quick" in note]
-    assert f"fitted to {FEWEST_INPUTS} calibration inputs, judged on 92 others, with times taken" in note
+    assert f"fitted to {FEWEST_INPUTS} calibration inputs, judged on 92 others, times taken" in note
