@@ -24,7 +24,7 @@ Measure = Callable[[Sequence[PlannedSite], Enough], Timed]
 Picks = tuple[int, ...]
 
 MOST_ATTEMPTS = 8
-SURPLUS, ROUGHLY = 1.03, 1.1
+SURPLUS, ROUGH_SURPLUS = 1.03, 1.1
 """How much faster than asked a plan that spends its budget may be measured to be; that of a first answer."""
 # Opened anew, the same model differs by about a per cent: one that misses by less, and by no more than its interval,
 # has not been seen to miss.

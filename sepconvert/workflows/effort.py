@@ -15,7 +15,7 @@ from sepconvert.fitting.refit import RefitSettings
 from sepconvert.fitting.sampling import Sampling
 from sepconvert.planning.profile import EFFORT
 from sepconvert.planning.profile_effort import ProfileEffort
-from sepconvert.planning.speedup import ROUGHLY, SURPLUS
+from sepconvert.planning.speedup import ROUGH_SURPLUS, SURPLUS
 from sepconvert.record import Note
 from sepconvert.separable.threads import cores
 from sepconvert.workflows.request import Request
@@ -105,7 +105,7 @@ def refit_settings(request: Request) -> RefitSettings:
 
 def surplus_allowed(request: Request) -> float:
     """How much faster than asked a plan may be, as a ratio."""
-    return ROUGHLY if request.planning.quick else SURPLUS
+    return ROUGH_SURPLUS if request.planning.quick else SURPLUS
 
 
 def site_effort(request: Request) -> "SiteEffort":

@@ -239,6 +239,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         test: inputs to judge on; None for the calibration inputs, or random ones where there are none.
     """
     request, opened, result = case.request, case.opened, settled.judged
+    quick = request.planning.quick
     judged = test or case.calibration
     kept = {**unchosen, **settled.kept, **settled.fit.kept}
     kept |= {plan.site.output: plan.reason for plan in settled.plans if plan.reason is not None}
@@ -270,6 +271,7 @@ def _record(case: Case, settled: Settled, unchosen: Mapping[str, str], test: Dat
         integer_check=None if settled.int8 is None else settled.int8.check,
         folds=with_folded(request, record.folds, settled.applied.folded),
         samples=picture_samples(opened, result, judged, fidelity, request.reading),
-        inputs_needed=max(map(inputs_needed, rewritten), default=None) if case.calibration is not None else None,
+        # A first answer looks at few inputs, however many there are.
+        inputs_needed=max(map(inputs_needed, rewritten), default=None) if case.calibration and not quick else None,
         input_values=values,
     ).telling([*settled.fit.warnings, *settled.warnings, *warnings, *range_warnings(opened, judged, values)])

@@ -16,7 +16,7 @@ from sepconvert.planning.plans import PlannedSite, SiteOption, Timed
 from sepconvert.planning.speedup import (
     CLOSE,
     MOST_ATTEMPTS,
-    ROUGHLY,
+    ROUGH_SURPLUS,
     SURPLUS,
     Enough,
     SpeedupOutOfReachError,
@@ -238,11 +238,11 @@ def test_an_excess_within_the_interval_is_measured_again_but_not_chased() -> Non
 @pytest.mark.parametrize("honesty", [0.7, 0.8, 0.95, 1.05, 1.3])
 def test_a_search_for_a_first_answer_takes_a_plan_that_is_up_to_a_tenth_faster(honesty: float) -> None:
     choices, machine, thorough = make_fine_choices(), Machine(honesty=honesty), Machine(honesty=honesty)
-    plan = plan_speedup(choices, 1.7, machine.before_ms(choices), machine, allowed=ROUGHLY)
+    plan = plan_speedup(choices, 1.7, machine.before_ms(choices), machine, allowed=ROUGH_SURPLUS)
     plan_speedup(choices, 1.7, machine.before_ms(choices), thorough)
     assert plan.timed is not None
-    assert CLOSE * 1.7 <= plan.timed.speedup <= ROUGHLY * 1.7
-    assert surplus(plan, 1.7, ROUGHLY) is None
+    assert CLOSE * 1.7 <= plan.timed.speedup <= ROUGH_SURPLUS * 1.7
+    assert surplus(plan, 1.7, ROUGH_SURPLUS) is None
     assert len(machine.plans) <= len(thorough.plans)
 
 

@@ -24,6 +24,7 @@ def test_a_first_answer_keeps_the_budget_and_says_what_it_is(resnet: Path, sampl
     assert record.totals.before.macs is not None
     assert record.totals.after.macs <= 0.5 * record.totals.before.macs
     assert record.inputs_given == 1024
+    assert record.inputs_needed is None  # more would not be looked at
     (said,) = [note for note in record.notes if "--quick" in str(note)]
     assert f"fitted to {INPUTS} calibration inputs, judged on 3200 others" in str(said)
     assert record.fidelity is not None
