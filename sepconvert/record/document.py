@@ -56,7 +56,7 @@ class Record:
     the one that ``sites[].spectrum`` is of. ``input_values`` are of the data that fidelity is measured on.
     ``layers`` are all layers and ``advice`` what to do next, in at
     most three sentences. ``inputs_given`` are the calibration inputs, ``inputs_needed`` those that would do for every
-    rewritten layer.
+    rewritten layer. ``quick`` is of a first answer, whose predictions are rougher and whose losses larger.
     ``warnings`` say what may be wrong, ``notes`` what was done.
     ``integer_check`` is of the layers that compute in INT8: the largest share of what rounding allows.
     ``separable`` is what is separable already, ``folds`` are sums that fold into pointwise layers.
@@ -97,6 +97,7 @@ class Record:
     changes: ModelChanges | None = None
     inputs_given: int | None = None
     inputs_needed: int | None = None
+    quick: bool = False
     schema: int = SCHEMA
 
     def telling(self, sentences: Iterable[str]) -> "Record":

@@ -92,6 +92,12 @@ def _fine_tune(record: Record) -> str | None:
     return f"To {aim}, {add}, which needs no labels.{classifiers}"
 
 
+def _thoroughly(record: Record) -> str | None:
+    if not record.quick or not _loses(record):
+        return None
+    return "Leave --quick away before anything else: a first answer loses more than the same budget has to."
+
+
 def _gentler(record: Record) -> str | None:
     error = _error(record)
     if error is None or error <= accuracy.LARGE_ERROR:
@@ -196,7 +202,8 @@ def _sweep(record: Record) -> str | None:
 
 
 _REWRITE: tuple[Rule, ...] = (
-    _without_data, _gentler, _fine_tune, _not_faster, _no_test_data, _few_inputs, _mixing, _room, _int8, _use
+    _without_data, _thoroughly, _gentler, _fine_tune, _not_faster, _no_test_data, _few_inputs, _mixing, _room, _int8,
+    _use,
 )  # fmt: skip
 _BY_COMMAND: dict[str, tuple[Rule, ...]] = {
     "rewrite": _REWRITE,

@@ -76,6 +76,7 @@ def begin_record(command: str, request: Request, opened: OpenedModel, sites: Seq
         graph=condense(opened.model, status),
         separable=pairs,
         folds=describe_folds(opened),
+        quick=request.planning.quick,
     ).telling(opened.shapes.warnings)
 
 

@@ -57,8 +57,8 @@ def first_answer(request: Request, calibration: Dataset | None, test: Dataset | 
     said += [f"judged on {test.count} others"] if said and test is not None else []
     said += ["times taken for a moment"] if request.measure.latency else []
     return Note(
-        f"This is a first answer (--quick): {', '.join([*said, 'fits of fewer steps'])}. Without --quick the "
-        "same budget loses less."
+        f"This is a first answer (--quick): {', '.join([*said, 'fits of fewer steps'])}. What it "
+        "predicts is rough: errors came out up to four times as large. Without --quick the same budget loses less."
     )
 
 

@@ -83,6 +83,12 @@ def test_a_large_error_comes_first(records: Any) -> None:
     assert "ask rewrite for less" in said(faster(judged(records.rewrite(fine_tune=None), 0.4)))[0]
 
 
+def test_a_first_answer_that_loses_much_is_to_be_made_in_full_first(records: Any) -> None:
+    record = replace(judged(records.rewrite(fine_tune=None), 0.4), quick=True)
+    assert "Leave --quick away" in said(record)[0]
+    assert not any("Leave --quick away" in text for text in said(judged(record, 0.0004)))
+
+
 def test_fewer_multiply_adds_that_are_not_faster_are_told_to_be_timed(records: Any) -> None:
     record = judged(records.rewrite(), 0.001)
     same = replace(record.latency[0], speedup=1.0, speedup_ci95=[0.98, 1.02], scatter=0.01)
