@@ -18,6 +18,7 @@ from sepconvert.graph.notation import is_full
 from sepconvert.graph.save import runnable
 from sepconvert.progress import Progress, silent
 from sepconvert.record import Fidelity, Latency, MetricFidelity
+from sepconvert.separable.threads import cores
 from sepconvert.workflows.effort import timing_length
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.metrics import find_metric
@@ -83,6 +84,7 @@ class Evaluator:
             parts_after=parts,
             outputs=[str(value.name) for value in self._before.model.ir.graph.outputs],
             axes=self._axes,
+            threads=cores(),
             metric=metric,
             progress=progress,
         )
@@ -92,7 +94,7 @@ class Evaluator:
     def _original(self) -> "Original":
         from sepconvert.verify.fidelity import Original
 
-        return Original(_exposing(self._before, self._parts), keeps=self._keeps)
+        return Original(_exposing(self._before, self._parts), threads=cores(), keeps=self._keeps)
 
     @cached_property
     def _parts(self) -> Parts:

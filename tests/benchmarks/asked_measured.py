@@ -7,6 +7,7 @@ For each network and speed-up the command ``sepconvert rewrite --speedup`` is ru
 started one after another. Each opens the original and the rewritten file with onnxruntime, runs them in turns, and
 gives one ratio: the median over its rounds. What is reported is the median over the processes, and their range. A quiet
 machine is needed. What the file of ``--out`` holds already is not done again, so a run that was stopped can go on.
+``quartz`` and ``text`` are the small networks of ``speech.py``, trained anew for each row.
 ``--inputs`` fits to fewer inputs, which changes what is lost but hardly how fast it is: with it, errors mean little.
 """
 
@@ -29,6 +30,8 @@ import onnxruntime
 from sepconvert.runtime.environment import describe_environment
 from tests.benchmarks.models import CASES, Case, open_case
 
+TRAINED_HERE = ("quartz", "text")  # networks of ``speech.py``
+
 ASKED = (1.5, 2.0, 3.0, 4.0)
 CLOSE = 0.04  # share by which a speed-up may be off
 PROCESSES = 7
@@ -39,7 +42,7 @@ BLOCK = 0.005  # seconds that one reading takes at least
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--networks", nargs="+", choices=[*CASES, *TRAINED_HERE], default=list(CASES))
     parser.add_argument("--asked", nargs="+", type=float, default=ASKED)
     parser.add_argument("--form", default="any")
     parser.add_argument("--inputs", type=int, help="calibration inputs to fit to; all if not given")
@@ -64,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(network: str, asked: float, options: argparse.Namespace) -> dict[str, Any]:
     """Rewrite one network as a user does, and time the files."""
-    case = open_case(network)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        case = trained_here(network, folder / "trained") if network in TRAINED_HERE else open_case(network)
         calibration = first_inputs(case, options.inputs, folder)
         made, record, sources = folder / "made.onnx", folder / "record.json", (case.model, calibration, case.test)
         names = f"{network}.onnx", "calibration.npz", "test.npz"  # a record is to name no folder of this machine
@@ -93,8 +96,19 @@ def measure(network: str, asked: float, options: argparse.Namespace) -> dict[str
             return row | {"refused": done.stderr.strip()}
         sample = folder / "sample.npy"
         with np.load(calibration) as arrays:
-            np.save(sample, arrays[case.input][:1].astype(np.float32))
+            np.save(sample, arrays[case.input][:1])
         return row | from_record(json.loads(record.read_text())) | outside(case.model, made, sample, options.processes)
+
+
+def trained_here(network: str, folder: Path) -> Case:
+    """A network for speech or text, trained on synthetic data, which takes half a minute."""
+    from tests.benchmarks import speech
+
+    folder.mkdir()
+    made = {"quartz": speech.quartz, "text": speech.text}[network]()
+    name = speech.write(made, folder)
+    model, calibration, test = (folder / file for file in ("before.onnx", "fit.npz", "test.npz"))
+    return Case(network, model, calibration, test, name, "", made.calibration[name].shape[1:], made.name)
 
 
 def run(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -137,8 +151,10 @@ def outside(before: Path, after: Path, sample: Path, processes: int) -> dict[str
 
 def stopwatch(before: Path, after: Path, sample: Path) -> float:
     """Old time / new time: the median over rounds in which both run in turns, one thread, sessions of their own."""
-    x = np.load(sample)
     sessions = [open_session(before), open_session(after)]
+    (fed,) = sessions[0].get_inputs()
+    x = np.load(sample)
+    x = x.astype(np.float32) if fed.type == "tensor(float)" else x
     for session in sessions:
         read(session, x, 3)
     runs = [max(1, round(BLOCK / read(session, x, 1))) for session in sessions]

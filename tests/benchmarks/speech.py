@@ -200,17 +200,21 @@ class Case:
     metric: str
 
 
+def write(case: Case, folder: Path) -> str:
+    """Write ``before.onnx``, ``fit.npz``, ``train.npz`` and ``test.npz``; returns the input's name."""
+    name = next(iter(case.calibration))
+    example = (torch.from_numpy(case.calibration[name][:2]),)
+    dynamic = ({0: torch.export.Dim("count")},)
+    model = folder / "before.onnx"
+    torch.onnx.export(case.network, example, model, dynamic_shapes=dynamic, external_data=False, verbose=False)
+    for kind, arrays in (("fit", case.calibration), ("train", case.training), ("test", case.test)):
+        np.savez(folder / f"{kind}.npz", allow_pickle=False, **{name: arrays[name]})
+    return name
+
+
 def measure(case: Case, folder: Path, steps: int | None = None, *, timed: bool = True, **asked: Any) -> Row:
     """Rewrite, and fine-tune for so many steps; time both models in turns and judge both by the task."""
-    name = next(iter(case.calibration))
-    example = {name: torch.from_numpy(case.calibration[name][:2])}
-    before, after = folder / "before.onnx", folder / "after.onnx"
-    dynamic = ({0: torch.export.Dim("count")},)
-    arguments = tuple(example.values())
-    torch.onnx.export(case.network, arguments, before, dynamic_shapes=dynamic, external_data=False, verbose=False)
-    np.savez(folder / "fit.npz", **{name: case.calibration[name]})
-    np.savez(folder / "train.npz", **{name: case.training[name]})
-    np.savez(folder / "test.npz", **{name: case.test[name]})
+    name, before, after = write(case, folder), folder / "before.onnx", folder / "after.onnx"
     started = time.perf_counter()
     result = sepconvert.rewrite(
         before,
