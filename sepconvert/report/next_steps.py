@@ -57,6 +57,12 @@ def _is_faster(record: Record) -> bool:
     return bool(record.latency) and record.latency[0].difference == FASTER
 
 
+def _gains_nothing(record: Record) -> bool:
+    """Whether layers were chosen by their times, and the whole is not measurably faster for all that."""
+    timed = record.plan is not None and "saved_ms" in (record.plan.predicted or {})
+    return timed and bool(record.latency) and record.latency[0].stable is True and not _is_faster(record)
+
+
 def _is_fitted(record: Record) -> bool:
     """Whether nothing is known about other inputs than those that were fitted to."""
     return record.fidelity is not None and record.fidelity.fitted
@@ -75,7 +81,7 @@ def _without_data(record: Record) -> str | None:
 
 
 def _fine_tune(record: Record) -> str | None:
-    if record.fine_tune or not _loses(record):
+    if record.fine_tune or not _loses(record) or _gains_nothing(record):
         return None
     drop, error = _drop(record), _error(record)
     aim = f"lower the relative error of {figures.error(error)}" if drop is None else f"win back {_cost(record)}"
@@ -120,6 +126,8 @@ def _not_faster(record: Record) -> str | None:
         return None
     if record.latency[0].stable is False:
         return "Measure again on an idle machine (sepconvert compare): other programs disturbed the timing."
+    if _gains_nothing(record):
+        return "Keep the original: this loses and is not measurably faster. --speedup asks for more, at a larger loss."
     before, after = record.totals.before.macs, None if record.totals.after is None else record.totals.after.macs
     if before is None or after is None or after >= before:
         return None
@@ -161,6 +169,8 @@ def _room(record: Record) -> str | None:
     assert speedup is not None
     if speedup < _WORTH_MORE:
         return None
+    if record.plan is not None and not record.plan.budget.keys().isdisjoint(("max_error", "max_drop")):
+        return "It is about as fast as the limit on its loss allows; sepconvert sweep shows what more speed costs."
     more = math.ceil(speedup * _MORE * 10) / 10
     about = "" if record.latency[0].stable else "about "
     return (
@@ -185,7 +195,7 @@ def _int8(record: Record) -> str | None:
 
 def _use(record: Record) -> str | None:
     """Where nothing speaks against it."""
-    if record.output is None or record.command != "rewrite" or _is_fitted(record):
+    if record.output is None or record.command != "rewrite" or _is_fitted(record) or _gains_nothing(record):
         return None
     if record.fidelity is not None and accuracy.on_random(record.fidelity):
         return None
@@ -202,7 +212,7 @@ def _sweep(record: Record) -> str | None:
 
 
 _REWRITE: tuple[Rule, ...] = (
-    _without_data, _thoroughly, _gentler, _fine_tune, _not_faster, _no_test_data, _few_inputs, _mixing, _room, _int8,
+    _without_data, _thoroughly, _gentler, _not_faster, _fine_tune, _no_test_data, _few_inputs, _mixing, _room, _int8,
     _use,
 )  # fmt: skip
 _BY_COMMAND: dict[str, tuple[Rule, ...]] = {
