@@ -173,7 +173,8 @@ def told(row: Mapping[str, Any]) -> str:
     low, high = row["ci95"]
     return (
         f"{row['network']:8} {goal:9} {row['speedup']:.2f}× ({low:.2f}–{high:.2f})  "
-        f"error {row['predicted_error']:.2g} → {row['error']:.2g}  {row['rewritten']} of {row['sites']}  ({row['seconds']} s, load {row['load']})"
+        f"error {row['predicted_error']:.2g} → {row['error']:.2g}  {row['rewritten']} of {row['sites']}  "
+        f"({row['seconds']} s, load {row['load']})"
     )
 
 
