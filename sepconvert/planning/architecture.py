@@ -21,6 +21,7 @@ from sepconvert.separable.forms import draw
 # With one pair of sessions. As long as there is time more pairs follow: the same model differs by a per cent or more
 # from session to session.
 EFFORT = Effort(seconds=0.4, fewest_rounds=9, most_rounds=100, reading=0.003)
+BRIEF = replace(EFFORT, fewest_rounds=4)
 ROUGHLY = 3  # rounds
 FEWEST_PAIRS = 2
 

@@ -44,7 +44,7 @@ class SiteEffort:
     rough: bool = False
 
 
-BRIEFLY = SiteEffort(
+BRIEF_SITES = SiteEffort(
     Effort(seconds=0.02, fewest_rounds=2), Effort(seconds=0.1, fewest_rounds=1, most_rounds=20), rough=True
 )
 

@@ -22,6 +22,7 @@ from sepconvert.workflows.request import Request
 
 if TYPE_CHECKING:
     from sepconvert.planning.latencies import SiteEffort
+    from sepconvert.planning.site_timing import Effort
     from sepconvert.runtime.timing import Length
 
 INPUTS = 96
@@ -110,13 +111,20 @@ def surplus_allowed(request: Request) -> float:
 
 def site_effort(request: Request) -> "SiteEffort":
     """How long single layers are timed."""
-    from sepconvert.planning.latencies import BRIEFLY, SiteEffort
+    from sepconvert.planning.latencies import BRIEF_SITES, SiteEffort
 
-    return BRIEFLY if request.planning.quick else SiteEffort()
+    return BRIEF_SITES if request.planning.quick else SiteEffort()
 
 
 def timing_length(request: Request) -> "Length":
     """How long whole models are timed."""
-    from sepconvert.runtime.timing import BRIEFLY, Length
+    from sepconvert.runtime.timing import BRIEF_LENGTH, LENGTH
 
-    return BRIEFLY if request.planning.quick else Length()
+    return BRIEF_LENGTH if request.planning.quick else LENGTH
+
+
+def architecture_effort(request: Request) -> "Effort":
+    """How long a planned network is timed, with one pair of sessions."""
+    from sepconvert.planning.architecture import BRIEF, EFFORT
+
+    return BRIEF if request.planning.quick else EFFORT

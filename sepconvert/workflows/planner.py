@@ -34,7 +34,7 @@ from sepconvert.record import InputInfo
 from sepconvert.runtime.engines import Engine
 from sepconvert.separable.forms import kernel_gain, lowerings, scheme_for
 from sepconvert.separable.scheme import Scheme
-from sepconvert.workflows.effort import site_effort, surplus_allowed, timing_length
+from sepconvert.workflows.effort import architecture_effort, site_effort, surplus_allowed, timing_length
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.fit import Applied
 from sepconvert.workflows.measure import feeds_to_time
@@ -257,16 +257,14 @@ class Planner:
 
     @cached_property
     def _timer(self) -> "ArchitectureTimer":
-        from sepconvert.planning.architecture import EFFORT, ArchitectureTimer
+        from sepconvert.planning.architecture import ArchitectureTimer
 
         model = self.case.opened.model
         gains = {site.output: kernel_gain(read_kernel(model, site).astype(np.float64)) for site in self.case.sites}
         feeds = feeds_to_time(self.case.opened, self.case.sample, np.random.default_rng(self.request.seed))
         make = runnable if self._int8 is None else partial(as_timed_in_int8, floating=self._int8.floating)
-        length = timing_length(self.request)
-        effort = replace(EFFORT, fewest_rounds=min(EFFORT.fewest_rounds, length.rounds // 2))
-        seed, seconds = self.request.seed, length.seconds
-        return ArchitectureTimer(model, gains, feeds, self._engine, seed, effort, seconds, make)
+        effort, seconds = architecture_effort(self.request), timing_length(self.request).seconds
+        return ArchitectureTimer(model, gains, feeds, self._engine, self.request.seed, effort, seconds, make)
 
     @property
     def _engine(self) -> Engine:
