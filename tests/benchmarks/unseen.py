@@ -159,7 +159,7 @@ def figures(record: Record) -> dict[str, Any]:
     return {
         "speedup": latency.speedup,
         "ci95": latency.speedup_ci95,
-        "predicted_error": (record.plan.predicted or {}).get("damage"),
+        "predicted_error": (record.plan.predicted or {}).get("max_error"),
         "error": record.fidelity.worst.decisive_error,
         "rewritten": len(rewritten),
         "sites": len(record.sites),
