@@ -13,6 +13,7 @@ from sepconvert.graph.load import load_bytes
 from sepconvert.record import Latency
 from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.effort import refit_settings
 from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import Evaluator
 from sepconvert.workflows.mixing import Mixing, Start
@@ -72,6 +73,7 @@ class Quantiser:
             self._fitted,
             types_here(),
             rng=rng,
+            settings=refit_settings(request),
             floating=self._tail.union(floating),
             progress=request.progress,
         )
