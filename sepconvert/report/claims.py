@@ -77,12 +77,12 @@ def _speed_on(timed: Latency, environment: Environment) -> Claim:
         text = f"It is not proven that {timed.device} ran the models ({timed.provider}), so no speed-up is claimed."
         return Claim(f"speed on {timed.device} not proven", text, MIXED, timed.device)
     medians += f" ({DRIFTED})" if timed.drifted else ""
-    short, interval = factor(timed), _interval(timed)
+    short, sure = factor(timed), interval(timed)
     more = "" if timed.stable else " The timing was unstable; an idle machine can tell more."
     if timed.difference not in TONES:
-        text = f"No measurable difference in speed {where} ({interval}): {medians}.{more}"
+        text = f"No measurable difference in speed {where} ({sure}): {medians}.{more}"
         return Claim(short, text, MIXED, timed.device)
-    return Claim(short, f"{short} {where} ({interval}): {medians}.{more}", TONES[timed.difference], timed.device)
+    return Claim(short, f"{short} {where} ({sure}): {medians}.{more}", TONES[timed.difference], timed.device)
 
 
 def factor(timed: Latency | SweepPoint | Alternative) -> str:
@@ -101,7 +101,7 @@ def factor(timed: Latency | SweepPoint | Alternative) -> str:
     return f"at least {figures.ratio_below(least)} {timed.difference}, about {figures.ratio(about)}"
 
 
-def _interval(timed: Latency) -> str:
+def interval(timed: Latency) -> str:
     """The interval of old time / new time, and how far a model may seem to differ from itself where that decides."""
     bounds = figures.interval(timed.speedup_ci95)
     if bounds is None:

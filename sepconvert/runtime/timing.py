@@ -52,7 +52,7 @@ class Length:
     attempts: int = 2
 
 
-LENGTH, BRIEF_LENGTH = Length(), Length(seconds=1.0, rounds=8, attempts=1)
+LENGTH, BRIEF_LENGTH = Length(), Length(seconds=1.0, rounds=8)
 
 
 def time_pair(

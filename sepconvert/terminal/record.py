@@ -239,9 +239,8 @@ def _latency(timing: Latency) -> Text:
         return Text(f"{where}: {before}{_remarks(timing)}")
     times = f"{before} -> {plain(figures.milliseconds(timing.after.median_ms))}"
     text = f"{where}: {times}, {claims.factor(timing)}"
-    bounds = figures.interval(timing.speedup_ci95)
-    if bounds is not None:
-        text += f" (95 % interval {bounds})"
+    if timing.speedup_ci95 is not None:
+        text += f" ({plain(claims.interval(timing))})"
     if timing.drifted:
         text += f"; {DRIFTED}"
     return Text(f"{text}{_remarks(timing)}", style="" if timing.stable else "yellow")

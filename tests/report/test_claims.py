@@ -1,14 +1,17 @@
 """The verdict claims what was measured, and no loss is left out of its headline."""
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sepconvert.record import ChoiceFidelity, Fidelity, OutputFidelity, SweepPoint
 from sepconvert.report import accuracy, claims
 from sepconvert.report.sections import headline_figures
 from sepconvert.report.verdict import judge
+from sepconvert.terminal.record import render
 
 
 def fidelity(error: float | None, **changes: Any) -> Fidelity:
@@ -63,6 +66,9 @@ def test_a_difference_within_the_scatter_of_equal_models_is_none(records: Any, s
     claim = claims.speed(records.rewrite(latency=[timed]))[0]
     assert claim.short == "no measurable difference in speed"
     assert "opened anew the same models differ by up to 5.0\u202f%" in claim.sentence
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(render(records.rewrite(latency=[timed]), 200))
+    assert "opened anew the same models differ by up to 5.0 %" in shown.getvalue()
     assert replace(timed, scatter=0.02).difference == ("faster" if speedup > 1 else "slower")
 
 
