@@ -20,6 +20,7 @@ from sepconvert.graph.save import runnable
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.progress import Progress, silent
 from sepconvert.runtime.sessions import open_session
+from sepconvert.separable.threads import cores
 
 Range = tuple[float, float]
 
@@ -106,7 +107,8 @@ class _Capture:
         computed = [name for name in group if name not in self._inputs]
         first = next(self._dataset.batches(self._batch))
         types = {name: ValueType(array.dtype, (None, *array.shape[1:])) for name, array in first.items()}
-        session = open_session(runnable(extract(self._model, types, computed))) if computed else None
+        part = runnable(extract(self._model, types, computed)) if computed else None
+        session = None if part is None else open_session(part, threads=cores())
         for feeds in self._dataset.batches(self._batch):
             found = {name: feeds[name] for name in group if name in self._inputs}
             if session is not None:

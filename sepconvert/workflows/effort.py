@@ -2,10 +2,10 @@
 
 Quick looks at fewer inputs, at fewer positions in them and at two ranks of a form, times layers for a moment, takes
 a plan that is up to a tenth faster than asked, lets fits take fewer steps, and times whole models for a third
-as long, so that intervals are wider. Mixtures of float and INT8 are timed more briefly too.
+as long, so that intervals are wider. Of INT8 it looks at fewer inputs, ranges, parts and mixtures.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,34 @@ _PROFILE = replace(
 )
 _REFIT = RefitSettings(
     ridges=(1e-2,), sampling=Sampling(per_term=2.0, least=5_000, heldout=1_500), evaluations=10, asks_for_inputs=False
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Effort:
+    """How much INT8 is looked at.
+
+    Attributes:
+        inputs: that ranges are found on.
+        methods: ways to find ranges; None for all there are.
+        parts: of a model that are told apart at most; it is looked at in ``first_parts`` first.
+        sampled: inputs that parts are judged on.
+        plans: mixtures of float and INT8 that are measured, and ``corrected`` more where none keeps the limit.
+        timed: how long models are timed, as a share of what is usual.
+    """
+
+    inputs: int = 256
+    methods: tuple[str, ...] | None = None
+    parts: int = 32
+    first_parts: int = 10
+    sampled: int = 16
+    plans: int = 5
+    corrected: int = 3
+    timed: float = 1.0
+
+
+_INT8 = Int8Effort(
+    inputs=32, methods=("percentile", "mse"), parts=12, first_parts=6, sampled=6, plans=3, corrected=1, timed=0.3
 )
 
 
@@ -102,6 +130,11 @@ def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:
 def refit_settings(request: Request) -> RefitSettings:
     """How the layers are fitted."""
     return replace(_REFIT if request.planning.quick else RefitSettings(), threads=cores())
+
+
+def int8_effort(request: Request) -> Int8Effort:
+    """How much INT8 is looked at."""
+    return _INT8 if request.planning.quick else Int8Effort()
 
 
 def surplus_allowed(request: Request) -> float:

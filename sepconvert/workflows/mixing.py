@@ -1,8 +1,8 @@
 """Float or INT8, layer by layer: measure what parts of a model gain and lose in INT8, plan, measure the plans, choose.
 
-The work is bounded. At most ``MOST_PARTS`` parts are each quantised, run and timed alone; parts that err most are
-halved first, so that single layers are told apart where it matters. At most ``MOST_PLANS`` whole models are made of
-what that says; errors on inputs that nothing was fitted to, and times of the whole models, decide.
+The work is bounded by an ``Int8Effort``. So many parts are each quantised, run and timed alone; parts that err most are
+halved first, so that single layers are told apart where it matters. A few whole models are made of what that says;
+errors on inputs that nothing was fitted to, and times of the whole models, decide.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +32,7 @@ from sepconvert.planning.precision import (
 from sepconvert.planning.quantisable import find_layers
 from sepconvert.planning.site_timing import Effort, ratio_in_rounds, time_interleaved
 from sepconvert.workflows.describe import worst_error
+from sepconvert.workflows.effort import int8_effort
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.measure import Evaluator, feeds_to_time
 from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
@@ -39,18 +40,14 @@ from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisedModel
 
-MOST_PARTS, FIRST_PARTS = 32, 10
-MOST_PLANS, CORRECTED, LESS = 5, 3, 0.3
-"""Plans that are measured; more where none keeps the limit, each of which is predicted to err so much less."""
+LESS = 0.3
+"""So much less is a plan predicted to err than the last one, where none keeps the limit."""
 LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
-SAMPLED = 16
-"""Inputs that parts are judged on."""
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
 _RUINED = 1e3  # what an output that is no number counts as
 _INT8_SHARE = 0.5  # of a layer's time, where nothing is timed
 _PART, _WHOLE = Effort(0.3, 7, 200, reading=0.003), Effort(1.0, 9, 400, reading=0.003)
-_BRIEF = 0.3  # times as long for a first answer
 
 ErrorOf = Callable[[OpenedModel], float | None]
 
@@ -100,22 +97,23 @@ class Mixing:
         return Start(source.precisions(chosen)[1] | source.outputs_beside(chosen), best.error)
 
     def _chosen(self, budget: Budget, floating: Collection[str]) -> Mixture:
-        source, progress = self._whole.source, self._case.request.progress
+        source, progress, effort = self._whole.source, self._case.request.progress, int8_effort(self._case.request)
+        most = effort.plans + effort.corrected
         before = 0.0 if source.opened is self._case.opened else self._error_of(source.opened) or 0.0
         allowed = added_error(budget, before)
         for place, layers in enumerate(self._parts.plans([] if allowed is None else [allowed], floating)):
-            progress("Mixed plans", place, MOST_PLANS + CORRECTED)
+            progress("Mixed plans", place, most)
             self._measure(layers)
-        for place in range(CORRECTED):
+        for place in range(effort.corrected):
             # What was predicted may be too low: as long as none keeps the limit, less is allowed.
             if allowed is None or min(one.error for one in self._found.values()) <= budget.value:
                 break
-            progress("Mixed plans", MOST_PLANS + place, MOST_PLANS + CORRECTED)
+            progress("Mixed plans", effort.plans + place, most)
             allowed *= LESS
             layers = self._parts.within(allowed)
             if layers:
                 self._measure(layers)
-        progress("Mixed plans", MOST_PLANS + CORRECTED, MOST_PLANS + CORRECTED)
+        progress("Mixed plans", most, most)
         return choose_mixture(budget, [*self._found.values()])
 
     def _measure(self, layers: Layers) -> None:
@@ -161,7 +159,8 @@ class _Parts:
     def __init__(self, case: Case, whole: QuantisedModel, seen: Dataset) -> None:
         self._case, self._whole, self._source, self._ranges = case, whole, whole.source, whole.ranges
         source = whole.source
-        sample = seen.sample(SAMPLED, np.random.default_rng(case.request.seed))
+        self._effort = int8_effort(case.request)
+        sample = seen.sample(self._effort.sampled, np.random.default_rng(case.request.seed))
         self._evaluator = Evaluator(source.opened, sample, case.request.seed)
         sizes = {i.name: i.used_shape for i in source.opened.shapes.inputs if is_full(i.used_shape)}
         self.layers, self._borders = find_layers(source.plain, source.nodes, sizes)
@@ -190,9 +189,9 @@ class _Parts:
         every = self._looked_at(frozenset(range(self.count)))
         whole = perf_counter() - start
         # A model with a single part in INT8 is made in far less time than one with all.
-        single = self.count <= MOST_PARTS and whole * self.count / 2 <= LONGEST
-        self._parts = even_parts(self.count, self.count if single else FIRST_PARTS)
-        most = min(MOST_PARTS, 2 * self.count)
+        single = self.count <= self._effort.parts and whole * self.count / 2 <= LONGEST
+        self._parts = even_parts(self.count, self.count if single else self._effort.first_parts)
+        most = min(self._effort.parts, 2 * self.count)
         minutes = round(min(most * whole / 2, LONGEST) / 60)
         stage = "Float or INT8 by layers" + (f" (some {minutes} min)" if minutes > 1 else "")
         done = 0
@@ -231,7 +230,7 @@ class _Parts:
         found = [self.within(limit) for limit in (*limits, *(share * total for share in _SHARES))]
         every = frozenset(range(self.count))
         kept = without_islands(self._borders, frozenset(without))
-        return [layers for layers in dict.fromkeys([every, kept, *found]) if layers][:MOST_PLANS]
+        return [layers for layers in dict.fromkeys([every, kept, *found]) if layers][: self._effort.plans]
 
     def within(self, limit: float) -> Layers:
         """Layers to compute in INT8 for the least time with so much error, as predicted."""
@@ -258,8 +257,9 @@ class _Parts:
     def _ratio(self, before: bytes, after: bytes, effort: Effort) -> float:
         measure = self._case.request.measure
         engine = find_engine(measure.devices[0], measure.threads)
-        if self._case.request.planning.quick:
-            effort = replace(effort, seconds=_BRIEF * effort.seconds, fewest_rounds=3)
+        share = self._effort.timed
+        rounds = max(3, round(share * effort.fewest_rounds))
+        effort = replace(effort, seconds=share * effort.seconds, fewest_rounds=rounds)
         first, second = time_interleaved([engine.load(model, self._feeds) for model in (before, after)], effort)
         return ratio_in_rounds(second, first)
 

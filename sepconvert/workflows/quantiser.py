@@ -13,15 +13,13 @@ from sepconvert.graph.load import load_bytes
 from sepconvert.record import Latency
 from sepconvert.verify.integers import check_integers
 from sepconvert.workflows.describe import worst_error
-from sepconvert.workflows.effort import refit_settings
+from sepconvert.workflows.effort import int8_effort, refit_settings
 from sepconvert.workflows.fit import Applied, apply_fits
 from sepconvert.workflows.measure import Evaluator
 from sepconvert.workflows.mixing import Mixing, Start
 from sepconvert.workflows.opened import CHECKED, Case, OpenedModel
 from sepconvert.workflows.quantisable import QuantisedModel, quantisable
 
-SEEN = 256
-"""Inputs that ranges are found on."""
 TRIED = 2
 """Ways to find ranges that are tried again for later versions of a model: those that erred least in the first."""
 LONGEST = 1800.0
@@ -40,13 +38,13 @@ class Quantiser:
     def __init__(self, case: Case) -> None:
         """Hold out as many inputs as a budget on the error does, and the same ones."""
         assert case.calibration is not None
-        self._case = case
+        self._case, self._effort = case, int8_effort(case.request)
         rng, whole = np.random.default_rng(case.request.seed), case.calibration
         enough = whole.count >= 2 * (whole.batch or 1)
         seen, self.checked = whole.split(CHECKED, rng) if enough else (whole, whole)
         self._tail = values_behind_parts(case.opened.model, case.opened.shapes)
         self._evaluator = Evaluator(case.opened, self.checked, case.request.seed)
-        self._fitted, self._seen = seen, seen.sample(SEEN, rng)
+        self._fitted, self._seen = seen, seen.sample(self._effort.inputs, rng)
         self._refits: list[float] = []
         self._methods: list[str] = []
         self.warnings: list[str] = []
@@ -91,7 +89,7 @@ class Quantiser:
         Raises:
             ModelError: nothing of it can, or onnxruntime's quantiser gives up.
         """
-        methods, progress = self._methods[:TRIED] or None, self._case.request.progress
+        methods, progress = self._methods[:TRIED] or self._effort.methods, self._case.request.progress
         source = quantisable(opened, self._seen, self._tail.union(floating), methods, progress)
         made = {method: source.quantised(method, source.names) for method in source.ranges}
         errors = {method: self.error(model, self.checked) for method, model in made.items()}
