@@ -87,7 +87,7 @@ def first_answer(request: Request, calibration: Dataset | None, test: Dataset | 
     said += ["times taken for a moment"] if request.measure.latency else []
     return Note(
         f"This is a first answer (--quick): {', '.join([*said, 'fits of fewer steps'])}. What it "
-        "predicts is rough: errors came out up to four times as large. Without --quick the same budget loses less."
+        "predicts is rough: errors came out several times as large. Without --quick the same budget loses less."
     )
 
 

@@ -1,7 +1,7 @@
 """Networks that nothing here was developed on: what a user gets who brings a network of their own. Run by hand.
 
     python -m tests.benchmarks.unseen --out reports/unseen.json
-    python -m tests.benchmarks.unseen --out reports/unseen.json --networks yolo pitch --asked 1.5
+    python -m tests.benchmarks.unseen --out reports/unseen.json --networks yolo --int8 2
 
 =============  =======================================================================================================
 ``yolo``       YOLOv8n, a detector of 18 classes at 320×320 (wheel ``nudenet``)
@@ -13,7 +13,7 @@
 =============  =======================================================================================================
 
 Each is rewritten with every form, first without a budget (as fast as an error of 1 % allows), then for each speed-up
-of ``--asked``. Inputs are crops of photographs, for ``pitch`` synthetic notes; errors are of the worst part of an
+of ``--asked``, and with INT8 for each of ``--int8``. Inputs are crops of photographs, for ``pitch`` synthetic notes; errors are of the worst part of an
 output, on inputs that nothing else has seen. What the file of ``--out`` holds already is not done again.
 """
 
@@ -80,15 +80,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--asked", nargs="*", type=float, default=[1.5], help="speed-ups, beside no budget")
+    parser.add_argument("--int8", nargs="*", type=float, default=[], help="speed-ups with INT8")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     rows = json.loads(options.out.read_text())["rows"] if options.out and options.out.exists() else []
     for name in options.networks:
         with tempfile.TemporaryDirectory() as place:
             files = prepared(NETWORKS[name], Path(place))
-            for asked in (None, *options.asked):
-                if not any((row["network"], row["asked"]) == (name, asked) for row in rows):
-                    rows.append({"network": name, "asked": asked, **measure(*files, asked)})
+            goals = [(asked, False) for asked in (None, *options.asked)] + [(asked, True) for asked in options.int8]
+            for asked, int8 in goals:
+                if not any((row["network"], row["asked"], row["int8"]) == (name, asked, int8) for row in rows):
+                    rows.append({"network": name, "asked": asked, "int8": int8, **measure(*files, asked, int8=int8)})
                     print(told(rows[-1]), flush=True)
                     if options.out:
                         found = {"environment": asdict(describe_environment(1, ("cpu",))), "rows": rows}
@@ -131,7 +133,7 @@ def notes(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return (sound / np.abs(sound).max(axis=1, keepdims=True)).astype(np.float32)[:, :, None]
 
 
-def measure(model: Path, calibration: Path, test: Path, asked: float | None) -> dict[str, Any]:
+def measure(model: Path, calibration: Path, test: Path, asked: float | None, *, int8: bool) -> dict[str, Any]:
     """One row."""
     start = time.perf_counter()
     try:
@@ -141,7 +143,7 @@ def measure(model: Path, calibration: Path, test: Path, asked: float | None) -> 
             test_data=test,
             form="any",
             speedup=asked,
-            planning=Planning(allow_loss=True),
+            planning=Planning(allow_loss=True, int8=int8),
             progress=False,
         ).record
     except SepconvertError as error:
@@ -163,11 +165,16 @@ def figures(record: Record) -> dict[str, Any]:
         "error": record.fidelity.worst.decisive_error,
         "rewritten": len(rewritten),
         "sites": len(record.sites),
+        "models": [
+            {"model": one.name, "speedup": one.speedup, "error": one.error, "chosen": one.chosen}
+            for one in record.plan.alternatives
+        ],
     }
 
 
 def told(row: Mapping[str, Any]) -> str:
     goal = "no budget" if row["asked"] is None else f"{row['asked']:g}×"
+    goal += " INT8" * row["int8"]
     if "refused" in row:
         return f"{row['network']:8} {goal:9} refused: {row['refused']}"
     low, high = row["ci95"]
