@@ -13,8 +13,9 @@
 =============  =======================================================================================================
 
 Each is rewritten with every form, first without a budget (as fast as an error of 1 % allows), then for each speed-up
-of ``--asked``, and with INT8 for each of ``--int8``. Inputs are crops of photographs, for ``pitch`` synthetic notes; errors are of the worst part of an
-output, on inputs that nothing else has seen. What the file of ``--out`` holds already is not done again.
+of ``--asked``, and with INT8 for each of ``--int8``. Inputs are crops of photographs, for ``pitch`` synthetic notes;
+errors are of the worst part of an output, on inputs that nothing else has seen. What the file of ``--out`` holds
+already is not done again.
 """
 
 import argparse
