@@ -210,13 +210,15 @@ def _listed(sizes: tuple[int, ...] | None) -> list[int] | None:
     return None if sizes is None else list(sizes)
 
 
-def describe_plan(network: "NetworkPlan", *, from_data: bool) -> Plan:
+def describe_plan(network: "NetworkPlan", *, from_data: bool, by_int8: float = 0.0) -> Plan:
     """The plan as the record tells it; predicted figures are named as what they predict.
 
-    ``from_data`` says what a damage is: an error of the output, or a share of the weights.
+    ``from_data`` says what a damage is: an error of the output, or a share of the weights. To an error comes what INT8
+    errs by in any case, ``by_int8``.
     """
-    predicted = dict(network.predicted)
-    predicted["max_error" if from_data else "dropped_weights"] = predicted.pop("damage")
+    predicted, damage = dict(network.predicted), network.predicted["damage"]
+    del predicted["damage"]
+    predicted |= {"max_error": damage + by_int8} if from_data else {"dropped_weights": damage}
     measured: dict[str, Any] | None = None
     if network.timed is not None:
         measured = {

@@ -106,7 +106,7 @@ def settle_plan(case: Case, planner: Planner, network: NetworkPlan) -> Settled:
     if all(chosen.option.ms is None for chosen in network.chosen):  # else lowerings were chosen by their times
         fit = _fastest(planner, fit)
     applied = apply_fits(case.opened, fit, case.request.seed)
-    plan = describe_plan(network, from_data=case.calibration is not None)
+    plan = describe_plan(network, from_data=case.calibration is not None, by_int8=planner.error_by_int8)
     return Settled(plans, fit, applied, plan, network.sites, int8=planner.in_int8(fit, applied))
 
 
