@@ -1,6 +1,6 @@
 """As fast as an error allows: plan by predicted damage, fit, measure the error, and correct the prediction.
 
-Errors of fitted plans follow their predicted damage by a power that is near 1 on one network, so that two or three fits
+Errors of fitted plans follow their predicted damage by a power that is near 1 on one network, so that two to four fits
 get close to the limit from below. Each costs as much as one planned rewrite after its profile.
 """
 
@@ -11,7 +11,7 @@ from math import exp, inf, log, sqrt
 import numpy as np
 
 from sepconvert.errors import ModelError, NothingToDoError
-from sepconvert.planning.plans import NetworkPlan
+from sepconvert.planning.plans import NetworkPlan, PlannedSite
 from sepconvert.planning.within_budget import Choices, plan_error
 from sepconvert.record import Note
 from sepconvert.workflows.describe import worst_error
@@ -20,11 +20,12 @@ from sepconvert.workflows.opened import CHECKED, Case
 from sepconvert.workflows.planner import Planner
 from sepconvert.workflows.settled import Settled
 
-MOST_FITS = 3
-# An error this close to the limit is not worth another fit.
-CLOSE_ENOUGH = 0.7
-# Shares of the limit that the next fit aims at: in the middle of what will do, and lower where none has kept it yet.
-AIM, AIM_LOWER = 0.85, 0.7
+MOST_FITS = 4
+# An error this close to the limit is not worth another fit, and neither is a plan that saves hardly more time.
+CLOSE_ENOUGH, CLEARLY_MORE = 0.7, 1.05
+# Shares of the limit that the next fit aims at: in the middle of what will do, lower where none has kept it yet, and
+# higher where what is in the middle saves hardly more.
+AIM, AIM_LOWER, AIM_HIGHER = 0.85, 0.7, 0.97
 SLOPES = (0.5, 2.0)
 MOST_HALVINGS = 4
 LEAST_ROOM = 0.1  # share of a limit that a rewrite is given where INT8 by itself takes nearly all of it
@@ -65,11 +66,22 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
     # What INT8 loses by itself is lost already.
     start = planner.error_by_int8
     room = max(limit - start, LEAST_ROOM * limit)
-    allowed, points, tried = room, list[Point](), list[NetworkPlan]()
+    points, tried = list[Point](), list[NetworkPlan]()
     best: Settled | None = None
-    while len(tried) < MOST_FITS:
+
+    def plan(allowed: float) -> NetworkPlan | None:
+        """The plan within a limit on the damage, if it is a new one and saves clearly more than the best so far."""
         network = _plan(choices, allowed, figure, tried)
         if not network.chosen or any(network.sites == other.sites for other in tried):
+            return None
+        more = best is None or not 0 < _saved_ms(network.sites) < CLEARLY_MORE * _saved_ms(best.sites)
+        return network if more else None
+
+    while len(tried) < MOST_FITS:
+        network = plan(next_damage(points, room) if points else room)
+        if network is None and best is not None:
+            network = plan(next_damage(points, room, AIM_HIGHER))
+        if network is None:
             break
         tried.append(network)
         found = fit(case, planner, replace(network, budget={"max_error": limit, "goal": goal}))
@@ -82,7 +94,6 @@ def settle_error(case: Case, planner: Planner, limit: float, fit: Fit) -> Settle
             best = found if best is None or time_saved(found) > time_saved(best) else best
             if error >= CLOSE_ENOUGH * limit:
                 break
-        allowed = next_damage(points, room)
     if best is None:
         least = min((exp(error) + start for _, error in points), default=inf)
         raise NothingToDoError(_out_of_reach(case, limit, least, choices))
@@ -115,15 +126,16 @@ def _plan(choices: Choices, allowed: float, figure: str, tried: Sequence[Network
     return network
 
 
-def next_damage(points: list[Point], limit: float) -> float:
+def next_damage(points: list[Point], limit: float, aim: float = AIM) -> float:
     """The damage to allow next: where the line through the nearest measured plans has the error that is aimed at.
 
     Args:
         points: logarithms of damage and error of the plans that were fitted; at least one.
         limit: the largest error that the plans may add.
+        aim: at which share of it, once a plan has kept it.
     """
     kept = any(error <= log(limit) for _, error in points)
-    wanted = log(limit * (AIM if kept else AIM_LOWER ** len(points)))
+    wanted = log(limit * (aim if kept else AIM_LOWER ** len(points)))
     near = sorted(points, key=lambda point: abs(point[1] - wanted))
     (damage, error), slope = near[0], 1.0
     if len(near) > 1 and near[1][0] != damage:
@@ -169,5 +181,8 @@ def _closest(limit: float, measured: float, choices: Choices) -> str:
 
 def time_saved(settled: Settled) -> float:
     """What is to be maximised: time saved where it is known, else MACs."""
-    saved = sum(site.option.saved_ms for site in settled.sites)
-    return saved or -float(settled.applied.opened.totals.macs or 0)
+    return _saved_ms(settled.sites) or -float(settled.applied.opened.totals.macs or 0)
+
+
+def _saved_ms(sites: Sequence[PlannedSite]) -> float:
+    return sum(site.option.saved_ms for site in sites)
