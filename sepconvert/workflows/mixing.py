@@ -35,13 +35,11 @@ from sepconvert.workflows.describe import worst_error
 from sepconvert.workflows.effort import int8_effort
 from sepconvert.workflows.engines import find_engine
 from sepconvert.workflows.measure import Evaluator, feeds_to_time
-from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture
+from sepconvert.workflows.mixture import Mixture, added_error, choose_mixture, lowered
 from sepconvert.workflows.opened import Case, OpenedModel
 from sepconvert.workflows.options import Budget
 from sepconvert.workflows.quantisable import QuantisedModel
 
-LESS = 0.3
-"""So much less is a plan predicted to err than the last one, where none keeps the limit."""
 LONGEST = 120.0
 """Seconds after which no part is halved any more: on a slow machine, fewer are told apart."""
 _SHARES = (1.0, 0.5, 0.2, 0.05)  # of the error of everything in INT8 that plans may have
@@ -98,31 +96,33 @@ class Mixing:
 
     def _chosen(self, budget: Budget, floating: Collection[str]) -> Mixture:
         source, progress, effort = self._whole.source, self._case.request.progress, int8_effort(self._case.request)
-        most = effort.plans + effort.corrected
         before = 0.0 if source.opened is self._case.opened else self._error_of(source.opened) or 0.0
-        allowed = added_error(budget, before)
-        for place, layers in enumerate(self._parts.plans([] if allowed is None else [allowed], floating)):
+        limit, most = added_error(budget, before), effort.plans + effort.corrected
+        for place, layers in enumerate(self._parts.plans([] if limit is None else [limit], floating)):
             progress("Mixed plans", place, most)
             self._measure(layers)
-        for place in range(effort.corrected):
-            # What was predicted may be too low: as long as none keeps the limit, less is allowed.
-            if allowed is None or min(one.error for one in self._found.values()) <= budget.value:
-                break
-            progress("Mixed plans", effort.plans + place, most)
-            allowed *= LESS
-            layers = self._parts.within(allowed)
-            if layers:
-                self._measure(layers)
+        if limit is not None:
+            self._keep(budget, limit, before, lambda place: progress("Mixed plans", effort.plans + place, most))
         progress("Mixed plans", most, most)
         return choose_mixture(budget, [*self._found.values()])
 
-    def _measure(self, layers: Layers) -> None:
-        if layers in self._found:
-            return
-        model = self._models[layers] = self._parts.made(layers, self._whole.ranges)
-        error = self._error_of(model)
-        known = np.inf if error is None else error
-        self._found[layers] = Mixture(layers, known, self._parts.predicted(layers), self._parts.timed(model))
+    def _keep(self, budget: Budget, limit: float, before: float, tell: Callable[[int], None]) -> None:
+        """What is predicted may be too low: as long as the plan for the limit errs by more, allow less."""
+        allowed = limit
+        for place in range(int8_effort(self._case.request).corrected + 1):
+            layers = self._parts.within(allowed)
+            if not layers or self._measure(layers).error <= budget.value:
+                break
+            tell(place)
+            allowed *= lowered(limit, self._found[layers].error - before)
+
+    def _measure(self, layers: Layers) -> Mixture:
+        if layers not in self._found:
+            model = self._models[layers] = self._parts.made(layers, self._whole.ranges)
+            error = self._error_of(model)
+            known = np.inf if error is None else error
+            self._found[layers] = Mixture(layers, known, self._parts.predicted(layers), self._parts.timed(model))
+        return self._found[layers]
 
     def _with_ranges(self, best: Mixture) -> QuantisedModel:
         """The chosen mixture, with the ranges that err least in it: those were chosen with all layers in INT8."""

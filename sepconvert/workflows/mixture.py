@@ -9,6 +9,7 @@ from sepconvert.workflows.options import Budget
 AS_FAST, LITTLE = 1.02, 1.05
 """Within a limit on the error, models that take so much longer than the fastest count as equally fast; else a little
 time is given for less error."""
+_LEAST_LOWERED, _MOST_LOWERED = 0.2, 0.9
 _AIM = 0.85  # of the limit: what is predicted may be a little too low
 _SURE = 1.02  # times as fast as asked: the last measurement may find it a little slower
 
@@ -50,6 +51,11 @@ def choose_mixture(budget: Budget, found: Sequence[Mixture]) -> Mixture:
         patience = AS_FAST
     least = min(one.time for one in kept)
     return min((one for one in kept if one.time <= patience * least), key=lambda one: one.error)
+
+
+def lowered(wanted: float, found: float) -> float:
+    """By what to multiply the error that a plan is allowed by prediction, where one ``found`` more than ``wanted``."""
+    return min(max(wanted / found, _LEAST_LOWERED), _MOST_LOWERED)
 
 
 def added_error(budget: Budget, start: float) -> float | None:
