@@ -28,7 +28,8 @@ class ProfileEffort:
     taken, a site is looked at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a
     ResNet-50's first convolution one ridge and the gap between two of three ranks had made a loss of 0.001 out to be
     0.006, and plans spared that site for nothing. With ``bits``, of weights that are integers, errors of the forms are
-    also told as rounding leaves them, after ``rounded_evaluations`` of each fit's as many more with its noise.
+    also told as rounding leaves them, after ``rounded_evaluations`` of each fit's as many more with its noise. Without
+    ``fits`` nothing is fitted but what a sensitivity is told by, and errors are estimated from the weights and moments.
     """
 
     inputs: int = 96
@@ -53,6 +54,7 @@ class ProfileEffort:
     memory_budget: int = 2 << 30
     bits: int | None = None
     rounded_evaluations: float = 0.5
+    fits: bool = True
 
     def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
         """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part.

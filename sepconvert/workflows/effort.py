@@ -1,8 +1,9 @@
 """How much is looked at: what a plan and a fit deserve, or with ``--quick`` what a first answer can do with.
 
-Quick looks at fewer inputs, at fewer positions in them and at two ranks of a form, times layers for a moment, takes
-a plan that is up to a tenth faster than asked, lets fits take fewer steps, and times whole models for a third
-as long, so that intervals are wider. Of INT8 it looks at fewer inputs, ranges, parts and mixtures.
+Quick looks at fewer inputs and at fewer positions in them, estimates without fits what layers lose (with INT8 by fits
+at two ranks of a form), times layers for a moment, takes a plan that is up to a tenth faster than asked, lets fits take
+fewer steps, and times whole models for a third as long, so that intervals are wider. Of INT8 it looks at fewer inputs,
+ranges, parts and mixtures.
 """
 
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ _PROFILE = replace(
     closer=float("inf"),
     answered=8,
     probes=1,
+    fits=False,
     sampling=Sampling(per_term=0.5, least=2_000, heldout=1_000),
 )
 _REFIT = RefitSettings(
@@ -124,7 +126,8 @@ def profile_effort(request: Request, *, int8: bool = False) -> ProfileEffort:
         return effort
     from sepconvert.runtime.quantise import types_here
 
-    return replace(effort, bits=types_here().weight_bits)
+    # What rounding costs is told of factors that are fitted.
+    return replace(effort, bits=types_here().weight_bits, fits=True)
 
 
 def refit_settings(request: Request) -> RefitSettings:

@@ -231,6 +231,22 @@ def test_what_more_steps_leave_at_the_middle_rank_counts_for_all(tasks: list[Sit
     assert after_more["spatial"].errors[1] > 0.9 * after_few["spatial"].errors[1]
 
 
+def test_without_fits_errors_are_about_those_of_fits_whichever_forms_may_be_chosen(tasks: list[SiteTask]) -> None:
+    task = tasks[1]
+    fitted = profile_site(task)
+    brief = replace(task, effort=replace(task.effort, fits=False))
+    estimated = profile_site(brief)
+    assert estimated.curves.keys() == fitted.curves.keys()
+    for form in ("pw_dw_pw", "spatial", "conv_pw"):
+        for rank in task.ranks[form]:
+            assert 0.4 < estimated.error(form, rank) / fitted.error(form, rank) < 4
+    assert all(value > 0 for value in estimated.sensitivities.values())
+    assert estimated.sensitivities.keys() == fitted.sensitivities.keys()
+    one = profile_site(replace(brief, forms=("spatial",)))
+    assert one.curves == {"spatial": estimated.curves["spatial"]}
+    assert one.sensitivities == estimated.sensitivities
+
+
 def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
