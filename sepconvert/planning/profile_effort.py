@@ -29,7 +29,8 @@ class ProfileEffort:
     ResNet-50's first convolution one ridge and the gap between two of three ranks had made a loss of 0.001 out to be
     0.006, and plans spared that site for nothing. With ``bits``, of weights that are integers, errors of the forms are
     also told as rounding leaves them, after ``rounded_evaluations`` of each fit's as many more with its noise. Without
-    ``fits`` nothing is fitted but what a sensitivity is told by, and errors are estimated from the weights and moments.
+    ``fits`` nothing is fitted but layers of one tap and what a sensitivity is told by, and errors are estimated from
+    the weights and moments.
     """
 
     inputs: int = 96

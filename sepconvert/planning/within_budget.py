@@ -11,7 +11,7 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
-KEPT_BY_PLAN = "not in the plan: rewriting others meets the goal with less error"
+KEPT_BY_PLAN = "not in the plan: rewriting others saves more for the error that it adds"
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,20 @@ def test_without_fits_errors_are_about_those_of_fits_whichever_forms_may_be_chos
     assert one.sensitivities == estimated.sensitivities
 
 
+def test_layers_of_one_tap_are_fitted_in_a_first_answer_too(
+    resnet: tuple[LoadedModel, list[ConvSite], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coordinates of a linear layer of 12,288 inputs took a minute, its fit none."""
+    model, _, dataset = resnet
+    sites = [site for site in survey(model, infer_shapes(model)).sites if site.geometry.taps == 1]
+    walk = TaskWalk(model, sites, list(FORMS), replace(LIGHT, fits=False), np.random.default_rng(0), silent)
+    tasks = list(walk.tasks(dataset))
+    assert tasks
+    fitted = [profile_site(replace(task, effort=LIGHT)) for task in tasks]
+    monkeypatch.setattr(profile_module, "_without_fits", None)
+    assert [profile_site(task) for task in tasks] == fitted
+
+
 def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
