@@ -11,9 +11,9 @@ a distributed backend (``joblib.parallel_config``).
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log
 from operator import attrgetter
 from threading import Thread
 from time import sleep
@@ -26,13 +26,23 @@ from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.damage import SMALL_ERROR, ErrorCurve, SiteProfile, felt, moderated, profile_weights
+from sepconvert.planning.damage import (
+    SMALL_ERROR,
+    SMALLEST_ERROR,
+    TINY_ERROR,
+    ErrorCurve,
+    SiteProfile,
+    profile_weights,
+    spread_ranks,
+    told,
+)
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
 from sepconvert.separable.forms import reconstruct
+from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import (
     Problems,
     estimate_groups,
@@ -44,11 +54,15 @@ from sepconvert.separable.groups import (
     problems_error,
 )
 from sepconvert.separable.rounding import equalised, inner_noise, outputs_in_steps, rounded_factors
+from sepconvert.separable.signals import is_long
 from sepconvert.separable.threads import one_blas_thread
 
 EFFORT = ProfileEffort()
 # Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
 MOST_JOBS = 4
+# What fits leave of a truncated kernel's error, on two small networks (``python -m tests.benchmarks.without_fits``).
+USUALLY_LEFT = {"dw_pw": 0.35}
+FAINT_ERROR = TINY_ERROR / 10
 
 
 def profile_network(
@@ -88,7 +102,7 @@ def profile_network(
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         spread = Parallel(n_jobs=_processes(jobs), **_ending_with_parent())
         found = spread(delayed(profile_site)(task) for task in walk.tasks(dataset))
-    return {site.output: profile for site, profile in zip(sites, moderated(found), strict=True)}
+    return {site.output: profile for site, profile in zip(sites, told(found), strict=True)}
 
 
 def _processes(jobs: int | None) -> int | None:
@@ -129,30 +143,16 @@ def profile_site(task: SiteTask) -> SiteProfile:
 
 def _profile(task: SiteTask) -> SiteProfile:
     geometry, effort = task.replay.site.geometry, task.effort
+    forms = [form for form in dict.fromkeys((*task.forms, *task.probing)) if rank_ladder(form, geometry)]
     if not is_finite(task.moments):
         return profile_weights(
-            task.weight, geometry, [form for form in task.forms if form in task.ranks], np.random.default_rng(0)
+            task.weight, geometry, [form for form in forms if form in task.forms], np.random.default_rng(0)
         )
-    problems = [_problems(task, ridge) for ridge in effort.ridges(geometry)]
-    if (
-        not effort.fits and geometry.taps > 1
-    ):  # of one tap a fit is closed, and cheaper than whitening thousands of inputs
-        return _without_fits(task, problems[0])
-    fits = {form: [_fit(task, problems, form, rank) for rank in ranks] for form, ranks in task.ranks.items()}
-    curves, rounded = {}, {}
-    for form, found in fits.items():
-        if form in task.forms:
-            middle = found[(len(found) - 1) // 2]
-            left = _left_by_more_steps(task, middle)
-            errors = tuple(left * fit.error for fit in found)
-            curves[form] = ErrorCurve(task.ranks[form], errors)
-            if effort.bits is not None:
-                # Noise differs less between ranks than errors do, and at low ranks these hide it.
-                noises = {fit.factors.rank: _by_rounding(task, fit, effort.bits) for fit in (middle, found[-1])}
-                noise = np.interp(task.ranks[form], sorted(noises), [noises[rank] for rank in sorted(noises)])
-                rounded[form] = ErrorCurve(task.ranks[form], tuple(map(float, errors + noise)))
-    told = _sensitivities(task, [fit for form in task.probing for fit in fits.get(form, [])])
-    return SiteProfile(curves, *told, rounded)
+    problems = [_problems(task, ridge) for ridge in effort.ridges]
+    # Of one tap a fit is closed, and cheaper than whitening thousands of inputs.
+    if geometry.taps == 1:
+        return _by_fits(task, problems, forms)
+    return _by_truncation(task, problems, forms)
 
 
 def _problems(task: SiteTask, ridge: float) -> Problems:
@@ -160,23 +160,106 @@ def _problems(task: SiteTask, ridge: float) -> Problems:
     return make_problems(task.moments, task.weight, geometry, ridge, row_scale, asymmetric=False)
 
 
-def _without_fits(task: SiteTask, problems: Problems) -> SiteProfile:
-    """Errors of truncating the kernel in coordinates in which the output's error is about a plain norm.
+def _by_fits(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str]) -> SiteProfile:
+    """Every form fitted at a few ranks."""
+    effort, ladders = task.effort, {form: rank_ladder(form, task.replay.site.geometry) for form in forms}
+    fits = {
+        form: [_fit(task, problems, form, rank) for rank in spread_ranks(ladders[form], effort.ranks)] for form in forms
+    }
+    curves = {
+        form: ErrorCurve(tuple(fit.factors.rank for fit in fits[form]), tuple(fit.error for fit in fits[form]))
+        for form in forms
+    }
+    probing = [fit for form in task.probing for fit in fits.get(form, [])]
+    return _profile_of(task, curves, fits, min(probing, key=attrgetter("error"), default=None))
 
-    On two small networks they were 1.1 to 1.4 times those of fits, of ``pw_dw`` 1.4 and 1.8 times and of ``dw_pw`` 2.7
-    and 3.4 times, in a sixth to a fifth of the time: ``python -m tests.benchmarks.without_fits``.
+
+def _by_truncation(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str]) -> SiteProfile:
+    """The kernel truncated in coordinates in which the output's error is about a plain norm, and a fit at one rank.
+
+    What that fit leaves of the truncation's error is taken for what a fit leaves at every rank: over ranks its
+    logarithm scattered by 0.08 to 0.18 on two small networks (``python -m tests.benchmarks.without_fits``).
     """
-    geometry = task.replay.site.geometry
-    white = np.concatenate([problem.whitened for problem in problems]).reshape(task.weight.shape)
-    forms = [form for form in dict.fromkeys((*task.forms, *task.probing)) if form in task.ranks]
+    geometry, effort = task.replay.site.geometry, task.effort
+    white = np.concatenate([problem.whitened for problem in problems[0]]).reshape(task.weight.shape)
     every = profile_weights(white, geometry, forms, np.random.default_rng(0)).curves
-    ladders = {form: rank_ladder(form, geometry) for form in forms}
-    curves = {form: ErrorCurve(ranks, tuple(map(every[form].at, ranks))) for form, ranks in ladders.items()}
-    tried = [(curves[form].at(rank), form, rank) for form in task.probing if form in curves for rank in ladders[form]]
+    truncated = {
+        form: ErrorCurve(ladder, tuple(map(every[form].at, ladder)))
+        for form, ladder in ((form, rank_ladder(form, geometry)) for form in forms)
+    }
+    if not effort.fits:
+        return _without_fits(task, problems, truncated)
+    fits = {form: [_fit(task, problems, form, _fitted_rank(truncated[form], geometry))] for form in forms}
+    curves = {form: _through(truncated[form], fits[form][0]) for form in forms}
+    if effort.bits is not None:
+        for form in task.forms:
+            highest = _affordable_ranks(rank_ladder(form, geometry), geometry)[-1]
+            if highest > fits[form][0].factors.rank:
+                fits[form].append(_fit(task, problems, form, highest))
+    return _profile_of(task, curves, fits, _faint(task, problems[0], curves))
+
+
+def _faint(task: SiteTask, problems: Problems, curves: Mapping[str, ErrorCurve]) -> "_Probe | None":
+    """Factors, not fitted, that err by about a tenth of what the fits do, to tell how the answer grows."""
+    for form in (form for form in task.probing if form in curves):
+        ranks = _affordable_ranks(curves[form].ranks, task.replay.site.geometry)
+        fainter = [rank for rank in ranks if curves[form].at(rank) <= FAINT_ERROR]
+        if fainter:
+            return _judged(task, problems, estimate_groups(problems, form, fainter[0], 1))
+    return None
+
+
+def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence[int]:
+    """All but the upper fifth, of a long kernel's the upper third: it saves little, and takes as long as all below."""
+    return ladder[: -(-2 * len(ladder) // 3)] if is_long(geometry) else ladder[: -(-4 * len(ladder) // 5)]
+
+
+def _fitted_rank(truncated: ErrorCurve, geometry: ConvGeometry) -> int:
+    """The rank to fit at: where the error is about ``TINY_ERROR``, so that the fit tells a sensitivity, too."""
+    ranks = _affordable_ranks(truncated.ranks, geometry)
+    return min(ranks, key=lambda rank: abs(log(max(truncated.at(rank), SMALLEST_ERROR) / TINY_ERROR)))
+
+
+def _through(truncated: ErrorCurve, fit: "_Probe") -> ErrorCurve:
+    """The curve of truncation, moved to a fit."""
+    there = truncated.at(fit.factors.rank)
+    share = fit.error / there if there > SMALLEST_ERROR else 1.0
+    return ErrorCurve(truncated.ranks, tuple(share * error for error in truncated.errors))
+
+
+def _profile_of(
+    task: SiteTask, curves: dict[str, ErrorCurve], fits: dict[str, list["_Probe"]], faint: "_Probe | None"
+) -> SiteProfile:
+    """What was found of a site: curves of the forms that may be chosen, and the effects of those that probe."""
+    rounded = {}
+    if task.effort.bits is not None:
+        for form in (form for form in task.forms if form in curves):
+            # Noise differs less between ranks than errors do, and at low ranks these hide it.
+            noises = {
+                fit.factors.rank: _by_rounding(task, fit, task.effort.bits)
+                for fit in fits[form][:: len(fits[form]) - 1 or 1]
+            }
+            curve = curves[form]
+            noise = np.interp(curve.ranks, sorted(noises), [noises[rank] for rank in sorted(noises)])
+            rounded[form] = ErrorCurve(curve.ranks, tuple(map(float, np.add(curve.errors, noise))))
+    allowed = {form: curve for form, curve in curves.items() if form in task.forms}
+    probes = [fit for form in task.probing for fit in fits.get(form, [])]
+    return SiteProfile(allowed, rounded=rounded, effects=_effects(task, probes, faint))
+
+
+def _without_fits(task: SiteTask, problems: Sequence[Problems], truncated: dict[str, ErrorCurve]) -> SiteProfile:
+    """Errors of truncation, less what a fit usually leaves of them."""
+    curves = {
+        form: ErrorCurve(curve.ranks, tuple(USUALLY_LEFT.get(form, 1.0) * error for error in curve.errors))
+        for form, curve in truncated.items()
+    }
+    probing = {form: curve for form, curve in curves.items() if form in task.probing}
+    tried = [(curve.at(rank), form, rank) for form, curve in probing.items() for rank in curve.ranks]
     small = [one for one in tried if one[0] <= SMALL_ERROR]
     chosen = [max(small)] if small else sorted(tried)[:1]
-    probes = [_judged(task, problems, estimate_groups(problems, form, rank, 1)) for _, form, rank in chosen]
-    return SiteProfile({form: curves[form] for form in task.forms if form in curves}, *_sensitivities(task, probes))
+    probes = [_judged(task, problems[0], estimate_groups(problems[0], form, rank, 1)) for _, form, rank in chosen]
+    allowed = {form: curve for form, curve in curves.items() if form in task.forms}
+    return SiteProfile(allowed, effects=_effects(task, probes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,35 +273,30 @@ class _Probe:
 
 
 def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
-    """The best of the ridges; the fit at one is where the next one starts, and takes half as many steps more."""
+    """The best of the ridges, after more steps: about what a final fit leaves.
+
+    The fit at one ridge is where the next one starts, and takes half as many steps. On two of VGG16's widest layers ten
+    steps more left 0.61 and 0.69 of the errors of ``pw_dw_pw`` at a low rank and 0.56 and 0.62 at one five times as
+    high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91 (``python -m tests.benchmarks.further_steps``).
+    """
     first, *others = problems
     evaluations = task.effort.evaluations_at(first[0], form, rank)
     made = [estimate_groups(first, form, rank, evaluations)]
     for other in others:
         made.append(improve_groups(other, made[-1], -(-evaluations // 2)))
     probes = [_judged(task, at_ridge, factors) for at_ridge, factors in zip(problems, made, strict=True)]
-    return min(probes, key=attrgetter("error"))
+    best = min(probes, key=attrgetter("error"))
+    further = task.effort.further_evaluations(first[0].geometry)
+    if not further or first[0].by_lags or best.error == 0:
+        return best
+    more = _judged(task, best.problems, improve_groups(best.problems, best.factors, further))
+    return min(best, more, key=attrgetter("error"))
 
 
 def _judged(task: SiteTask, problems: Problems, factors: Factors) -> _Probe:
     kernel = reconstruct(factors)
     judged = task.judge.error(kernel, groups_bias(task.moments, kernel))
     return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel, factors, problems)
-
-
-def _left_by_more_steps(task: SiteTask, middle: _Probe) -> float:
-    """What the final fits, which take more steps than those here, leave of an error: a share, the same at all ranks.
-
-    It is measured at the middle one of a form's ranks, the lower one of two, where a step costs less. On two of VGG16's
-    widest layers ten steps more left 0.61 and 0.69 of the errors of ``pw_dw_pw`` at a low rank and 0.56 and 0.62 at one
-    five times as high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91 (``python -m tests.benchmarks.further_steps``).
-    """
-    problems = middle.problems
-    further = task.effort.further_evaluations(problems[0].geometry)
-    if not further or problems[0].by_lags or middle.error == 0:
-        return 1.0
-    more = _judged(task, problems, improve_groups(problems, middle.factors, further))
-    return min(1.0, more.error / middle.error)
 
 
 def _by_rounding(task: SiteTask, fit: _Probe, bits: int) -> float:
@@ -244,22 +322,15 @@ def _rounded_error(task: SiteTask, factors: Factors, bits: int) -> float:
     return 0.0 if shares is None else float(shares.sum())
 
 
-def _sensitivities(task: SiteTask, fits: Sequence[_Probe]) -> tuple[dict[str, float], float]:
-    """By part, the mean over some fits of small error, and the largest of these errors.
-
-    Nothing where no form can save anything or no part reacts.
-
-    Single fits with equal errors hurt differently, by factors of up to 3.
-    """
+def _effects(
+    task: SiteTask, fits: Sequence[_Probe], faint: _Probe | None = None
+) -> tuple[tuple[float, Mapping[str, float]], ...]:
+    """What the outputs make of some fits of small error and of a ``faint`` one, if any part reacts."""
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[: task.effort.probes] or sorted(fits, key=lambda fit: fit.error)[:1]
+    chosen += [faint] if faint is not None and faint.error > 0 else []
     effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
-    ratios: dict[str, list[float]] = {}
-    for effect in (effect for effect in effects if effect is not None):
-        for part, error in effect.part_errors.items():
-            ratios.setdefault(part, []).append(error / felt(effect.site_error))
-    sensitivities = {part: float(np.exp(np.mean(np.log(found)))) for part, found in ratios.items()}
-    return sensitivities, max((fit.error for fit in chosen), default=0.0)
+    return tuple((effect.site_error, effect.part_errors) for effect in effects if effect is not None)
 
 
 def _change(task: SiteTask, kernel: NDArray[np.float64]) -> Change:

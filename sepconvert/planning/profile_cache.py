@@ -64,7 +64,7 @@ def profiles_from_json(text: str, origin: str, outputs: Collection[str]) -> dict
 class _PlainProfile:
     curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
     sensitivities: dict[str, float]
-    told_at: float
+    growth: float
     rounded: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
@@ -72,7 +72,7 @@ def _to_plain(profile: SiteProfile) -> dict[str, Any]:
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
         "sensitivities": dict(profile.sensitivities),
-        "told_at": profile.told_at,
+        "growth": profile.growth,
         "rounded": {form: [curve.ranks, curve.errors] for form, curve in profile.rounded.items()},
     }
 
@@ -82,7 +82,7 @@ def _from_plain(plain: _PlainProfile) -> SiteProfile:
         raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
     curves = {form: ErrorCurve(*curve) for form, curve in plain.curves.items()}
     rounded = {form: ErrorCurve(*curve) for form, curve in plain.rounded.items()}
-    return SiteProfile(curves, plain.sensitivities, plain.told_at, rounded)
+    return SiteProfile(curves, plain.sensitivities, plain.growth, rounded)
 
 
 def _code() -> str:

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sepconvert.fitting.sampling import Sampling
-from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.damage import spread_ranks
 from sepconvert.separable.forms import FORMS
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.problem import Problem
-from sepconvert.separable.signals import is_long, product_work
+from sepconvert.separable.signals import product_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +38,19 @@ class ProfileEffort:
     replayed_bytes: int = 256 << 20
     answered: int = 16
     batch: int = 8
-    ranks: int = 3
+    ranks: int = 4
     probes: int = 3
     least_evaluations: int = 3
     most_evaluations: int = 40
     finishing: int = 3
     work: float = 3e10
-    ridge: float = 0.03
-    closer: float = 25.0
-    closer_ranks: int = 5
-    closer_ridges: tuple[float, ...] = (0.03, 0.003)
+    ridges: tuple[float, ...] = (0.03, 0.003)
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30
     bits: int | None = None
     rounded_evaluations: float = 0.5
     fits: bool = True
-
-    def spread(self, form: str, geometry: ConvGeometry) -> tuple[int, ...]:
-        """The ranks to estimate errors at: ``ranks`` of the ladder, where each takes long two from its inner part.
-
-        The upper fifth is left out, of a long kernel's the upper third: it saves little, takes as long as all below it,
-        and bends the curve. Without it, all other errors of a VGG's layers of 128 channels came out within 8 % where
-        they had been off by up to 25 %; the fifth itself is taken for worse than it is, by a factor of up to 2.
-        """
-        ladder = rank_ladder(form, geometry)
-        if is_long(geometry):
-            return spread_ranks(ladder[: -(-2 * len(ladder) // 3)], self.ranks)
-        if self.evaluations(geometry) > self.least_evaluations:
-            if self._closer(geometry):
-                return spread_ranks(ladder, self.closer_ranks)
-            return spread_ranks(ladder[: -(-4 * len(ladder) // 5)], self.ranks)
-        margin = len(ladder) // 5
-        return spread_ranks(ladder[margin : len(ladder) - margin], 2)
-
-    def ridges(self, geometry: ConvGeometry) -> tuple[float, ...]:
-        """The ridges to fit at; the best on held-out inputs counts."""
-        return self.closer_ridges if self._closer(geometry) else (self.ridge,)
 
     def evaluations(self, geometry: ConvGeometry) -> int:
         """How many evaluations a fit of a site may take, each of about M products of a row with its moments."""
@@ -93,9 +67,6 @@ class ProfileEffort:
             return allowed
         largest = max((search.work for search in FORMS[form].search(problem, rank)), default=1.0)
         return int(np.clip(self.work / largest, self.least_evaluations, allowed))
-
-    def _closer(self, geometry: ConvGeometry) -> bool:
-        return self._affordable(geometry) >= self.closer * self.most_evaluations
 
     def _affordable(self, geometry: ConvGeometry) -> float:
         one = geometry.part

@@ -1,6 +1,6 @@
 """The data that every site's profile needs, collected in one walk of the calibration inputs through the original."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,7 +51,7 @@ def probing(geometry: ConvGeometry) -> tuple[str, ...]:
 class SiteTask:
     """One site's share of the work; it can be sent to another process.
 
-    ``ranks`` are to be fitted, by form: of the ``forms`` that may be chosen, and of those ``probing`` the sensitivity.
+    ``forms`` may be chosen, those ``probing`` tell the sensitivity.
     """
 
     weight: NDArray[np.float64]
@@ -59,7 +59,6 @@ class SiteTask:
     judge: Judge
     forms: tuple[str, ...]
     probing: tuple[str, ...]
-    ranks: Mapping[str, tuple[int, ...]]
     effort: ProfileEffort
     replay: Replay
 
@@ -185,15 +184,12 @@ class TaskWalk:
             tuple(batches[index].samples for index in replayed),
             {name: self._axes[name] for name in observed if name in self._axes},
         )
-        probes = probing(site.geometry)
-        ranks = {form: effort.spread(form, site.geometry) for form in dict.fromkeys((*self._forms, *probes))}
         return SiteTask(
             weight.astype(np.float64),
             tuple(replace(known, cross=None) for known in sample.moments()),
             sample.judge(scale),
             tuple(self._forms),
-            probes,
-            {form: found for form, found in ranks.items() if found},
+            probing(site.geometry),
             effort,
             replay,
         )

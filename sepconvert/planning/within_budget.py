@@ -6,11 +6,13 @@ from math import fsum
 from typing import Any
 
 from sepconvert.graph.sites import ConvSite
+from sepconvert.planning.damage import left_by_fits
 from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
+MOST_ROUNDS = 4
 KEPT_BY_PLAN = "not in the plan: rewriting others saves more for the error that it adds"
 
 
@@ -36,14 +38,27 @@ class Choices:
     @property
     def least_damage(self) -> float | None:
         """The least that rewriting any one site is predicted to cost; None where no candidate is worth having."""
-        return min((o.damage for options in self.options for o in options if o.scheme is not None), default=None)
+        least = min((o.damage for options in self.options for o in options if o.scheme is not None), default=None)
+        return None if least is None else self._left(1) * least
 
     def damage(self, picks: Sequence[int]) -> dict[str, Any]:
-        """The largest total damage of a part, as the plan's prediction: ``damage`` and, of several, ``worst_part``."""
+        """The largest damage to a part, as the plan's prediction: ``damage`` and, of several, ``worst_part``."""
         taken = [options[pick].damages for options, pick in zip(self.options, picks, strict=True)]
         totals = [fsum(found) for found in zip(*(damages for damages in taken if damages), strict=True)]
-        worst = max(totals, default=0.0)
-        return {"damage": worst} | ({"worst_part": self.parts[totals.index(worst)]} if len(totals) > 1 else {})
+        worst = self._left(self.rewritten(picks)) * max(totals, default=0.0)
+        return {"damage": worst} | ({"worst_part": self.parts[totals.index(max(totals))]} if len(totals) > 1 else {})
+
+    def rewritten(self, picks: Sequence[int]) -> int:
+        """How many sites do not stay as they are."""
+        return sum(options[pick].scheme is not None for options, pick in zip(self.options, picks, strict=True))
+
+    def allowed(self, limit: float, rewritten: int) -> float:
+        """The sum of damages that comes to a limit where so many sites are rewritten."""
+        return limit / self._left(rewritten)
+
+    def _left(self, rewritten: int) -> float:
+        """What fits leave of the sum; all of it where a damage is no error of the output, but a share of weights."""
+        return left_by_fits(rewritten / len(self.options)) if self.parts else 1.0
 
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
@@ -93,11 +108,19 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
         ]
         for site, options in zip(choices.sites, choices.options, strict=True)
     ]
-    found = select(figures, figure, {"damage": limit})
-    planned = choices.planned(found.picks)
-    predicted = choices.damage(found.picks)
+    # The more sites are rewritten, and so fitted, the less is left of their damages' sum, and the more of it fits in.
+    best, rewritten = None, 0
+    for _ in range(MOST_ROUNDS):
+        found = select(figures, figure, {"damage": choices.allowed(limit, rewritten)})
+        if best is None or choices.damage(found.picks)["damage"] <= limit:
+            best = found
+        if choices.rewritten(found.picks) == rewritten:
+            break
+        rewritten = choices.rewritten(found.picks)
+    assert best is not None
+    planned, predicted = choices.planned(best.picks), choices.damage(best.picks)
     if figure == "ms":
-        predicted |= {"saved_ms": -found.totals["ms"], "source": sources(planned)}
+        predicted |= {"saved_ms": -best.totals["ms"], "source": sources(planned)}
     return NetworkPlan({"max_error": limit}, planned, predicted)
 
 

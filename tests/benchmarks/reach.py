@@ -38,6 +38,7 @@ from tests.benchmarks.detector import detector_files
 from tests.benchmarks.fetch import default_cache, fetch_wheel
 from tests.benchmarks.images import natural_crops
 from tests.benchmarks.models import nsfw_test_inputs, open_case
+from tests.benchmarks.text import written_on
 
 OCR, OCR_SIDE, OCR_INPUTS, OCR_TESTS = "rapidocr-onnxruntime==1.4.4", 320, 48, 24
 OCR_MODEL = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"
@@ -51,7 +52,7 @@ def nsfw() -> Files:
 
 
 def ocr() -> Files:
-    """The same of the text detector, on crops of photographs."""
+    """The same of the text detector, on crops of photographs with text on them."""
     folder = default_cache() / "ocr_det"
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "det.onnx"
@@ -62,9 +63,10 @@ def ocr() -> Files:
 
 
 def ocr_inputs(folder: Path, split: Literal["calibration", "test"], count: int, seed: int) -> Path:
-    path = folder / f"{split}_{count}.npz"
+    path = folder / f"{split}_{count}_text.npz"
     if not path.exists():
-        pictures = natural_crops(split, count, OCR_SIDE, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        pictures = written_on(natural_crops(split, count, OCR_SIDE, rng), rng)
         values = (pictures.astype(np.float32) / 255 - 0.5) / 0.5
         np.savez_compressed(path, allow_pickle=False, x=values.transpose(0, 3, 1, 2))
     return path
