@@ -12,11 +12,9 @@ than to others; but fits of the layers behind a site make up for much of just th
 convolution at an error of 0.03 cost 0.11 of the output, 0.03 after nine layers behind it were refitted and 0.02 after
 all were, which is what its sensitivity to small errors gives; where all other sites erred as well it cost 0.01. Sums
 for fifteen fitted plans scattered about the measured errors by 0.49 (logarithm) with exponents taken from
-perturbations, by 0.17 in proportion, by 0.10 with sensitivities drawn to their mean by a third; plans of two small
-networks came out even. The mean is that of sensitivities to small errors: where the smallest fit errs by much, what
-it tells is another thing.
-
-What fits behind leave of a sum depends on how many layers are fitted: see ``left_by_fits``.
+perturbations by large errors, by 0.17 in proportion, by 0.10 with sensitivities drawn to their mean by a third. Plans
+are made with drawn ones; where few layers are fitted, a prediction keeps nearer to those that were measured. What fits
+leave of a sum depends on how many layers are fitted, too: see ``left_by_fits``.
 
 Errors are estimated at a few ranks and interpolated: the logarithm of the error over the square root of the rank, by
 monotone cubics (Fritsch & Carlson, 1980). Over the logarithm of the rank, errors of ``pw_dw_pw`` on a VGG, a small
@@ -46,7 +44,9 @@ SMALL_ERROR, TINY_ERROR = 0.02, 0.01
 # Where answers do not tell the growth; it counts as much as two sites that were seen at a tenth of an error, too.
 GROWTH, GROWTH_WEIGHT, MOST_GROWTH = 0.2, 5.0, 0.5
 # What fits leave of a sum of damages where hardly any layer is rewritten, and how fast that falls with their share.
-LEFT_OF_FEW, LEFT_FALLS = 1.6, 1.8
+LEFT_OF_FEW, LEFT_FALLS = 1.7, 1.9
+# The share of rewritten sites from which on sensitivities count as drawn to their mean.
+DRAWN_FROM = 2 / 3
 # Weights times rank up to which a factorisation is tried just to learn its error: about half a second each.
 REFINED_WORK = 3e8
 
@@ -96,12 +96,17 @@ def felt(error: float, growth: float) -> float:
 def left_by_fits(share: float) -> float:
     """What is left of a sum of damages where this share of a network's sites is rewritten, and so fitted too.
 
-    A layer that is fitted to what it is fed makes up for part of the errors before it. Measured over summed were 1.3
-    where 6 % of the sites were rewritten, 1.4 and 1.7 at 15 %, 0.7 at 37 %, 0.7 at 52 %, 0.6 at 64 %, and 0.2 to 0.4 at
-    70 %, on a text detector, a ResNet-50, a detector, a small ResNet, a VGG and an edge detector (``python -m
-    tests.benchmarks.damage``).
+    A layer that is fitted to what it is fed makes up for part of the errors before it. Measured over summed were 1.6 to
+    2.6 where 4 to 14 % of the sites were rewritten (a text detector), 1.7 to 1.3 at 13 to 37 % (a ResNet-50), 1.4 to
+    0.7 at 16 to 52 % (a detector), 0.6 at 64 % (a small ResNet) and 0.2 to 0.4 at 70 % (a VGG, an edge detector):
+    ``python -m tests.benchmarks.damage``.
     """
     return LEFT_OF_FEW * exp(-LEFT_FALLS * share)
+
+
+def drawn_by_fits(share: float) -> float:
+    """How far sensitivities are drawn to their mean, as a share of ``MODERATION``, where this share is rewritten."""
+    return min(1.0, share / DRAWN_FROM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +116,13 @@ class SiteProfile:
     ``effects`` are what was measured: errors of the site, and with each those of the outputs' parts, by name.
     ``sensitivities`` are what ``told`` makes of those of all sites: relative errors of the parts over what is ``felt``
     of the site's; a part that is not named does not react. Empty where nothing was measured, and then damage is the
-    site's own error. ``rounded`` are the curves of a site whose weights and inner values are integers, where these were
-    asked for.
+    site's own error. ``typical`` are their means over the network. ``rounded`` are the curves of a site whose weights
+    and inner values are integers, where these were asked for.
     """
 
     curves: Mapping[str, ErrorCurve]
     sensitivities: Mapping[str, float] = field(default_factory=dict)
+    typical: Mapping[str, float] = field(default_factory=dict)
     growth: float = GROWTH
     rounded: Mapping[str, ErrorCurve] = field(default_factory=dict)
     effects: tuple[tuple[float, Mapping[str, float]], ...] = ()
@@ -130,12 +136,16 @@ class SiteProfile:
         """Predicted relative error of the site."""
         return self.curves[form].at(rank)
 
-    def damages(self, form: str, rank: int, parts: Sequence[str]) -> tuple[float, ...]:
+    def damages(self, form: str, rank: int, parts: Sequence[str], moderation: float = MODERATION) -> tuple[float, ...]:
         """Share in the sum of damages to each of the outputs' ``parts``; of one if none is known."""
         error = self.error(form, rank)
         if not self.sensitivities:
             return (error,) * max(1, len(parts))
-        return tuple(self.sensitivities.get(part, 0.0) * felt(error, self.growth) for part in parts)
+        drawn = {
+            part: self.typical.get(part, own) ** moderation * own ** (1 - moderation)
+            for part, own in self.sensitivities.items()
+        }
+        return tuple(drawn.get(part, 0.0) * felt(error, self.growth) for part in parts)
 
 
 def sensitive_parts(profiles: Iterable[SiteProfile]) -> tuple[str, ...]:
@@ -144,25 +154,20 @@ def sensitive_parts(profiles: Iterable[SiteProfile]) -> tuple[str, ...]:
 
 
 def told(profiles: Sequence[SiteProfile]) -> list[SiteProfile]:
-    """Give every site the sensitivities that its effects tell, with the growth that those of all sites tell.
+    """Give every site the sensitivities that its effects tell, with the growth and the means that those of all tell.
 
-    They are drawn by ``MODERATION`` of the way to the geometric mean of those to small errors; where none is to a small
-    one, to the mean of all.
+    A mean is geometric, of sensitivities to small errors; where none is to a small one, of all.
     """
     growth = growth_of(profiles)
     own = [_sensitivities(profile, growth) for profile in profiles]
     small = [max((error for error, _ in profile.effects), default=0.0) <= SMALL_ERROR for profile in profiles]
-    means = {}
+    typical = {}
     for part in dict.fromkeys(part for found in own for part in found):
         all_known = [place for place, found in enumerate(own) if part in found]
         known = [place for place in all_known if small[place]] or all_known
-        means[part] = float(np.exp(np.mean(np.log([own[place][part] for place in known]))))
-
-    def drawn(found: Mapping[str, float]) -> dict[str, float]:
-        return {part: means[part] ** MODERATION * found[part] ** (1 - MODERATION) for part in found}
-
+        typical[part] = float(np.exp(np.mean(np.log([own[place][part] for place in known]))))
     return [
-        replace(profile, sensitivities=drawn(found), growth=growth, effects=())
+        replace(profile, sensitivities=found, typical=typical, growth=growth, effects=())
         for profile, found in zip(profiles, own, strict=True)
     ]
 

@@ -6,7 +6,7 @@ from math import fsum
 
 from sepconvert.graph.sites import ConvSite
 from sepconvert.planning.candidates import prune_by_figures, site_candidates
-from sepconvert.planning.damage import SiteProfile, sensitive_parts
+from sepconvert.planning.damage import MODERATION, SiteProfile, sensitive_parts
 from sepconvert.planning.latencies import Latencies
 from sepconvert.planning.latency_table import Workload
 from sepconvert.planning.plans import SiteOption
@@ -139,7 +139,8 @@ def _timed_options(
 
 def _option(scheme: Scheme, profile: SiteProfile, parts: Sequence[str]) -> SiteOption:
     form, rank = scheme.form, scheme.rank
-    return SiteOption(scheme, profile.error(form, rank), profile.damages(form, rank, parts))
+    damages, alone = (profile.damages(form, rank, parts, moderation) for moderation in (MODERATION, 0.0))
+    return SiteOption(scheme, profile.error(form, rank), damages, alone)
 
 
 def _not_faster(best: float, dense: float) -> str:

@@ -19,7 +19,8 @@ class SiteOption:
     Attributes:
         scheme: form, rank and lowering.
         error: predicted relative error of the site's output.
-        damages: predicted contributions to the relative error of each part of the network's outputs; none are 0.
+        damages: shares in the sum of damages to each part of the network's outputs, to plan by; none are 0.
+        alone: the same where no layer behind is fitted, to predict by.
         ms: time of the site in this form; None where nothing was timed.
         dense_ms: time of its dense convolution.
         source: where the time is from: measured, cache, table or roofline.
@@ -28,6 +29,7 @@ class SiteOption:
     scheme: Scheme | None = None
     error: float = 0.0
     damages: tuple[float, ...] = ()
+    alone: tuple[float, ...] = ()
     ms: float | None = None
     dense_ms: float | None = None
     source: str | None = None

@@ -62,7 +62,8 @@ EFFORT = ProfileEffort()
 MOST_JOBS = 4
 # What fits leave of a truncated kernel's error, on two small networks (``python -m tests.benchmarks.without_fits``).
 USUALLY_LEFT = {"dw_pw": 0.35}
-FAINT_ERROR = TINY_ERROR / 10
+# Errors that fits aim at, and that of factors which only tell how the answer grows.
+FITTED_ERRORS, FAINT_ERROR = (10 * TINY_ERROR, TINY_ERROR), TINY_ERROR / 10
 
 
 def profile_network(
@@ -175,10 +176,9 @@ def _by_fits(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str])
 
 
 def _by_truncation(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str]) -> SiteProfile:
-    """The kernel truncated in coordinates in which the output's error is about a plain norm, and a fit at one rank.
+    """The kernel truncated in coordinates in which the output's error is about a plain norm, and fits at two ranks.
 
-    What that fit leaves of the truncation's error is taken for what a fit leaves at every rank: over ranks its
-    logarithm scattered by 0.08 to 0.18 on two small networks (``python -m tests.benchmarks.without_fits``).
+    What the fits leave of the truncation's error is interpolated, and continued, for all other ranks.
     """
     geometry, effort = task.replay.site.geometry, task.effort
     white = np.concatenate([problem.whitened for problem in problems[0]]).reshape(task.weight.shape)
@@ -189,13 +189,11 @@ def _by_truncation(task: SiteTask, problems: Sequence[Problems], forms: Sequence
     }
     if not effort.fits:
         return _without_fits(task, problems, truncated)
-    fits = {form: [_fit(task, problems, form, _fitted_rank(truncated[form], geometry))] for form in forms}
-    curves = {form: _through(truncated[form], fits[form][0]) for form in forms}
-    if effort.bits is not None:
-        for form in task.forms:
-            highest = _affordable_ranks(rank_ladder(form, geometry), geometry)[-1]
-            if highest > fits[form][0].factors.rank:
-                fits[form].append(_fit(task, problems, form, highest))
+    fits = {
+        form: [_fit(task, problems, form, rank) for rank in _fitted_ranks(curve, geometry)]
+        for form, curve in truncated.items()
+    }
+    curves = {form: _through(truncated[form], fits[form]) for form in forms}
     return _profile_of(task, curves, fits, _faint(task, problems[0], curves))
 
 
@@ -214,17 +212,19 @@ def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence
     return ladder[: -(-2 * len(ladder) // 3)] if is_long(geometry) else ladder[: -(-4 * len(ladder) // 5)]
 
 
-def _fitted_rank(truncated: ErrorCurve, geometry: ConvGeometry) -> int:
-    """The rank to fit at: where the error is about ``TINY_ERROR``, so that the fit tells a sensitivity, too."""
+def _fitted_ranks(truncated: ErrorCurve, geometry: ConvGeometry) -> list[int]:
+    """The ranks to fit at: where the error is about as asked, so that the finer fit tells a sensitivity, too."""
     ranks = _affordable_ranks(truncated.ranks, geometry)
-    return min(ranks, key=lambda rank: abs(log(max(truncated.at(rank), SMALLEST_ERROR) / TINY_ERROR)))
+    return sorted({min(ranks, key=lambda rank: abs(log(truncated.at(rank) / wanted))) for wanted in FITTED_ERRORS})
 
 
-def _through(truncated: ErrorCurve, fit: "_Probe") -> ErrorCurve:
-    """The curve of truncation, moved to a fit."""
-    there = truncated.at(fit.factors.rank)
-    share = fit.error / there if there > SMALLEST_ERROR else 1.0
-    return ErrorCurve(truncated.ranks, tuple(share * error for error in truncated.errors))
+def _through(truncated: ErrorCurve, fits: Sequence["_Probe"]) -> ErrorCurve:
+    """The curve of truncation, moved to fits: what they leave of it, interpolated over the logarithm of the error."""
+    errors = np.log([truncated.at(rank) for rank in truncated.ranks])
+    places = np.log([truncated.at(fit.factors.rank) for fit in fits])
+    left = np.log([max(fit.error, SMALLEST_ERROR) for fit in fits]) - places
+    shares = np.interp(-errors, -places, left)
+    return ErrorCurve(truncated.ranks, tuple(map(float, np.exp(errors + shares))))
 
 
 def _profile_of(

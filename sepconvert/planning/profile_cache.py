@@ -64,6 +64,7 @@ def profiles_from_json(text: str, origin: str, outputs: Collection[str]) -> dict
 class _PlainProfile:
     curves: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
     sensitivities: dict[str, float]
+    typical: dict[str, float]
     growth: float
     rounded: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
@@ -72,6 +73,7 @@ def _to_plain(profile: SiteProfile) -> dict[str, Any]:
     return {
         "curves": {form: [curve.ranks, curve.errors] for form, curve in profile.curves.items()},
         "sensitivities": dict(profile.sensitivities),
+        "typical": dict(profile.typical),
         "growth": profile.growth,
         "rounded": {form: [curve.ranks, curve.errors] for form, curve in profile.rounded.items()},
     }
@@ -82,7 +84,7 @@ def _from_plain(plain: _PlainProfile) -> SiteProfile:
         raise ValueError(f"it holds unknown forms ({', '.join(plain.curves)})")
     curves = {form: ErrorCurve(*curve) for form, curve in plain.curves.items()}
     rounded = {form: ErrorCurve(*curve) for form, curve in plain.rounded.items()}
-    return SiteProfile(curves, plain.sensitivities, plain.growth, rounded)
+    return SiteProfile(curves, plain.sensitivities, plain.typical, plain.growth, rounded)
 
 
 def _code() -> str:

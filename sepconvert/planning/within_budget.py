@@ -6,13 +6,13 @@ from math import fsum
 from typing import Any
 
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.damage import left_by_fits
+from sepconvert.planning.damage import drawn_by_fits, left_by_fits
 from sepconvert.planning.knapsack import OutOfReachError, select
 from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
-MOST_ROUNDS = 4
+MOST_ROUNDS, CLOSE_ENOUGH = 4, 0.95
 KEPT_BY_PLAN = "not in the plan: rewriting others saves more for the error that it adds"
 
 
@@ -38,27 +38,21 @@ class Choices:
     @property
     def least_damage(self) -> float | None:
         """The least that rewriting any one site is predicted to cost; None where no candidate is worth having."""
-        least = min((o.damage for options in self.options for o in options if o.scheme is not None), default=None)
-        return None if least is None else self._left(1) * least
+        every = [(place, pick) for place, site in enumerate(self.options) for pick, o in enumerate(site) if o.scheme]
+        lone = [[pick if place == at else 0 for place in range(len(self.options))] for at, pick in every]
+        return min((self.damage(picks)["damage"] for picks in lone), default=None)
 
     def damage(self, picks: Sequence[int]) -> dict[str, Any]:
         """The largest damage to a part, as the plan's prediction: ``damage`` and, of several, ``worst_part``."""
-        taken = [options[pick].damages for options, pick in zip(self.options, picks, strict=True)]
-        totals = [fsum(found) for found in zip(*(damages for damages in taken if damages), strict=True)]
-        worst = self._left(self.rewritten(picks)) * max(totals, default=0.0)
-        return {"damage": worst} | ({"worst_part": self.parts[totals.index(max(totals))]} if len(totals) > 1 else {})
-
-    def rewritten(self, picks: Sequence[int]) -> int:
-        """How many sites do not stay as they are."""
-        return sum(options[pick].scheme is not None for options, pick in zip(self.options, picks, strict=True))
-
-    def allowed(self, limit: float, rewritten: int) -> float:
-        """The sum of damages that comes to a limit where so many sites are rewritten."""
-        return limit / self._left(rewritten)
-
-    def _left(self, rewritten: int) -> float:
-        """What fits leave of the sum; all of it where a damage is no error of the output, but a share of weights."""
-        return left_by_fits(rewritten / len(self.options)) if self.parts else 1.0
+        taken = [options[pick] for options, pick in zip(self.options, picks, strict=True)]
+        left, drawn = 1.0, 1.0
+        if self.parts:  # else a damage is no error of the output, but a share of weights
+            share = sum(option.scheme is not None for option in taken) / len(taken)
+            left, drawn = left_by_fits(share), drawn_by_fits(share)
+        each = [_drawn(option, drawn) for option in taken if option.damages]
+        totals = [left * fsum(found) for found in zip(*each, strict=True)]
+        worst = max(totals, default=0.0)
+        return {"damage": worst} | ({"worst_part": self.parts[totals.index(worst)]} if len(totals) > 1 else {})
 
     def planned(self, picks: Sequence[int]) -> tuple[PlannedSite, ...]:
         """Turn the knapsack's picks into planned sites."""
@@ -68,6 +62,12 @@ class Choices:
             reason = None if option.scheme is not None else self.reasons.get(site.output, KEPT_BY_PLAN)
             found.append(PlannedSite(site, option, reason))
         return tuple(found)
+
+
+def _drawn(option: SiteOption, drawn: float) -> list[float]:
+    """Damages between what a site does alone and what counts where all others are fitted, in the logarithm."""
+    alone = option.alone or option.damages
+    return [one ** (1 - drawn) * other**drawn for one, other in zip(alone, option.damages, strict=True)]
 
 
 def plan_cost(choices: Choices, unit: str, total: int, ratio: float) -> NetworkPlan:
@@ -108,15 +108,16 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
         ]
         for site, options in zip(choices.sites, choices.options, strict=True)
     ]
-    # The more sites are rewritten, and so fitted, the less is left of their damages' sum, and the more of it fits in.
-    best, rewritten = None, 0
+    # What is predicted is no sum: the limit on the sum is moved until the prediction is below, and near, its own.
+    best, allowed = None, limit
     for _ in range(MOST_ROUNDS):
-        found = select(figures, figure, {"damage": choices.allowed(limit, rewritten)})
-        if best is None or choices.damage(found.picks)["damage"] <= limit:
+        found = select(figures, figure, {"damage": allowed})
+        damage = choices.damage(found.picks)["damage"]
+        if best is None or damage <= limit:
             best = found
-        if choices.rewritten(found.picks) == rewritten:
+        if damage == 0 or CLOSE_ENOUGH * limit <= damage <= limit:
             break
-        rewritten = choices.rewritten(found.picks)
+        allowed *= limit / damage
     assert best is not None
     planned, predicted = choices.planned(best.picks), choices.damage(best.picks)
     if figure == "ms":

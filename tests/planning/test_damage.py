@@ -8,15 +8,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sepconvert.planning.damage import (
-    LEFT_BY_FITS,
+    GROWTH,
     MODERATION,
+    MOST_GROWTH,
     SMALL_ERROR,
     TINY_ERROR,
     ErrorCurve,
     SiteProfile,
-    moderated,
+    felt,
+    growth_of,
+    left_by_fits,
     profile_weights,
     spread_ranks,
+    told,
 )
 from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
@@ -53,30 +57,57 @@ def test_a_curve_without_one_error_per_ascending_rank_is_refused(
 
 def test_damage_to_a_part_is_the_felt_error_times_its_sensitivity_and_where_none_is_known_the_error() -> None:
     curves, parts = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, ["boxes", "scores"]
-    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((LEFT_BY_FITS * 0.025, 0.0))
-    small = SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, TINY_ERROR / 16))}, {"boxes": 0.1})
-    assert small.damages("dw_pw", 2, parts) == pytest.approx((LEFT_BY_FITS * 0.1 * TINY_ERROR / 16 / 2, 0.0))
+    assert SiteProfile(curves, {"boxes": 0.1}).damages("dw_pw", 2, parts) == pytest.approx((0.025, 0.0))
+    small = SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, TINY_ERROR / 16))}, {"boxes": 0.1}, growth=0.25)
+    assert small.damages("dw_pw", 2, parts) == pytest.approx((0.1 * TINY_ERROR / 16 / 2, 0.0))
     assert SiteProfile(curves).damages("dw_pw", 2, parts) == pytest.approx((0.25, 0.25))
     assert SiteProfile(curves).damages("dw_pw", 2, []) == pytest.approx((0.25,))
 
 
+def seen(*effects: tuple[float, dict[str, float]]) -> SiteProfile:
+    return SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, effects=effects)
+
+
 def test_sensitivities_are_drawn_to_their_mean_and_keep_it_and_their_order() -> None:
-    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
-    known = [{"boxes": 1.0, "scores": 0.3}, {}, {"boxes": 0.01}]
-    found = moderated([SiteProfile(curves, sensitivities) for sensitivities in known])
-    assert found[0].sensitivities == pytest.approx({"boxes": 0.1 * 10 ** (1 - MODERATION), "scores": 0.3})
-    assert found[1] == SiteProfile(curves)
-    assert found[2].sensitivities == pytest.approx({"boxes": 0.1 / 10 ** (1 - MODERATION)})
-    assert moderated([SiteProfile(curves)]) == [SiteProfile(curves)]
+    large, none, small = told([seen((0.01, {"boxes": 0.01, "scores": 0.003})), seen(), seen((0.01, {"boxes": 0.0001}))])
+    assert large.sensitivities == pytest.approx({"boxes": 0.1 * 10 ** (1 - MODERATION), "scores": 0.3})
+    assert (none.sensitivities, none.curves) == ({}, seen().curves)
+    assert small.sensitivities == pytest.approx({"boxes": 0.1 / 10 ** (1 - MODERATION)})
 
 
 def test_the_mean_is_that_of_sensitivities_to_small_errors_where_there_are_any() -> None:
-    curves = {"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}
-    small, large = (SiteProfile(curves, {"y": 0.01}, SMALL_ERROR), SiteProfile(curves, {"y": 1.0}, 2 * SMALL_ERROR))
-    found = moderated([small, large])
+    small, large = seen((SMALL_ERROR, {"y": 0.01 * SMALL_ERROR})), seen((2 * SMALL_ERROR, {"y": 2 * SMALL_ERROR}))
+    found = told([small, large])
     assert found[0].sensitivities["y"] == pytest.approx(0.01)
     assert found[1].sensitivities["y"] == pytest.approx(0.01**MODERATION)
-    assert moderated([large, large])[0].sensitivities["y"] == pytest.approx(1.0)
+    assert told([large, large])[0].sensitivities["y"] == pytest.approx(1.0)
+
+
+@given(
+    growth=st.floats(0, MOST_GROWTH),
+    levels=st.lists(st.floats(-5, 0), min_size=1, max_size=80),
+    faint=st.floats(TINY_ERROR / 100, TINY_ERROR / 5),
+)
+def test_the_growth_is_what_the_effects_of_all_sites_share_and_the_usual_one_where_they_are_few(
+    growth: float, levels: list[float], faint: float
+) -> None:
+    sites = [
+        seen(*((error, {part: 10.0**level * felt(error, growth) for part in "ab"}) for error in (TINY_ERROR, faint)))
+        for level in levels
+    ]
+    found = growth_of(sites)
+    assert min(growth, GROWTH) - 1e-9 <= found <= max(growth, GROWTH) + 1e-9
+    more = growth_of(sites * 100)
+    assert abs(more - growth) <= abs(found - growth) + 1e-9
+    assert more == pytest.approx(growth, abs=0.02)
+    assert growth_of([seen((TINY_ERROR, {"y": 1e-3}))]) == GROWTH
+    assert all(profile.growth == found for profile in told(sites))
+
+
+def test_the_more_sites_are_fitted_the_less_is_left() -> None:
+    left = [left_by_fits(share) for share in (0.0, 0.1, 0.5, 1.0)]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > 1 > left[-1] > 0
 
 
 def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:

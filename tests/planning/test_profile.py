@@ -20,8 +20,16 @@ from sepconvert.graph.survey import survey
 from sepconvert.graph.weights import read_constant
 from sepconvert.planning import profile as profile_module
 from sepconvert.planning.candidates import rank_ladder
-from sepconvert.planning.damage import SMALL_ERROR, SiteProfile, felt, moderated
-from sepconvert.planning.profile import EFFORT, MOST_JOBS, _processes, profile_network, profile_site
+from sepconvert.planning.damage import SMALL_ERROR, TINY_ERROR, ErrorCurve, SiteProfile, told
+from sepconvert.planning.profile import (
+    MOST_JOBS,
+    _fit,
+    _fitted_rank,
+    _problems,
+    _processes,
+    profile_network,
+    profile_site,
+)
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk, probing
@@ -37,7 +45,7 @@ from sepconvert.verify.deviation import Deviation
 
 pytestmark = pytest.mark.slow
 
-LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3, closer=float("inf"))
+LIGHT = ProfileEffort(inputs=24, replayed=32, ranks=2, most_evaluations=3, ridges=(0.03,))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,7 @@ def test_as_many_inputs_are_replayed_as_the_outputs_have_few_values(
 
 def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -> None:
     for task in tasks:
-        profile = profile_site(task)
+        (profile,) = told([profile_site(task)])
         assert set(profile.curves) >= {"pw_dw_pw", "spatial"}
         assert 0 < _sensitivity(profile) < 2
         for curve in profile.curves.values():
@@ -134,41 +142,39 @@ def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -
             assert len(curve.ranks) == 1 or curve.errors[-1] < curve.errors[0]
 
 
-def test_the_sensitivity_is_the_mean_over_the_largest_of_the_small_errors(
+def test_the_largest_of_the_small_errors_tell_the_sensitivity_and_a_faint_one_how_it_grows(
     tasks: list[SiteTask],
 ) -> None:
-    task = replace(tasks[1], probing=("spatial",), ranks={"spatial": (8, 24, 28, 32, 36)})
+    task = replace(tasks[1], effort=replace(LIGHT, probes=2))
+    *largest, (faint, _) = profile_site(task).effects
+    errors = [error for error, _ in largest]
+    assert 1 <= len(errors) <= 2
+    assert errors == sorted(errors, reverse=True)
+    assert max(errors) < 1.5 * SMALL_ERROR  # on held-out inputs it is less
+    assert faint < min(errors) / 3
+
+
+def test_a_curve_is_that_of_truncation_through_a_fit_and_near_the_fits_at_other_ranks(tasks: list[SiteTask]) -> None:
+    task = replace(tasks[1], effort=replace(LIGHT, most_evaluations=40))
+    problems = [_problems(task, ridge) for ridge in task.effort.ridges]
     profile = profile_site(task)
-    problem = make_problem(
-        task.moments[0], task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
-    )
-    fits = [
-        (error, form, rank)
-        for form, curve in profile.curves.items()
-        for rank, error in zip(curve.ranks, curve.errors, strict=True)
-    ]
-    small = sorted(fit for fit in fits if fit[0] <= SMALL_ERROR)
-    assert EFFORT.probes < len(small) < len(fits)
-    chosen = small[-EFFORT.probes :]
-    changes = []
-    for _, form, rank in chosen:
-        fitted = estimate(problem, form, rank, LIGHT.evaluations(problem.geometry))
-        difference = reconstruct(fitted) - task.weight
-        (moments,) = task.moments
-        changes.append((difference, -difference.reshape(len(difference), -1) @ moments.mean))
-    # The one of the largest error comes first.
-    effects = measure_effects(task.replay, changes[::-1])
-    ratios = [effect.part_errors["logits"] / felt(effect.site_error) for effect in effects if effect is not None]
-    assert len(ratios) == EFFORT.probes
-    assert _sensitivity(profile) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
-    assert 0 < profile.told_at <= SMALL_ERROR
+    usual = profile_site(replace(task, effort=replace(task.effort, fits=False)))
+    for form in ("pw_dw_pw", "spatial", "conv_pw"):
+        curve, truncated = profile.curves[form], usual.curves[form]
+        shares = np.divide(curve.errors, truncated.errors)
+        assert shares == pytest.approx(shares[0])
+        for rank in curve.ranks[:: len(curve.ranks) // 4]:
+            fit = _fit(task, problems, form, rank)
+            assert curve.at(rank) == pytest.approx(fit.error, rel=0.35)
+        there = _fitted_rank(truncated, task.replay.site.geometry)
+        assert curve.at(there) == pytest.approx(_fit(task, problems, form, there).error)
 
 
 def test_rounding_adds_to_what_forms_leave_and_more_the_fewer_bits_there_are(tasks: list[SiteTask]) -> None:
     ranks = {"pw_dw_pw": (24, 48), "spatial": (16, 32)}
 
     def rounded(bits: int | None) -> SiteProfile:
-        return profile_site(replace(tasks[1], ranks=ranks, probing=(), effort=replace(LIGHT, bits=bits)))
+        return profile_site(replace(tasks[1], forms=tuple(ranks), probing=(), effort=replace(LIGHT, bits=bits)))
 
     plain, eight, four = (rounded(bits) for bits in (None, 8, 4))
     assert plain.rounded == {}
@@ -181,54 +187,29 @@ def test_rounding_adds_to_what_forms_leave_and_more_the_fewer_bits_there_are(tas
     assert noises["pw_dw_pw"] > noises["spatial"]
 
 
-def test_where_all_errors_are_large_the_least_tells_the_sensitivity(tasks: list[SiteTask]) -> None:
-    task = replace(tasks[1], ranks={"pw_dw_pw": (1, 2)})
-    profile = profile_site(task)
-    (curve,) = profile.curves.values()
-    assert profile.told_at > SMALL_ERROR
-    assert min(curve.errors) > SMALL_ERROR
-    alone = profile_site(replace(tasks[1], ranks={"pw_dw_pw": (2,)}))
-    assert _sensitivity(profile) == pytest.approx(_sensitivity(alone))
+def test_where_all_errors_are_large_the_least_tells_the_sensitivity(
+    tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile_module, "_fitted_rank", lambda curve, geometry: curve.ranks[0])
+    monkeypatch.setattr(profile_module, "_faint", lambda *_: None)
+    ((error, parts),) = profile_site(tasks[1]).effects
+    assert error > SMALL_ERROR
+    assert parts["logits"] > 0
 
 
-def test_where_fits_cost_little_more_ranks_are_fitted_at_more_ridges_and_the_best_on_held_out_inputs_count(
+def test_the_best_of_the_ridges_on_held_out_inputs_counts_and_more_steps_help_those_that_creep(
     tasks: list[SiteTask],
 ) -> None:
-    geometry = tasks[0].replay.site.geometry
-    closer = replace(LIGHT, most_evaluations=4, finishing=0, closer=1.0, closer_ranks=3)
-    assert closer.ridges(geometry) == closer.closer_ridges
-    assert LIGHT.ridges(geometry) == (LIGHT.ridge,)
-    ranks = {form: closer.spread(form, geometry) for form in ("pw_dw_pw", "spatial")}
-    assert all(len(found) >= len(LIGHT.spread(form, geometry)) for form, found in ranks.items())
-    assert len(ranks["pw_dw_pw"]) == 3 > len(LIGHT.spread("pw_dw_pw", geometry))
-    both = profile_site(replace(tasks[0], ranks=ranks, effort=closer))
-    for ridge in closer.closer_ridges:
-        one = profile_site(replace(tasks[0], ranks=ranks, effort=replace(closer, closer_ridges=(ridge,))))
-        pairs = zip(both.curves["pw_dw_pw"].errors, one.curves["pw_dw_pw"].errors, strict=True)
-        assert all(best <= error for best, error in pairs)
+    def error(form: str, finishing: int, *ridges: float) -> float:
+        task = replace(tasks[0], effort=replace(LIGHT, finishing=finishing))
+        return _fit(task, [_problems(task, ridge) for ridge in ridges], form, 16).error
 
-
-def test_what_more_steps_leave_at_the_middle_rank_counts_for_all(tasks: list[SiteTask]) -> None:
+    for form in ("pw_dw_pw", "spatial"):
+        assert error(form, 0, 0.03, 0.003) <= error(form, 0, 0.03)
+        assert error(form, 5, 0.03) <= error(form, 0, 0.03)
     # ``pw_dw_pw`` creeps where ``spatial`` has arrived: after so few steps alone, the two cannot be compared.
-    few = replace(
-        LIGHT,
-        most_evaluations=100,
-        finishing=0,
-        work=3.2 * LIGHT.work / LIGHT._affordable(tasks[0].replay.site.geometry),
-    )
-    task = replace(tasks[0], ranks={"pw_dw_pw": (8, 16, 24), "spatial": (8, 16, 24)}, effort=few)
-    after_few, after_more, after_many = (
-        profile_site(replace(task, effort=effort)).curves
-        for effort in (few, replace(few, finishing=5), replace(few, work=LIGHT.work))
-    )
-    for form in task.ranks:
-        start, more, many = (np.array(curves[form].errors) for curves in (after_few, after_more, after_many))
-        shares = more / start
-        assert shares == pytest.approx(shares[1])
-        assert many[1] / start[1] - 1e-6 <= shares[1] <= 1
-        assert np.abs(np.log(more / many)).mean() <= np.abs(np.log(start / many)).mean()
-    assert after_more["pw_dw_pw"].errors[1] < 0.75 * after_few["pw_dw_pw"].errors[1]
-    assert after_more["spatial"].errors[1] > 0.9 * after_few["spatial"].errors[1]
+    assert error("pw_dw_pw", 5, 0.03) < 0.75 * error("pw_dw_pw", 0, 0.03)
+    assert error("spatial", 5, 0.03) > 0.9 * error("spatial", 0, 0.03)
 
 
 def test_without_fits_errors_are_about_those_of_fits_whichever_forms_may_be_chosen(tasks: list[SiteTask]) -> None:
@@ -238,13 +219,13 @@ def test_without_fits_errors_are_about_those_of_fits_whichever_forms_may_be_chos
     estimated = profile_site(brief)
     assert estimated.curves.keys() == fitted.curves.keys()
     for form in ("pw_dw_pw", "spatial", "conv_pw"):
-        for rank in task.ranks[form]:
-            assert 0.75 < estimated.error(form, rank) / fitted.error(form, rank) < 1.75
-    assert all(value > 0 for value in estimated.sensitivities.values())
-    assert estimated.sensitivities.keys() == fitted.sensitivities.keys()
+        for rank in fitted.curves[form].ranks:
+            assert 0.6 < estimated.error(form, rank) / fitted.error(form, rank) < 1.75
+    ((_, parts),) = estimated.effects
+    assert parts.keys() == fitted.effects[0][1].keys()
     one = profile_site(replace(brief, forms=("spatial",)))
     assert one.curves == {"spatial": estimated.curves["spatial"]}
-    assert one.sensitivities == estimated.sensitivities
+    assert one.effects == estimated.effects
 
 
 def test_layers_of_one_tap_are_fitted_in_a_first_answer_too(
@@ -257,7 +238,7 @@ def test_layers_of_one_tap_are_fitted_in_a_first_answer_too(
     tasks = list(walk.tasks(dataset))
     assert tasks
     fitted = [profile_site(replace(task, effort=LIGHT)) for task in tasks]
-    monkeypatch.setattr(profile_module, "_without_fits", None)
+    monkeypatch.setattr(profile_module, "_by_truncation", None)
     assert [profile_site(task) for task in tasks] == fitted
 
 
@@ -266,19 +247,18 @@ def test_wide_sites_are_looked_at_less_closely() -> None:
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
     assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [40, 40, 3]
     assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [120, 120, 9]
-    assert [len(effort.spread("pw_dw_pw", geometry)) for geometry in (narrow, middle, wide)] == [5, 3, 2]
-    assert [len(effort.ridges(geometry)) for geometry in (narrow, middle, wide)] == [2, 1, 1]
 
 
-def test_the_dearest_ranks_are_left_out_but_for_small_sites() -> None:
-    small, middle = (
-        ConvGeometry(width, width, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).at((14, 14)) for width in (32, 128)
-    )
-    for form in ("pw_dw_pw", "spatial"):
-        ladder, effort = rank_ladder(form, middle), ProfileEffort()
-        assert ladder[-3] <= effort.spread(form, middle)[-1] <= ladder[-2]
-        assert effort.spread(form, middle)[0] == ladder[0]
-        assert effort.spread(form, small)[-1] == rank_ladder(form, small)[-1]
+def test_a_fit_is_made_where_errors_are_small_but_at_none_of_the_dearest_ranks() -> None:
+    geometry = ConvGeometry(64, 64, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14))
+    long = ConvGeometry(64, 64, (45,), (1,), (1,), (22, 22)).at((200,))
+    ladder = rank_ladder("spatial", geometry)
+    falling = ErrorCurve(ladder, tuple(0.5 * 0.7**place for place in range(len(ladder))))
+    assert falling.at(_fitted_rank(falling, geometry)) == pytest.approx(TINY_ERROR, rel=0.2)
+    for kernel, share in ((geometry, 0.8), (long, 0.67)):
+        ladder = rank_ladder("spatial", kernel)
+        large = ErrorCurve(ladder, tuple(1.0 - place / 100 for place in range(len(ladder))))
+        assert ladder.index(_fitted_rank(large, kernel)) + 1 == pytest.approx(share * len(ladder), abs=1)
 
 
 def test_without_a_difference_there_is_no_effect(tasks: list[SiteTask]) -> None:
@@ -296,15 +276,20 @@ def test_the_network_behind_a_site_is_opened_once_for_all_probes(
         return open_session(data)
 
     monkeypatch.setattr("sepconvert.planning.sensitivity.open_session", counted)
-    profile_site(replace(tasks[1], probing=("spatial",), ranks={"spatial": (24, 28, 32, 36)}))
+    profile = profile_site(tasks[1])
     assert opened.count(tasks[1].replay.rest.model or b"") == 1
-    assert len(opened) == 1 + EFFORT.probes
+    assert len(opened) == 1 + len(profile.effects)
 
 
 def test_an_estimate_ends_sooner_than_a_fit_and_errs_little_more(tasks: list[SiteTask]) -> None:
     task = tasks[1]
     problem = make_problem(
-        task.moments[0], task.weight, task.replay.site.geometry, LIGHT.ridge, task.replay.row_scale, asymmetric=False
+        task.moments[0],
+        task.weight,
+        task.replay.site.geometry,
+        LIGHT.ridges[0],
+        task.replay.row_scale,
+        asymmetric=False,
     )
     (start,) = FORMS["pw_dw_pw"].search(problem, 16)
     looks: list[int] = []
@@ -328,13 +313,13 @@ def test_a_site_whose_inputs_overflow_is_profiled_by_its_weights(tasks: list[Sit
     (moments,) = tasks[0].moments
     broken = replace(tasks[0], moments=(replace(moments, target_mean=np.full_like(moments.target_mean, np.inf)),))
     profile = profile_site(broken)
-    assert profile.sensitivities == {}
+    assert profile.effects == ()
     assert set(profile.curves) == set(FORMS)
 
 
 def test_a_site_that_no_form_can_make_cheaper_has_a_profile_without_curves(tasks: list[SiteTask]) -> None:
-    profile = profile_site(replace(tasks[0], ranks={}))
-    assert (profile.curves, profile.sensitivities) == ({}, {})
+    profile = profile_site(replace(tasks[0], forms=(), probing=()))
+    assert (profile.curves, profile.effects) == ({}, ())
 
 
 def test_every_kind_of_layer_has_forms_that_probe_its_sensitivity() -> None:
@@ -352,8 +337,8 @@ def test_the_sensitivities_of_a_networks_sites_are_moderated(
     walk = TaskWalk(model, sites[:2], ["pw_dw_pw"], LIGHT, np.random.default_rng(0), silent)
     alone = [profile_site(task) for task in walk.tasks(dataset)]
     found = [_sensitivity(profile) for profile in _profile(resnet, 1).values()]
-    assert found == pytest.approx([_sensitivity(profile) for profile in moderated(alone)])
-    assert found != pytest.approx([_sensitivity(profile) for profile in alone], rel=0.01)
+    assert found == pytest.approx([_sensitivity(profile) for profile in told(alone)])
+    assert found != pytest.approx([_sensitivity(told([profile])[0]) for profile in alone], rel=0.01)
 
 
 def test_no_sites_need_no_data(resnet: tuple[LoadedModel, list[ConvSite], Dataset]) -> None:

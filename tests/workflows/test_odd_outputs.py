@@ -13,7 +13,7 @@ from sepconvert.errors import ModelError, NothingToDoError
 from sepconvert.graph.load import load_model
 from sepconvert.graph.shapes import infer_shapes
 from sepconvert.graph.survey import survey
-from sepconvert.planning.damage import LEFT_BY_FITS
+from sepconvert.planning.damage import LEFT_OF_FEW
 from sepconvert.planning.profile import profile_network
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.record import Record
@@ -22,7 +22,7 @@ from tests.fitting.nets import dataset
 from tests.graph.models import weight
 
 IMAGES = np.random.default_rng(0).standard_normal((24, 4, 9, 9)).astype(np.float32)
-LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, closer=float("inf"))
+LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridges=(0.03,))
 UNTIMED = Measure(latency=False)
 FLOAT, INTEGER = TensorProto.FLOAT, TensorProto.INT64
 
@@ -63,12 +63,12 @@ def test_outputs_that_no_site_reaches_stand_in_the_way_of_no_plan(odd: str, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", [LEFT_BY_FITS, 0.7])
+@pytest.mark.parametrize("left", [LEFT_OF_FEW, 0.7])
 def test_places_of_a_topk_are_judged_by_their_scores(
     left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 0.7 the first plan errs three times as much as predicted, and the corrected limit lies below all plans."""
-    monkeypatch.setattr("sepconvert.planning.damage.LEFT_BY_FITS", left)
+    monkeypatch.setattr("sepconvert.planning.damage.LEFT_OF_FEW", left)
     nodes = [
         helper.make_node("ReduceMean", ["y"], ["s"], axes=[2, 3], keepdims=0),
         helper.make_node("TopK", ["s", "three"], ["best", "places"]),
