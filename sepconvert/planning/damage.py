@@ -44,7 +44,7 @@ SMALL_ERROR, TINY_ERROR = 0.02, 0.01
 # Where answers do not tell the growth; it counts as much as two sites that were seen at a tenth of an error, too.
 GROWTH, GROWTH_WEIGHT, MOST_GROWTH = 0.2, 5.0, 0.5
 # What fits leave of a sum of damages where hardly any layer is rewritten, and how fast that falls with their share.
-LEFT_OF_FEW, LEFT_FALLS = 1.7, 1.9
+LEFT_OF_FEW, LEFT_FALLS = 1.6, 1.9
 # The share of rewritten sites from which on sensitivities count as drawn to their mean.
 DRAWN_FROM = 2 / 3
 # Weights times rank up to which a factorisation is tried just to learn its error: about half a second each.

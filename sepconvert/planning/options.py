@@ -140,7 +140,7 @@ def _timed_options(
 def _option(scheme: Scheme, profile: SiteProfile, parts: Sequence[str]) -> SiteOption:
     form, rank = scheme.form, scheme.rank
     damages, alone = (profile.damages(form, rank, parts, moderation) for moderation in (MODERATION, 0.0))
-    return SiteOption(scheme, profile.error(form, rank), damages, alone)
+    return SiteOption(scheme, profile.error(form, rank), damages, alone=alone)
 
 
 def _not_faster(best: float, dense: float) -> str:

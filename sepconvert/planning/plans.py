@@ -20,19 +20,19 @@ class SiteOption:
         scheme: form, rank and lowering.
         error: predicted relative error of the site's output.
         damages: shares in the sum of damages to each part of the network's outputs, to plan by; none are 0.
-        alone: the same where no layer behind is fitted, to predict by.
         ms: time of the site in this form; None where nothing was timed.
         dense_ms: time of its dense convolution.
         source: where the time is from: measured, cache, table or roofline.
+        alone: the damages where no layer behind is fitted, to predict by; the same where nothing is known of it.
     """
 
     scheme: Scheme | None = None
     error: float = 0.0
     damages: tuple[float, ...] = ()
-    alone: tuple[float, ...] = ()
     ms: float | None = None
     dense_ms: float | None = None
     source: str | None = None
+    alone: tuple[float, ...] = ()
 
     @property
     def damage(self) -> float:

@@ -41,7 +41,7 @@ from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk
 from sepconvert.progress import Progress, silent
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import reconstruct
+from sepconvert.separable.forms import FORMS, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import (
     Problems,
@@ -63,7 +63,7 @@ MOST_JOBS = 4
 # What fits leave of a truncated kernel's error, on two small networks (``python -m tests.benchmarks.without_fits``).
 USUALLY_LEFT = {"dw_pw": 0.35}
 # Errors that fits aim at, and that of factors which only tell how the answer grows.
-FITTED_ERRORS, FAINT_ERROR = (10 * TINY_ERROR, TINY_ERROR), TINY_ERROR / 10
+FITTED_ERRORS, FAINT_ERROR, FAINT_EVALUATIONS = (10 * TINY_ERROR, TINY_ERROR), TINY_ERROR / 10, 3
 
 
 def profile_network(
@@ -199,11 +199,12 @@ def _by_truncation(task: SiteTask, problems: Sequence[Problems], forms: Sequence
 
 def _faint(task: SiteTask, problems: Problems, curves: Mapping[str, ErrorCurve]) -> "_Probe | None":
     """Factors, not fitted, that err by about a tenth of what the fits do, to tell how the answer grows."""
-    for form in (form for form in task.probing if form in curves):
+    # Where a form has a best factorisation, its start is as good as its truncation.
+    for form in sorted((form for form in task.probing if form in curves), key=lambda form: FORMS[form].BOUNDED):
         ranks = _affordable_ranks(curves[form].ranks, task.replay.site.geometry)
-        fainter = [rank for rank in ranks if curves[form].at(rank) <= FAINT_ERROR]
-        if fainter:
-            return _judged(task, problems, estimate_groups(problems, form, fainter[0], 1))
+        rank = _nearest(curves[form], ranks, FAINT_ERROR)
+        if curves[form].at(rank) < TINY_ERROR / 2:
+            return _judged(task, problems, estimate_groups(problems, form, rank, FAINT_EVALUATIONS))
     return None
 
 
@@ -215,7 +216,12 @@ def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence
 def _fitted_ranks(truncated: ErrorCurve, geometry: ConvGeometry) -> list[int]:
     """The ranks to fit at: where the error is about as asked, so that the finer fit tells a sensitivity, too."""
     ranks = _affordable_ranks(truncated.ranks, geometry)
-    return sorted({min(ranks, key=lambda rank: abs(log(truncated.at(rank) / wanted))) for wanted in FITTED_ERRORS})
+    return sorted({_nearest(truncated, ranks, wanted) for wanted in FITTED_ERRORS})
+
+
+def _nearest(curve: ErrorCurve, ranks: Sequence[int], wanted: float) -> int:
+    """The rank whose error is nearest to one that is wanted, in the logarithm."""
+    return min(ranks, key=lambda rank: abs(log(curve.at(rank) / wanted)))
 
 
 def _through(truncated: ErrorCurve, fits: Sequence["_Probe"]) -> ErrorCurve:

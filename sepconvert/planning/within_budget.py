@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import fsum
+from math import fsum, inf
 from typing import Any
 
 from sepconvert.graph.sites import ConvSite
@@ -12,7 +12,7 @@ from sepconvert.planning.plans import NetworkPlan, PlannedSite, SiteOption
 from sepconvert.planning.uniform import out_of_reach
 from sepconvert.separable.forms import cost_of
 
-MOST_ROUNDS, CLOSE_ENOUGH = 4, 0.95
+MOST_ROUNDS, CLOSE_ENOUGH = 6, 0.95
 KEPT_BY_PLAN = "not in the plan: rewriting others saves more for the error that it adds"
 
 
@@ -109,12 +109,12 @@ def plan_error(choices: Choices, limit: float, figure: str) -> NetworkPlan:
         for site, options in zip(choices.sites, choices.options, strict=True)
     ]
     # What is predicted is no sum: the limit on the sum is moved until the prediction is below, and near, its own.
-    best, allowed = None, limit
+    best, least, allowed = None, inf, limit / (left_by_fits(1.0) if choices.parts else 1.0)
     for _ in range(MOST_ROUNDS):
         found = select(figures, figure, {"damage": allowed})
         damage = choices.damage(found.picks)["damage"]
-        if best is None or damage <= limit:
-            best = found
+        if best is None or damage < least or least < damage <= limit:
+            best, least = found, damage
         if damage == 0 or CLOSE_ENOUGH * limit <= damage <= limit:
             break
         allowed *= limit / damage

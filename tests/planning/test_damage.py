@@ -15,6 +15,7 @@ from sepconvert.planning.damage import (
     TINY_ERROR,
     ErrorCurve,
     SiteProfile,
+    drawn_by_fits,
     felt,
     growth_of,
     left_by_fits,
@@ -68,19 +69,19 @@ def seen(*effects: tuple[float, dict[str, float]]) -> SiteProfile:
     return SiteProfile({"dw_pw": ErrorCurve((1, 2), (0.5, 0.25))}, effects=effects)
 
 
-def test_sensitivities_are_drawn_to_their_mean_and_keep_it_and_their_order() -> None:
-    large, none, small = told([seen((0.01, {"boxes": 0.01, "scores": 0.003})), seen(), seen((0.01, {"boxes": 0.0001}))])
-    assert large.sensitivities == pytest.approx({"boxes": 0.1 * 10 ** (1 - MODERATION), "scores": 0.3})
-    assert (none.sensitivities, none.curves) == ({}, seen().curves)
-    assert small.sensitivities == pytest.approx({"boxes": 0.1 / 10 ** (1 - MODERATION)})
+def test_plans_are_made_with_sensitivities_drawn_to_their_mean_which_keep_it_and_their_order() -> None:
+    profiles = told([seen((0.01, {"boxes": 0.01, "scores": 0.003})), seen(), seen((0.01, {"boxes": 0.0001}))])
+    large, none, small = ([round(d / 0.25, 9) for d in p.damages("dw_pw", 2, ["boxes", "scores"])] for p in profiles)
+    assert large == pytest.approx([0.1 * 10 ** (1 - MODERATION), 0.3])
+    assert none == [1.0, 1.0]
+    assert small == pytest.approx([0.1 / 10 ** (1 - MODERATION), 0.0])
+    assert profiles[0].damages("dw_pw", 2, ["boxes", "scores"], 0.0) == pytest.approx((0.25, 0.075))
 
 
 def test_the_mean_is_that_of_sensitivities_to_small_errors_where_there_are_any() -> None:
     small, large = seen((SMALL_ERROR, {"y": 0.01 * SMALL_ERROR})), seen((2 * SMALL_ERROR, {"y": 2 * SMALL_ERROR}))
-    found = told([small, large])
-    assert found[0].sensitivities["y"] == pytest.approx(0.01)
-    assert found[1].sensitivities["y"] == pytest.approx(0.01**MODERATION)
-    assert told([large, large])[0].sensitivities["y"] == pytest.approx(1.0)
+    assert [profile.typical["y"] for profile in told([small, large])] == pytest.approx([0.01, 0.01])
+    assert told([large, large])[0].typical["y"] == pytest.approx(1.0)
 
 
 @given(
@@ -108,6 +109,9 @@ def test_the_more_sites_are_fitted_the_less_is_left() -> None:
     left = [left_by_fits(share) for share in (0.0, 0.1, 0.5, 1.0)]
     assert left == sorted(left, reverse=True)
     assert left[0] > 1 > left[-1] > 0
+    drawn = [drawn_by_fits(share) for share in (0.0, 0.1, 0.5, 1.0)]
+    assert drawn == sorted(drawn)
+    assert (drawn[0], drawn[-1]) == (0.0, 1.0)
 
 
 def test_without_data_the_errors_are_the_dropped_squares_of_the_weights() -> None:

@@ -1,10 +1,12 @@
 """Plans meet their budgets with the least damage, say what they predict, and say what is out of reach."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from sepconvert.errors import NothingToDoError
+from sepconvert.planning.damage import drawn_by_fits, left_by_fits
 from sepconvert.planning.within_budget import KEPT_BY_PLAN, Choices, plan_cost, plan_error
 from sepconvert.separable.forms import cost_of
 from tests.planning.networks import damage_of, make_choices
@@ -55,3 +57,32 @@ def test_an_error_budget_is_kept_at_the_least_time_or_macs(figure: str, limit: f
     assert damage_of(plan) <= limit
     every = [p for p in product(*choices.options) if sum(o.damage for o in p) <= limit]
     assert sum(p.option.saved_ms for p in plan.sites) == pytest.approx(max(sum(o.saved_ms for o in p) for p in every))
+
+
+def with_parts() -> Choices:
+    """The same choices, whose damages are errors of an output, each half as large where nothing behind is fitted."""
+    choices = make_choices()
+    options = [[replace(o, alone=tuple(d / 2 for d in o.damages)) for o in every] for every in choices.options]
+    return replace(choices, options=tuple(map(tuple, options)), parts=("y",))
+
+
+def test_a_prediction_knows_how_many_sites_are_fitted() -> None:
+    choices = with_parts()
+    count = len(choices.sites)
+    one, every = [1] + [0] * (count - 1), [1] * count
+    for picks in (one, every):
+        share = sum(picks) / count
+        total = sum(options[1].damage for options, pick in zip(choices.options, picks, strict=True) if pick)
+        drawn = total * 0.5 ** (1 - drawn_by_fits(share))
+        assert choices.damage(picks)["damage"] == pytest.approx(left_by_fits(share) * drawn)
+    lone = [[pick if i == place else 0 for i in range(count)] for place in range(count) for pick in (1, 2)]
+    assert choices.least_damage == pytest.approx(min(choices.damage(picks)["damage"] for picks in lone))
+
+
+@pytest.mark.parametrize("limit", [0.003, 0.02, 0.2])
+def test_an_error_budget_is_one_on_the_prediction_and_most_of_it_is_used(limit: float) -> None:
+    choices = with_parts()
+    plan = plan_error(choices, limit, "ms")
+    most = choices.damage([3] * len(choices.sites))["damage"]
+    assert 0.5 * min(limit, most) < plan.predicted["damage"] <= limit
+    assert plan_error(choices, 1e-9, "ms").chosen == ()
