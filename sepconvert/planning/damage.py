@@ -16,11 +16,8 @@ perturbations by large errors, by 0.17 in proportion, by 0.10 with sensitivities
 are made with drawn ones; where few layers are fitted, a prediction keeps nearer to those that were measured. What fits
 leave of a sum depends on how many layers are fitted, too: see ``left_by_fits``.
 
-Errors are estimated at a few ranks and interpolated: the logarithm of the error over the square root of the rank, by
-monotone cubics (Fritsch & Carlson, 1980). Over the logarithm of the rank, errors of ``pw_dw_pw`` on a VGG, a small
-ResNet and a ResNet-50 came out too high above the highest estimated rank by 0.19 to 0.37 (mean of their logarithm;
-over the root by 0.02 to 0.18), and from two inner ranks by 0.35 to 0.64 below those (over the root -0.24 to 0.05):
-``python -m tests.benchmarks.rank_curves --networks fashion_vgg fashion_resnet open_nsfw``.
+Errors that are known at a few ranks are interpolated: the logarithm of the error over the square root of the rank, by
+monotone cubics (Fritsch & Carlson, 1980).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

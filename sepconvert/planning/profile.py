@@ -1,9 +1,8 @@
 """What every site would lose at each rank, and what the network would make of it, from calibration data.
 
-One stream of inputs walks the original network from site to site. At each, patch moments are collected, every form is
-fitted at two to five ranks (whitened start, some steps), and a few fits with small errors perturb the site to measure
-the network's sensitivity. Fits here only rank candidates: the chosen ones are fitted again, properly, to what the
-rewritten network feeds them.
+One stream of inputs walks the original network from site to site. At each, patch moments are collected, and the site is
+profiled. Fits here only rank candidates: the chosen ones are fitted again, properly, to what the rewritten network
+feeds them.
 
 Sites do not depend on each other, so joblib spreads them over processes, or over machines where the caller has chosen
 a distributed backend (``joblib.parallel_config``).
@@ -11,59 +10,28 @@ a distributed backend (``joblib.parallel_config``).
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil, log
-from operator import attrgetter
+from collections.abc import Sequence
 from threading import Thread
 from time import sleep
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepconvert.data import Dataset
 from sepconvert.graph.load import LoadedModel
 from sepconvert.graph.sites import ConvSite
-from sepconvert.planning.candidates import rank_ladder
 from sepconvert.planning.damage import (
-    SMALL_ERROR,
-    SMALLEST_ERROR,
-    TINY_ERROR,
-    ErrorCurve,
     SiteProfile,
-    profile_weights,
-    spread_ranks,
     told,
 )
 from sepconvert.planning.profile_effort import ProfileEffort
-from sepconvert.planning.sensitivity import Change, measure_effects
-from sepconvert.planning.site_tasks import SiteTask, TaskWalk
+from sepconvert.planning.site_profile import profile_site
+from sepconvert.planning.site_tasks import TaskWalk
 from sepconvert.progress import Progress, silent
-from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import FORMS, reconstruct
-from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.groups import (
-    Problems,
-    estimate_groups,
-    groups_bias,
-    improve_groups,
-    is_finite,
-    make_problems,
-    mean_output,
-    problems_error,
-)
-from sepconvert.separable.rounding import equalised, inner_noise, outputs_in_steps, rounded_factors
-from sepconvert.separable.signals import is_long
-from sepconvert.separable.threads import one_blas_thread
 
 EFFORT = ProfileEffort()
 # Processes by default: each holds the moments and activations of one site, half a GB for one of VGG16's.
 MOST_JOBS = 4
-# What fits leave of a truncated kernel's error, on two small networks (``python -m tests.benchmarks.without_fits``).
-USUALLY_LEFT = {"dw_pw": 0.35}
-# Errors that fits aim at, and that of factors which only tell how the answer grows.
-FITTED_ERRORS, FAINT_ERROR, FAINT_EVALUATIONS = (10 * TINY_ERROR, TINY_ERROR), TINY_ERROR / 10, 3
 
 
 def profile_network(
@@ -134,211 +102,3 @@ def _watch(parent: int) -> None:
         os._exit(1)
 
     Thread(target=look, daemon=True).start()
-
-
-def profile_site(task: SiteTask) -> SiteProfile:
-    """Estimate one site's error curves and the network's sensitivity to its error, to the same bytes wherever it is."""
-    with one_blas_thread():
-        return _profile(task)
-
-
-def _profile(task: SiteTask) -> SiteProfile:
-    geometry, effort = task.replay.site.geometry, task.effort
-    forms = [form for form in dict.fromkeys((*task.forms, *task.probing)) if rank_ladder(form, geometry)]
-    if not is_finite(task.moments):
-        return profile_weights(
-            task.weight, geometry, [form for form in forms if form in task.forms], np.random.default_rng(0)
-        )
-    problems = [_problems(task, ridge) for ridge in effort.ridges]
-    # Of one tap a fit is closed, and cheaper than whitening thousands of inputs.
-    if geometry.taps == 1:
-        return _by_fits(task, problems, forms)
-    return _by_truncation(task, problems, forms)
-
-
-def _problems(task: SiteTask, ridge: float) -> Problems:
-    geometry, row_scale = task.replay.site.geometry, task.replay.row_scale
-    return make_problems(task.moments, task.weight, geometry, ridge, row_scale, asymmetric=False)
-
-
-def _by_fits(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str]) -> SiteProfile:
-    """Every form fitted at a few ranks."""
-    effort, ladders = task.effort, {form: rank_ladder(form, task.replay.site.geometry) for form in forms}
-    fits = {
-        form: [_fit(task, problems, form, rank) for rank in spread_ranks(ladders[form], effort.ranks)] for form in forms
-    }
-    curves = {
-        form: ErrorCurve(tuple(fit.factors.rank for fit in fits[form]), tuple(fit.error for fit in fits[form]))
-        for form in forms
-    }
-    probing = [fit for form in task.probing for fit in fits.get(form, [])]
-    return _profile_of(task, curves, fits, min(probing, key=attrgetter("error"), default=None))
-
-
-def _by_truncation(task: SiteTask, problems: Sequence[Problems], forms: Sequence[str]) -> SiteProfile:
-    """The kernel truncated in coordinates in which the output's error is about a plain norm, and fits at two ranks.
-
-    What the fits leave of the truncation's error is interpolated, and continued, for all other ranks.
-    """
-    geometry, effort = task.replay.site.geometry, task.effort
-    white = np.concatenate([problem.whitened for problem in problems[0]]).reshape(task.weight.shape)
-    every = profile_weights(white, geometry, forms, np.random.default_rng(0)).curves
-    truncated = {
-        form: ErrorCurve(ladder, tuple(map(every[form].at, ladder)))
-        for form, ladder in ((form, rank_ladder(form, geometry)) for form in forms)
-    }
-    if not effort.fits:
-        return _without_fits(task, problems, truncated)
-    fits = {
-        form: [_fit(task, problems, form, rank) for rank in _fitted_ranks(curve, geometry)]
-        for form, curve in truncated.items()
-    }
-    curves = {form: _through(truncated[form], fits[form]) for form in forms}
-    return _profile_of(task, curves, fits, _faint(task, problems[0], curves))
-
-
-def _faint(task: SiteTask, problems: Problems, curves: Mapping[str, ErrorCurve]) -> "_Probe | None":
-    """Factors, not fitted, that err by about a tenth of what the fits do, to tell how the answer grows."""
-    # Where a form has a best factorisation, its start is as good as its truncation.
-    for form in sorted((form for form in task.probing if form in curves), key=lambda form: FORMS[form].BOUNDED):
-        ranks = _affordable_ranks(curves[form].ranks, task.replay.site.geometry)
-        rank = _nearest(curves[form], ranks, FAINT_ERROR)
-        if curves[form].at(rank) < TINY_ERROR / 2:
-            return _judged(task, problems, estimate_groups(problems, form, rank, FAINT_EVALUATIONS))
-    return None
-
-
-def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence[int]:
-    """All but the upper fifth, of a long kernel's the upper third: it saves little, and takes as long as all below."""
-    return ladder[: -(-2 * len(ladder) // 3)] if is_long(geometry) else ladder[: -(-4 * len(ladder) // 5)]
-
-
-def _fitted_ranks(truncated: ErrorCurve, geometry: ConvGeometry) -> list[int]:
-    """The ranks to fit at: where the error is about as asked, so that the finer fit tells a sensitivity, too."""
-    ranks = _affordable_ranks(truncated.ranks, geometry)
-    return sorted({_nearest(truncated, ranks, wanted) for wanted in FITTED_ERRORS})
-
-
-def _nearest(curve: ErrorCurve, ranks: Sequence[int], wanted: float) -> int:
-    """The rank whose error is nearest to one that is wanted, in the logarithm."""
-    return min(ranks, key=lambda rank: abs(log(curve.at(rank) / wanted)))
-
-
-def _through(truncated: ErrorCurve, fits: Sequence["_Probe"]) -> ErrorCurve:
-    """The curve of truncation, moved to fits: what they leave of it, interpolated over the logarithm of the error."""
-    errors = np.log([truncated.at(rank) for rank in truncated.ranks])
-    places = np.log([truncated.at(fit.factors.rank) for fit in fits])
-    left = np.log([max(fit.error, SMALLEST_ERROR) for fit in fits]) - places
-    shares = np.interp(-errors, -places, left)
-    return ErrorCurve(truncated.ranks, tuple(map(float, np.exp(errors + shares))))
-
-
-def _profile_of(
-    task: SiteTask, curves: dict[str, ErrorCurve], fits: dict[str, list["_Probe"]], faint: "_Probe | None"
-) -> SiteProfile:
-    """What was found of a site: curves of the forms that may be chosen, and the effects of those that probe."""
-    rounded = {}
-    if task.effort.bits is not None:
-        for form in (form for form in task.forms if form in curves):
-            # Noise differs less between ranks than errors do, and at low ranks these hide it.
-            noises = {
-                fit.factors.rank: _by_rounding(task, fit, task.effort.bits)
-                for fit in fits[form][:: len(fits[form]) - 1 or 1]
-            }
-            curve = curves[form]
-            noise = np.interp(curve.ranks, sorted(noises), [noises[rank] for rank in sorted(noises)])
-            rounded[form] = ErrorCurve(curve.ranks, tuple(map(float, np.add(curve.errors, noise))))
-    allowed = {form: curve for form, curve in curves.items() if form in task.forms}
-    probes = [fit for form in task.probing for fit in fits.get(form, [])]
-    return SiteProfile(allowed, rounded=rounded, effects=_effects(task, probes, faint))
-
-
-def _without_fits(task: SiteTask, problems: Sequence[Problems], truncated: dict[str, ErrorCurve]) -> SiteProfile:
-    """Errors of truncation, less what a fit usually leaves of them."""
-    curves = {
-        form: ErrorCurve(curve.ranks, tuple(USUALLY_LEFT.get(form, 1.0) * error for error in curve.errors))
-        for form, curve in truncated.items()
-    }
-    probing = {form: curve for form, curve in curves.items() if form in task.probing}
-    tried = [(curve.at(rank), form, rank) for form, curve in probing.items() for rank in curve.ranks]
-    small = [one for one in tried if one[0] <= SMALL_ERROR]
-    chosen = [max(small)] if small else sorted(tried)[:1]
-    probes = [_judged(task, problems[0], estimate_groups(problems[0], form, rank, 1)) for _, form, rank in chosen]
-    allowed = {form: curve for form, curve in curves.items() if form in task.forms}
-    return SiteProfile(allowed, effects=_effects(task, probes))
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """Factors that were fitted, to what, the kernel (M, C/g, *k) that they make, and the site's error with it."""
-
-    error: float
-    kernel: NDArray[np.float64]
-    factors: Factors
-    problems: Problems
-
-
-def _fit(task: SiteTask, problems: Sequence[Problems], form: str, rank: int) -> _Probe:
-    """The best of the ridges, after more steps: about what a final fit leaves.
-
-    The fit at one ridge is where the next one starts, and takes half as many steps. On two of VGG16's widest layers ten
-    steps more left 0.61 and 0.69 of the errors of ``pw_dw_pw`` at a low rank and 0.56 and 0.62 at one five times as
-    high; of ``spatial`` 0.87 and 0.91, and 0.80 and 0.91 (``python -m tests.benchmarks.further_steps``).
-    """
-    first, *others = problems
-    evaluations = task.effort.evaluations_at(first[0], form, rank)
-    made = [estimate_groups(first, form, rank, evaluations)]
-    for other in others:
-        made.append(improve_groups(other, made[-1], -(-evaluations // 2)))
-    probes = [_judged(task, at_ridge, factors) for at_ridge, factors in zip(problems, made, strict=True)]
-    best = min(probes, key=attrgetter("error"))
-    further = task.effort.further_evaluations(first[0].geometry)
-    if not further or first[0].by_lags or best.error == 0:
-        return best
-    more = _judged(task, best.problems, improve_groups(best.problems, best.factors, further))
-    return min(best, more, key=attrgetter("error"))
-
-
-def _judged(task: SiteTask, problems: Problems, factors: Factors) -> _Probe:
-    kernel = reconstruct(factors)
-    judged = task.judge.error(kernel, groups_bias(task.moments, kernel))
-    return _Probe(problems_error(problems, kernel) if judged is None else judged, kernel, factors, problems)
-
-
-def _by_rounding(task: SiteTask, fit: _Probe, bits: int) -> float:
-    """By how much a fit errs more where its weights, and the values between its factors, become integers.
-
-    It is fitted again with that noise, as the final fits are, and the better one counts.
-    """
-    geometry, judge = task.replay.site.geometry, task.judge
-    noise = inner_noise(equalised(fit.factors, geometry, judge.patches), geometry, judge.patches)
-    noisy = tuple(problem.with_rounding(noise) for problem in fit.problems)
-    evaluations = task.effort.evaluations_at(noisy[0], fit.factors.form, fit.factors.rank)
-    steps = ceil(task.effort.rounded_evaluations * evaluations)
-    tried = (fit.factors, improve_groups(noisy, fit.factors, steps))
-    least = min(_rounded_error(task, factors, bits) for factors in tried)
-    return max(least - fit.error, 0.0)
-
-
-def _rounded_error(task: SiteTask, factors: Factors, bits: int) -> float:
-    geometry, judge = task.replay.site.geometry, task.judge
-    made = rounded_factors(equalised(factors, geometry, judge.patches), geometry, bits)
-    outputs = outputs_in_steps(made, geometry, judge.patches)
-    shares = judge.errors_of(outputs + groups_bias(task.moments, reconstruct(made)))
-    return 0.0 if shares is None else float(shares.sum())
-
-
-def _effects(
-    task: SiteTask, fits: Sequence[_Probe], faint: _Probe | None = None
-) -> tuple[tuple[float, Mapping[str, float]], ...]:
-    """What the outputs make of some fits of small error and of a ``faint`` one, if any part reacts."""
-    small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
-    chosen = small[: task.effort.probes] or sorted(fits, key=lambda fit: fit.error)[:1]
-    chosen += [faint] if faint is not None and faint.error > 0 else []
-    effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
-    return tuple((effect.site_error, effect.part_errors) for effect in effects if effect is not None)
-
-
-def _change(task: SiteTask, kernel: NDArray[np.float64]) -> Change:
-    difference = kernel - task.weight
-    return difference, -mean_output(task.moments, difference)

@@ -13,19 +13,16 @@ from sepconvert.separable.signals import product_work
 
 @dataclass(frozen=True, slots=True)
 class ProfileEffort:
-    """How much to look at: ``inputs`` for moments, ``ranks`` per form, and inputs to replay for the sensitivity.
+    """How much to look at: ``inputs`` for moments, and inputs to replay for the sensitivity.
 
     They are replayed once for each of ``probes`` fits. A network with few output values needs many: with eight, what a
     two-class network lost at a site was off by factors of 2 to 4. So as many are replayed as give ``replayed_values``
     of output, at most as many as ``replayed_bytes`` hold, but at least ``replayed_least``. An error counts by the
     variance of the outputs, which ``answered`` inputs or more tell: by that of two images, an edge detector's errors
     were made out to be several times as large as they were. Fits take as many evaluations as ``work`` multiply-adds
-    allow. At the middle one of each form's ranks ``finishing`` times as many more are taken, and what they leave of its
-    error counts for all: after three evaluations ``pw_dw_pw`` is at twice the error of the final fit, where ``spatial``
-    has arrived, and a plan would choose by that difference. Where ``work`` pays for ``closer`` times as many as may be
-    taken, a site is looked at more closely: at ``closer_ranks`` per form and at each of ``closer_ridges``. On a
-    ResNet-50's first convolution one ridge and the gap between two of three ranks had made a loss of 0.001 out to be
-    0.006, and plans spared that site for nothing. With ``bits``, of weights that are integers, errors of the forms are
+    allow, and then ``finishing`` times as many more: after three evaluations ``pw_dw_pw`` is at
+    twice the error of the final fit, where ``spatial`` has arrived, and a plan would choose by that difference. Layers
+    of one tap are fitted at so many ``ranks``. With ``bits``, of weights that are integers, errors of the forms are
     also told as rounding leaves them, after ``rounded_evaluations`` of each fit's as many more with its noise. Without
     ``fits`` nothing is fitted but layers of one tap and what a sensitivity is told by, and errors are estimated from
     the weights and moments.
@@ -44,7 +41,7 @@ class ProfileEffort:
     most_evaluations: int = 12
     finishing: int = 3
     work: float = 3e10
-    ridges: tuple[float, ...] = (0.01,)
+    ridge: float = 0.01
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from sepconvert import Measure, Planning, analyze, rewrite
 from sepconvert.errors import NothingToDoError
-from sepconvert.planning import profile
+from sepconvert.planning import site_profile
 from tests.benchmarks.detector import detector_files
 from tests.benchmarks.models import open_case
 
@@ -36,9 +36,9 @@ def files(network: str) -> tuple[Path, Path, Path]:
 
 
 def profile_only(network: str, of: str, stand_in: Callable[..., Any]) -> None:
-    """Profile a network with another function in the place of one of ``sepconvert.planning.profile``'s."""
+    """Profile a network with another function in the place of one of ``sepconvert.planning.site_profile``'s."""
     model, calibration, _ = files(network)
-    with patch.object(profile, of, stand_in), suppress(NothingToDoError):  # of a stand-in that gives no candidates
+    with patch.object(site_profile, of, stand_in), suppress(NothingToDoError):  # of a stand-in that gives no candidates
         rewrite(
             model,
             data=str(calibration),

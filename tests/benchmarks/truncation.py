@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from sepconvert.planning import profile
+from sepconvert.planning import site_profile
 from sepconvert.planning.damage import SMALLEST_ERROR, SiteProfile
 from sepconvert.planning.site_tasks import SiteTask
 from tests.benchmarks.damage import NETWORKS, profile_only
@@ -30,12 +30,12 @@ def look(task: SiteTask, original: Callable[[SiteTask], SiteProfile], found: Fou
     geometry = task.replay.site.geometry
     if geometry.taps > 1:
         usual = original(replace(task, effort=replace(task.effort, fits=False))).curves
-        problems = [profile._problems(task, ridge) for ridge in task.effort.ridges]
+        problems = site_profile._problems(task)
         for form, curve in curves.items():
             left, off = [], []
-            for rank in profile._affordable_ranks(curve.ranks, geometry):
-                error = profile._fit(task, problems, form, rank).error
-                truncated = usual[form].at(rank) / profile.USUALLY_LEFT.get(form, 1.0)
+            for rank in site_profile._affordable_ranks(curve.ranks, geometry):
+                error = site_profile._fit(task, problems, form, rank).error
+                truncated = usual[form].at(rank) / site_profile.USUALLY_LEFT.get(form, 1.0)
                 if min(error, truncated) > SMALLEST_ERROR:
                     left.append(float(np.log(error / truncated)))
                     off.append(float(np.log(curve.at(rank) / error)))
@@ -51,7 +51,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for network in parser.parse_args().networks:
         found: Found = defaultdict(list)
-        profile_only(network, "_profile", partial(look, original=profile._profile, found=found))
+        profile_only(network, "_profile", partial(look, original=site_profile._profile, found=found))
         for form, sites in sorted(found.items()):
             means = [np.mean(left) for left, _ in sites]
             within = np.concatenate([left - mean for (left, _), mean in zip(sites, means, strict=True)])

@@ -21,7 +21,7 @@ from sepconvert.separable.forms import named
 from tests.fitting.nets import choose, smooth_images
 from tests.graph.models import load, weight
 
-LIGHT = ProfileEffort(inputs=20, replayed=16, ranks=2, most_evaluations=3, ridges=(0.03,))
+LIGHT = ProfileEffort(inputs=20, replayed=16, ranks=2, most_evaluations=3, ridge=0.03)
 
 
 def _conv(source: str, name: str, output: str, **attributes: object) -> onnx.NodeProto:

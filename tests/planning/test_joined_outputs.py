@@ -20,7 +20,7 @@ from tests.fitting.nets import Net, dataset, smooth_images
 
 CHANNELS, SIZE, WIDTH = 3, 12, 16
 PIXELS = 100.0
-LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridges=(0.03,))
+LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridge=0.03)
 QUICK = sepconvert.Measure(latency=False)
 
 

@@ -17,7 +17,7 @@ from sepconvert.planning.within_budget import Choices, plan_cost
 from sepconvert.separable.forms import FORMS, named
 from tests.fitting.nets import Net, dataset, smooth_images
 
-LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridges=(0.03,))
+LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridge=0.03)
 SETS = [("spatial",), ("dw_pw",), ("pw_dw", "spatial"), ("dw_pw", "pw_dw", "pw_dw_pw"), tuple(FORMS)]
 
 Profiles = dict[str, SiteProfile]

@@ -17,7 +17,7 @@ from sepconvert.verify.deviation import Deviation
 from tests.graph.models import load
 from tests.graph.test_ties import strided
 
-EFFORT = ProfileEffort(inputs=12, replayed=12, ranks=1, most_evaluations=3, ridges=(0.03,), heldout=0.25)
+EFFORT = ProfileEffort(inputs=12, replayed=12, ranks=1, most_evaluations=3, ridge=0.03, heldout=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.fitting.nets import dataset
 from tests.graph.models import weight
 
 IMAGES = np.random.default_rng(0).standard_normal((24, 4, 9, 9)).astype(np.float32)
-LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridges=(0.03,))
+LIGHT = ProfileEffort(inputs=24, replayed=16, ranks=2, most_evaluations=3, ridge=0.03)
 UNTIMED = Measure(latency=False)
 FLOAT, INTEGER = TensorProto.FLOAT, TensorProto.INT64
 
