@@ -35,7 +35,7 @@ class ProfileEffort:
     replayed_bytes: int = 256 << 20
     answered: int = 16
     batch: int = 8
-    ranks: int = 4
+    ranks: int = 3
     probes: int = 3
     least_evaluations: int = 3
     most_evaluations: int = 12

@@ -75,14 +75,17 @@ def _problems(task: SiteTask) -> Problems:
 
 
 def _by_fits(task: SiteTask, problems: Problems, forms: Sequence[str]) -> SiteProfile:
-    """Every form fitted at a few ranks."""
-    effort, ladders = task.effort, {form: rank_ladder(form, task.replay.site.geometry) for form in forms}
+    """Every form fitted at a few ranks, where a fit is closed."""
     fits = {
-        form: [_fit(task, problems, form, rank) for rank in spread_ranks(ladders[form], effort.ranks)] for form in forms
+        form: [
+            _judged(task, problems, estimate_groups(problems, form, rank, 1))
+            for rank in spread_ranks(rank_ladder(form, task.replay.site.geometry), task.effort.ranks)
+        ]
+        for form in forms
     }
     curves = {
-        form: ErrorCurve(tuple(fit.factors.rank for fit in fits[form]), tuple(fit.error for fit in fits[form]))
-        for form in forms
+        form: ErrorCurve(tuple(fit.factors.rank for fit in found), tuple(fit.error for fit in found))
+        for form, found in fits.items()
     }
     probing = [fit for form in task.probing for fit in fits.get(form, [])]
     return _profile_of(task, curves, fits, min(probing, key=attrgetter("error"), default=None))
