@@ -27,7 +27,7 @@ from sepconvert.planning.damage import (
 from sepconvert.planning.sensitivity import Change, measure_effects
 from sepconvert.planning.site_tasks import SiteTask
 from sepconvert.separable.factors import Factors
-from sepconvert.separable.forms import FORMS, reconstruct
+from sepconvert.separable.forms import reconstruct
 from sepconvert.separable.geometry import ConvGeometry
 from sepconvert.separable.groups import (
     Problems,
@@ -45,8 +45,8 @@ from sepconvert.separable.threads import one_blas_thread
 
 # What fits leave of a truncated kernel's error, on two small networks (``python -m tests.benchmarks.truncation``).
 USUALLY_LEFT = {"dw_pw": 0.35}
-# Errors that fits aim at, and that of factors which only tell how the answer grows.
-FITTED_ERRORS, FAINT_ERROR, FAINT_EVALUATIONS = (10 * TINY_ERROR, TINY_ERROR), TINY_ERROR / 10, 3
+# Errors that fits aim at: the least that tells a sensitivity to errors of some size, and one that tells how it grows.
+FITTED_ERRORS = (2 * TINY_ERROR, TINY_ERROR / 10)
 
 
 def profile_site(task: SiteTask) -> SiteProfile:
@@ -87,8 +87,7 @@ def _by_fits(task: SiteTask, problems: Problems, forms: Sequence[str]) -> SitePr
         form: ErrorCurve(tuple(fit.factors.rank for fit in found), tuple(fit.error for fit in found))
         for form, found in fits.items()
     }
-    probing = [fit for form in task.probing for fit in fits.get(form, [])]
-    return _profile_of(task, curves, fits, min(probing, key=attrgetter("error"), default=None))
+    return _profile_of(task, curves, fits)
 
 
 def _by_truncation(task: SiteTask, problems: Problems, forms: Sequence[str]) -> SiteProfile:
@@ -110,18 +109,7 @@ def _by_truncation(task: SiteTask, problems: Problems, forms: Sequence[str]) -> 
         for form, curve in truncated.items()
     }
     curves = {form: _through(truncated[form], fits[form]) for form in forms}
-    return _profile_of(task, curves, fits, _faint(task, problems, curves))
-
-
-def _faint(task: SiteTask, problems: Problems, curves: Mapping[str, ErrorCurve]) -> "_Probe | None":
-    """Factors, not fitted, that err by about a tenth of what the fits do, to tell how the answer grows."""
-    # Where a form has a best factorisation, its start is as good as its truncation.
-    for form in sorted((form for form in task.probing if form in curves), key=lambda form: FORMS[form].BOUNDED):
-        ranks = _affordable_ranks(curves[form].ranks, task.replay.site.geometry)
-        rank = _nearest(curves[form], ranks, FAINT_ERROR)
-        if curves[form].at(rank) < TINY_ERROR / 2:
-            return _judged(task, problems, estimate_groups(problems, form, rank, FAINT_EVALUATIONS))
-    return None
+    return _profile_of(task, curves, fits)
 
 
 def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence[int]:
@@ -149,9 +137,7 @@ def _through(truncated: ErrorCurve, fits: Sequence["_Probe"]) -> ErrorCurve:
     return ErrorCurve(truncated.ranks, tuple(map(float, np.exp(errors + shares))))
 
 
-def _profile_of(
-    task: SiteTask, curves: dict[str, ErrorCurve], fits: dict[str, list["_Probe"]], faint: "_Probe | None"
-) -> SiteProfile:
+def _profile_of(task: SiteTask, curves: dict[str, ErrorCurve], fits: dict[str, list["_Probe"]]) -> SiteProfile:
     """What was found of a site: curves of the forms that may be chosen, and the effects of those that probe."""
     rounded = {}
     if task.effort.bits is not None:
@@ -164,7 +150,7 @@ def _profile_of(
             rounded[form] = ErrorCurve(curve.ranks, tuple(map(float, np.add(curve.errors, noise))))
     allowed = {form: curve for form, curve in curves.items() if form in task.forms}
     probes = [fit for form in task.probing for fit in fits.get(form, [])]
-    return SiteProfile(allowed, rounded=rounded, effects=_effects(task, probes, faint))
+    return SiteProfile(allowed, rounded=rounded, effects=_effects(task, probes))
 
 
 def _without_fits(task: SiteTask, problems: Problems, truncated: dict[str, ErrorCurve]) -> SiteProfile:
@@ -231,14 +217,12 @@ def _rounded_error(task: SiteTask, factors: Factors, bits: int) -> float:
     return 0.0 if shares is None else float(shares.sum())
 
 
-def _effects(
-    task: SiteTask, fits: Sequence[_Probe], faint: _Probe | None = None
-) -> tuple[tuple[float, Mapping[str, float]], ...]:
-    """What the outputs make of some fits of small error and of a ``faint`` one, if any part reacts."""
+def _effects(task: SiteTask, fits: Sequence[_Probe]) -> tuple[tuple[float, Mapping[str, float]], ...]:
+    """What the outputs make of the largest of the small errors and, if there are several probes, of the least one."""
     small = sorted((fit for fit in fits if fit.error <= SMALL_ERROR), key=lambda fit: -fit.error)
     chosen = small[: task.effort.probes] or sorted(fits, key=lambda fit: fit.error)[:1]
-    chosen += [faint] if faint is not None and faint.error > 0 else []
-    effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in chosen]) if chosen else []
+    least = [fit for fit in small[task.effort.probes :] if fit.error > 0][-1:] if task.effort.probes > 1 else []
+    effects = measure_effects(task.replay, [_change(task, fit.kernel) for fit in (*chosen, *least)]) if chosen else []
     return tuple((effect.site_error, effect.part_errors) for effect in effects if effect is not None)
 
 
