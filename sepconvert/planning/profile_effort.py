@@ -38,10 +38,10 @@ class ProfileEffort:
     ranks: int = 3
     probes: int = 3
     least_evaluations: int = 3
-    most_evaluations: int = 12
+    most_evaluations: int = 20
     finishing: int = 3
     work: float = 3e10
-    ridge: float = 0.01
+    ridge: float = 0.03
     heldout: float = 0.25
     sampling: Sampling = field(default_factory=lambda: Sampling(per_term=2.0, least=8_000, heldout=2_000))
     memory_budget: int = 2 << 30

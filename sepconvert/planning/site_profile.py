@@ -2,7 +2,7 @@
 
 The kernel is truncated to every rank of every form in coordinates that whiten the inputs, each form is fitted at two
 ranks, and what these fits leave of the truncation's error is taken for what fits leave at the ranks about them: on two
-small networks errors of fits at all ranks were met within 7 to 21 % (``python -m tests.benchmarks.truncation``). A few
+small networks errors of fits at all ranks were met within 7 to 23 % (``python -m tests.benchmarks.truncation``). A few
 fits with small errors perturb the site to measure the network's sensitivity.
 """
 

@@ -25,14 +25,24 @@ from sepconvert.planning.damage import SMALL_ERROR, ErrorCurve, SiteProfile, gro
 from sepconvert.planning.profile import MOST_JOBS, _processes, profile_network
 from sepconvert.planning.profile_effort import ProfileEffort
 from sepconvert.planning.sensitivity import measure_effects
-from sepconvert.planning.site_profile import FITTED_ERRORS, _fit, _fitted_ranks, _problems, profile_site
+from sepconvert.planning.site_profile import (
+    FITTED_ERRORS,
+    _effects,
+    _fit,
+    _fitted_ranks,
+    _judged,
+    _problems,
+    profile_site,
+)
 from sepconvert.planning.site_tasks import SiteTask, TaskWalk, probing
 from sepconvert.progress import silent
 from sepconvert.runtime.sessions import Session, open_session
 from sepconvert.separable.descent import Value
+from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import estimate, improve
 from sepconvert.separable.forms import FORMS, named, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
+from sepconvert.separable.groups import estimate_groups
 from sepconvert.separable.problem import make_problem
 from sepconvert.separable.search import Search
 from sepconvert.verify.deviation import Deviation
@@ -136,16 +146,23 @@ def test_a_profile_has_falling_curves_and_a_sensitivity(tasks: list[SiteTask]) -
             assert len(curve.ranks) == 1 or curve.errors[-1] < curve.errors[0]
 
 
-def test_the_largest_of_the_small_errors_tell_the_sensitivity_and_a_faint_one_how_it_grows(
+def test_the_largest_of_the_small_errors_tell_the_sensitivity_and_the_least_how_it_grows(
     tasks: list[SiteTask],
 ) -> None:
     task = replace(tasks[1], effort=replace(LIGHT, probes=2))
-    *largest, (faint, _) = profile_site(task).effects
-    errors = [error for error, _ in largest]
-    assert 1 <= len(errors) <= 2
+    fits = [_judged(task, _problems(task), factors) for factors in _some_factors(task)]
+    effects = _effects(task, fits)
+    errors = [error for error, _ in effects]
+    assert len(errors) == 3
     assert errors == sorted(errors, reverse=True)
-    assert max(errors) < 1.5 * SMALL_ERROR  # on held-out inputs it is less
-    assert faint < min(errors) / 1.5
+    small = sorted((fit.error for fit in fits if fit.error <= SMALL_ERROR), reverse=True)
+    assert 3 < len(small) < len(fits)
+    assert errors == pytest.approx([*small[:2], small[-1]], rel=0.6)  # one is of held-out inputs, the other of replayed
+    assert [error for error, _ in _effects(replace(task, effort=replace(LIGHT, probes=1)), fits)] == errors[:1]
+
+
+def _some_factors(task: SiteTask) -> list[Factors]:
+    return [estimate_groups(_problems(task), "spatial", rank, 1) for rank in (8, 16, 24, 28, 32, 36, 40)]
 
 
 def test_a_curve_is_that_of_truncation_through_two_fits_and_near_the_fits_at_other_ranks(tasks: list[SiteTask]) -> None:
@@ -157,9 +174,9 @@ def test_a_curve_is_that_of_truncation_through_two_fits_and_near_the_fits_at_oth
         curve, truncated = profile.curves[form], usual.curves[form]
         known = _fitted_ranks(truncated, task.replay.site.geometry)
         assert 1 <= len(known) <= 2
-        for rank in curve.ranks:
+        for rank in (rank for rank in curve.ranks if curve.at(rank) < 3 * FITTED_ERRORS[0]):
             assert curve.at(rank) == pytest.approx(
-                _fit(task, problems, form, rank).error, rel=1e-6 if rank in known else 0.35
+                _fit(task, problems, form, rank).error, rel=1e-6 if rank in known else 0.4
             )
 
 
@@ -184,7 +201,6 @@ def test_where_all_errors_are_large_the_least_tells_the_sensitivity(
     tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site_profile, "_fitted_ranks", lambda curve, geometry: curve.ranks[:1])
-    monkeypatch.setattr(site_profile, "_faint", lambda *_: None)
     ((error, parts),) = profile_site(tasks[1]).effects
     assert error > SMALL_ERROR
     assert parts["logits"] > 0
@@ -233,8 +249,8 @@ def test_layers_of_one_tap_are_fitted_in_a_first_answer_too(
 def test_wide_sites_are_looked_at_less_closely() -> None:
     effort = ProfileEffort()
     narrow, middle, wide = (ConvGeometry(n, n, (3, 3), (1, 1), (1, 1), (1,) * 4).at((14, 14)) for n in (32, 128, 512))
-    assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [12, 12, 3]
-    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [36, 36, 9]
+    assert [effort.evaluations(geometry) for geometry in (narrow, middle, wide)] == [20, 20, 3]
+    assert [effort.further_evaluations(geometry) for geometry in (narrow, middle, wide)] == [60, 60, 9]
 
 
 def test_fits_are_made_at_a_large_and_a_small_error_but_at_none_of_the_dearest_ranks() -> None:
@@ -243,7 +259,7 @@ def test_fits_are_made_at_a_large_and_a_small_error_but_at_none_of_the_dearest_r
     ladder = rank_ladder("spatial", geometry)
     falling = ErrorCurve(ladder, tuple(0.5 * 0.4**place for place in range(len(ladder))))
     found = [falling.at(rank) for rank in _fitted_ranks(falling, geometry)]
-    assert np.log(found) == pytest.approx(np.log(FITTED_ERRORS), abs=np.log(2))
+    assert np.log(found) == pytest.approx(np.log(FITTED_ERRORS), abs=np.log(2.5))
     for kernel, share in ((geometry, 0.8), (long, 0.67)):
         ladder = rank_ladder("spatial", kernel)
         large = ErrorCurve(ladder, tuple(1.0 - place / 100 for place in range(len(ladder))))
