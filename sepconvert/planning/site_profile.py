@@ -47,6 +47,8 @@ from sepconvert.separable.threads import one_blas_thread
 USUALLY_LEFT = {"dw_pw": 0.35}
 # Errors that fits aim at: the least that tells a sensitivity to errors of some size, and one that tells how it grows.
 FITTED_ERRORS = (2 * TINY_ERROR, TINY_ERROR / 10)
+# Of the error of truncation: less is left only where the inputs have few dimensions, from some rank on.
+HARDLY_ANYTHING = 0.05
 
 
 def profile_site(task: SiteTask) -> SiteProfile:
@@ -104,12 +106,18 @@ def _by_truncation(task: SiteTask, problems: Problems, forms: Sequence[str]) -> 
     }
     if not effort.fits:
         return _without_fits(task, problems, truncated)
-    fits = {
-        form: [_fit(task, problems, form, rank) for rank in _fitted_ranks(curve, geometry)]
-        for form, curve in truncated.items()
-    }
+    fits = {form: _fits(task, problems, form, curve) for form, curve in truncated.items()}
     curves = {form: _through(truncated[form], fits[form]) for form in forms}
     return _profile_of(task, curves, fits)
+
+
+def _fits(task: SiteTask, problems: Problems, form: str, truncated: ErrorCurve) -> list["_Probe"]:
+    """Fits at two ranks, and at lower ones while the lowest leaves hardly anything: those below it may not."""
+    fits = [_fit(task, problems, form, rank) for rank in _fitted_ranks(truncated, task.replay.site.geometry)]
+    below = [rank for rank in truncated.ranks if rank < fits[0].factors.rank]
+    while below and fits[0].error < HARDLY_ANYTHING * truncated.at(fits[0].factors.rank):
+        fits.insert(0, _fit(task, problems, form, below.pop()))
+    return fits
 
 
 def _affordable_ranks(ladder: Sequence[int], geometry: ConvGeometry) -> Sequence[int]:

@@ -31,6 +31,7 @@ from sepconvert.planning.site_profile import (
     _fit,
     _fitted_ranks,
     _judged,
+    _Probe,
     _problems,
     profile_site,
 )
@@ -42,7 +43,7 @@ from sepconvert.separable.factors import Factors
 from sepconvert.separable.fitted import estimate, improve
 from sepconvert.separable.forms import FORMS, named, reconstruct
 from sepconvert.separable.geometry import ConvGeometry
-from sepconvert.separable.groups import estimate_groups
+from sepconvert.separable.groups import Problems, estimate_groups
 from sepconvert.separable.problem import make_problem
 from sepconvert.separable.search import Search
 from sepconvert.verify.deviation import Deviation
@@ -178,6 +179,23 @@ def test_a_curve_is_that_of_truncation_through_two_fits_and_near_the_fits_at_oth
             assert curve.at(rank) == pytest.approx(
                 _fit(task, problems, form, rank).error, rel=1e-6 if rank in known else 0.4
             )
+
+
+def test_where_inputs_have_few_dimensions_the_ranks_that_are_too_low_for_them_are_fitted_too(
+    tasks: list[SiteTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From some rank on nothing is left: what is left there, a millionth, was taken for what is left below."""
+    task, fitted = tasks[1], _fit
+
+    def fit(task: SiteTask, problems: Problems, form: str, rank: int) -> _Probe:
+        found = fitted(task, problems, form, rank)
+        return replace(found, error=1e-6 * found.error) if rank >= 16 else found
+
+    monkeypatch.setattr(site_profile, "_fit", fit)
+    monkeypatch.setattr(site_profile, "_fitted_ranks", lambda curve, geometry: [24, 32])
+    curve = profile_site(replace(task, forms=("spatial",), probing=("spatial",))).curves["spatial"]
+    assert curve.at(8) == pytest.approx(fitted(task, _problems(task), "spatial", 8).error)
+    assert curve.at(16) < 1e-5 * curve.at(8)
 
 
 def test_rounding_adds_to_what_forms_leave_and_more_the_fewer_bits_there_are(tasks: list[SiteTask]) -> None:
